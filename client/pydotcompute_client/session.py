@@ -1,0 +1,379 @@
+"""The client's side of one Exchange stream: this program's conversation with one kernel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import grpc
+from google.rpc import code_pb2
+
+from pydotcompute.exceptions import (
+    ConnectionLostError,
+    MessageSerializationError,
+    PyDotComputeError,
+    QueueFullError,
+)
+from pydotcompute.ring_kernels.mailbox import Mailbox
+from pydotcompute.ring_kernels.message import door, uuid_from_int
+from pydotcompute.ring_kernels.replies import Caller, Replies
+from pydotcompute.ring_kernels.waiting import Signal
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.errors import from_rpc_error, from_status
+from pydotcompute.wire.exchange import Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.kernels import strategy_from_proto
+from pydotcompute.wire.messages import from_envelope, to_envelope
+from pydotcompute_client.types import RemoteTypes
+
+if TYPE_CHECKING:
+    from pydotcompute.v1.message_service_pb2_grpc import MessageServiceAsyncStub
+
+__all__ = ["Session"]
+
+WINDOW = 4_096
+"""Messages that the daemon may have under way to this client."""
+ACKNOWLEDGE_AFTER = WINDOW // 8
+"""Replies that may arrive before the daemon must hear of it."""
+LARGEST_BATCH = 1_024
+"""Messages in one frame."""
+LARGEST_BATCH_BYTES = 1 << 20
+"""Bytes of bodies after which a frame is sent."""
+FAREWELL_SECONDS = 2.0
+"""How long `close` waits for the daemon to have taken what was sent."""
+
+
+@dataclass
+class _Sent:
+    """A message on its way to the daemon, until it is accepted or refused."""
+
+    message_id: UUID
+    outcome: asyncio.Future[None] | None
+    """What a `send` waits for that must know at once."""
+
+
+class _Outputs(Mailbox[Any]):
+    """Outputs that were pulled, and who is told when one is received."""
+
+    def __init__(self, kernel_id: str, on_taken: Callable[[Any], None]) -> None:
+        super().__init__(kernel_id, WINDOW)
+        self._on_taken = on_taken
+
+    def get_nowait(self) -> Any:
+        item = super().get_nowait()
+        if item is not None:
+            self._on_taken(item)
+        return item
+
+
+class Session:
+    """One conversation. It may be over (`over` says why); then another must be opened.
+
+    Two tasks: the reader hands out what comes, the writer sends whatever there is to send, all that has gathered while the
+    last write was under way in one frame.
+    """
+
+    def __init__(self, kernel_id: str, target: str, types: RemoteTypes) -> None:
+        self.kernel_id = kernel_id
+        self.over: PyDotComputeError | None = None
+        """Why nothing more comes."""
+        self.refusal: PyDotComputeError | None = None
+        """Why the kernel takes no messages."""
+        self._target = target
+        self._types = types
+        self._type_names: list[str] = []
+        self._doors: dict[type, Callable[[object], None]] = {}
+        self._outgoing: Outgoing[_Sent] = Outgoing()
+        self._incoming = Incoming(credit=WINDOW)
+        self._outbox: deque[tuple[pb.Envelope, _Sent]] = deque()
+        self._room = Signal()
+        self._refusing = Signal()
+        self._something_to_send = Signal()
+        self._outputs_held: dict[int, int] = {}  # Of the outputs that nobody has received yet: identity → sequence.
+        self._outputs_received = 0
+        self._told_acknowledged = 0
+        self._told_outputs = 0
+        self._must_acknowledge = False
+        self._closing = False
+        self._reply_limit = WINDOW
+        self.replies: Replies[Any] = Replies(kernel_id, _Outputs(kernel_id, self._output_taken), lambda message, why: None)
+        self.replies.on_receiving = self._something_to_send.notify
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, stub: MessageServiceAsyncStub) -> None:
+        """Begin the conversation.
+
+        Raises:
+            KernelNotFoundError, KernelStateError, MessageTypeError: the daemon says so.
+            ConnectionLostError: the daemon cannot be reached.
+        """
+        self._call = stub.Exchange()
+        opening = pb.Open(kernel_id=self.kernel_id, credit=self._incoming.credit)
+        try:
+            await self._call.write(pb.ExchangeRequest(open=opening))
+            frame = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self._target) from None
+        except (asyncio.InvalidStateError, grpc.aio.InternalError, grpc.aio.UsageError):
+            raise await self._why_it_broke() from None
+        if not isinstance(frame, pb.ExchangeResponse):
+            raise await self._why_it_broke()
+        opened = frame.opened
+        self._type_names = [self._types.learn(message_type) for message_type in opened.types]
+        self._outgoing.grant(opened.credit)
+        self._strategy = strategy_from_proto(opened.backpressure_strategy)
+        self._input_queue_size = opened.input_queue_size
+        self._reply_limit = opened.output_queue_size
+        self._max_message_bytes = opened.max_message_bytes
+        if opened.HasField("closed"):
+            self.refusal = from_status(opened.closed)
+        self._tasks = [asyncio.create_task(part, name=f"session with {self.kernel_id}") for part in (self._read(), self._write())]
+
+    async def close(self) -> None:
+        """End the conversation: what was sent is taken by the daemon first, if it does so soon."""
+        if self.over is None:
+            self._closing = True
+            self._something_to_send.notify()
+            await asyncio.wait(self._tasks, timeout=FAREWELL_SECONDS)
+        self._end(ConnectionLostError(self._target, "the client has closed the connection"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._call.cancel()
+
+    async def wait_closed(self, timeout: float) -> None:
+        """Wait until the daemon has said that the kernel takes no more messages."""
+        while self.refusal is None and await self._refusing.wait(timeout):
+            pass
+
+    # -- what the program does -----------------------------------------------------------------------------------------
+
+    async def send(self, message: Any, timeout: float | None) -> None:
+        """Send a message; the current task gets the reply. Waits only if there is no credit, or the strategy is `reject`."""
+        caller = self.replies.caller()
+        if len(caller.ready) >= self._reply_limit:
+            await self._wait_until_received(caller, timeout)
+        outcome = await self._post(message, timeout, caller)
+        self.replies.expect(message.message_id, caller)
+        if outcome is not None:
+            await self._decided(outcome, message.message_id)
+
+    async def send_and_receive(self, message: Any, timeout: float | None) -> Any:
+        """Send a request and wait for its own reply."""
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        await self._post(message, timeout, None, wants_outcome=False)
+        return await self.replies.reply_to(message.message_id, timeout, deadline)
+
+    async def _decided(self, outcome: asyncio.Future[None], message_id: UUID) -> None:
+        try:
+            await outcome
+        except PyDotComputeError:
+            self.replies.forget(message_id)
+            raise
+
+    async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
+        """One who does not receive its replies cannot go on sending."""
+        while len(caller.ready) >= self._reply_limit:
+            if self._strategy == "reject" or not await caller.room.wait(timeout):
+                raise QueueFullError(self.kernel_id, self._reply_limit)
+
+    async def _post(
+        self, message: Any, timeout: float | None, caller: Caller[Any] | None, *, wants_outcome: bool = True
+    ) -> asyncio.Future[None] | None:
+        """Check, encode and queue a message for the writer. Returns what says whether the kernel has taken it."""
+        envelope = self._envelope(message)
+        if self.replies.is_taken(message.message_id, caller):
+            problem = "another request of this id waits for its reply"
+            raise MessageSerializationError(type(message).__name__, problem, "$.message_id")
+        if self.refusal is not None or self._outgoing.allowed <= len(self._outbox):
+            await self._wait_for_credit(timeout)
+        outcome = None
+        if wants_outcome and self._strategy == "reject":
+            outcome = asyncio.get_running_loop().create_future()
+        self._outbox.append((envelope, _Sent(message.message_id, outcome)))
+        self._something_to_send.notify()
+        return outcome
+
+    def _envelope(self, message: Any) -> pb.Envelope:
+        cls = type(message)
+        codec = self._types.codec(cls, self._type_names[0])
+        check = self._doors.get(cls)
+        if check is None:
+            check = self._doors[cls] = door(cls)
+        check(message)
+        body = codec.encode(message)
+        if len(body) > self._max_message_bytes:
+            problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
+            raise MessageSerializationError(cls.__name__, problem)
+        return to_envelope(message, body)
+
+    async def _wait_for_credit(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        woken = True
+        while True:
+            if self.refusal is not None:
+                raise self.refusal
+            if self._outgoing.allowed > len(self._outbox):
+                if self._outgoing.allowed > len(self._outbox) + 1:
+                    self._room.notify()
+                return
+            if not woken:
+                raise QueueFullError(self.kernel_id, self._input_queue_size)
+            woken = await self._room.wait(None if deadline is None else deadline - loop.time())
+
+    # -- to the daemon -------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while self.over is None:
+            frame = self._next_to_send()
+            if frame is None:
+                await self._something_to_send.wait()
+                continue
+            try:
+                await self._call.write(frame)
+            except (grpc.aio.AioRpcError, grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                return  # The reader learns why.
+            if frame.HasField("bye"):
+                await self._call.done_writing()
+                return
+
+    def _next_to_send(self) -> pb.ExchangeRequest | None:
+        if self._outbox and self._outgoing.allowed:
+            return pb.ExchangeRequest(batch=self._next_batch())
+        outputs = self._outputs_received + self.replies.receiving
+        if outputs != self._told_outputs and not self._closing:
+            self._told_outputs = outputs
+            return pb.ExchangeRequest(pull=pb.Pull(outputs=outputs))
+        finished = self._closing and not self._outbox and self._outgoing.acknowledged == self._outgoing.sent
+        through = self._acknowledged()
+        if through > self._told_acknowledged and (
+            self._must_acknowledge or finished or self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER
+        ):
+            self._told_acknowledged = through
+            self._must_acknowledge = False
+            self._incoming.grant(self._incoming.received + WINDOW)
+            return pb.ExchangeRequest(ack=pb.Ack(through=through, credit=self._incoming.credit))
+        if finished:
+            return pb.ExchangeRequest(bye=pb.Bye())
+        return None
+
+    def _next_batch(self) -> pb.Batch:
+        envelopes: list[pb.Envelope] = []
+        sent: list[_Sent] = []
+        size = 0
+        room = min(self._outgoing.allowed, LARGEST_BATCH, len(self._outbox))
+        while len(sent) < room and size < LARGEST_BATCH_BYTES:
+            envelope, item = self._outbox.popleft()
+            size += len(envelope.body)
+            envelopes.append(envelope)
+            sent.append(item)
+        return pb.Batch(first_sequence=self._outgoing.send(sent), messages=envelopes)
+
+    def _acknowledged(self) -> int:
+        """Every message through this sequence has been received: a reply when it arrives, for it is for this program alone;
+        an output when a task receives it, for until then it could be another's."""
+        return next(iter(self._outputs_held.values()), self._incoming.received + 1) - 1
+
+    def _output_taken(self, output: Any) -> None:
+        if self._outputs_held.pop(id(output), None) is not None:
+            self._must_acknowledge = True
+            self._something_to_send.notify()
+
+    # -- from the daemon -----------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        error: PyDotComputeError
+        try:
+            while isinstance(frame := await self._call.read(), pb.ExchangeResponse):
+                if (ending := self._take(frame)) is not None:
+                    self._end(ending)
+                    self._closing = True
+                    return
+            error = await self._why_it_broke()
+        except grpc.aio.AioRpcError as broken:
+            error = from_rpc_error(broken, self._target)
+        except PyDotComputeError as broken:
+            error = broken
+        self._end(error)
+
+    def _take(self, frame: pb.ExchangeResponse) -> PyDotComputeError | None:
+        """Act on a frame; returns why the conversation is over, if it is."""
+        match frame.WhichOneof("frame"):
+            case "batch":
+                self._take_batch(frame.batch)
+            case "accepted":
+                for sent in self._outgoing.acknowledge(frame.accepted.through):
+                    if sent.outcome is not None and not sent.outcome.done():
+                        sent.outcome.set_result(None)
+                self._outgoing.grant(frame.accepted.credit)
+                self._room.notify()
+                if self._outbox or self._closing:
+                    self._something_to_send.notify()
+            case "refused":
+                self._refused(frame.refused)
+            case "closed":
+                self.refusal = from_status(frame.closed.status)
+                self._room.notify_all()
+                self._refusing.notify_all()
+            case "bye":
+                status = frame.bye.status
+                if status.code == code_pb2.UNAVAILABLE:
+                    return ConnectionLostError(self._target, status.message)
+                return from_status(status)
+            case other:
+                raise ProtocolError(f"unexpected frame: {other or 'none'}")
+        return None
+
+    def _take_batch(self, batch: pb.Batch) -> None:
+        self._incoming.receive(batch.first_sequence, len(batch.messages))
+        sequence = batch.first_sequence
+        for envelope in batch.messages:
+            message = from_envelope(envelope, self._types.receiving_codec(self._type_names[envelope.type]))
+            if envelope.output:
+                self._outputs_held[id(message)] = sequence
+                self._outputs_received += 1
+            if envelope.output or not self.replies.deliver(message):
+                self.replies.outputs.put_anyway(message, message.priority)
+                self.replies.wanted.notify()
+            sequence += 1
+        if self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER:
+            self._something_to_send.notify()
+
+    def _refused(self, refused: pb.Refused) -> None:
+        error = from_status(refused.status)
+        if refused.sequence:
+            sent = self._outgoing.find(refused.sequence)
+            if sent.outcome is not None:
+                if not sent.outcome.done():
+                    sent.outcome.set_exception(error)
+                return
+        self.replies.fail(uuid_from_int(int.from_bytes(refused.message_id, "big")), error)
+
+    async def _why_it_broke(self) -> PyDotComputeError:
+        """The status of a stream that has ended."""
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return ConnectionLostError(self._target, "the daemon has ended the conversation")
+        error = grpc.aio.AioRpcError(
+            code, await self._call.initial_metadata(), await self._call.trailing_metadata(), await self._call.details()
+        )
+        return from_rpc_error(error, self._target)
+
+    def _end(self, error: PyDotComputeError) -> None:
+        if self.over is not None:
+            return
+        self.over = error
+        if self.refusal is None:
+            self.refusal = error
+        undecided = [item for item in self._outgoing.unacknowledged] + [item for _, item in self._outbox]
+        for sent in undecided:
+            if sent.outcome is not None and not sent.outcome.done():
+                sent.outcome.set_exception(error)
+        self.replies.end(error)
+        self._room.notify_all()
+        self._refusing.notify_all()
+        self._something_to_send.notify()

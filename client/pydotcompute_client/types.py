@@ -1,0 +1,75 @@
+"""Matches the classes of this program with the types of the daemon."""
+
+from __future__ import annotations
+
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.ring_kernels.message import message, message_classes
+from pydotcompute.schema.codec import Codec
+from pydotcompute.schema.descriptors import TypePool, compatible, dataclass_from
+from pydotcompute.schema.model import introspect
+from pydotcompute.v1 import message_service_pb2 as pb
+
+__all__ = ["RemoteTypes"]
+
+
+class RemoteTypes:
+    """The daemon's types, and the classes of this program that stand for them.
+
+    A class stands for a type if it has the same name and the same fields; its module does not matter.
+    """
+
+    def __init__(self) -> None:
+        self._pool = TypePool()
+        self._codecs: dict[tuple[type, str], Codec] = {}
+        self._classes: dict[str, type] = {}
+
+    def learn(self, message_type: pb.MessageType) -> str:
+        """Take in a type that the daemon described; returns its full name."""
+        self._pool.add_files(message_type.files.file)
+        return message_type.full_name
+
+    def prefer(self, cls: type) -> None:
+        """Received messages of the type that this class stands for are to be of this class."""
+        self._classes[introspect(cls).full_name] = cls
+
+    def codec(self, cls: type, full_name: str) -> Codec:
+        """Between a class of this program and a type of the daemon.
+
+        Raises:
+            MessageTypeError: the class does not stand for the type; the path names the first field that differs.
+        """
+        codec = self._codecs.get((cls, full_name))
+        if codec is None:
+            descriptor = self._pool.descriptor(full_name)
+            if cls.__name__ != descriptor.name:
+                raise MessageTypeError(descriptor.name, cls.__name__)
+            compatible(introspect(cls), descriptor)
+            codec = self._codecs[cls, full_name] = Codec(cls, self._pool, descriptor)
+        return codec
+
+    def receiving_codec(self, full_name: str) -> Codec:
+        """For messages of a type of the daemon: to the class of this program that stands for it, or one made for it."""
+        cls = self._classes.get(full_name)
+        if cls is None:
+            cls = self._classes[full_name] = self._find(full_name)
+        return self.codec(cls, full_name)
+
+    def _find(self, full_name: str) -> type:
+        descriptor = self._pool.descriptor(full_name)
+        candidates = [cls for cls in message_classes() if cls.__name__ == descriptor.name]
+        candidates.sort(key=lambda cls: (cls.__module__ != "__main__", cls.__module__, cls.__qualname__))
+        for cls in candidates:
+            try:
+                schema = introspect(cls)
+                compatible(schema, descriptor)
+            except MessageTypeError:
+                continue
+            if schema.full_name == full_name:
+                return cls
+        for cls in candidates:
+            try:
+                compatible(introspect(cls), descriptor)
+            except MessageTypeError:
+                continue
+            return cls
+        return message(dataclass_from(descriptor))

@@ -1,0 +1,224 @@
+"""The error tree.
+
+Every concrete class owns its `reason` (the `google.rpc.ErrorInfo.reason` that names it on the wire) and its `fields`:
+the attributes that say what happened. The message is derived from the fields; nothing ever parses it. An error that
+crosses the wire is rebuilt as the same class with the same fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "BackendUnavailableError",
+    "ConnectionLostError",
+    "InvalidConfigurationError",
+    "KernelAlreadyExistsError",
+    "KernelError",
+    "KernelFailedError",
+    "KernelNotFoundError",
+    "KernelStateError",
+    "MessageDeserializationError",
+    "MessageError",
+    "MessageSerializationError",
+    "MessageTypeError",
+    "PyDotComputeError",
+    "QueueError",
+    "QueueFullError",
+    "QueueTimeoutError",
+]
+
+
+class PyDotComputeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    reason: ClassVar[str] = ""
+    """The name of this error on the wire, empty for a class that is only a base."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    """The attributes that describe the error, in the order of the constructor's parameters."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self.fields:
+            return super().__reduce__()  # type: ignore[return-value]
+        return type(self), tuple(getattr(self, name) for name in self.fields)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self) or not self.fields:
+            return self is other
+        return all(getattr(self, name) == getattr(other, name) for name in self.fields)
+
+    __hash__ = Exception.__hash__
+
+
+class KernelError(PyDotComputeError):
+    """An error about one kernel."""
+
+
+class KernelNotFoundError(KernelError):
+    """No kernel, or no kernel type, has this id."""
+
+    reason = "KERNEL_NOT_FOUND"
+    fields = ("kernel_id", "available")
+
+    def __init__(self, kernel_id: str, available: Sequence[str] = ()) -> None:
+        self.kernel_id = kernel_id
+        self.available = tuple(available)
+        known = ", ".join(self.available) or "none"
+        super().__init__(f"kernel {kernel_id!r} not found; known here: {known}")
+
+
+class KernelAlreadyExistsError(KernelError):
+    """A kernel with this id is running, or its type is declared twice."""
+
+    reason = "KERNEL_ALREADY_EXISTS"
+    fields = ("kernel_id",)
+
+    def __init__(self, kernel_id: str) -> None:
+        self.kernel_id = kernel_id
+        super().__init__(f"kernel {kernel_id!r} already exists; terminate it first or choose another id")
+
+
+class KernelStateError(KernelError):
+    """The kernel's state does not allow the operation."""
+
+    reason = "KERNEL_STATE_INVALID"
+    fields = ("kernel_id", "state", "operation", "allowed_states")
+
+    def __init__(self, kernel_id: str, state: str, operation: str, allowed_states: Sequence[str] = ()) -> None:
+        self.kernel_id = kernel_id
+        self.state = state
+        self.operation = operation
+        self.allowed_states = tuple(allowed_states)
+        allowed = f"; it needs {' or '.join(self.allowed_states)}" if self.allowed_states else ""
+        super().__init__(f"kernel {kernel_id!r} is {state}: cannot {operation}{allowed}")
+
+
+class KernelFailedError(KernelError):
+    """An exception left the actor. Locally, `__cause__` is that exception; over the wire, its type and text remain."""
+
+    reason = "KERNEL_FAILED"
+    fields = ("kernel_id", "cause_type", "cause_message")
+
+    def __init__(self, kernel_id: str, cause_type: str, cause_message: str) -> None:
+        self.kernel_id = kernel_id
+        self.cause_type = cause_type
+        self.cause_message = cause_message
+        super().__init__(f"kernel {kernel_id!r} failed: {cause_type}: {cause_message}")
+
+
+class QueueError(PyDotComputeError):
+    """An error about a mailbox."""
+
+
+class QueueFullError(QueueError):
+    """The mailbox had no room: at once under `reject`, after the time-out under `block`; or, under `drop_oldest`, this
+    message was the one dropped to make room."""
+
+    reason = "QUEUE_FULL"
+    fields = ("kernel_id", "queue_size")
+
+    def __init__(self, kernel_id: str, queue_size: int) -> None:
+        self.kernel_id = kernel_id
+        self.queue_size = queue_size
+        super().__init__(f"the mailbox of kernel {kernel_id!r} is full ({queue_size} messages)")
+
+
+class QueueTimeoutError(QueueError, TimeoutError):
+    """Nothing arrived within `timeout` seconds. The message, if it comes later, waits for the next `receive`."""
+
+    reason = "QUEUE_TIMEOUT"
+    fields = ("kernel_id", "timeout", "operation")
+
+    def __init__(self, kernel_id: str, timeout: float, operation: str) -> None:
+        # Deliberately cheap: an idle actor of the `receive(timeout=0.1)` pattern makes ten of these a second.
+        self.kernel_id = kernel_id
+        self.timeout = timeout
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"kernel {self.kernel_id!r}: {self.operation} timed out after {self.timeout:g} s"
+
+
+class MessageError(PyDotComputeError):
+    """An error about one message. `path` names the value, as in `$.items[3].weight`; `$` is the message itself."""
+
+
+class MessageTypeError(MessageError):
+    """A value, or a whole message, is of the wrong type; or a declared annotation has no place on the wire."""
+
+    reason = "MESSAGE_INVALID"
+    fields = ("expected", "actual", "path")
+
+    def __init__(self, expected: str, actual: str, path: str = "$") -> None:
+        self.expected = expected
+        self.actual = actual
+        self.path = path
+        super().__init__(f"{path}: expected {expected}, got {actual}")
+
+
+class MessageSerializationError(MessageError):
+    """The message is of the right type but cannot be sent: a number out of range, a text that is not Unicode, too long."""
+
+    reason = "MESSAGE_INVALID"
+    fields = ("message_type", "problem", "path")
+
+    def __init__(self, message_type: str, problem: str, path: str = "$") -> None:
+        self.message_type = message_type
+        self.problem = problem
+        self.path = path
+        super().__init__(f"cannot serialize {message_type}: {path}: {problem}")
+
+
+class MessageDeserializationError(MessageError):
+    """The bytes are no valid message of this type."""
+
+    reason = "MESSAGE_INVALID"
+    fields = ("message_type", "problem", "path")
+
+    def __init__(self, message_type: str, problem: str, path: str = "$") -> None:
+        self.message_type = message_type
+        self.problem = problem
+        self.path = path
+        super().__init__(f"cannot deserialize {message_type}: {path}: {problem}")
+
+
+class BackendUnavailableError(PyDotComputeError):
+    """What a kernel needs to run (a GPU, a library) is not there."""
+
+    reason = "BACKEND_UNAVAILABLE"
+    fields = ("backend", "problem")
+
+    def __init__(self, backend: str, problem: str) -> None:
+        self.backend = backend
+        self.problem = problem
+        super().__init__(f"backend {backend!r} is unavailable: {problem}")
+
+
+class InvalidConfigurationError(PyDotComputeError, ValueError):
+    """A setting has a value that cannot work."""
+
+    reason = "CONFIGURATION_INVALID"
+    fields = ("parameter", "value", "problem")
+
+    def __init__(self, parameter: str, value: object, problem: str) -> None:
+        self.parameter = parameter
+        self.value = str(value)
+        self.problem = problem
+        super().__init__(f"{parameter}={value}: {problem}")
+
+
+class ConnectionLostError(PyDotComputeError, ConnectionError):
+    """The daemon cannot be reached, or the connection to it broke."""
+
+    reason = "CONNECTION_LOST"
+    fields = ("target", "problem")
+
+    def __init__(self, target: str, problem: str) -> None:
+        self.target = target
+        self.problem = problem
+        super().__init__(f"cannot reach the daemon at {target}: {problem}")

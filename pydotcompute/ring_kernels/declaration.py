@@ -1,0 +1,170 @@
+"""What a user declares: the settings of a kernel, and the kernel types that `@ring_kernel` makes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
+
+from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
+from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
+from pydotcompute.ring_kernels.message import is_message_class
+from pydotcompute.schema.model import introspect
+
+if TYPE_CHECKING:
+    from pydotcompute.ring_kernels.lifecycle import KernelContext
+
+__all__ = ["KernelFunction", "KernelType", "RingKernelConfig", "kernel_type_of", "registered_kernel_types", "ring_kernel"]
+
+KernelFunction = Callable[["KernelContext[Any, Any]"], Awaitable[None]]
+F = TypeVar("F", bound=Callable[..., Awaitable[None]])
+
+
+@dataclass(frozen=True)
+class RingKernelConfig:
+    """The settings of one kernel.
+
+    Raises:
+        InvalidConfigurationError: a value cannot work.
+    """
+
+    kernel_id: str
+    grid_size: int = 1
+    """Thread blocks of a resident kernel."""
+    block_size: int = 256
+    """Threads a block of a resident kernel."""
+    input_queue_size: int = 4096
+    """How many messages the input mailbox holds."""
+    output_queue_size: int = 4096
+    """How many outputs the output mailbox holds, and how many replies wait for one caller."""
+    backpressure_strategy: BackpressureStrategy = "block"
+    """What happens to a message when the input mailbox is full."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel_id, str) or not self.kernel_id:
+            raise InvalidConfigurationError("kernel_id", self.kernel_id, "a kernel's id is a text that is not empty")
+        for name in ("grid_size", "block_size", "input_queue_size", "output_queue_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidConfigurationError(name, value, "must be a whole number of at least 1")
+        if self.backpressure_strategy not in get_args(BackpressureStrategy):
+            choices = ", ".join(get_args(BackpressureStrategy))
+            raise InvalidConfigurationError("backpressure_strategy", self.backpressure_strategy, f"choose one of {choices}")
+
+
+@dataclass(frozen=True)
+class KernelType:
+    """A declared actor with its message types and settings. A kernel is a launched instance of one.
+
+    Raises:
+        InvalidConfigurationError: the function is not async, or a setting cannot work.
+        MessageTypeError: an input or output type is no message class, or has a field that no wire could carry.
+    """
+
+    func: KernelFunction
+    config: RingKernelConfig
+    """The settings; `config.kernel_id` is the type's name."""
+    input_type: type | None = None
+    output_type: type | None = None
+
+    def __post_init__(self) -> None:
+        if not inspect.iscoroutinefunction(self.func):
+            name = getattr(self.func, "__qualname__", repr(self.func))
+            raise InvalidConfigurationError("kernel_func", name, "an actor is an `async def` function that takes a KernelContext")
+        for role, cls in (("input_type", self.input_type), ("output_type", self.output_type)):
+            if cls is None:
+                continue
+            if not is_message_class(cls):
+                raise MessageTypeError(f"a class decorated with @message as {role}", getattr(cls, "__name__", repr(cls)))
+            introspect(cls)
+
+    @property
+    def name(self) -> str:
+        """What the type is called, and the id of a kernel that is launched without another."""
+        return self.config.kernel_id
+
+    @property
+    def documentation(self) -> str:
+        """The actor's docstring."""
+        return inspect.getdoc(self.func) or ""
+
+
+_registry: dict[str, KernelType] = {}
+
+
+def registered_kernel_types() -> dict[str, KernelType]:
+    """The kernel types that are declared in this process, by name, without those of `auto_register=False`."""
+    return dict(_registry)
+
+
+def kernel_type_of(func: Callable[..., object]) -> KernelType | None:
+    """The kernel type that `@ring_kernel` made of this function."""
+    return getattr(func, "__ring_kernel__", None)
+
+
+@overload
+def ring_kernel(func: F, /) -> F: ...
+@overload
+def ring_kernel(
+    *,
+    kernel_id: str | None = None,
+    input_type: type | None = None,
+    output_type: type | None = None,
+    queue_size: int = 4096,
+    input_queue_size: int | None = None,
+    output_queue_size: int | None = None,
+    grid_size: int = 1,
+    block_size: int = 256,
+    backpressure: BackpressureStrategy = "block",
+    auto_register: bool = True,
+) -> Callable[[F], F]: ...
+
+
+def ring_kernel(
+    func: F | None = None,
+    /,
+    *,
+    kernel_id: str | None = None,
+    input_type: type | None = None,
+    output_type: type | None = None,
+    queue_size: int = 4096,
+    input_queue_size: int | None = None,
+    output_queue_size: int | None = None,
+    grid_size: int = 1,
+    block_size: int = 256,
+    backpressure: BackpressureStrategy = "block",
+    auto_register: bool = True,
+) -> F | Callable[[F], F]:
+    """Declare an async function as a kernel type.
+
+    Args:
+        kernel_id: the type's name; the function's name if absent.
+        input_type: the message class it takes. Needed to reach the kernel over the wire.
+        output_type: the message class it sends.
+        queue_size: how many messages each mailbox holds, unless `input_queue_size` or `output_queue_size` says otherwise.
+        grid_size, block_size: the shape of a resident kernel.
+        backpressure: what happens to a message when the input mailbox is full: `block`, `reject` or `drop_oldest`.
+        auto_register: whether `launch(kernel_id)` and a daemon that loads the file find the type by its name. A later
+            declaration of the same name takes the place of the earlier one.
+
+    Raises:
+        InvalidConfigurationError, MessageTypeError: see `KernelType`.
+    """
+
+    def declare(func: F) -> F:
+        config = RingKernelConfig(
+            kernel_id=func.__name__ if kernel_id is None else kernel_id,
+            grid_size=grid_size,
+            block_size=block_size,
+            input_queue_size=queue_size if input_queue_size is None else input_queue_size,
+            output_queue_size=queue_size if output_queue_size is None else output_queue_size,
+            backpressure_strategy=backpressure,
+        )
+        kernel_type = KernelType(func, config, input_type, output_type)
+        func.__ring_kernel__ = kernel_type  # type: ignore[attr-defined]
+        if auto_register:
+            _registry[kernel_type.name] = kernel_type
+        return func
+
+    return declare if func is None else declare(func)

@@ -1,0 +1,504 @@
+"""One kernel: its state, its actor's task, its mailboxes and its counters."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from pydotcompute.exceptions import (
+    KernelFailedError,
+    KernelStateError,
+    MessageSerializationError,
+    PyDotComputeError,
+    QueueFullError,
+)
+from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
+from pydotcompute.ring_kernels.mailbox import Mailbox
+from pydotcompute.ring_kernels.message import door
+from pydotcompute.ring_kernels.replies import Caller, Header, Replies
+from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
+from pydotcompute.ring_kernels.waiting import Signal, wait_any
+
+__all__ = ["DeadLetter", "KernelContext", "KernelState", "RingKernel", "RingKernelConfig", "current_kernel_id", "managed_kernel"]
+
+DEAD_LETTERS_KEPT = 1_000
+"""How many dead letters a kernel keeps; the oldest go first."""
+CHECKPOINT_EVERY = 64
+"""How many messages an actor is handed in a row before the other tasks have their turn."""
+CANCELLATION_GRACE = 1.0
+"""Seconds that a cancelled actor has to end before the kernel goes on without it."""
+
+TIn = TypeVar("TIn")
+TOut = TypeVar("TOut")
+
+logger = logging.getLogger(__name__)
+
+current_kernel_id: ContextVar[str | None] = ContextVar("pydotcompute_kernel_id", default=None)
+"""The id of the kernel whose actor runs in this context: for whoever labels logs."""
+
+
+class KernelState(enum.Enum):
+    """What a kernel is doing."""
+
+    CREATED = "CREATED"
+    """Made, with nothing set up."""
+    LAUNCHED = "LAUNCHED"
+    """Set up; not yet active."""
+    ACTIVE = "ACTIVE"
+    """Handles messages."""
+    DEACTIVATED = "DEACTIVATED"
+    """Paused: takes messages, handles none."""
+    TERMINATING = "TERMINATING"
+    """Finishes what is in its hands; takes no messages."""
+    TERMINATED = "TERMINATED"
+    """Ended as asked, or by itself."""
+    FAILED = "FAILED"
+    """Ended by an exception."""
+
+
+_OPEN = (KernelState.ACTIVE, KernelState.DEACTIVATED)
+_ENDED = (KernelState.TERMINATED, KernelState.FAILED)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that could not be delivered."""
+
+    message: Any
+    reason: str
+    time: float
+    """Seconds since the epoch."""
+
+
+class KernelContext(Generic[TIn, TOut]):
+    """What an actor sees of its kernel."""
+
+    def __init__(self, kernel: RingKernel[TIn, TOut]) -> None:
+        self._kernel = kernel
+        self.kernel_id = kernel.kernel_id
+
+    @property
+    def should_terminate(self) -> bool:
+        """Whether the kernel was asked to end: finish what is in hand and return."""
+        return self._kernel.state in (KernelState.TERMINATING, *_ENDED)  # Ended: for an actor that was abandoned.
+
+    @property
+    def is_active(self) -> bool:
+        """Whether messages are handed out."""
+        return self._kernel.state is KernelState.ACTIVE
+
+    async def wait_active(self) -> None:
+        """Wait until the kernel is active, or was asked to end."""
+        await self._kernel._wait_active()
+
+    async def receive(self, timeout: float | None = None) -> TIn:
+        """The next message, by priority. Asking for it says that the one before is done with.
+
+        Raises:
+            QueueTimeoutError: none came within `timeout` seconds.
+            KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
+        """
+        return await self._kernel._next_message(timeout)
+
+    async def send(self, message: TOut) -> None:
+        """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else an
+        output, which waits for room in the output mailbox, and until the kernel is active.
+
+        Raises:
+            MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
+        """
+        await self._kernel._send_out(message)
+
+    def __aiter__(self) -> AsyncIterator[TIn]:
+        return self._messages()
+
+    async def _messages(self) -> AsyncIterator[TIn]:
+        while not self.should_terminate:
+            try:
+                message = await self.receive()
+            except KernelStateError:
+                return
+            yield message
+
+
+class RingKernel(Generic[TIn, TOut]):
+    """One kernel. It owns the task that runs its actor, its two mailboxes, the replies on their way, and its counters.
+
+    A runtime makes kernels; one can also be used by itself, in the order launch, activate, send and receive, terminate. All
+    of it belongs to one event loop.
+
+    Raises:
+        InvalidConfigurationError, MessageTypeError: see `KernelType`.
+    """
+
+    def __init__(
+        self,
+        kernel_id: str,
+        kernel_func: KernelFunction,
+        *,
+        config: RingKernelConfig | None = None,
+        input_type: type[TIn] | None = None,
+        output_type: type[TOut] | None = None,
+        type_name: str | None = None,
+    ) -> None:
+        config = RingKernelConfig(kernel_id) if config is None else config
+        self.kernel_id = kernel_id
+        self.type_name = type_name or kernel_id
+        """The name of the kernel type that this is an instance of."""
+        self.type = KernelType(kernel_func, config, input_type, output_type)
+        self._state = KernelState.CREATED
+        self.changed = Signal()
+        """Notified at each change of state."""
+        self._idle = Signal()
+        self._check_in = door(input_type)
+        self._check_out = door(output_type, input_type)
+        # Each message with its arrival, in nanoseconds of `time.perf_counter_ns()`.
+        self.inbox: Mailbox[tuple[TIn, int]] = Mailbox(
+            kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True
+        )
+        self.outputs: Mailbox[Any] = Mailbox(kernel_id, config.output_queue_size)
+        self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury)
+        self._in_hand: tuple[TIn, int] | None = None
+        self._handed_in_a_row = 0
+        self._task: asyncio.Task[None] | None = None
+        self._termination: asyncio.Task[None] | None = None
+        self._failure: KernelFailedError | None = None
+        self._counters = Counters()
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.on_state: Callable[[RingKernel[Any, Any]], None] | None = None
+        """Called after each change of state."""
+
+    def __repr__(self) -> str:
+        return f"<RingKernel {self.kernel_id!r} {self._state.name}>"
+
+    @property
+    def state(self) -> KernelState:
+        """What the kernel is doing."""
+        return self._state
+
+    @property
+    def config(self) -> RingKernelConfig:
+        """The kernel's settings."""
+        return self.type.config
+
+    @property
+    def failure(self) -> KernelFailedError | None:
+        """Why the kernel is FAILED."""
+        return self._failure
+
+    @property
+    def queue_depth(self) -> int:
+        """How many messages wait in the input mailbox."""
+        return len(self.inbox)
+
+    @property
+    def refusal(self) -> PyDotComputeError | None:
+        """Why the kernel takes no messages; None if it does."""
+        if self._failure is not None:
+            return self._failure
+        return None if self._state in _OPEN else self._state_error("send", *_OPEN)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the kernel will send nothing more."""
+        return self._state in _ENDED
+
+    def get_telemetry(self) -> RingKernelTelemetry:
+        """What the kernel has done."""
+        return self._counters.snapshot(self.kernel_id, self._state.name, len(self.inbox))
+
+    # -- lifecycle -----------------------------------------------------------------------------------------------------
+
+    async def launch(self) -> None:
+        """Start the actor, as far as it gets before it first waits. It is handed no message yet.
+
+        Raises:
+            KernelStateError: the kernel is not CREATED.
+            KernelFailedError: that part of the actor raised; `__cause__` is the exception.
+        """
+        self._require("launch", KernelState.CREATED)
+        self._enter(KernelState.LAUNCHED)
+        self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
+        try:
+            await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    async def activate(self) -> None:
+        """Begin to hand messages to the actor. KernelStateError if the kernel is not LAUNCHED."""
+        self._require("activate", KernelState.LAUNCHED)
+        self._resume()
+
+    async def deactivate(self) -> None:
+        """Pause: from now on the actor is handed no message, also if it is waiting for one. KernelStateError if not ACTIVE."""
+        self._require("deactivate", KernelState.ACTIVE)
+        self.inbox.pause()
+        self._enter(KernelState.DEACTIVATED)
+
+    async def reactivate(self) -> None:
+        """End the pause. KernelStateError if the kernel is not DEACTIVATED."""
+        self._require("reactivate", KernelState.DEACTIVATED)
+        self._resume()
+
+    def _resume(self) -> None:
+        self.inbox.resume()
+        self._enter(KernelState.ACTIVE)
+
+    async def terminate(self, timeout: float = 5.0) -> None:
+        """End the kernel: refuse new messages, ask the actor to end, and cancel it after `timeout` seconds.
+
+        Requests that were never handled become dead letters and their callers are told. Replies already made can still be
+        received. A kernel that has ended already just becomes TERMINATED. Cancelling this call does not stop the ending.
+        """
+        if self._termination is None:
+            self._termination = asyncio.create_task(self._terminate(timeout), name=f"end of ring kernel {self.kernel_id}")
+        await asyncio.shield(self._termination)
+
+    async def _terminate(self, timeout: float) -> None:
+        task = self._task
+        if task is not None and not task.done():
+            self._enter(KernelState.TERMINATING)
+            self.inbox.close(self._state_error("send", *_OPEN))
+            done, _ = await asyncio.wait((task,), timeout=max(0.0, timeout))
+            if not done:
+                logger.warning("the actor did not end within %g s: cancelled", timeout, extra={"kernel_id": self.kernel_id})
+                task.cancel()
+                done, _ = await asyncio.wait((task,), timeout=CANCELLATION_GRACE)
+            if not done:
+                logger.error("the actor ignores its cancellation: abandoned", extra={"kernel_id": self.kernel_id})
+        self._end(KernelState.TERMINATED)
+
+    async def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until an ACTIVE kernel has handled all it was sent, or is not ACTIVE; False if `timeout` seconds pass first."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while self._state is KernelState.ACTIVE and (self.inbox or self._in_hand is not None):
+            if not await wait_any((self._idle, self.changed), None if deadline is None else deadline - loop.time()):
+                return False
+        return True
+
+    def _require(self, operation: str, *allowed: KernelState) -> None:
+        if self._state not in allowed:
+            raise self._state_error(operation, *allowed)
+
+    def _state_error(self, operation: str, *allowed: KernelState) -> KernelStateError:
+        return KernelStateError(self.kernel_id, self._state.name, operation, [state.name for state in allowed])
+
+    def _enter(self, state: KernelState) -> None:
+        if state is self._state:
+            return
+        self._state = state
+        self.changed.notify_all()
+        if self.on_state is not None:
+            self.on_state(self)
+
+    async def _run(self) -> None:
+        """The actor's task: whatever leaves the actor ends here."""
+        current_kernel_id.set(self.kernel_id)
+        try:
+            await self.type.func(KernelContext(self))
+        except asyncio.CancelledError:
+            if self._state is not KernelState.TERMINATING:
+                self._fail(asyncio.CancelledError("the actor was cancelled"))
+        except KernelStateError as error:
+            # Let pass by an actor that was told to end in `ctx.receive`.
+            if self._state is not KernelState.TERMINATING:
+                self._fail(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: an actor does not end the daemon.
+            self._fail(error)
+        else:
+            if self._in_hand is not None:
+                self._complete(self._in_hand)  # To return is as good as to ask for the next.
+            if self._state is not KernelState.TERMINATING:
+                self._end(KernelState.TERMINATED)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = KernelFailedError(self.kernel_id, type(error).__name__, str(error))
+        self._failure.__cause__ = error
+        self._counters.error_count += 1
+        self._counters.last_error = f"{type(error).__name__}: {error}"
+        logger.error("the actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
+        self._end(KernelState.FAILED)
+
+    def _end(self, state: KernelState) -> None:
+        """The actor has ended: tell everyone who still waits for it."""
+        if self._state in _ENDED:
+            self._enter(state)  # A failed kernel that is terminated.
+            return
+        self._enter(state)
+        self._counters.end()
+        error: PyDotComputeError = self._failure or self._state_error("handle messages", *_OPEN)
+        self.inbox.close(error)
+        left = self.inbox.drain()
+        if self._in_hand is not None:
+            left.insert(0, self._in_hand)
+            self._in_hand = None
+        for message, _ in left:
+            self.bury(message, str(error))
+            self.replies.fail(cast(Header, message).message_id, error)
+        self.replies.end(error)
+
+    def bury(self, message: Any, reason: str) -> None:
+        """Keep a message that cannot be delivered as a dead letter, and count it."""
+        self._counters.dropped += 1
+        self.dead_letters.append(DeadLetter(message, reason, time.time()))
+
+    # -- the actor's side ----------------------------------------------------------------------------------------------
+
+    async def _wait_active(self) -> None:
+        while self._state in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
+            await self.changed.wait()
+
+    def _complete(self, in_hand: tuple[TIn, int]) -> None:
+        self._in_hand = None
+        self._counters.complete(in_hand[1])
+
+    async def _next_message(self, timeout: float | None) -> TIn:
+        if self._in_hand is not None:
+            self._complete(self._in_hand)
+        item = self.inbox.get_nowait() if self._handed_in_a_row < CHECKPOINT_EVERY else None
+        if item is None:
+            self._idle.notify_all()
+            # Always let others run here: an actor may ignore every error and ask again at once.
+            self._handed_in_a_row = 0
+            await asyncio.sleep(0)
+            try:
+                item = await self.inbox.get(timeout)
+            except KernelStateError:
+                raise self._state_error("receive", *_OPEN) from None
+        self._handed_in_a_row += 1
+        self._in_hand = item
+        return item[0]
+
+    async def _send_out(self, message: TOut) -> None:
+        if self._state in _ENDED:
+            raise self._state_error("send", *_OPEN)
+        self._check_out(message)
+        header = cast(Header, message)
+        if self._in_hand is not None and _answers(header, cast(Header, self._in_hand[0])):
+            self._complete(self._in_hand)
+        if self.replies.deliver(header):
+            return
+        await self._wait_active()
+        await self.outputs.put(message, header.priority)
+        self.replies.wanted.notify()
+
+    # -- the callers' side ---------------------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self._state not in _OPEN and (refusal := self.refusal) is not None:
+            raise refusal
+
+    async def send(self, message: TIn, *, timeout: float | None = None) -> None:
+        """Put a message into the input mailbox; the current task gets the reply.
+
+        Under `block` it waits for room, and, if as many replies wait for this task as the output mailbox holds, until it has
+        received some.
+
+        Raises:
+            KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
+            KernelFailedError: it has failed.
+            QueueFullError: no room: at once under `reject`, after `timeout` seconds under `block`.
+            MessageTypeError, MessageSerializationError: the message is not of the kernel's input type.
+        """
+        await self.send_as(self.replies.caller(), message, timeout)
+
+    async def send_as(self, caller: Caller[Any], message: TIn, timeout: float | None = None) -> None:
+        """`send` on behalf of a caller that is not the current task."""
+        self._require_open()
+        self._check_in(message)
+        while len(caller.ready) >= self.outputs.capacity:
+            if self.config.backpressure_strategy == "reject" or not await caller.room.wait(timeout):
+                raise QueueFullError(self.kernel_id, self.outputs.capacity)
+            self._require_open()
+        dropped = await self._put(message, timeout, caller)
+        self.replies.expect(cast(Header, message).message_id, caller)
+        if dropped:
+            await asyncio.sleep(0)  # Nothing else stops a sender that is never refused.
+
+    async def _put(self, message: TIn, timeout: float | None, caller: Caller[Any] | None = None) -> bool:
+        """Put it into the mailbox; whether another had to go. Whoever calls says in the same step whose the reply is."""
+        header = cast(Header, message)
+        if self.replies.is_taken(header.message_id, caller):
+            problem = "another request of this id waits for its reply"
+            raise MessageSerializationError(type(message).__name__, problem, "$.message_id")
+        dropped = await self.inbox.put((message, time.perf_counter_ns()), header.priority, timeout)
+        if dropped is not None:
+            error = QueueFullError(self.kernel_id, self.inbox.capacity)
+            self.bury(dropped[0], f"dropped to make room: {error}")
+            self.replies.fail(cast(Header, dropped[0]).message_id, error)
+        return dropped is not None
+
+    async def receive(self, *, timeout: float | None = None) -> TOut:
+        """The next reply to the current task, or the next output; see `pydotcompute.ring_kernels.replies` for the rules.
+
+        Raises:
+            QueueTimeoutError: nothing came within `timeout` seconds; what comes later waits for the next `receive`.
+            KernelStateError: the kernel is not launched yet, or has ended and all has been received.
+            KernelFailedError: likewise, when it has failed.
+            QueueFullError: a request of this task was dropped to make room.
+        """
+        self._require_opened()
+        return cast(TOut, await self.replies.receive(timeout))
+
+    async def receive_as(self, caller: Caller[Any], timeout: float | None = None) -> TOut:
+        """`receive` on behalf of a caller that is not the current task."""
+        self._require_opened()
+        return cast(TOut, await self.replies.receive_as(caller, timeout))
+
+    def _require_opened(self) -> None:
+        if self._state in (KernelState.CREATED, KernelState.LAUNCHED):
+            raise self._state_error("receive", *_OPEN)
+
+    async def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> TOut:
+        """Send one request and wait for its own reply. A reply that comes after the time-out becomes a dead letter.
+
+        Raises:
+            QueueTimeoutError: no reply came within `timeout` seconds.
+            KernelStateError, KernelFailedError, QueueFullError, MessageTypeError, MessageSerializationError: as `send`.
+        """
+        self._require_open()
+        self._check_in(message)
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        await self._put(message, timeout)
+        return cast(TOut, await self.replies.reply_to(cast(Header, message).message_id, timeout, deadline))
+
+
+def _answers(message: Header, request: Header) -> bool:
+    """Whether a message is the reply to a request, or the request itself sent back."""
+    correlation_id = message.correlation_id
+    return message is request or (message.message_id if correlation_id is None else correlation_id) == request.message_id
+
+
+@asynccontextmanager
+async def managed_kernel(
+    kernel_id: str,
+    kernel_func: KernelFunction,
+    *,
+    config: RingKernelConfig | None = None,
+    input_type: type[TIn] | None = None,
+    output_type: type[TOut] | None = None,
+) -> AsyncIterator[RingKernel[TIn, TOut]]:
+    """A kernel that is active inside the block and terminated after it."""
+    kernel: RingKernel[TIn, TOut] = RingKernel(
+        kernel_id, kernel_func, config=config, input_type=input_type, output_type=output_type
+    )
+    await kernel.launch()
+    try:
+        await kernel.activate()
+        yield kernel
+    finally:
+        await kernel.terminate()

@@ -1,0 +1,348 @@
+"""Who gets what a kernel sends: a reply goes to the caller that waits for it, an output to whoever receives it first.
+
+A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation. The
+rules for tasks, which also hold in a client process, where many tasks share one conversation:
+
+* A reply goes to the task that sent the request. Tasks which that task starts after its first `send` receive on its behalf,
+  until they send themselves (`asyncio.wait_for(runtime.receive(…))` runs `receive` in such a task).
+* A task that has no unanswered request of its own may also take replies to tasks that have sent and never received: so
+  one task can send while another receives.
+* When a task ends, the replies to it that nobody has received are outputs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
+from uuid import UUID
+
+from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
+from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
+from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
+from pydotcompute.ring_kernels.waiting import Signal, wait_any
+
+__all__ = ["Caller", "Header", "Replies", "Unanswered"]
+
+REMEMBERED_REQUESTS = 65_536
+"""How many requests of one kernel can wait for a reply before the oldest is forgotten: its reply would be an output."""
+REMEMBERED_ANSWERS = 4_096
+"""How many answered requests are remembered, so that a second reply to one finds its caller too."""
+
+T = TypeVar("T", bound="Header")
+
+
+class Header(Protocol):
+    """What the runtime reads of a message."""
+
+    @property
+    def message_id(self) -> UUID: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def correlation_id(self) -> UUID | None: ...
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Stands where the reply to a request would: there will be none."""
+
+    message_id: UUID
+    error: PyDotComputeError
+
+
+class Caller(Generic[T]):
+    """One who sends requests to one kernel, and the replies that wait for it."""
+
+    __slots__ = ("arrived", "claims", "gone", "private", "ready", "room", "unanswered")
+
+    def __init__(self, *, private: bool = False) -> None:
+        self.private = private
+        """Whether nobody else gets its replies, not even when it is gone."""
+        self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
+        """What has arrived for it and was not taken yet."""
+        self.arrived = Signal()
+        """Notified when `ready` gets something."""
+        self.room = Signal()
+        """Notified when something of `ready` is taken."""
+        self.unanswered = 0
+        self.claims = private
+        """Whether it has ever received: then nobody else takes its replies."""
+        self.gone = False
+        """Whether nobody will ever receive for it again."""
+
+    def take(self) -> T | Unanswered | None:
+        """The next of `ready`, None if there is none."""
+        if not self.ready:
+            return None
+        item = self.ready.pop()
+        if self.room:
+            self.room.notify()
+        return item
+
+
+def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float) -> None:
+    if not reply.done():
+        reply.set_exception(QueueTimeoutError(kernel_id, timeout, "send_and_receive"))
+
+
+def _may_take_unclaimed(caller: Caller[T] | None) -> bool:
+    return caller is None or not (caller.unanswered or caller.private)
+
+
+_sending_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("pydotcompute_sending_task", default=None)
+
+
+class Replies(Generic[T]):
+    """The replies and outputs of one kernel on their way to those they belong to."""
+
+    def __init__(self, kernel_id: str, outputs: Mailbox[T], undeliverable: Callable[[T, str], None]) -> None:
+        """`undeliverable(message, why)` is told of each reply that has nobody left to go to."""
+        self.kernel_id = kernel_id
+        self.outputs = outputs
+        self.wanted = Signal()
+        """Notified when there is an output."""
+        self._free = Signal()  # Those of them with no unanswered request of their own.
+        self.receiving = 0
+        """How many tasks wait in `receive`."""
+        self.on_receiving: Callable[[], None] | None = None
+        """Called when `receiving` has changed."""
+        self._undeliverable = undeliverable
+        self._asked: dict[int, asyncio.Future[T]] = {}
+        self._senders: OrderedDict[int, Caller[T]] = OrderedDict()
+        self._answered: OrderedDict[int, Caller[T]] = OrderedDict()
+        self._tasks: dict[asyncio.Task[Any], Caller[T]] = {}
+        self._nobody: Caller[T] = Caller(private=True)
+        self._nobody.gone = True
+        self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
+        self._ended: PyDotComputeError | None = None
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def caller(self) -> Caller[T]:
+        """The current task as a caller."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        caller = self._tasks.get(task)
+        if caller is None:
+            caller = self._tasks[task] = Caller()
+            task.add_done_callback(self._task_ended)
+        if _sending_task.get() is not task:
+            _sending_task.set(task)
+        return caller
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        caller = self._tasks.pop(task)
+        caller.gone = True
+        self._unclaimed.pop(caller, None)
+        while (item := caller.take()) is not None:
+            if not isinstance(item, Unanswered):
+                self.outputs.put_anyway(item, item.priority)
+                self.wanted.notify()
+
+    def is_taken(self, message_id: UUID, caller: Caller[T] | None = None) -> bool:
+        """Whether a request of this id by another caller still waits for its reply."""
+        key = message_id.int
+        if key in self._asked:
+            return True
+        sender = self._senders.get(key)
+        return sender is not None and sender is not caller and not sender.gone
+
+    def expect(self, message_id: UUID, caller: Caller[T]) -> None:
+        """The replies to this request are the caller's."""
+        before = self._senders.get(message_id.int)
+        if before is not None:
+            before.unanswered -= 1
+        self._senders[message_id.int] = caller
+        caller.unanswered += 1
+        if len(self._senders) > REMEMBERED_REQUESTS:
+            _, forgotten = self._senders.popitem(last=False)
+            forgotten.unanswered -= 1
+
+    def forget(self, message_id: UUID) -> None:
+        """This request was not sent after all."""
+        caller = self._senders.pop(message_id.int, None)
+        if caller is not None:
+            caller.unanswered -= 1
+
+    async def reply_to(self, message_id: UUID, timeout: float | None, deadline: float | None) -> T:
+        """The reply to this one request, for nobody else; called in the same step in which the request is sent.
+
+        Args:
+            deadline: the event loop's time at which to give up, `timeout` seconds after the caller began.
+
+        Raises:
+            QueueTimeoutError: there was none in time. When it comes, it is undeliverable.
+            PyDotComputeError: there will be none.
+        """
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[T] = loop.create_future()
+        self._asked[message_id.int] = reply
+        timer = None if deadline is None else loop.call_at(deadline, _give_up, reply, self.kernel_id, timeout)
+        try:
+            return await reply
+        except (QueueTimeoutError, asyncio.CancelledError):
+            if self._asked.pop(message_id.int, None) is not None:
+                self.expect(message_id, self._nobody)
+            elif reply.done() and not reply.cancelled() and reply.exception() is None:
+                self._undeliverable(reply.result(), "its caller was cancelled as it arrived")
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    # -- what the kernel sends -----------------------------------------------------------------------------------------
+
+    def deliver(self, message: T) -> bool:
+        """Give a reply to its caller. False if it is an output, or its caller is a task that has ended."""
+        correlation_id = message.correlation_id
+        key = (message.message_id if correlation_id is None else correlation_id).int
+        if correlation_id is not None and key not in self._asked and key not in self._senders:
+            own = message.message_id.int
+            if own in self._asked or own in self._senders:
+                key = own  # An echo of a request which, to its sender, answers something else.
+        reply = self._asked.pop(key, None)
+        if reply is not None:
+            self._answer(key, self._nobody)
+            if reply.done():  # Given up in this very turn of the loop: who asked will learn of it in the next.
+                self._undeliverable(message, "its caller is gone")
+            else:
+                reply.set_result(message)
+            return True
+        caller = self._senders.pop(key, None)
+        if caller is not None:
+            caller.unanswered -= 1
+            self._answer(key, caller)
+        else:
+            caller = self._answered.get(key)
+            if caller is None:
+                return False
+            if len(caller.ready) >= self.outputs.capacity:  # Only of first replies it is known that they were wished for.
+                self._undeliverable(message, "its caller does not receive")
+                return True
+        if caller.gone:
+            if caller.private:
+                self._undeliverable(message, "its caller is gone")
+            return caller.private
+        self._hand(caller, message, message.priority)
+        return True
+
+    def _answer(self, key: int, caller: Caller[T]) -> None:
+        self._answered[key] = caller
+        if len(self._answered) > REMEMBERED_ANSWERS:
+            self._answered.popitem(last=False)
+
+    def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
+        caller.ready.push(item, priority)
+        if caller.arrived:
+            caller.arrived.notify()
+        elif not caller.claims:
+            self._unclaimed[caller] = None
+            self._free.notify()
+
+    def fail(self, message_id: UUID, error: PyDotComputeError) -> None:
+        """Tell the caller of this request that there will be no reply."""
+        reply = self._asked.pop(message_id.int, None)
+        if reply is not None and not reply.done():
+            reply.set_exception(error)
+        caller = self._senders.pop(message_id.int, None)
+        if caller is not None:
+            caller.unanswered -= 1
+            if not caller.gone:
+                self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
+
+    def end(self, error: PyDotComputeError) -> None:
+        """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with `error`."""
+        self._ended = error
+        for reply in self._asked.values():
+            if not reply.done():
+                reply.set_exception(error)
+        self._asked.clear()
+        self._senders.clear()
+        self.wanted.notify_all()
+
+    # -- what callers receive ------------------------------------------------------------------------------------------
+
+    def has_some(self) -> bool:
+        """Whether a `receive` of the current task would have something at once."""
+        caller = self._tasks.get(cast("asyncio.Task[Any]", asyncio.current_task()))
+        return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
+
+    async def receive(self, timeout: float | None = None) -> T:
+        """The next reply to the current task, or output; by the rules at the top of this module.
+
+        Raises:
+            QueueTimeoutError: nothing came within `timeout` seconds.
+            PyDotComputeError: a request of this task will have no reply, or the kernel has ended and all has been received.
+        """
+        caller = self._tasks.get(cast("asyncio.Task[Any]", asyncio.current_task()))
+        if caller is None:
+            ancestor = _sending_task.get()
+            caller = None if ancestor is None else self._tasks.get(ancestor)
+        return await self.receive_as(caller, timeout)
+
+    async def receive_as(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
+        """`receive` on behalf of this caller, or of one that has sent nothing."""
+        if caller is not None and not caller.claims:
+            caller.claims = True
+            self._unclaimed.pop(caller, None)
+        item = self._next(caller)
+        if item is None:
+            item = await self._wait_for_next(caller, timeout)
+        if isinstance(item, Unanswered):
+            raise item.error
+        return item
+
+    def _next(self, caller: Caller[T] | None) -> T | Unanswered | None:
+        if caller is not None and (item := caller.take()) is not None:
+            return item
+        if (output := self.outputs.get_nowait()) is not None:
+            return output
+        if self._unclaimed and _may_take_unclaimed(caller):
+            other = next(iter(self._unclaimed))
+            item = other.take()
+            if not other.ready:
+                del self._unclaimed[other]
+            return item
+        return None
+
+    async def _wait_for_next(self, caller: Caller[T] | None, timeout: float | None) -> T | Unanswered:
+        signals = [self.wanted]
+        if caller is not None:
+            signals.append(caller.arrived)
+        if _may_take_unclaimed(caller):
+            signals.append(self._free)
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while self._ended is None:
+            woken = await self._wait(signals, None if deadline is None else deadline - loop.time())
+            if (item := self._next(caller)) is not None:
+                # What woke this task may have been something else than what it took.
+                if self.outputs:
+                    self.wanted.notify()
+                if self._unclaimed:
+                    self._free.notify()
+                return item
+            if not woken and self._ended is None:
+                assert timeout is not None
+                raise QueueTimeoutError(self.kernel_id, timeout, "receive")
+        raise self._ended
+
+    def give_back(self, message: T) -> None:
+        """Undo the `receive` of a message that could not be handed on."""
+        if not self.deliver(message):
+            self.outputs.put_anyway(message, message.priority, front=True)
+            self.wanted.notify()
+
+    async def _wait(self, signals: list[Signal], timeout: float | None) -> bool:
+        if self.on_receiving is None:
+            return await wait_any(signals, timeout)
+        self.receiving += 1
+        self.on_receiving()
+        try:
+            return await wait_any(signals, timeout)
+        finally:
+            self.receiving -= 1
+            self.on_receiving()

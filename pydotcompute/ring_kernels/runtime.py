@@ -1,0 +1,295 @@
+"""`RingKernelRuntime`, and `KernelRuntime`: what it has in common with the client of a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Protocol, Self, runtime_checkable
+
+from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
+from pydotcompute.ring_kernels.declaration import (
+    KernelFunction,
+    KernelType,
+    RingKernelConfig,
+    kernel_type_of,
+    registered_kernel_types,
+)
+from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
+from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
+
+__all__ = ["KernelHandle", "KernelRuntime", "RingKernelRuntime"]
+
+TERMINATED_KERNELS_KEPT = 1_000
+"""How many terminated kernels are remembered for what can still be received from them; the oldest go first."""
+
+
+@runtime_checkable
+class KernelHandle(Protocol):
+    """A launched kernel, here or at a daemon."""
+
+    @property
+    def kernel_id(self) -> str: ...
+    @property
+    def state(self) -> KernelState: ...
+    async def activate(self) -> None: ...
+    async def deactivate(self) -> None: ...
+    async def reactivate(self) -> None: ...
+    async def terminate(self, timeout: float = 5.0) -> None: ...
+    async def send(self, message: Any, *, timeout: float | None = None) -> None: ...
+    async def receive(self, *, timeout: float | None = None) -> Any: ...
+    async def send_and_receive(self, message: Any, *, timeout: float | None = None) -> Any: ...
+    def get_telemetry(self) -> RingKernelTelemetry | None: ...
+
+
+@runtime_checkable
+class KernelRuntime(Protocol):
+    """What a program needs of a runtime: `RingKernelRuntime` and the client's `RemoteRuntime` have all of it.
+
+    Times are in seconds; a time-out of None waits without end. The errors are those of `RingKernelRuntime`.
+    """
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    async def start(self) -> None: ...
+    async def shutdown(self, timeout: float = 10.0) -> None: ...
+    @property
+    def is_active(self) -> bool: ...
+    @property
+    def kernel_ids(self) -> list[str]: ...
+    async def launch(
+        self,
+        kernel_id: str,
+        kernel_func: KernelFunction | None = None,
+        *,
+        config: RingKernelConfig | None = None,
+        input_type: type | None = None,
+        output_type: type | None = None,
+    ) -> KernelHandle: ...
+    async def activate(self, kernel_id: str) -> None: ...
+    async def deactivate(self, kernel_id: str) -> None: ...
+    async def reactivate(self, kernel_id: str) -> None: ...
+    async def terminate(self, kernel_id: str, timeout: float = 5.0) -> None: ...
+    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None: ...
+    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any: ...
+    async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any: ...
+    def kernel_scope(
+        self,
+        kernel_id: str,
+        kernel_func: KernelFunction | None = None,
+        *,
+        config: RingKernelConfig | None = None,
+        input_type: type | None = None,
+        output_type: type | None = None,
+    ) -> AbstractAsyncContextManager[KernelHandle]: ...
+    def get_kernel_state(self, kernel_id: str) -> KernelState: ...
+    def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None: ...
+    def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]: ...
+    def get_summary(self) -> RuntimeSummary: ...
+
+
+class RingKernelRuntime:
+    """Kernels in this process, on the event loop that runs.
+
+    Use it as `async with RingKernelRuntime() as runtime:`; on exit every kernel is terminated.
+
+    Args:
+        enable_telemetry: whether `get_telemetry` and its like tell anything.
+        kernel_types: what can be launched by name; the types declared in this process if absent.
+    """
+
+    def __init__(self, *, enable_telemetry: bool = True, kernel_types: Mapping[str, KernelType] | None = None) -> None:
+        self._enable_telemetry = enable_telemetry
+        self._kernel_types = kernel_types
+        self._kernels: dict[str, RingKernel[Any, Any]] = {}
+        self._active = False
+        self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<RingKernelRuntime {'active' if self._active else 'not started'}, {len(self.kernel_ids)} kernels>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.shutdown()
+
+    async def start(self) -> None:
+        """Make the runtime active. Needed by nothing but `is_active`: kernels start when they are launched."""
+        self._active = True
+
+    async def shutdown(self, timeout: float = 10.0) -> None:
+        """Terminate all kernels at once; each may take `timeout` seconds to end by itself. Idempotent."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for kernel in self._kernels.values():
+                    if kernel.state is not KernelState.TERMINATED:
+                        group.create_task(kernel.terminate(timeout))
+        finally:
+            self._kernels.clear()
+            self._active = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the runtime was started and not shut down."""
+        return self._active
+
+    @property
+    def kernel_ids(self) -> list[str]:
+        """The kernels that were launched and not terminated, in the order of their launch; failed ones too."""
+        return [kernel_id for kernel_id, kernel in self._kernels.items() if kernel.state is not KernelState.TERMINATED]
+
+    @property
+    def kernel_types(self) -> Mapping[str, KernelType]:
+        """What can be launched by name."""
+        return registered_kernel_types() if self._kernel_types is None else self._kernel_types
+
+    def kernel(self, kernel_id: str) -> RingKernel[Any, Any]:
+        """The kernel of this id, a terminated one too. KernelNotFoundError if there is none."""
+        kernel = self._kernels.get(kernel_id)
+        if kernel is None:
+            raise KernelNotFoundError(kernel_id, self.kernel_ids)
+        return kernel
+
+    def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
+        """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
+        self._on_state.append(callback)
+
+    def _state_changed(self, kernel: RingKernel[Any, Any]) -> None:
+        for callback in self._on_state:
+            callback(kernel)
+
+    async def launch(
+        self,
+        kernel_id: str,
+        kernel_func: KernelFunction | None = None,
+        *,
+        config: RingKernelConfig | None = None,
+        input_type: type | None = None,
+        output_type: type | None = None,
+    ) -> RingKernel[Any, Any]:
+        """Set a kernel up: its mailboxes, and its actor as far as it gets before it first waits.
+
+        Args:
+            kernel_id: the new kernel's id.
+            kernel_func: the actor; if absent, the kernel type named `kernel_id`. What `@ring_kernel` says of it holds unless
+                `config`, `input_type` or `output_type` says otherwise.
+
+        Raises:
+            KernelAlreadyExistsError: a kernel of this id is running, or has failed and was not terminated.
+            KernelNotFoundError: there is no kernel type of this name.
+            KernelFailedError: the actor raised before it first waited; nothing is launched.
+            InvalidConfigurationError, MessageTypeError: see `KernelType`.
+        """
+        existing = self._kernels.get(kernel_id)
+        if existing is not None and existing.state is not KernelState.TERMINATED:
+            raise KernelAlreadyExistsError(kernel_id)
+        kernel_type = self._kernel_type(kernel_id, kernel_func)
+        kernel: RingKernel[Any, Any] = RingKernel(
+            kernel_id,
+            kernel_type.func,
+            config=replace(kernel_type.config if config is None else config, kernel_id=kernel_id),
+            input_type=input_type or kernel_type.input_type,
+            output_type=output_type or kernel_type.output_type,
+            type_name=kernel_type.name,
+        )
+        self._kernels.pop(kernel_id, None)
+        self._kernels[kernel_id] = kernel
+        try:
+            await kernel.launch()
+        except BaseException:
+            if self._kernels.get(kernel_id) is kernel:
+                del self._kernels[kernel_id]
+            raise
+        kernel.on_state = self._state_changed
+        self._state_changed(kernel)
+        return kernel
+
+    def _kernel_type(self, kernel_id: str, kernel_func: KernelFunction | None) -> KernelType:
+        if kernel_func is None:
+            found = self.kernel_types.get(kernel_id)
+            if found is None:
+                raise KernelNotFoundError(kernel_id, sorted(self.kernel_types))
+            return found
+        return kernel_type_of(kernel_func) or KernelType(kernel_func, RingKernelConfig(kernel_id))
+
+    async def activate(self, kernel_id: str) -> None:
+        """Begin to hand messages to a LAUNCHED kernel.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
+            KernelStateError: its state does not allow it.
+        """
+        await self.kernel(kernel_id).activate()
+
+    async def deactivate(self, kernel_id: str) -> None:
+        """Pause an ACTIVE kernel: once this has returned, it is handed no message. Errors as `activate`."""
+        await self.kernel(kernel_id).deactivate()
+
+    async def reactivate(self, kernel_id: str) -> None:
+        """End the pause of a DEACTIVATED kernel. Errors as `activate`."""
+        await self.kernel(kernel_id).reactivate()
+
+    async def terminate(self, kernel_id: str, timeout: float = 5.0) -> None:
+        """End a kernel; see `RingKernel.terminate`. What it had sent can be received until its id is launched again.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
+        """
+        await self.kernel(kernel_id).terminate(timeout)
+        terminated = [k for k, kernel in self._kernels.items() if kernel.state is KernelState.TERMINATED]
+        for forgotten in terminated[:-TERMINATED_KERNELS_KEPT]:
+            del self._kernels[forgotten]
+
+    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+        """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such kernel."""
+        await self.kernel(kernel_id).send(message, timeout=timeout)
+
+    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+        """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such kernel."""
+        return await self.kernel(kernel_id).receive(timeout=timeout)
+
+    async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
+        """Send one request and wait for its own reply; see `RingKernel.send_and_receive`."""
+        return await self.kernel(kernel_id).send_and_receive(message, timeout=timeout)
+
+    @asynccontextmanager
+    async def kernel_scope(
+        self,
+        kernel_id: str,
+        kernel_func: KernelFunction | None = None,
+        *,
+        config: RingKernelConfig | None = None,
+        input_type: type | None = None,
+        output_type: type | None = None,
+    ) -> AsyncIterator[RingKernel[Any, Any]]:
+        """A kernel that is active inside the block and terminated after it. Arguments and errors as `launch`."""
+        kernel = await self.launch(
+            kernel_id, kernel_func, config=config, input_type=input_type, output_type=output_type
+        )
+        try:
+            await kernel.activate()
+            yield kernel
+        finally:
+            await self.terminate(kernel_id)
+
+    def get_kernel_state(self, kernel_id: str) -> KernelState:
+        """What a kernel is doing. KernelNotFoundError if there is none."""
+        return self.kernel(kernel_id).state
+
+    def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None:
+        """What a kernel has done; None if telemetry is off. KernelNotFoundError if there is no such kernel."""
+        kernel = self.kernel(kernel_id)
+        return kernel.get_telemetry() if self._enable_telemetry else None
+
+    def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]:
+        """What each kernel of `kernel_ids` has done; nothing if telemetry is off."""
+        if not self._enable_telemetry:
+            return {}
+        return {kernel_id: self._kernels[kernel_id].get_telemetry() for kernel_id in self.kernel_ids}
+
+    def get_summary(self) -> RuntimeSummary:
+        """The sums over `get_all_telemetry()`."""
+        return summarize(self.get_all_telemetry().values())

@@ -1,0 +1,160 @@
+"""What a kernel has done: counters on the hot path, and frozen snapshots for whoever asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+__all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summarize"]
+
+
+@dataclass(frozen=True)
+class RingKernelTelemetry:
+    """The counters of one kernel at one moment. Latencies are from arrival in the mailbox to completion."""
+
+    kernel_id: str
+    state: str
+    """The name of its `KernelState`."""
+    messages_processed: int
+    """Messages completed: answered, or done with when the actor asked for the next one."""
+    messages_dropped: int
+    """Messages, in either direction, that became dead letters."""
+    queue_depth: int
+    """Messages that wait in the input mailbox."""
+    error_count: int
+    """Exceptions that left the actor."""
+    last_error: str | None
+    """The last of them, as "Class: text"."""
+    uptime_seconds: float
+    """From the launch to now, or to the end of the kernel."""
+    throughput: float
+    """Messages processed per second of uptime."""
+    min_latency_ns: int
+    max_latency_ns: int
+    avg_latency_ns: float
+    p50_latency_ns: int
+    """Percentiles are within 4 percent."""
+    p95_latency_ns: int
+    p99_latency_ns: int
+
+    @property
+    def avg_latency_ms(self) -> float:
+        """The mean latency in milliseconds."""
+        return self.avg_latency_ns / 1e6
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name."""
+        return asdict(self)
+
+
+class RuntimeSummary(TypedDict):
+    """The sums over all kernels of a runtime."""
+
+    kernel_count: int
+    total_messages_processed: int
+    total_messages_dropped: int
+    total_errors: int
+    throughput: float
+
+
+def summarize(snapshots: Iterable[RingKernelTelemetry]) -> RuntimeSummary:
+    """The sums over the snapshots."""
+    each = list(snapshots)
+    return RuntimeSummary(
+        kernel_count=len(each),
+        total_messages_processed=sum(t.messages_processed for t in each),
+        total_messages_dropped=sum(t.messages_dropped for t in each),
+        total_errors=sum(t.error_count for t in each),
+        throughput=sum(t.throughput for t in each),
+    )
+
+
+class LatencyHistogram:
+    """Counts of durations in buckets whose width grows with the value, so that any percentile is within 4 percent.
+
+    The log-linear buckets of Gil Tene's HdrHistogram: each power of two in 16 equal parts, a value reported as the middle
+    of its bucket. Only buckets in use take memory.
+    """
+
+    __slots__ = ("_buckets", "count", "maximum", "minimum", "total")
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, int] = {}
+        self.count = 0
+        self.total = 0
+        self.minimum = 0
+        self.maximum = 0
+
+    def record(self, value: int) -> None:
+        """Count one duration, a whole number that is not negative."""
+        shift = value.bit_length() - 5
+        bucket = (shift << 5) + (value >> shift) if shift > 0 else value
+        buckets = self._buckets
+        buckets[bucket] = buckets.get(bucket, 0) + 1
+        self.total += value
+        if value > self.maximum:
+            self.maximum = value
+        if value < self.minimum or not self.count:
+            self.minimum = value
+        self.count += 1
+
+    def percentile(self, fraction: float) -> int:
+        """The duration that this fraction of all was not above; 0 if there was none."""
+        rank = fraction * self.count
+        seen = 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            if seen >= rank:
+                shift, mantissa = bucket >> 5, bucket & 31
+                middle = bucket if shift == 0 else (mantissa << shift) + (1 << shift >> 1)
+                return min(max(middle, self.minimum), self.maximum)
+        return 0
+
+
+class Counters:
+    """The counters of one kernel, which it alone writes."""
+
+    __slots__ = ("_ended", "dropped", "error_count", "last_error", "latency", "processed", "started")
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self._ended: float | None = None
+        self.processed = 0
+        self.dropped = 0
+        self.error_count = 0
+        self.last_error: str | None = None
+        self.latency = LatencyHistogram()
+
+    def complete(self, arrived_ns: int) -> None:
+        """One message is done with that had arrived at this `time.perf_counter_ns()`."""
+        self.processed += 1
+        self.latency.record(time.perf_counter_ns() - arrived_ns)
+
+    def end(self) -> None:
+        """The kernel's time is over: uptime and throughput stay as they are now."""
+        if self._ended is None:
+            self._ended = time.monotonic()
+
+    def snapshot(self, kernel_id: str, state: str, queue_depth: int) -> RingKernelTelemetry:
+        """What the counters say now."""
+        uptime = (time.monotonic() if self._ended is None else self._ended) - self.started
+        latency = self.latency
+        return RingKernelTelemetry(
+            kernel_id=kernel_id,
+            state=state,
+            messages_processed=self.processed,
+            messages_dropped=self.dropped,
+            queue_depth=queue_depth,
+            error_count=self.error_count,
+            last_error=self.last_error,
+            uptime_seconds=uptime,
+            throughput=self.processed / uptime if uptime > 0 else 0.0,
+            min_latency_ns=latency.minimum,
+            max_latency_ns=latency.maximum,
+            avg_latency_ns=latency.total / latency.count if latency.count else 0.0,
+            p50_latency_ns=latency.percentile(0.50),
+            p95_latency_ns=latency.percentile(0.95),
+            p99_latency_ns=latency.percentile(0.99),
+        )

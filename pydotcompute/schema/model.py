@@ -1,0 +1,302 @@
+"""Reads message classes into nodes, once for each class.
+
+This is the face of the package for code that needs no protobuf; it imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import inspect
+import re
+import sys
+import types
+import typing
+import uuid
+from collections.abc import Callable
+from dataclasses import MISSING, InitVar, dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.schema import door
+from pydotcompute.schema.nodes import (
+    HEADER_FIELDS,
+    SCHEMA_KEY,
+    Array,
+    Bool,
+    Bytes,
+    Duration,
+    EnumNode,
+    Field,
+    Float,
+    Int,
+    List,
+    Literal,
+    Map,
+    Message,
+    MessageSchema,
+    Node,
+    Optional,
+    Str,
+    Timestamp,
+    Tuple,
+    Union,
+    Uuid,
+    keep_on_class,
+    kept_on_class,
+    type_name,
+)
+
+__all__ = ["HEADER_FIELDS", "FieldNumber", "MessageSchema", "checker", "door_check", "introspect", "normalizer"]
+
+SUPPORTED = (
+    "float, int, bool, str, bytes, UUID, an Enum, Literal of str, datetime, timedelta, ndarray, a dataclass, a union "
+    "of dataclasses, or a list, tuple, dict or None of these"
+)
+
+_LEAVES: dict[object, Node] = {
+    float: Float(),
+    int: Int(),
+    bool: Bool(),
+    str: Str(),
+    bytes: Bytes(),
+    uuid.UUID: Uuid(),
+    datetime.datetime: Timestamp(),
+    datetime.timedelta: Duration(),
+}
+_HEADER_ANNOTATIONS = (uuid.UUID, int, uuid.UUID | None)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldNumber:
+    """Pins a field's number on the wire: `Annotated[int, FieldNumber(7)]`. Other fields keep their own numbers."""
+
+    number: int
+
+
+def introspect(cls: type) -> MessageSchema:
+    """The schema of a dataclass, made on the first call and then kept for as long as the class lives.
+
+    The fields are numbered 1, 2, 3, … in the order of declaration, unless pinned with `FieldNumber`; the header fields
+    are not counted. A field's documentation is `field(metadata={"doc": …})`. The protobuf package is the class
+    attribute `__proto_package__` if there is one, and else the last part of the module's name with ".v1".
+
+    Raises:
+        MessageTypeError: an annotation, a name or a number has no place on the wire; `path` says which, such as
+            `$.items[].weight`. Nothing is kept then.
+    """
+    schema: MessageSchema | None = kept_on_class(cls, SCHEMA_KEY)
+    if schema is None:
+        read: dict[type, MessageSchema | None] = {}
+        schema = _read(cls, "$", read)
+        for found_class, found in read.items():
+            keep_on_class(found_class, SCHEMA_KEY, found)
+    return schema
+
+
+def checker(cls: type) -> Callable[[object], None]:
+    """A function that refuses an instance whose values do not fit the annotations of its body.
+
+    It raises MessageTypeError for a value of the wrong type, or another class than exactly `cls`, and
+    MessageSerializationError for a value out of range; `path` is exact, such as `$.items[3].weight`. The header is not
+    looked at. An int in a float field is of the wrong type here; see `normalizer`.
+    """
+    return door.checker(introspect(cls))
+
+
+def normalizer(cls: type) -> Callable[[object], None] | None:
+    """A function that makes numbers in an instance those that the annotations ask for; None if no field can need it.
+
+    Into a float go ints, NumPy scalars and anything else with `__float__` or `__index__`, but no str, bool or complex;
+    into an int bools and whatever has `__index__`; into a bool NumPy's bools. Also inside containers, which are then
+    replaced by new ones, and inside nested messages. Other values are left alone, and it never raises.
+    """
+    return door.normalizer(introspect(cls))
+
+
+def door_check(cls: type) -> Callable[[object], None]:
+    """Normalizes an instance, then checks it: what every message passes on its way into a mailbox."""
+    return door.door_check(introspect(cls))
+
+
+def _read(cls: type, path: str, read: dict[type, MessageSchema | None]) -> MessageSchema:
+    """Introspects `cls`, and through `_node` whatever it refers to. `read` has the classes met so far, with None for
+    those that are being read: a reference to one of these is a cycle, and fine."""
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise MessageTypeError("a dataclass", type_name(cls) if isinstance(cls, type) else repr(cls), path)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", cls.__name__):
+        raise MessageTypeError("an ASCII name for the message", repr(cls.__name__), path)
+    read[cls] = None
+    declared = dataclasses.fields(cls)
+    hints = _hints(cls, declared, path)
+    header = _header(cls)
+    for name, annotation in zip(header, _HEADER_ANNOTATIONS, strict=False):
+        if hints[name] != annotation:
+            raise MessageTypeError(f"{annotation} for the header field", str(hints[name]), f"{path}.{name}")
+    for name, annotation in hints.items():
+        if isinstance(annotation, InitVar):
+            raise MessageTypeError("a field that an instance holds", "InitVar", f"{path}.{name}")
+    fields: list[Field] = []
+    for field in declared:
+        if field.name not in header:
+            fields.append(_field(field, hints[field.name], len(fields) + 1, f"{path}.{field.name}", read))
+    _refuse_clashes(fields, path)
+    doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
+    if doc.startswith(f"{cls.__name__}("):  # the text that dataclasses puts where there is no docstring
+        doc = ""
+    read[cls] = schema = MessageSchema(cls, package_of(cls, path), doc, tuple(fields), header)
+    return schema
+
+
+def _hints(cls: type, declared: tuple[dataclasses.Field[Any], ...], path: str) -> dict[str, Any]:
+    # Beside the module's names, those of classes declared in the class, and its own, which a local class needs to
+    # contain itself. Only classes: a field such as `bytes: bytes = b""` must not hide the type.
+    names = {name: value for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, type)}
+    try:
+        return typing.get_type_hints(cls, localns={**names, cls.__name__: cls}, include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        name = getattr(error, "name", None)
+        where = next((f"{path}.{field.name}" for field in declared if name and name in str(field.type)), path)
+        raise MessageTypeError("annotations that can be evaluated in their module", str(error), where) from error
+
+
+def _header(cls: type) -> tuple[str, ...]:
+    """All or none: a plain nested dataclass may well have a `priority` of its own, which must not be lost."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return HEADER_FIELDS if names.issuperset(HEADER_FIELDS) else ()
+
+
+def _field(
+    field: dataclasses.Field[Any], annotation: Any, number: int, path: str, read: dict[type, MessageSchema | None]
+) -> Field:
+    if not field.init:
+        raise MessageTypeError("a field that the constructor takes", "init=False", path)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field.name):
+        raise MessageTypeError("an ASCII name for the field", repr(field.name), path)
+    if get_origin(annotation) is Annotated:
+        for extra in annotation.__metadata__:
+            if isinstance(extra, FieldNumber):
+                number = extra.number
+        annotation = get_args(annotation)[0]
+    if not 1 <= number < 2**29 or 19_000 <= number <= 19_999:
+        raise MessageTypeError("a field number from 1 to 536870911, outside 19000 to 19999", str(number), path)
+    factory = None if field.default_factory is MISSING else field.default_factory
+    doc = field.metadata.get("doc", "")
+    return Field(field.name, number, _node(annotation, path, read), field.default, factory, doc)
+
+
+def _refuse_clashes(fields: list[Field], path: str) -> None:
+    numbers: dict[int, str] = {}
+    json_names: dict[str, str] = {}
+    for field in fields:
+        json_name = re.sub("_+(.)", lambda match: match[1].upper(), field.name)
+        other = numbers.setdefault(field.number, field.name)
+        if other != field.name:
+            raise MessageTypeError("a field number of its own", f"{field.number}, as {other}", f"{path}.{field.name}")
+        other = json_names.setdefault(json_name.rstrip("_"), field.name)
+        if other != field.name:
+            raise MessageTypeError("a field name of its own in JSON", f"that of {other}", f"{path}.{field.name}")
+
+
+def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) -> Node:
+    """The node of one annotation.
+
+    To add a kind of annotation: a node in nodes.py, its case here, and a case wherever mypy then complains.
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        if any(isinstance(extra, FieldNumber) for extra in annotation.__metadata__):
+            raise MessageTypeError("FieldNumber on the field itself", "one inside its annotation", path)
+        return _node(args[0], path, read)
+    if origin is typing.Literal:
+        if all(type(value) is str for value in args):
+            return Literal(args)
+    elif origin in (typing.Union, types.UnionType):
+        return _union(annotation, args, path, read)
+    elif origin is list and args:
+        return List(_node(args[0], f"{path}[]", read))
+    elif origin is tuple and args:
+        return _tuple(annotation, args, path, read)
+    elif origin is dict and args:
+        key, value = _node(args[0], f"{path}[key]", read), _node(args[1], f"{path}[]", read)
+        if isinstance(key, Str | Int | Bool):
+            return Map(key, value)
+        raise MessageTypeError("str, int or bool as the key of a dict", str(key), f"{path}[key]")
+    elif _is_array_type(origin or annotation):
+        return Array()
+    elif isinstance(annotation, type):
+        if annotation in _LEAVES:
+            return _LEAVES[annotation]
+        if issubclass(annotation, enum.Enum):
+            return _enum(annotation, path)
+        if dataclasses.is_dataclass(annotation):
+            return _message(annotation, path, read)
+    raise MessageTypeError(SUPPORTED, _text(annotation), path)
+
+
+def _union(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, MessageSchema | None]) -> Node:
+    rest = [arg for arg in args if arg is not types.NoneType]
+    nodes = [_node(arg, path, read) for arg in rest]
+    if len(nodes) == 1:
+        node = nodes[0]
+    else:
+        node = union = Union(tuple(node for node in nodes if isinstance(node, Message)))
+        names = {name for name, _ in union.named()}
+        if len(names) != len(nodes):
+            raise MessageTypeError("a union of dataclasses with different names", _text(annotation), path)
+    return node if len(rest) == len(args) else Optional(node)
+
+
+def _tuple(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, MessageSchema | None]) -> Tuple:
+    variadic = args[-1] is Ellipsis
+    items = args[:-1] if variadic else args
+    if any(item != items[0] for item in items):
+        raise MessageTypeError("a tuple whose items are all of one type, or a dataclass", _text(annotation), path)
+    return Tuple(_node(items[0], f"{path}[]", read), None if variadic else len(items))
+
+
+def _enum(cls: type[enum.Enum], path: str) -> EnumNode:
+    node = EnumNode(cls, package_of(cls, path))
+    names = {name for _, name, _ in node.values()} - {node.prefix + "UNSPECIFIED"}
+    if not names or len(names) != len(cls) or not all(re.fullmatch("[A-Z][A-Z0-9_]*", name) for name in names):
+        expected = "an Enum with members, whose ASCII names differ in more than case, and none of them UNSPECIFIED"
+        raise MessageTypeError(expected, type_name(cls), path)
+    if issubclass(cls, enum.Flag):
+        raise MessageTypeError("an Enum, or an int for flags", type_name(cls), path)
+    return node
+
+
+def _message(cls: type, path: str, read: dict[type, MessageSchema | None]) -> Message:
+    if cls not in read and kept_on_class(cls, SCHEMA_KEY) is None:
+        _read(cls, path, read)
+    header = _header(cls)
+    for field in dataclasses.fields(cls):
+        if field.name in header and field.default is MISSING and field.default_factory is MISSING:
+            raise MessageTypeError("a default for the header of a nested message", "none", f"{path}.{field.name}")
+    return Message(cls)
+
+
+def _is_array_type(cls: Any) -> bool:
+    """Told by name, so that neither NumPy nor CuPy need be imported, or even be there."""
+    module = getattr(cls, "__module__", None) or ""
+    return getattr(cls, "__qualname__", "") == "ndarray" and module.partition(".")[0] in ("numpy", "cupy")
+
+
+def package_of(cls: type, path: str) -> str:
+    """The protobuf package of a message or an enum."""
+    package = getattr(cls, "__proto_package__", None)
+    if package is None:
+        module = cls.__module__
+        if module == "__main__":
+            module = Path(getattr(sys.modules["__main__"], "__file__", None) or "main").stem
+        stem = re.sub("[^a-z0-9]+", "_", module.rpartition(".")[2].lower()).strip("_")
+        package = f"{stem if stem[:1].isalpha() else f'm_{stem}'}.v1"
+    if not isinstance(package, str) or not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", package):
+        raise MessageTypeError("a protobuf package such as 'calculator.v1'", repr(package), path)
+    return package
+
+
+def _text(annotation: Any) -> str:
+    return type_name(annotation) if type(annotation) is type else str(annotation)

@@ -1,0 +1,408 @@
+"""What a message class says, as data: a small immutable node for each kind of annotation.
+
+The text of a node (`str(node)`) is the annotation as a user would write it; errors quote it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass
+from math import copysign
+from typing import Any, TypeAlias, TypeVar, cast
+
+__all__ = [
+    "HEADER_FIELDS",
+    "INT64_MAX",
+    "INT64_MIN",
+    "MAX_DEPTH",
+    "Array",
+    "Bool",
+    "Bytes",
+    "Duration",
+    "EnumNode",
+    "Field",
+    "Float",
+    "Int",
+    "List",
+    "Literal",
+    "Map",
+    "Message",
+    "MessageSchema",
+    "Node",
+    "Optional",
+    "Str",
+    "Timestamp",
+    "Tuple",
+    "Union",
+    "Uuid",
+    "camel",
+    "is_boxed",
+    "keep_on_class",
+    "kept_on_class",
+    "reachable",
+    "snake",
+    "type_name",
+    "walk",
+]
+
+HEADER_FIELDS = ("message_id", "priority", "correlation_id")
+"""The fields that the runtime reads. They travel beside the body, never in it."""
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+MAX_DEPTH = 90
+"""How deep messages may nest in each other. Protobuf's parsers stop at 100; the difference is for the timestamps, boxes
+and map entries inside the innermost message."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Float:
+    """`float`: a double, bit for bit (NaN, infinities and -0.0 included)."""
+
+    def __str__(self) -> str:
+        return "float"
+
+
+@dataclass(frozen=True, slots=True)
+class Int:
+    """`int`: an int64. Values beyond it are refused, never wrapped."""
+
+    def __str__(self) -> str:
+        return "int"
+
+
+@dataclass(frozen=True, slots=True)
+class Bool:
+    """`bool`."""
+
+    def __str__(self) -> str:
+        return "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class Str:
+    """`str`: a string that UTF-8 can hold, so without lone surrogates."""
+
+    def __str__(self) -> str:
+        return "str"
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """`bytes`."""
+
+    def __str__(self) -> str:
+        return "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Uuid:
+    """`uuid.UUID`: a string, in the canonical form of 36 characters."""
+
+    def __str__(self) -> str:
+        return "UUID"
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """`Literal["add", "sub"]`: a string. The values are documentation, and not enforced: an actor may want to answer
+    "unknown operation" itself."""
+
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "str"
+
+
+@dataclass(frozen=True, slots=True)
+class EnumNode:
+    """An `enum.Enum`: a protobuf enum, whose values are `<ENUM_NAME>_<MEMBER>`.
+
+    Number 0 is `<ENUM_NAME>_UNSPECIFIED`, which is no member. The members have the numbers of their Python values if
+    these are distinct positive int32, and else 1, 2, 3, … in the order of declaration.
+    """
+
+    cls: type[enum.Enum]
+    package: str
+
+    @property
+    def name(self) -> str:
+        """The name of the protobuf enum, without its package."""
+        return self.cls.__name__
+
+    @property
+    def full_name(self) -> str:
+        """The name of the protobuf enum."""
+        return f"{self.package}.{self.name}"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the protobuf values start with."""
+        return snake(self.name).upper() + "_"
+
+    def values(self) -> list[tuple[enum.Enum, str, int]]:
+        """Each member with the name and the number of its protobuf value."""
+        members = list(self.cls)
+        usable = all(type(m.value) is int and 0 < m.value < 2**31 for m in members)
+        return [
+            (member, self.prefix + snake(member.name).upper(), member.value if usable else position)
+            for position, member in enumerate(members, 1)
+        ]
+
+    def __str__(self) -> str:
+        return type_name(self.cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """`datetime`, aware of its time zone: a google.protobuf.Timestamp. The instant is kept; the zone becomes UTC."""
+
+    def __str__(self) -> str:
+        return "datetime with a time zone"
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """`timedelta`: a google.protobuf.Duration, so within 10,000 years."""
+
+    def __str__(self) -> str:
+        return "timedelta"
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """`numpy.ndarray` or `cupy.ndarray`, of numbers: a pydotcompute.v1.Tensor."""
+
+    def __str__(self) -> str:
+        return "ndarray"
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """`X | None`. `None` is absent on the wire, and only `None` is: empty and absent stay apart."""
+
+    item: Node
+
+    def __str__(self) -> str:
+        return f"{self.item} | None"
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """`list[X]`."""
+
+    item: Node
+
+    def __str__(self) -> str:
+        return f"list[{self.item}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    """`tuple[X, ...]`, or `tuple[X, X]` with its length. On the wire it is a list."""
+
+    item: Node
+    length: int | None
+
+    def __str__(self) -> str:
+        items = f"{self.item}, ..." if self.length is None else ", ".join([str(self.item)] * self.length)
+        return f"tuple[{items}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """`dict[K, V]`, where K is str, int or bool. The order of the entries is not kept."""
+
+    key: Str | Int | Bool
+    value: Node
+
+    def __str__(self) -> str:
+        return f"dict[{self.key}, {self.value}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Another dataclass. Refers to the class, not to its schema, so that messages can contain themselves.
+
+    The header fields of a nested message do not travel; where it arrives they have their defaults.
+    """
+
+    cls: type
+
+    @property
+    def schema(self) -> MessageSchema:
+        """The schema of the class; `introspect` has made it by the time anyone holds this node."""
+        return cast(MessageSchema, kept_on_class(self.cls, SCHEMA_KEY))
+
+    def __str__(self) -> str:
+        return type_name(self.cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """A union of dataclasses: a oneof, in a message of its own, which has a member for each class, named after it."""
+
+    members: tuple[Message, ...]
+
+    def named(self) -> list[tuple[str, Message]]:
+        """Each member with its field name in the oneof; their numbers are 1, 2, 3, …"""
+        return [(snake(member.cls.__name__), member) for member in self.members]
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.members))
+
+
+Node: TypeAlias = (
+    Float
+    | Int
+    | Bool
+    | Str
+    | Bytes
+    | Uuid
+    | Literal
+    | EnumNode
+    | Timestamp
+    | Duration
+    | Array
+    | Optional
+    | List
+    | Tuple
+    | Map
+    | Message
+    | Union
+)
+
+_ZERO: dict[type, object] = {Float: 0, Int: 0, Bool: False, Str: "", Literal: "", Bytes: b""}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a message's body."""
+
+    name: str
+    number: int
+    node: Node
+    default: object = MISSING
+    default_factory: Callable[[], object] | None = None
+    doc: str = ""
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the class can do without a value for this field."""
+        return self.default is not MISSING or self.default_factory is not None
+
+    def make_default(self) -> Any:
+        """The value of this field in an instance made without it. Only for a field that `has_default`."""
+        return self.default if self.default_factory is None else self.default_factory()
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether "absent" on the wire differs from protobuf's zero.
+
+        It does where zero is no value of the field (`None` is meant, or there is no such enum member or UUID), and
+        where the class has another default than zero: whoever leaves the field out, in JSON say, means that default.
+        """
+        match self.node:
+            case List() | Tuple() | Map():
+                return False
+            case Float() | Int() | Bool() | Str() | Literal() | Bytes():
+                if not self.has_default:
+                    return False
+                is_zero = self.default == _ZERO[type(self.node)]
+                return not is_zero or (isinstance(self.default, float) and copysign(1, self.default) < 0)
+            case _:
+                return True
+
+
+@dataclass(frozen=True, eq=False)
+class MessageSchema:
+    """One message class: what of it travels, and under which names."""
+
+    cls: type
+    package: str
+    doc: str
+    fields: tuple[Field, ...]
+    """The body, in the order of declaration."""
+    header: tuple[str, ...]
+    """HEADER_FIELDS, or nothing for a class that has no header."""
+
+    @property
+    def name(self) -> str:
+        """The name of the protobuf message, without its package."""
+        return self.cls.__name__
+
+    @property
+    def full_name(self) -> str:
+        """The name of the protobuf message."""
+        return f"{self.package}.{self.name}"
+
+
+SCHEMA_KEY = "__pydotcompute_schema__"
+
+
+def kept_on_class(cls: type, key: str) -> Any:
+    """What `keep_on_class` kept for exactly this class under `key`, or None.
+
+    Neither a subclass nor a copy of the class (`@dataclass(slots=True)` makes one) takes the other's for its own.
+    """
+    owner, value = cls.__dict__.get(key, (None, None))
+    return value if owner is cls else None
+
+
+def keep_on_class(cls: type, key: str, value: T) -> T:
+    """Keeps `value` in an attribute of the class: for as long as the class lives, and no longer. Returns it."""
+    setattr(cls, key, (cls, value))
+    return value
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """`node` and all nodes inside it; a message's own fields are not inside."""
+    yield node
+    match node:
+        case Optional(item) | List(item) | Tuple(item):
+            yield from walk(item)
+        case Map(key, value):
+            yield key
+            yield from walk(value)
+        case Union(members):
+            yield from members
+        case _:
+            pass
+
+
+def reachable(schema: MessageSchema) -> list[MessageSchema]:
+    """`schema` and every message that it contains, at any depth, each once, in the order met."""
+    found = {schema.cls: schema}
+    waiting = [schema]
+    while waiting:
+        for field in waiting.pop(0).fields:
+            for node in walk(field.node):
+                if isinstance(node, Message) and node.cls not in found:
+                    found[node.cls] = node.schema
+                    waiting.append(node.schema)
+    return list(found.values())
+
+
+def is_boxed(node: Node) -> bool:
+    """Whether protobuf needs a message of its own ("box") to hold this as an element of a list or of a map, or as an
+    optional value."""
+    return isinstance(node, Optional | List | Tuple | Map)
+
+
+def snake(name: str) -> str:
+    """`HTTPRequest2Go` → `http_request2_go`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def camel(name: str) -> str:
+    """`field_name` → `FieldName`, as protoc names the entry type of a map field."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def type_name(cls: type) -> str:
+    """A class as errors name it: with its module, unless built in."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

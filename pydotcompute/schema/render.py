@@ -1,0 +1,109 @@
+"""Protobuf descriptors as `.proto` source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
+
+__all__ = ["render"]
+
+_Path = tuple[int, ...]
+
+
+def render(files: Iterable[FileDescriptorProto]) -> str:
+    """Files of one package as the source of a single file, which protoc accepts; with their comments.
+
+    The files are of the kind that `TypePool` makes: proto3, no services, extensions, or options.
+
+    Raises:
+        ValueError: there is no file, or the files are of different packages.
+    """
+    files = list(files)
+    packages = {file.package for file in files}
+    if len(packages) != 1:
+        raise ValueError(f"files of one package are needed, got {sorted(packages)}")
+    imports = {name for file in files for name in file.dependency} - {file.name for file in files}
+    lines = ['syntax = "proto3";', "", f"package {files[0].package};"]
+    if imports:
+        lines += ["", *(f'import "{name}";' for name in sorted(imports))]
+    # Inside a message, protobuf looks for the first part of a name among the nested types first, and then outwards.
+    hidden = {nested.name for file in files for message in file.message_type for nested in _nested(message)}
+    for file in files:
+        renderer = _Renderer(file, hidden)
+        for index, enum in enumerate(file.enum_type):
+            lines += ["", *renderer.enum(enum, (5, index))]
+        for index, message in enumerate(file.message_type):
+            lines += ["", *renderer.message(message, (4, index))]
+    return "\n".join(lines) + "\n"
+
+
+def _nested(message: DescriptorProto) -> Iterator[DescriptorProto]:
+    for nested in message.nested_type:
+        yield nested
+        yield from _nested(nested)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" if line else "" for line in lines]
+
+
+class _Renderer:
+    """Renders the types of one file. A path is where a type or field is, as in SourceCodeInfo."""
+
+    def __init__(self, file: FileDescriptorProto, hidden: set[str]) -> None:
+        self._package = file.package
+        self._hidden = hidden
+        locations = file.source_code_info.location
+        self._comments = {tuple(location.path): location.leading_comments for location in locations}
+
+    def enum(self, enum: EnumDescriptorProto, path: _Path) -> list[str]:
+        values = [
+            line
+            for index, value in enumerate(enum.value)
+            for line in [*self._comment((*path, 2, index)), f"{value.name} = {value.number};"]
+        ]
+        return [*self._comment(path), f"enum {enum.name} {{", *_indented(values), "}"]
+
+    def message(self, message: DescriptorProto, path: _Path) -> list[str]:
+        entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
+        body: list[str] = []
+        for index, nested in enumerate(message.nested_type):
+            if nested.name not in entries:
+                body += [*self.message(nested, (*path, 3, index)), ""]
+        in_oneof: dict[int, list[str]] = {}
+        for index, field in enumerate(message.field):
+            lines = [*self._comment((*path, 2, index)), self._field(field, entries)]
+            if field.HasField("oneof_index") and not field.proto3_optional:
+                in_oneof.setdefault(field.oneof_index, []).extend(lines)
+            else:
+                body += lines
+        for index, lines in in_oneof.items():
+            body += [f"oneof {message.oneof_decl[index].name} {{", *_indented(lines), "}"]
+        return [*self._comment(path), f"message {message.name} {{", *_indented(body), "}"]
+
+    def _field(self, field: FieldDescriptorProto, entries: dict[str, DescriptorProto]) -> str:
+        kind = self._type(field)
+        entry = entries.get(field.type_name.rpartition(".")[2])
+        if entry is not None and field.label == field.LABEL_REPEATED:
+            key, value = entry.field
+            kind = f"map<{self._type(key)}, {self._type(value)}>"
+        elif field.label == field.LABEL_REPEATED:
+            kind = f"repeated {kind}"
+        elif field.proto3_optional:
+            kind = f"optional {kind}"
+        return f"{kind} {field.name} = {field.number};"
+
+    def _type(self, field: FieldDescriptorProto) -> str:
+        if not field.type_name:
+            return FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
+        name = field.type_name.removeprefix(f".{self._package}.").removeprefix(".")
+        return field.type_name if name.partition(".")[0] in {*self._hidden, *self._package.split(".")} else name
+
+    def _comment(self, path: _Path) -> list[str]:
+        return [f"//{line}" for line in self._comments.get(path, "").splitlines()]

@@ -1,0 +1,53 @@
+"""Functions made of generated source, as `dataclasses` makes its constructors: straight lines where a walk over nodes
+would cost more than the work itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Source"]
+
+
+class Source:
+    """Source text under construction, and the objects it names."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._lines: list[str] = []
+        self._depth = 0
+        self._fresh = 0
+        self._scope: dict[str, Any] = {}
+        self._names: dict[int, str] = {}
+
+    def line(self, text: str) -> None:
+        """Adds one line at the current indentation."""
+        self._lines.append("    " * self._depth + text)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Adds `head`; the lines added inside the `with` are its body."""
+        self.line(head)
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def bind(self, value: object, hint: str) -> str:
+        """The name under which the source can use `value`; the same object gets the same name."""
+        name = self._names.get(id(value))
+        if name is None:
+            name = self._names[id(value)] = f"{hint}_{len(self._names)}"
+            self._scope[name] = value
+        return name
+
+    def fresh(self, hint: str) -> str:
+        """A name that is not in use."""
+        self._fresh += 1
+        return f"{hint}{self._fresh}"
+
+    def run(self) -> dict[str, Any]:
+        """Compiles the text; returns its functions by name."""
+        text = "\n".join(self._lines)
+        exec(compile(text, f"<{self._title}>", "exec"), self._scope)
+        return self._scope

@@ -1,0 +1,109 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class KernelNotFoundDetail(_message.Message):
+    __slots__ = ("kernel_id", "available")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    available: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kernel_id: _Optional[str] = ..., available: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KernelAlreadyExistsDetail(_message.Message):
+    __slots__ = ("kernel_id",)
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
+
+class KernelStateDetail(_message.Message):
+    __slots__ = ("kernel_id", "state", "operation", "allowed_states")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_STATES_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    state: str
+    operation: str
+    allowed_states: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[str] = ..., operation: _Optional[str] = ..., allowed_states: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KernelFailedDetail(_message.Message):
+    __slots__ = ("kernel_id", "cause_type", "cause_message")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    cause_type: str
+    cause_message: str
+    def __init__(self, kernel_id: _Optional[str] = ..., cause_type: _Optional[str] = ..., cause_message: _Optional[str] = ...) -> None: ...
+
+class QueueFullDetail(_message.Message):
+    __slots__ = ("kernel_id", "queue_size")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    queue_size: int
+    def __init__(self, kernel_id: _Optional[str] = ..., queue_size: _Optional[int] = ...) -> None: ...
+
+class QueueTimeoutDetail(_message.Message):
+    __slots__ = ("kernel_id", "timeout", "operation")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    timeout: float
+    operation: str
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[float] = ..., operation: _Optional[str] = ...) -> None: ...
+
+class MessageTypeDetail(_message.Message):
+    __slots__ = ("expected", "actual", "path")
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    ACTUAL_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    expected: str
+    actual: str
+    path: str
+    def __init__(self, expected: _Optional[str] = ..., actual: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class MessageSerializationDetail(_message.Message):
+    __slots__ = ("message_type", "problem", "path")
+    MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    message_type: str
+    problem: str
+    path: str
+    def __init__(self, message_type: _Optional[str] = ..., problem: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class MessageDeserializationDetail(_message.Message):
+    __slots__ = ("message_type", "problem", "path")
+    MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    message_type: str
+    problem: str
+    path: str
+    def __init__(self, message_type: _Optional[str] = ..., problem: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class BackendUnavailableDetail(_message.Message):
+    __slots__ = ("backend", "problem")
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    backend: str
+    problem: str
+    def __init__(self, backend: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class InvalidConfigurationDetail(_message.Message):
+    __slots__ = ("parameter", "value", "problem")
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    parameter: str
+    value: str
+    problem: str
+    def __init__(self, parameter: _Optional[str] = ..., value: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...

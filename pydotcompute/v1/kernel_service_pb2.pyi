@@ -1,0 +1,179 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from pydotcompute.v1 import message_service_pb2 as _message_service_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class KernelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KERNEL_STATE_UNSPECIFIED: _ClassVar[KernelState]
+    KERNEL_STATE_CREATED: _ClassVar[KernelState]
+    KERNEL_STATE_LAUNCHED: _ClassVar[KernelState]
+    KERNEL_STATE_ACTIVE: _ClassVar[KernelState]
+    KERNEL_STATE_DEACTIVATED: _ClassVar[KernelState]
+    KERNEL_STATE_TERMINATING: _ClassVar[KernelState]
+    KERNEL_STATE_TERMINATED: _ClassVar[KernelState]
+    KERNEL_STATE_FAILED: _ClassVar[KernelState]
+KERNEL_STATE_UNSPECIFIED: KernelState
+KERNEL_STATE_CREATED: KernelState
+KERNEL_STATE_LAUNCHED: KernelState
+KERNEL_STATE_ACTIVE: KernelState
+KERNEL_STATE_DEACTIVATED: KernelState
+KERNEL_STATE_TERMINATING: KernelState
+KERNEL_STATE_TERMINATED: KernelState
+KERNEL_STATE_FAILED: KernelState
+
+class KernelConfig(_message.Message):
+    __slots__ = ("input_queue_size", "output_queue_size", "backpressure_strategy", "grid_size", "block_size")
+    INPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BACKPRESSURE_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    GRID_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    input_queue_size: int
+    output_queue_size: int
+    backpressure_strategy: _message_service_pb2.BackpressureStrategy
+    grid_size: int
+    block_size: int
+    def __init__(self, input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., backpressure_strategy: _Optional[_Union[_message_service_pb2.BackpressureStrategy, str]] = ..., grid_size: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
+
+class KernelType(_message.Message):
+    __slots__ = ("name", "documentation", "input_type", "output_type", "config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTATION_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    documentation: str
+    input_type: str
+    output_type: str
+    config: KernelConfig
+    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ...) -> None: ...
+
+class Kernel(_message.Message):
+    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    kernel_type: str
+    state: KernelState
+    queue_depth: int
+    failure: str
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class ListKernelTypesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListKernelTypesResponse(_message.Message):
+    __slots__ = ("kernel_types",)
+    KERNEL_TYPES_FIELD_NUMBER: _ClassVar[int]
+    kernel_types: _containers.RepeatedCompositeFieldContainer[KernelType]
+    def __init__(self, kernel_types: _Optional[_Iterable[_Union[KernelType, _Mapping]]] = ...) -> None: ...
+
+class ListKernelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListKernelsResponse(_message.Message):
+    __slots__ = ("kernels",)
+    KERNELS_FIELD_NUMBER: _ClassVar[int]
+    kernels: _containers.RepeatedCompositeFieldContainer[Kernel]
+    def __init__(self, kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ...) -> None: ...
+
+class DescribeKernelRequest(_message.Message):
+    __slots__ = ("kernel_id",)
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
+
+class DescribeKernelResponse(_message.Message):
+    __slots__ = ("kernel_type", "kernel", "input_type", "output_type", "sample_json")
+    KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_JSON_FIELD_NUMBER: _ClassVar[int]
+    kernel_type: KernelType
+    kernel: Kernel
+    input_type: _message_service_pb2.MessageType
+    output_type: _message_service_pb2.MessageType
+    sample_json: str
+    def __init__(self, kernel_type: _Optional[_Union[KernelType, _Mapping]] = ..., kernel: _Optional[_Union[Kernel, _Mapping]] = ..., input_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., output_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., sample_json: _Optional[str] = ...) -> None: ...
+
+class LaunchRequest(_message.Message):
+    __slots__ = ("kernel_id", "kernel_type", "config")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    kernel_type: str
+    config: KernelConfig
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ...) -> None: ...
+
+class LaunchResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class ActivateRequest(_message.Message):
+    __slots__ = ("kernel_id",)
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
+
+class ActivateResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class DeactivateRequest(_message.Message):
+    __slots__ = ("kernel_id",)
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
+
+class DeactivateResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class ReactivateRequest(_message.Message):
+    __slots__ = ("kernel_id",)
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
+
+class ReactivateResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class TerminateRequest(_message.Message):
+    __slots__ = ("kernel_id", "timeout")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    timeout: _duration_pb2.Duration
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class TerminateResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,223 @@
+import datetime
+
+from google.protobuf import any_pb2 as _any_pb2
+from google.protobuf import descriptor_pb2 as _descriptor_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class BackpressureStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BACKPRESSURE_STRATEGY_UNSPECIFIED: _ClassVar[BackpressureStrategy]
+    BACKPRESSURE_STRATEGY_BLOCK: _ClassVar[BackpressureStrategy]
+    BACKPRESSURE_STRATEGY_REJECT: _ClassVar[BackpressureStrategy]
+    BACKPRESSURE_STRATEGY_DROP_OLDEST: _ClassVar[BackpressureStrategy]
+BACKPRESSURE_STRATEGY_UNSPECIFIED: BackpressureStrategy
+BACKPRESSURE_STRATEGY_BLOCK: BackpressureStrategy
+BACKPRESSURE_STRATEGY_REJECT: BackpressureStrategy
+BACKPRESSURE_STRATEGY_DROP_OLDEST: BackpressureStrategy
+
+class Message(_message.Message):
+    __slots__ = ("message_id", "priority", "correlation_id", "body")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    message_id: str
+    priority: int
+    correlation_id: str
+    body: _any_pb2.Any
+    def __init__(self, message_id: _Optional[str] = ..., priority: _Optional[int] = ..., correlation_id: _Optional[str] = ..., body: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class SendRequest(_message.Message):
+    __slots__ = ("kernel_id", "message", "timeout", "client_id")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    message: Message
+    timeout: _duration_pb2.Duration
+    client_id: str
+    def __init__(self, kernel_id: _Optional[str] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
+
+class SendResponse(_message.Message):
+    __slots__ = ("message_id",)
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    message_id: str
+    def __init__(self, message_id: _Optional[str] = ...) -> None: ...
+
+class ReceiveRequest(_message.Message):
+    __slots__ = ("kernel_id", "timeout", "client_id")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    timeout: _duration_pb2.Duration
+    client_id: str
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
+
+class ReceiveResponse(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: Message
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
+
+class AskRequest(_message.Message):
+    __slots__ = ("kernel_id", "message", "timeout")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    message: Message
+    timeout: _duration_pb2.Duration
+    def __init__(self, kernel_id: _Optional[str] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class AskResponse(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: Message
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
+
+class ExchangeRequest(_message.Message):
+    __slots__ = ("open", "batch", "ack", "pull", "bye")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    PULL_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    batch: Batch
+    ack: Ack
+    pull: Pull
+    bye: Bye
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., pull: _Optional[_Union[Pull, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+
+class ExchangeResponse(_message.Message):
+    __slots__ = ("opened", "accepted", "refused", "batch", "closed", "bye")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    opened: Opened
+    accepted: Accepted
+    refused: Refused
+    batch: Batch
+    closed: Closed
+    bye: Bye
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("kernel_id", "session_token", "credit")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    session_token: bytes
+    credit: int
+    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., credit: _Optional[int] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("session_token", "types", "credit", "backpressure_strategy", "input_queue_size", "max_message_bytes", "closed", "output_queue_size")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    BACKPRESSURE_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    INPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    session_token: bytes
+    types: _containers.RepeatedCompositeFieldContainer[MessageType]
+    credit: int
+    backpressure_strategy: BackpressureStrategy
+    input_queue_size: int
+    max_message_bytes: int
+    closed: _status_pb2.Status
+    output_queue_size: int
+    def __init__(self, session_token: _Optional[bytes] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., credit: _Optional[int] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., output_queue_size: _Optional[int] = ...) -> None: ...
+
+class MessageType(_message.Message):
+    __slots__ = ("full_name", "files")
+    FULL_NAME_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    full_name: str
+    files: _descriptor_pb2.FileDescriptorSet
+    def __init__(self, full_name: _Optional[str] = ..., files: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("first_sequence", "messages")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    messages: _containers.RepeatedCompositeFieldContainer[Envelope]
+    def __init__(self, first_sequence: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+
+class Envelope(_message.Message):
+    __slots__ = ("message_id", "priority", "correlation_id", "body", "type", "output")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    message_id: bytes
+    priority: int
+    correlation_id: bytes
+    body: bytes
+    type: int
+    output: bool
+    def __init__(self, message_id: _Optional[bytes] = ..., priority: _Optional[int] = ..., correlation_id: _Optional[bytes] = ..., body: _Optional[bytes] = ..., type: _Optional[int] = ..., output: bool = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("through", "credit")
+    THROUGH_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    through: int
+    credit: int
+    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("sequence", "message_id", "status")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    message_id: bytes
+    status: _status_pb2.Status
+    def __init__(self, sequence: _Optional[int] = ..., message_id: _Optional[bytes] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class Closed(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("through", "credit")
+    THROUGH_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    through: int
+    credit: int
+    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
+
+class Pull(_message.Message):
+    __slots__ = ("outputs",)
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    outputs: int
+    def __init__(self, outputs: _Optional[int] = ...) -> None: ...
+
+class Bye(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...

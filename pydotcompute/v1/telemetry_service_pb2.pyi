@@ -1,0 +1,71 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from pydotcompute.v1 import kernel_service_pb2 as _kernel_service_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetTelemetryRequest(_message.Message):
+    __slots__ = ("kernel_ids",)
+    KERNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    kernel_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kernel_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetTelemetryResponse(_message.Message):
+    __slots__ = ("kernels",)
+    KERNELS_FIELD_NUMBER: _ClassVar[int]
+    kernels: _containers.RepeatedCompositeFieldContainer[KernelTelemetry]
+    def __init__(self, kernels: _Optional[_Iterable[_Union[KernelTelemetry, _Mapping]]] = ...) -> None: ...
+
+class WatchTelemetryRequest(_message.Message):
+    __slots__ = ("kernel_ids", "interval")
+    KERNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    kernel_ids: _containers.RepeatedScalarFieldContainer[str]
+    interval: _duration_pb2.Duration
+    def __init__(self, kernel_ids: _Optional[_Iterable[str]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WatchTelemetryResponse(_message.Message):
+    __slots__ = ("kernels",)
+    KERNELS_FIELD_NUMBER: _ClassVar[int]
+    kernels: _containers.RepeatedCompositeFieldContainer[KernelTelemetry]
+    def __init__(self, kernels: _Optional[_Iterable[_Union[KernelTelemetry, _Mapping]]] = ...) -> None: ...
+
+class KernelTelemetry(_message.Message):
+    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_PROCESSED_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MIN_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
+    AVG_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
+    P50_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
+    P95_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
+    P99_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
+    THROUGHPUT_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    state: _kernel_service_pb2.KernelState
+    messages_processed: int
+    messages_dropped: int
+    queue_depth: int
+    error_count: int
+    last_error: str
+    uptime_seconds: float
+    min_latency_ns: int
+    max_latency_ns: int
+    avg_latency_ns: float
+    p50_latency_ns: int
+    p95_latency_ns: int
+    p99_latency_ns: int
+    throughput: float
+    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""What server and client share: errors as statuses, messages as envelopes."""

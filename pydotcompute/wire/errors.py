@@ -1,0 +1,100 @@
+"""Errors as `google.rpc.Status`, and back.
+
+A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message whose fields are those of the
+exception class: the table below is all there is to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from pydotcompute.exceptions import (
+    BackendUnavailableError,
+    ConnectionLostError,
+    InvalidConfigurationError,
+    KernelAlreadyExistsError,
+    KernelFailedError,
+    KernelNotFoundError,
+    KernelStateError,
+    MessageDeserializationError,
+    MessageSerializationError,
+    MessageTypeError,
+    PyDotComputeError,
+    QueueFullError,
+    QueueTimeoutError,
+)
+from pydotcompute.v1 import errors_pb2
+
+__all__ = ["DOMAIN", "ERRORS", "from_rpc_error", "from_status", "to_status"]
+
+DOMAIN = "pydotcompute"
+
+ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
+    KernelNotFoundError: (code_pb2.NOT_FOUND, errors_pb2.KernelNotFoundDetail),
+    KernelAlreadyExistsError: (code_pb2.ALREADY_EXISTS, errors_pb2.KernelAlreadyExistsDetail),
+    KernelStateError: (code_pb2.FAILED_PRECONDITION, errors_pb2.KernelStateDetail),
+    KernelFailedError: (code_pb2.ABORTED, errors_pb2.KernelFailedDetail),
+    QueueFullError: (code_pb2.RESOURCE_EXHAUSTED, errors_pb2.QueueFullDetail),
+    QueueTimeoutError: (code_pb2.DEADLINE_EXCEEDED, errors_pb2.QueueTimeoutDetail),
+    MessageTypeError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageTypeDetail),
+    MessageSerializationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageSerializationDetail),
+    MessageDeserializationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageDeserializationDetail),
+    BackendUnavailableError: (code_pb2.FAILED_PRECONDITION, errors_pb2.BackendUnavailableDetail),
+    InvalidConfigurationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.InvalidConfigurationDetail),
+}
+"""The code and the detail message of each error that crosses the wire."""
+
+_BY_DETAIL = {detail.DESCRIPTOR.full_name: (error, detail) for error, (_, detail) in ERRORS.items()}
+
+
+def to_status(error: BaseException) -> status_pb2.Status:
+    """The status that says what this error says; INTERNAL for one that is not of our tree."""
+    entry = ERRORS.get(type(error))  # type: ignore[arg-type]
+    if entry is None:
+        return status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
+    assert isinstance(error, PyDotComputeError)
+    code, detail_class = entry
+    status = status_pb2.Status(code=code, message=str(error))
+    for detail in (
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN),
+        detail_class(**{name: getattr(error, name) for name in error.fields}),
+    ):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def from_status(status: status_pb2.Status) -> PyDotComputeError:
+    """The error that `to_status` made this status of; a bare `PyDotComputeError` for a status of another origin."""
+    for packed in status.details:
+        entry = _BY_DETAIL.get(packed.type_url.rpartition("/")[2])
+        if entry is not None:
+            error_class, detail_class = entry
+            detail = detail_class()
+            packed.Unpack(detail)
+            return error_class(*(_plain(getattr(detail, name)) for name in error_class.fields))
+    return PyDotComputeError(f"{code_pb2.Code.Name(status.code)}: {status.message}")
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) or not isinstance(value, Sequence) else tuple(value)
+
+
+def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
+    """The error that a failed call to the daemon at `target` stands for."""
+    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+    status = rpc_status.from_call(error)
+    if status is not None:
+        return from_status(status)
+    details = error.details() or ""
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return ConnectionLostError(target, details)
+    return PyDotComputeError(f"{error.code().name}: {details}")

@@ -1,0 +1,87 @@
+"""States, settings and telemetry as protobuf, and back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from pydotcompute.ring_kernels.declaration import RingKernelConfig
+from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
+from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+
+__all__ = [
+    "config_from_proto",
+    "config_to_proto",
+    "state_from_proto",
+    "state_to_proto",
+    "strategy_from_proto",
+    "strategy_to_proto",
+    "telemetry_from_proto",
+    "telemetry_to_proto",
+]
+
+_STRATEGIES: dict[BackpressureStrategy, message_pb.BackpressureStrategy] = {
+    "block": message_pb.BACKPRESSURE_STRATEGY_BLOCK,
+    "reject": message_pb.BACKPRESSURE_STRATEGY_REJECT,
+    "drop_oldest": message_pb.BACKPRESSURE_STRATEGY_DROP_OLDEST,
+}
+_STRATEGY_NAMES = {number: name for name, number in _STRATEGIES.items()}
+_SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
+
+
+def state_to_proto(state: KernelState) -> kernel_pb.KernelState:
+    """A state as its number on the wire."""
+    return kernel_pb.KernelState.Value(f"KERNEL_STATE_{state.name}")
+
+
+def state_from_proto(state: kernel_pb.KernelState) -> KernelState:
+    """The state of a number on the wire."""
+    return KernelState[kernel_pb.KernelState.Name(state).removeprefix("KERNEL_STATE_")]
+
+
+def strategy_to_proto(strategy: BackpressureStrategy) -> message_pb.BackpressureStrategy:
+    """A strategy as its number on the wire."""
+    return _STRATEGIES[strategy]
+
+
+def strategy_from_proto(
+    strategy: message_pb.BackpressureStrategy, default: BackpressureStrategy = "block"
+) -> BackpressureStrategy:
+    """The strategy of a number on the wire."""
+    return _STRATEGY_NAMES.get(strategy, default)
+
+
+def config_to_proto(config: RingKernelConfig) -> kernel_pb.KernelConfig:
+    """Settings, all of them stated."""
+    return kernel_pb.KernelConfig(
+        backpressure_strategy=strategy_to_proto(config.backpressure_strategy),
+        **{name: getattr(config, name) for name in _SIZES},
+    )
+
+
+def config_from_proto(config: kernel_pb.KernelConfig, declared: RingKernelConfig) -> RingKernelConfig:
+    """The settings that a request asks for; what it does not state is as declared."""
+    return RingKernelConfig(
+        kernel_id=declared.kernel_id,
+        backpressure_strategy=strategy_from_proto(config.backpressure_strategy, declared.backpressure_strategy),
+        **{name: getattr(config, name) or getattr(declared, name) for name in _SIZES},
+    )
+
+
+def telemetry_to_proto(telemetry: RingKernelTelemetry) -> telemetry_pb.KernelTelemetry:
+    """A snapshot for the wire."""
+    values = telemetry.to_dict()
+    values["state"] = state_to_proto(KernelState[telemetry.state])
+    values["last_error"] = telemetry.last_error or ""
+    return telemetry_pb.KernelTelemetry(**values)
+
+
+def telemetry_from_proto(telemetry: telemetry_pb.KernelTelemetry) -> RingKernelTelemetry:
+    """A snapshot from the wire."""
+    values = {field.name: getattr(telemetry, field.name) for field in fields(RingKernelTelemetry)}
+    values["state"] = state_from_proto(telemetry.state).name
+    values["last_error"] = telemetry.last_error or None
+    return RingKernelTelemetry(**values)

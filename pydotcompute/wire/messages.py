@@ -1,0 +1,98 @@
+"""Messages as envelopes, the form for programs, and as `Message`, the form for people."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from google.protobuf import any_pb2
+
+from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError
+from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY, new_message_id, uuid_from_int
+from pydotcompute.schema.codec import Codec
+from pydotcompute.v1 import message_service_pb2 as pb
+
+__all__ = ["from_envelope", "from_message", "to_envelope", "to_message"]
+
+_from_bytes = int.from_bytes
+
+
+def to_envelope(message: Any, body: bytes, type_index: int = 0) -> pb.Envelope:
+    """An envelope around an encoded body."""
+    correlation_id = message.correlation_id
+    if correlation_id is None:
+        return pb.Envelope(message_id=message.message_id.bytes, priority=message.priority, body=body, type=type_index)
+    return pb.Envelope(
+        message_id=message.message_id.bytes,
+        priority=message.priority,
+        correlation_id=correlation_id.bytes,
+        body=body,
+        type=type_index,
+    )
+
+
+def from_envelope(envelope: pb.Envelope, codec: Codec) -> Any:
+    """The message in an envelope.
+
+    Raises:
+        MessageDeserializationError: the header or the body is malformed.
+    """
+    message_id = envelope.message_id
+    correlation_id = envelope.correlation_id
+    if len(message_id) != 16 or len(correlation_id) not in (0, 16) or envelope.priority > MAX_PRIORITY:
+        raise _malformed(envelope, codec)
+    return codec.decode(
+        envelope.body,
+        message_id=uuid_from_int(_from_bytes(message_id, "big")),
+        priority=envelope.priority,
+        correlation_id=uuid_from_int(_from_bytes(correlation_id, "big")) if correlation_id else None,
+    )
+
+
+def _malformed(envelope: pb.Envelope, codec: Codec) -> MessageDeserializationError:
+    name = codec.descriptor.full_name
+    if len(envelope.message_id) != 16:
+        return MessageDeserializationError(name, f"a UUID has 16 bytes, not {len(envelope.message_id)}", "$.message_id")
+    if envelope.priority > MAX_PRIORITY:
+        return MessageDeserializationError(name, f"{envelope.priority} is outside 0 to {MAX_PRIORITY}", "$.priority")
+    return MessageDeserializationError(name, f"a UUID has 16 bytes, not {len(envelope.correlation_id)}", "$.correlation_id")
+
+
+def to_message(message: Any, codec: Codec) -> pb.Message:
+    """A message in the form for people."""
+    return pb.Message(
+        message_id=str(message.message_id),
+        priority=message.priority,
+        correlation_id="" if message.correlation_id is None else str(message.correlation_id),
+        body=any_pb2.Any(type_url=f"type.googleapis.com/{codec.descriptor.full_name}", value=codec.encode(message)),
+    )
+
+
+def from_message(message: pb.Message, codec: Codec) -> Any:
+    """The message that a person wrote; without an id it gets one.
+
+    Raises:
+        MessageTypeError: the body is of another type than the codec's.
+        MessageDeserializationError: the header or the body is malformed.
+    """
+    name = message.body.type_url.rpartition("/")[2]
+    if name != codec.descriptor.full_name:
+        raise MessageTypeError(codec.descriptor.full_name, name or "no body", "$.body")
+    priority = message.priority if message.HasField("priority") else DEFAULT_PRIORITY
+    if priority > MAX_PRIORITY:
+        raise MessageDeserializationError(name, f"{priority} is outside 0 to {MAX_PRIORITY}", "$.priority")
+    return codec.decode(
+        message.body.value,
+        message_id=_uuid(message.message_id, name, "$.message_id") or new_message_id(),
+        priority=priority,
+        correlation_id=_uuid(message.correlation_id, name, "$.correlation_id"),
+    )
+
+
+def _uuid(text: str, name: str, path: str) -> UUID | None:
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise MessageDeserializationError(name, f"not a UUID: {text!r}", path) from None

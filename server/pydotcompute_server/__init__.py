@@ -1,0 +1,1 @@
+"""The daemon: the ring-kernel runtime behind gRPC."""

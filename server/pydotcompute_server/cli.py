@@ -1,0 +1,92 @@
+"""The command `pydotcompute-server`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from pydotcompute import __version__
+from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute_server.daemon import Daemon, ListenError, Settings
+from pydotcompute_server.loading import LoadError, load_kernel_types
+from pydotcompute_server.logs import LogFormat, configure
+
+__all__ = ["main"]
+
+_pem = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
+@click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...")
+@click.option("--listen", default="127.0.0.1:50051", show_envvar=True, help="HOST:PORT or unix:PATH; port 0 is any free port.")
+@click.option("--launch", multiple=True, metavar="TYPE", show_envvar=True, help="Launch and activate this kernel type at start; `all` for every one. Repeatable.")
+@click.option("--grace", default=10.0, type=click.FloatRange(min=0), show_envvar=True, help="Seconds to finish what is under way when asked to end.")
+@click.option("--max-message-bytes", default=64 << 20, type=click.IntRange(min=1), show_envvar=True, help="The longest message body.")
+@click.option("--tls-certificate", type=_pem, show_envvar=True, help="PEM file of the certificate chain.")
+@click.option("--tls-key", type=_pem, show_envvar=True, help="PEM file of the certificate's key.")
+@click.option("--tls-client-ca", type=_pem, show_envvar=True, help="PEM file; clients must present a certificate of this authority.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_envvar=True)
+@click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_envvar=True)
+@click.version_option(__version__)
+def main(
+    kernels: tuple[str, ...],
+    listen: str,
+    launch: tuple[str, ...],
+    grace: float,
+    max_message_bytes: int,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    log_level: str,
+    log_format: LogFormat,
+) -> None:
+    """Serve the ring kernels that KERNELS declare, over gRPC.
+
+    KERNELS are .py files, directories of them, or names of importable modules.
+
+    The first line of standard output is `listening on ADDRESS`; the log, and what kernels print, go to standard error.
+    """
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    configure(log_level, log_format)
+    try:
+        kernel_types = load_kernel_types(kernels)
+        unknown = [name for name in launch if name != "all" and name not in kernel_types]
+        if unknown:
+            raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {', '.join(sorted(kernel_types))}")
+        settings = Settings(
+            listen=listen,
+            launch=launch,
+            grace=grace,
+            max_message_bytes=max_message_bytes,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
+        )
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, kernel_types))
+    except (LoadError, ListenError, PyDotComputeError) as error:
+        click.echo(f"pydotcompute-server: {error}", err=True)
+        sys.exit(1)
+
+
+async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> None:
+    daemon = Daemon(settings, kernel_types)
+    await daemon.start()
+    print(f"listening on {daemon.address}", flush=True)
+    await daemon.run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop where it is installed."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

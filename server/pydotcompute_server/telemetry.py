@@ -1,0 +1,43 @@
+"""TelemetryService: what kernels have done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.v1 import telemetry_service_pb2 as pb
+from pydotcompute.v1 import telemetry_service_pb2_grpc
+from pydotcompute.wire.kernels import telemetry_to_proto
+
+__all__ = ["TelemetryServicer"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SHORTEST_INTERVAL = 0.01
+"""Seconds. A client cannot keep the daemon busy with snapshots."""
+
+
+class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
+    """Converts, asks the runtime, converts back."""
+
+    def __init__(self, runtime: RingKernelRuntime) -> None:
+        self._runtime = runtime
+
+    async def GetTelemetry(self, request: pb.GetTelemetryRequest, context: Context) -> pb.GetTelemetryResponse:
+        return pb.GetTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
+
+    async def WatchTelemetry(
+        self, request: pb.WatchTelemetryRequest, context: Context
+    ) -> AsyncIterator[pb.WatchTelemetryResponse]:
+        interval = request.interval.ToTimedelta().total_seconds() if request.HasField("interval") else 1.0
+        while True:
+            yield pb.WatchTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
+            await asyncio.sleep(max(interval, SHORTEST_INTERVAL))
+
+    def _snapshots(self, kernel_ids: Sequence[str]) -> list[pb.KernelTelemetry]:
+        kernels = [self._runtime.kernel(kernel_id) for kernel_id in kernel_ids or self._runtime.kernel_ids]
+        return [telemetry_to_proto(kernel.get_telemetry()) for kernel in kernels]
