@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -11,9 +11,10 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError, PyDotComputeError
+from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError, KernelStateError, PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelFunction, RingKernelConfig, kernel_type_of
 from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.replies import current_task_or_none
 from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
@@ -341,20 +342,35 @@ class RemoteRuntime:
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+    def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """See `RingKernelRuntime.send`. Under `reject` it returns when the kernel has the message; otherwise it returns
         at once while there is credit, and what is refused later is raised where its reply would be received."""
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
-            session = await self._open(kernel_id)
-        await session.send(message, timeout)
+            return self._open_and_send(current_task_or_none(), kernel_id, message, timeout)
+        return session.send(session.replies.caller(), message, timeout)
 
-    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+    async def _open_and_send(
+        self, task: asyncio.Task[Any] | None, kernel_id: str, message: Any, timeout: float | None
+    ) -> None:
+        session = await self._open(kernel_id)
+        await session.send(session.replies.caller(task), message, timeout)
+
+    def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """See `RingKernelRuntime.receive`."""
         session = self._sessions.get(kernel_id)
         if session is None or (session.over is not None and not session.replies.has_some()):
+            return self._open_and_receive(current_task_or_none(), kernel_id, timeout)
+        return session.replies.receive(session.replies.receiver(), timeout)
+
+    async def _open_and_receive(
+        self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None
+    ) -> Any:
+        try:
             session = await self._open(kernel_id)
-        return await session.replies.receive(timeout)
+        except KernelStateError as error:  # Whoever opens a conversation is told that it cannot send.
+            raise KernelStateError(error.kernel_id, error.state, "receive", error.allowed_states) from None
+        return await session.replies.receive(session.replies.receiver(task), timeout)
 
     async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.send_and_receive`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -26,7 +25,7 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
 from pydotcompute.wire.exchange import Incoming, Outgoing, ProtocolError
 from pydotcompute.wire.kernels import strategy_from_proto
-from pydotcompute.wire.messages import from_envelope, to_envelope
+from pydotcompute.wire.messages import Packed, add_envelope, from_envelope, pack
 from pydotcompute_client.types import RemoteTypes
 
 if TYPE_CHECKING:
@@ -44,15 +43,6 @@ LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
 FAREWELL_SECONDS = 2.0
 """How long `close` waits for the daemon to have taken what was sent."""
-
-
-@dataclass
-class _Sent:
-    """A message on its way to the daemon, until it is accepted or refused."""
-
-    message_id: UUID
-    outcome: asyncio.Future[None] | None
-    """What a `send` waits for that must know at once."""
 
 
 class _Outputs(Mailbox[Any]):
@@ -85,10 +75,11 @@ class Session:
         self._target = target
         self._types = types
         self._type_names: list[str] = []
-        self._doors: dict[type, Callable[[object], None]] = {}
-        self._outgoing: Outgoing[_Sent] = Outgoing()
+        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes]]] = {}
+        self._outcomes: dict[bytes, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
+        self._outgoing: Outgoing[bytes] = Outgoing()  # Message ids.
         self._incoming = Incoming(credit=WINDOW)
-        self._outbox: deque[tuple[pb.Envelope, _Sent]] = deque()
+        self._outbox: deque[Packed] = deque()
         self._room = Signal()
         self._refusing = Signal()
         self._something_to_send = Signal()
@@ -97,9 +88,12 @@ class Session:
         self._told_acknowledged = 0
         self._told_outputs = 0
         self._must_acknowledge = False
+        self._arriving = 0  # The sequence of the message that is being handed out.
+        self._undeliverable: list[int] = []
         self._closing = False
         self._reply_limit = WINDOW
-        self.replies: Replies[Any] = Replies(kernel_id, _Outputs(kernel_id, self._output_taken), lambda message, why: None)
+        self.replies: Replies[Any] = Replies(kernel_id, _Outputs(kernel_id, self._output_taken), self._nobody_waits)
+        self.replies.loop = asyncio.get_running_loop()
         self.replies.on_receiving = self._something_to_send.notify
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -123,6 +117,7 @@ class Session:
             raise await self._why_it_broke()
         opened = frame.opened
         self._type_names = [self._types.learn(message_type) for message_type in opened.types]
+        self._codecs = [self._types.receiving_codec(name) for name in self._type_names]
         self._outgoing.grant(opened.credit)
         self._strategy = strategy_from_proto(opened.backpressure_strategy)
         self._input_queue_size = opened.input_queue_size
@@ -151,23 +146,39 @@ class Session:
 
     # -- what the program does -----------------------------------------------------------------------------------------
 
-    async def send(self, message: Any, timeout: float | None) -> None:
-        """Send a message; the current task gets the reply. Waits only if there is no credit, or the strategy is `reject`."""
-        caller = self.replies.caller()
-        if len(caller.ready) >= self._reply_limit:
+    async def send(self, caller: Caller[Any] | None, message: Any, timeout: float | None) -> None:
+        """Send a message; the caller (None: the current task) gets the reply. Waits only if there is no credit, or the
+        strategy is `reject`."""
+        if caller is None:
+            caller = self.replies.running_caller()
+        if caller.ready.size >= self._reply_limit:
             await self._wait_until_received(caller, timeout)
-        outcome = await self._post(message, timeout, caller)
-        self.replies.expect(message.message_id, caller)
-        if outcome is not None:
-            await self._decided(outcome, message.message_id)
+        packed = self._pack(message)
+        if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
+            await self._wait_for_credit(timeout)
+        if not self.replies.expect(message.message_id, caller):
+            raise self._id_taken(message)
+        self._outbox.append(packed)
+        if self._something_to_send.waiters:
+            self._something_to_send.notify()
+        if self._strategy == "reject":
+            await self._outcome(message.message_id)
 
     async def send_and_receive(self, message: Any, timeout: float | None) -> Any:
         """Send a request and wait for its own reply."""
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        await self._post(message, timeout, None, wants_outcome=False)
+        packed = self._pack(message)
+        if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
+            await self._wait_for_credit(timeout)
+        if self.replies.is_taken(message.message_id):
+            raise self._id_taken(message)
+        self._outbox.append(packed)
+        self._something_to_send.notify()
         return await self.replies.reply_to(message.message_id, timeout, deadline)
 
-    async def _decided(self, outcome: asyncio.Future[None], message_id: UUID) -> None:
+    async def _outcome(self, message_id: UUID) -> None:
+        """Wait until the kernel has taken a message. Raises what it was refused with."""
+        outcome = self._outcomes[message_id.int.to_bytes(16)] = asyncio.get_running_loop().create_future()
         try:
             await outcome
         except PyDotComputeError:
@@ -176,39 +187,28 @@ class Session:
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""
-        while len(caller.ready) >= self._reply_limit:
+        while caller.ready.size >= self._reply_limit:
             if self._strategy == "reject" or not await caller.room.wait(timeout):
                 raise QueueFullError(self.kernel_id, self._reply_limit)
 
-    async def _post(
-        self, message: Any, timeout: float | None, caller: Caller[Any] | None, *, wants_outcome: bool = True
-    ) -> asyncio.Future[None] | None:
-        """Check, encode and queue a message for the writer. Returns what says whether the kernel has taken it."""
-        envelope = self._envelope(message)
-        if self.replies.is_taken(message.message_id, caller):
-            problem = "another request of this id waits for its reply"
-            raise MessageSerializationError(type(message).__name__, problem, "$.message_id")
-        if self.refusal is not None or self._outgoing.allowed <= len(self._outbox):
-            await self._wait_for_credit(timeout)
-        outcome = None
-        if wants_outcome and self._strategy == "reject":
-            outcome = asyncio.get_running_loop().create_future()
-        self._outbox.append((envelope, _Sent(message.message_id, outcome)))
-        self._something_to_send.notify()
-        return outcome
-
-    def _envelope(self, message: Any) -> pb.Envelope:
-        cls = type(message)
-        codec = self._types.codec(cls, self._type_names[0])
-        check = self._doors.get(cls)
-        if check is None:
-            check = self._doors[cls] = door(cls)
+    def _pack(self, message: Any) -> Packed:
+        """Check and encode a message."""
+        cls = message.__class__
+        try:
+            check, encode = self._encoders[cls]
+        except KeyError:
+            codec = self._types.codec(cls, self._type_names[0])
+            check, encode = self._encoders[cls] = (door(cls), codec.encode)
         check(message)
-        body = codec.encode(message)
+        body = encode(message)
         if len(body) > self._max_message_bytes:
             problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
             raise MessageSerializationError(cls.__name__, problem)
-        return to_envelope(message, body)
+        return pack(message, body)
+
+    def _id_taken(self, message: Any) -> MessageSerializationError:
+        problem = "another request of this id waits for its reply"
+        return MessageSerializationError(type(message).__name__, problem, "$.message_id")
 
     async def _wait_for_credit(self, timeout: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -217,8 +217,9 @@ class Session:
         while True:
             if self.refusal is not None:
                 raise self.refusal
-            if self._outgoing.allowed > len(self._outbox):
-                if self._outgoing.allowed > len(self._outbox) + 1:
+            free = self._outgoing.allowed - len(self._outbox)
+            if free > 0:
+                if free > 1:
                     self._room.notify()
                 return
             if not woken:
@@ -242,12 +243,13 @@ class Session:
                 return
 
     def _next_to_send(self) -> pb.ExchangeRequest | None:
-        if self._outbox and self._outgoing.allowed:
-            return pb.ExchangeRequest(batch=self._next_batch())
         outputs = self._outputs_received + self.replies.receiving
         if outputs != self._told_outputs and not self._closing:
+            # Before any message: what that causes the kernel to send may be for another client.
             self._told_outputs = outputs
             return pb.ExchangeRequest(pull=pb.Pull(outputs=outputs))
+        if self._outbox and self._outgoing.allowed:
+            return pb.ExchangeRequest(batch=self._next_batch())
         finished = self._closing and not self._outbox and self._outgoing.acknowledged == self._outgoing.sent
         through = self._acknowledged()
         if through > self._told_acknowledged and (
@@ -256,22 +258,26 @@ class Session:
             self._told_acknowledged = through
             self._must_acknowledge = False
             self._incoming.grant(self._incoming.received + WINDOW)
-            return pb.ExchangeRequest(ack=pb.Ack(through=through, credit=self._incoming.credit))
+            undeliverable = [sequence for sequence in self._undeliverable if sequence <= through]
+            del self._undeliverable[: len(undeliverable)]
+            ack = pb.Ack(through=through, credit=self._incoming.credit, undeliverable=undeliverable)
+            return pb.ExchangeRequest(ack=ack)
         if finished:
             return pb.ExchangeRequest(bye=pb.Bye())
         return None
 
     def _next_batch(self) -> pb.Batch:
-        envelopes: list[pb.Envelope] = []
-        sent: list[_Sent] = []
+        batch = pb.Batch(first_sequence=self._outgoing.sent + 1)
+        sent: list[bytes] = []
         size = 0
         room = min(self._outgoing.allowed, LARGEST_BATCH, len(self._outbox))
         while len(sent) < room and size < LARGEST_BATCH_BYTES:
-            envelope, item = self._outbox.popleft()
-            size += len(envelope.body)
-            envelopes.append(envelope)
-            sent.append(item)
-        return pb.Batch(first_sequence=self._outgoing.send(sent), messages=envelopes)
+            packed = self._outbox.popleft()
+            add_envelope(batch, packed)
+            sent.append(packed[0])
+            size += len(packed[3])
+        self._outgoing.send(sent)
+        return batch
 
     def _acknowledged(self) -> int:
         """Every message through this sequence has been received: a reply when it arrives, for it is for this program alone;
@@ -282,6 +288,12 @@ class Session:
         if self._outputs_held.pop(id(output), None) is not None:
             self._must_acknowledge = True
             self._something_to_send.notify()
+
+    def _nobody_waits(self, message: Any, why: str) -> None:
+        """A reply has come too late: the daemon keeps the dead letters."""
+        self._undeliverable.append(self._arriving)
+        self._must_acknowledge = True
+        self._something_to_send.notify()
 
     # -- from the daemon -----------------------------------------------------------------------------------------------
 
@@ -306,9 +318,9 @@ class Session:
             case "batch":
                 self._take_batch(frame.batch)
             case "accepted":
-                for sent in self._outgoing.acknowledge(frame.accepted.through):
-                    if sent.outcome is not None and not sent.outcome.done():
-                        sent.outcome.set_result(None)
+                for message_id in self._outgoing.acknowledge(frame.accepted.through):
+                    if self._outcomes and (outcome := self._outcomes.pop(message_id, None)) and not outcome.done():
+                        outcome.set_result(None)
                 self._outgoing.grant(frame.accepted.credit)
                 self._room.notify()
                 if self._outbox or self._closing:
@@ -330,28 +342,27 @@ class Session:
 
     def _take_batch(self, batch: pb.Batch) -> None:
         self._incoming.receive(batch.first_sequence, len(batch.messages))
-        sequence = batch.first_sequence
-        for envelope in batch.messages:
-            message = from_envelope(envelope, self._types.receiving_codec(self._type_names[envelope.type]))
+        codecs = self._codecs
+        for sequence, envelope in enumerate(batch.messages, batch.first_sequence):
+            self._arriving = sequence
+            message = from_envelope(envelope, codecs[envelope.type])
             if envelope.output:
                 self._outputs_held[id(message)] = sequence
                 self._outputs_received += 1
-            if envelope.output or not self.replies.deliver(message):
-                self.replies.outputs.put_anyway(message, message.priority)
-                self.replies.wanted.notify()
-            sequence += 1
+            elif self.replies.deliver(message):
+                continue
+            self.replies.outputs.put_anyway(message, message.priority)
+            self.replies.wanted.notify()
         if self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER:
             self._something_to_send.notify()
 
     def _refused(self, refused: pb.Refused) -> None:
         error = from_status(refused.status)
-        if refused.sequence:
-            sent = self._outgoing.find(refused.sequence)
-            if sent.outcome is not None:
-                if not sent.outcome.done():
-                    sent.outcome.set_exception(error)
-                return
-        self.replies.fail(uuid_from_int(int.from_bytes(refused.message_id, "big")), error)
+        outcome = self._outcomes.pop(refused.message_id, None) if refused.sequence else None
+        if outcome is None:
+            self.replies.fail(uuid_from_int(int.from_bytes(refused.message_id)), error)
+        elif not outcome.done():
+            outcome.set_exception(error)
 
     async def _why_it_broke(self) -> PyDotComputeError:
         """The status of a stream that has ended."""
@@ -369,10 +380,9 @@ class Session:
         self.over = error
         if self.refusal is None:
             self.refusal = error
-        undecided = [item for item in self._outgoing.unacknowledged] + [item for _, item in self._outbox]
-        for sent in undecided:
-            if sent.outcome is not None and not sent.outcome.done():
-                sent.outcome.set_exception(error)
+        for outcome in self._outcomes.values():
+            if not outcome.done():
+                outcome.set_exception(error)
         self.replies.end(error)
         self._room.notify_all()
         self._refusing.notify_all()

@@ -7,11 +7,13 @@ import enum
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
 
 from pydotcompute.exceptions import (
     KernelFailedError,
@@ -81,41 +83,37 @@ class DeadLetter:
 class KernelContext(Generic[TIn, TOut]):
     """What an actor sees of its kernel."""
 
+    __slots__ = ("_kernel", "is_active", "kernel_id", "should_terminate")
+
     def __init__(self, kernel: RingKernel[TIn, TOut]) -> None:
         self._kernel = kernel
         self.kernel_id = kernel.kernel_id
-
-    @property
-    def should_terminate(self) -> bool:
-        """Whether the kernel was asked to end: finish what is in hand and return."""
-        return self._kernel.state in (KernelState.TERMINATING, *_ENDED)  # Ended: for an actor that was abandoned.
-
-    @property
-    def is_active(self) -> bool:
+        self.is_active = False
         """Whether messages are handed out."""
-        return self._kernel.state is KernelState.ACTIVE
+        self.should_terminate = False
+        """Whether the kernel was asked to end: finish what is in hand and return."""
 
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or was asked to end."""
         await self._kernel._wait_active()
 
-    async def receive(self, timeout: float | None = None) -> TIn:
+    def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, TIn]:
         """The next message, by priority. Asking for it says that the one before is done with.
 
         Raises:
             QueueTimeoutError: none came within `timeout` seconds.
             KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
         """
-        return await self._kernel._next_message(timeout)
+        return self._kernel._next_message(timeout)
 
-    async def send(self, message: TOut) -> None:
+    def send(self, message: TOut) -> Coroutine[Any, Any, None]:
         """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else an
         output, which waits for room in the output mailbox, and until the kernel is active.
 
         Raises:
             MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
         """
-        await self._kernel._send_out(message)
+        return self._kernel._send_out(message)
 
     def __aiter__(self) -> AsyncIterator[TIn]:
         return self._messages()
@@ -155,6 +153,8 @@ class RingKernel(Generic[TIn, TOut]):
         """The name of the kernel type that this is an instance of."""
         self.type = KernelType(kernel_func, config, input_type, output_type)
         self._state = KernelState.CREATED
+        self._is_open = self._has_ended = False  # What the hot paths ask of the state.
+        self._context: KernelContext[TIn, TOut] = KernelContext(self)
         self.changed = Signal()
         """Notified at each change of state."""
         self._idle = Signal()
@@ -209,7 +209,7 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def has_ended(self) -> bool:
         """Whether the kernel will send nothing more."""
-        return self._state in _ENDED
+        return self._has_ended
 
     def get_telemetry(self) -> RingKernelTelemetry:
         """What the kernel has done."""
@@ -226,6 +226,7 @@ class RingKernel(Generic[TIn, TOut]):
         """
         self._require("launch", KernelState.CREATED)
         self._enter(KernelState.LAUNCHED)
+        self.replies.loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
         try:
             await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
@@ -299,6 +300,10 @@ class RingKernel(Generic[TIn, TOut]):
         if state is self._state:
             return
         self._state = state
+        self._is_open = state in _OPEN
+        self._has_ended = state in _ENDED
+        self._context.is_active = state is KernelState.ACTIVE
+        self._context.should_terminate = state is KernelState.TERMINATING or self._has_ended  # Also if it was abandoned.
         self.changed.notify_all()
         if self.on_state is not None:
             self.on_state(self)
@@ -307,7 +312,7 @@ class RingKernel(Generic[TIn, TOut]):
         """The actor's task: whatever leaves the actor ends here."""
         current_kernel_id.set(self.kernel_id)
         try:
-            await self.type.func(KernelContext(self))
+            await self.type.func(self._context)
         except asyncio.CancelledError:
             if self._state is not KernelState.TERMINATING:
                 self._fail(asyncio.CancelledError("the actor was cancelled"))
@@ -371,7 +376,8 @@ class RingKernel(Generic[TIn, TOut]):
             self._complete(self._in_hand)
         item = self.inbox.get_nowait() if self._handed_in_a_row < CHECKPOINT_EVERY else None
         if item is None:
-            self._idle.notify_all()
+            if self._idle.waiters:
+                self._idle.notify_all()
             # Always let others run here: an actor may ignore every error and ask again at once.
             self._handed_in_a_row = 0
             await asyncio.sleep(0)
@@ -384,26 +390,29 @@ class RingKernel(Generic[TIn, TOut]):
         return item[0]
 
     async def _send_out(self, message: TOut) -> None:
-        if self._state in _ENDED:
+        if self._has_ended:
             raise self._state_error("send", *_OPEN)
         self._check_out(message)
-        header = cast(Header, message)
-        if self._in_hand is not None and _answers(header, cast(Header, self._in_hand[0])):
-            self._complete(self._in_hand)
-        if self.replies.deliver(header):
-            return
-        await self._wait_active()
-        await self.outputs.put(message, header.priority)
-        self.replies.wanted.notify()
+        header: Any = message
+        in_hand = self._in_hand
+        if in_hand is not None:
+            request: Any = in_hand[0]
+            answered = header.message_id if header.correlation_id is None else header.correlation_id
+            if answered.int == request.message_id.int or header is request:
+                self._complete(in_hand)
+        if not self.replies.deliver(header):
+            await self._wait_active()
+            await self.outputs.put(message, header.priority)
+            self.replies.wanted.notify()
 
     # -- the callers' side ---------------------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
-        if self._state not in _OPEN and (refusal := self.refusal) is not None:
+        if (refusal := self.refusal) is not None:
             raise refusal
 
-    async def send(self, message: TIn, *, timeout: float | None = None) -> None:
-        """Put a message into the input mailbox; the current task gets the reply.
+    def send(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Put a message into the input mailbox; the task that calls this gets the reply.
 
         Under `block` it waits for room, and, if as many replies wait for this task as the output mailbox holds, until it has
         received some.
@@ -414,36 +423,52 @@ class RingKernel(Generic[TIn, TOut]):
             QueueFullError: no room: at once under `reject`, after `timeout` seconds under `block`.
             MessageTypeError, MessageSerializationError: the message is not of the kernel's input type.
         """
-        await self.send_as(self.replies.caller(), message, timeout)
+        return self.send_as(self.replies.caller(), message, timeout)
 
-    async def send_as(self, caller: Caller[Any], message: TIn, timeout: float | None = None) -> None:
-        """`send` on behalf of a caller that is not the current task."""
-        self._require_open()
+    async def send_as(self, caller: Caller[Any] | None, message: TIn, timeout: float | None = None) -> None:
+        """`send` on behalf of this caller; None is the task that runs this."""
+        if not self._is_open:
+            self._require_open()
         self._check_in(message)
-        while len(caller.ready) >= self.outputs.capacity:
+        replies = self.replies
+        if caller is None:
+            caller = replies.running_caller()
+        if caller.ready.size >= self.outputs.capacity:
+            await self._wait_until_received(caller, timeout)
+        message_id: UUID = message.message_id  # type: ignore[attr-defined]
+        if not replies.expect(message_id, caller):
+            raise self._id_taken(message)
+        if not self.inbox.offer((message, perf_counter_ns()), message.priority):  # type: ignore[attr-defined]
+            try:
+                await self._put(message, timeout)
+            except BaseException:
+                replies.forget(message_id)
+                raise
+
+    async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
+        """One who does not receive its replies cannot go on sending."""
+        while caller.ready.size >= self.outputs.capacity:
             if self.config.backpressure_strategy == "reject" or not await caller.room.wait(timeout):
                 raise QueueFullError(self.kernel_id, self.outputs.capacity)
             self._require_open()
-        dropped = await self._put(message, timeout, caller)
-        self.replies.expect(cast(Header, message).message_id, caller)
-        if dropped:
-            await asyncio.sleep(0)  # Nothing else stops a sender that is never refused.
 
-    async def _put(self, message: TIn, timeout: float | None, caller: Caller[Any] | None = None) -> bool:
+    def _id_taken(self, message: Any) -> MessageSerializationError:
+        """Two callers with requests of one id could not be told apart."""
+        problem = "another request of this id waits for its reply"
+        return MessageSerializationError(type(message).__name__, problem, "$.message_id")
+
+    async def _put(self, message: Any, timeout: float | None) -> bool:
         """Put it into the mailbox; whether another had to go. Whoever calls says in the same step whose the reply is."""
-        header = cast(Header, message)
-        if self.replies.is_taken(header.message_id, caller):
-            problem = "another request of this id waits for its reply"
-            raise MessageSerializationError(type(message).__name__, problem, "$.message_id")
-        dropped = await self.inbox.put((message, time.perf_counter_ns()), header.priority, timeout)
+        dropped = await self.inbox.put((message, perf_counter_ns()), message.priority, timeout)
         if dropped is not None:
             error = QueueFullError(self.kernel_id, self.inbox.capacity)
             self.bury(dropped[0], f"dropped to make room: {error}")
             self.replies.fail(cast(Header, dropped[0]).message_id, error)
         return dropped is not None
 
-    async def receive(self, *, timeout: float | None = None) -> TOut:
-        """The next reply to the current task, or the next output; see `pydotcompute.ring_kernels.replies` for the rules.
+    def receive(self, *, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
+        """The next reply to the task that calls this, or the next output; for the rules see
+        `pydotcompute.ring_kernels.replies`.
 
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds; what comes later waits for the next `receive`.
@@ -451,13 +476,15 @@ class RingKernel(Generic[TIn, TOut]):
             KernelFailedError: likewise, when it has failed.
             QueueFullError: a request of this task was dropped to make room.
         """
-        self._require_opened()
-        return cast(TOut, await self.replies.receive(timeout))
+        if not self._is_open:
+            self._require_opened()
+        return self.replies.receive(self.replies.receiver(), timeout)
 
-    async def receive_as(self, caller: Caller[Any], timeout: float | None = None) -> TOut:
-        """`receive` on behalf of a caller that is not the current task."""
-        self._require_opened()
-        return cast(TOut, await self.replies.receive_as(caller, timeout))
+    def receive_as(self, caller: Caller[Any] | None, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
+        """`receive` on behalf of this caller; None is one that has sent nothing."""
+        if not self._is_open:
+            self._require_opened()
+        return self.replies.receive(caller, timeout)
 
     def _require_opened(self) -> None:
         if self._state in (KernelState.CREATED, KernelState.LAUNCHED):
@@ -473,14 +500,11 @@ class RingKernel(Generic[TIn, TOut]):
         self._require_open()
         self._check_in(message)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        message_id = cast(Header, message).message_id
+        if self.replies.is_taken(message_id):
+            raise self._id_taken(message)
         await self._put(message, timeout)
-        return cast(TOut, await self.replies.reply_to(cast(Header, message).message_id, timeout, deadline))
-
-
-def _answers(message: Header, request: Header) -> bool:
-    """Whether a message is the reply to a request, or the request itself sent back."""
-    correlation_id = message.correlation_id
-    return message is request or (message.message_id if correlation_id is None else correlation_id) == request.message_id
+        return cast(TOut, await self.replies.reply_to(message_id, timeout, deadline))
 
 
 @asynccontextmanager

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Generic, Literal, TypeVar, get_args
 
-from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError, QueueFullError, QueueTimeoutError
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    PyDotComputeError,
+    QueueFullError,
+    QueueTimeoutError,
+)
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
-from pydotcompute.ring_kernels.waiting import Signal
+from pydotcompute.ring_kernels.waiting import Signal, expire
 
 __all__ = ["BackpressureStrategy", "Mailbox", "PriorityQueue"]
 
@@ -23,25 +29,27 @@ class PriorityQueue(Generic[T]):
     One queue for each priority in use, and an integer whose bits tell which of them hold anything.
     """
 
-    __slots__ = ("_in_use", "_queues", "_size")
+    __slots__ = ("_in_use", "_queues", "size")
 
     def __init__(self) -> None:
         self._queues: dict[int, deque[T]] = {}
         self._in_use = 0
-        self._size = 0
+        self.size = 0
+        """How many items there are: `len()` at the cost of an attribute."""
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
         """Add an item behind those of its priority."""
-        queue = self._queues.get(priority)
-        if queue is None:
+        try:
+            queue = self._queues[priority]
+        except KeyError:
             queue = self._queues[priority] = deque()
         if not queue:
             self._in_use |= 1 << priority
         queue.append(item)
-        self._size += 1
+        self.size += 1
 
     def push_front(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
         """Give an item back that was popped: it is the next of its priority."""
@@ -50,18 +58,24 @@ class PriorityQueue(Generic[T]):
 
     def pop(self) -> T:
         """Remove the first item of the highest priority. IndexError if there is none."""
-        return self._take(self._in_use.bit_length() - 1)
+        if not self.size:
+            raise IndexError("pop from an empty queue")
+        priority = self._in_use.bit_length() - 1
+        queue = self._queues[priority]
+        self.size -= 1
+        item = queue.popleft()
+        if not queue:
+            self._in_use ^= 1 << priority
+        return item
 
     def pop_lowest(self) -> T:
         """Remove the oldest item of the lowest priority. IndexError if there is none."""
-        return self._take((self._in_use & -self._in_use).bit_length() - 1)
-
-    def _take(self, priority: int) -> T:
-        if priority < 0:
+        if not self.size:
             raise IndexError("pop from an empty queue")
+        priority = (self._in_use & -self._in_use).bit_length() - 1
         queue = self._queues[priority]
+        self.size -= 1
         item = queue.popleft()
-        self._size -= 1
         if not queue:
             self._in_use ^= 1 << priority
         return item
@@ -86,8 +100,8 @@ class Mailbox(Generic[T]):
         self._paused = paused
         self._closed: PyDotComputeError | None = None
         self._getters = Signal()
-        self._putters = Signal()
-        self._waiting_putters = 0
+        self._putters: dict[asyncio.Future[bool], None] = {}  # Those whose turn has not come yet, in order.
+        self._invited = 0  # Those whose turn has come and who have not put yet: room is kept for them.
         self.taken = Signal()
         """Notified when items have been taken, and when the mailbox is closed."""
 
@@ -97,7 +111,7 @@ class Mailbox(Generic[T]):
     @property
     def room(self) -> int:
         """How many items can be put at once; none while putters wait, whose turn comes first."""
-        return 0 if self._waiting_putters else max(0, self.capacity - len(self._items))
+        return 0 if self._putters else max(0, self.capacity - self._items.size - self._invited)
 
     @property
     def waiting_getters(self) -> int:
@@ -109,16 +123,25 @@ class Mailbox(Generic[T]):
         if self._closed is not None:
             raise self._closed
         dropped = None
-        if len(self._items) >= self.capacity or self._waiting_putters:
+        if self._items.size + self._invited >= self.capacity or self._putters:
             if self.strategy != "drop_oldest":
                 raise QueueFullError(self.kernel_id, self.capacity)
             dropped = self._items.pop_lowest()
         self._push(item, priority)
         return dropped
 
+    def offer(self, item: T, priority: int) -> bool:
+        """Add an item if there is room, and nobody waits whose turn comes first; whether it was added."""
+        if self._items.size + self._invited >= self.capacity or self._putters or self._closed is not None:
+            return False
+        self._items.push(item, priority)
+        if self._getters.waiters and not self._paused:
+            self._getters.notify()
+        return True
+
     def _push(self, item: T, priority: int) -> None:
         self._items.push(item, priority)
-        if self._getters and not self._paused:
+        if self._getters.waiters and not self._paused:
             self._getters.notify()
 
     def put_anyway(self, item: T, priority: int = DEFAULT_PRIORITY, *, front: bool = False) -> None:
@@ -133,38 +156,53 @@ class Mailbox(Generic[T]):
         Raises:
             QueueFullError: there is no room: at once under `reject`, after `timeout` seconds under `block`.
         """
-        if self.strategy == "block" and not self.room and self._closed is None:
-            await self._wait_for_room(timeout)
+        full = self._items.size + self._invited >= self.capacity or self._putters
+        if full and self.strategy == "block" and self._closed is None:
+            await self._wait_for_turn(timeout)
             if self._closed is None:
                 self._push(item, priority)
                 return None
         return self.put_nowait(item, priority)
 
-    async def _wait_for_room(self, timeout: float | None) -> None:
-        """Wait for this task's turn and for room, which is this task's if it puts in the same step."""
+    async def _wait_for_turn(self, timeout: float | None) -> None:
+        """Wait for this task's turn: there is room then, kept for it until it puts, which it does in the same step."""
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        self._waiting_putters += 1
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._putters[turn] = None
+        timer = None if timeout is None else loop.call_later(max(0.0, timeout), expire, turn)
         try:
-            while True:
-                woken = await self._putters.wait(None if deadline is None else deadline - loop.time())
-                if self._closed is not None or len(self._items) < self.capacity:
-                    return
-                if not woken:
-                    raise QueueFullError(self.kernel_id, self.capacity)
+            invited = await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self._invited -= 1
+                self._invite()  # It cannot put any more: the next one can.
+            raise
         finally:
-            self._waiting_putters -= 1
-            if len(self._items) + 1 < self.capacity:
-                self._putters.notify()
+            self._putters.pop(turn, None)
+            if timer is not None:
+                timer.cancel()
+        if invited:
+            self._invited -= 1
+        elif self._closed is None:
+            raise QueueFullError(self.kernel_id, self.capacity)
+
+    def _invite(self) -> None:
+        """Tell putters that it is their turn, as many as there is room for."""
+        while self._putters and self._items.size + self._invited < self.capacity:
+            turn = next(iter(self._putters))
+            del self._putters[turn]
+            if not turn.done():
+                turn.set_result(True)
+                self._invited += 1
 
     def get_nowait(self) -> T | None:
         """Take the next item; None if there is none to hand out."""
-        if self._paused or not self._items:
+        if self._paused or not self._items.size:
             return None
         item = self._items.pop()
         if self._putters:
-            self._putters.notify()
-        if self.taken:
+            self._invite()
+        if self.taken.waiters:
             self.taken.notify_all()
         return item
 
@@ -174,11 +212,11 @@ class Mailbox(Generic[T]):
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds.
         """
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         while (item := self.get_nowait()) is None:
             if self._closed is not None:
                 raise self._closed
-            remaining = None if deadline is None else deadline - asyncio.get_running_loop().time()
+            remaining = None if deadline is None else deadline - monotonic()
             if not await self._getters.wait(remaining) and (self._paused or not self._items):
                 assert timeout is not None
                 raise QueueTimeoutError(self.kernel_id, timeout, "receive")
@@ -198,7 +236,9 @@ class Mailbox(Generic[T]):
         self._closed = error
         self._paused = True
         self._getters.notify_all()
-        self._putters.notify_all()
+        for turn in self._putters:
+            expire(turn)
+        self._putters.clear()
         self.taken.notify_all()
 
     def drain(self) -> list[T]:

@@ -3,8 +3,9 @@
 A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation. The
 rules for tasks, which also hold in a client process, where many tasks share one conversation:
 
-* A reply goes to the task that sent the request. Tasks which that task starts after its first `send` receive on its behalf,
-  until they send themselves (`asyncio.wait_for(runtime.receive(…))` runs `receive` in such a task).
+* A reply goes to the task that sent the request: the one that called `send`, wherever the coroutine then runs (so
+  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers). Tasks which that task starts after its first
+  `send` receive on its behalf, until they send themselves.
 * A task that has no unanswered request of its own may also take replies to tasks that have sent and never received: so
   one task can send while another receives.
 * When a task ends, the replies to it that nobody has received are outputs.
@@ -13,10 +14,12 @@ rules for tasks, which also hold in a client process, where many tasks share one
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from asyncio import current_task
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -25,12 +28,14 @@ from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
-__all__ = ["Caller", "Header", "Replies", "Unanswered"]
+__all__ = ["Caller", "Header", "Replies", "Unanswered", "current_task_or_none"]
 
 REMEMBERED_REQUESTS = 65_536
-"""How many requests of one kernel can wait for a reply before the oldest is forgotten: its reply would be an output."""
+"""How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be outputs."""
 REMEMBERED_ANSWERS = 4_096
-"""How many answered requests are remembered, so that a second reply to one finds its caller too."""
+"""How many answered requests are remembered at least, so that a second reply to one finds its caller too."""
+FORGOTTEN_AT_ONCE = 4_096
+"""How many of the oldest are forgotten together, which costs less than one by one."""
 
 T = TypeVar("T", bound="Header")
 
@@ -76,12 +81,20 @@ class Caller(Generic[T]):
 
     def take(self) -> T | Unanswered | None:
         """The next of `ready`, None if there is none."""
-        if not self.ready:
+        if not self.ready.size:
             return None
         item = self.ready.pop()
-        if self.room:
+        if self.room.waiters:
             self.room.notify()
         return item
+
+
+def current_task_or_none() -> asyncio.Task[Any] | None:
+    """The current task; None where no event loop runs, as when a coroutine is made to be run later."""
+    try:
+        return current_task()
+    except RuntimeError:
+        return None
 
 
 def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float) -> None:
@@ -111,26 +124,47 @@ class Replies(Generic[T]):
         self.on_receiving: Callable[[], None] | None = None
         """Called when `receiving` has changed."""
         self._undeliverable = undeliverable
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of all callers, once it is known."""
         self._asked: dict[int, asyncio.Future[T]] = {}
-        self._senders: OrderedDict[int, Caller[T]] = OrderedDict()
-        self._answered: OrderedDict[int, Caller[T]] = OrderedDict()
+        self._senders: dict[int, Caller[T]] = {}
+        self._answered: dict[int, Caller[T]] = {}
         self._tasks: dict[asyncio.Task[Any], Caller[T]] = {}
         self._nobody: Caller[T] = Caller(private=True)
         self._nobody.gone = True
         self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
-        self._ended: PyDotComputeError | None = None
+        self.ended: PyDotComputeError | None = None
+        """Why the kernel will send nothing more."""
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def caller(self) -> Caller[T]:
-        """The current task as a caller."""
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
+    def caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
+        """A task (the current one, if none is named) as a caller that sends; None if there is no current task."""
+        # With the loop named, `current_task` need not look for it, which (before Python 3.12) asks the operating system.
+        task = task or current_task(self.loop)
+        if task is None:
+            return None
+        caller = self._tasks.get(task)
+        return self.running_caller(task) if caller is None or _sending_task.get() is not task else caller
+
+    def running_caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T]:
+        """As `caller`, where there is a current task."""
+        task = task or current_task()
+        assert task is not None
         caller = self._tasks.get(task)
         if caller is None:
             caller = self._tasks[task] = Caller()
             task.add_done_callback(self._task_ended)
-        if _sending_task.get() is not task:
-            _sending_task.set(task)
+        _sending_task.set(task)
+        return caller
+
+    def receiver(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
+        """A task (the current one, if none is named), or the one on whose behalf it receives, as a caller that receives;
+        None if that has sent nothing."""
+        caller = self._tasks.get(task or current_task(self.loop))  # type: ignore[arg-type]
+        if caller is None:
+            ancestor = _sending_task.get()
+            caller = None if ancestor is None else self._tasks.get(ancestor)
         return caller
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
@@ -150,16 +184,20 @@ class Replies(Generic[T]):
         sender = self._senders.get(key)
         return sender is not None and sender is not caller and not sender.gone
 
-    def expect(self, message_id: UUID, caller: Caller[T]) -> None:
-        """The replies to this request are the caller's."""
-        before = self._senders.get(message_id.int)
-        if before is not None:
-            before.unanswered -= 1
-        self._senders[message_id.int] = caller
+    def expect(self, message_id: UUID, caller: Caller[T]) -> bool:
+        """The replies to this request are the caller's. False, and nothing is changed, if the id is taken."""
+        key = message_id.int
+        senders = self._senders
+        if key in senders or key in self._asked:
+            if self.is_taken(message_id, caller):
+                return False
+            senders.pop(key).unanswered -= 1
+        senders[key] = caller
         caller.unanswered += 1
-        if len(self._senders) > REMEMBERED_REQUESTS:
-            _, forgotten = self._senders.popitem(last=False)
-            forgotten.unanswered -= 1
+        if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
+            for oldest in tuple(islice(senders, FORGOTTEN_AT_ONCE)):
+                senders.pop(oldest).unanswered -= 1
+        return True
 
     def forget(self, message_id: UUID) -> None:
         """This request was not sent after all."""
@@ -199,13 +237,21 @@ class Replies(Generic[T]):
         """Give a reply to its caller. False if it is an output, or its caller is a task that has ended."""
         correlation_id = message.correlation_id
         key = (message.message_id if correlation_id is None else correlation_id).int
-        if correlation_id is not None and key not in self._asked and key not in self._senders:
+        caller = self._senders.pop(key, None)
+        if caller is None:
+            return self._deliver_otherwise(message, key)
+        caller.unanswered -= 1
+        return self._give(caller, message, key)
+
+    def _deliver_otherwise(self, message: T, key: int) -> bool:
+        """Give a message that is no first reply to a request of `send` to whom it belongs, if it is a reply at all."""
+        if key not in self._asked and message.correlation_id is not None:
             own = message.message_id.int
             if own in self._asked or own in self._senders:
                 key = own  # An echo of a request which, to its sender, answers something else.
         reply = self._asked.pop(key, None)
         if reply is not None:
-            self._answer(key, self._nobody)
+            self._remember(key, self._nobody)
             if reply.done():  # Given up in this very turn of the loop: who asked will learn of it in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
@@ -214,33 +260,40 @@ class Replies(Generic[T]):
         caller = self._senders.pop(key, None)
         if caller is not None:
             caller.unanswered -= 1
-            self._answer(key, caller)
-        else:
-            caller = self._answered.get(key)
-            if caller is None:
-                return False
-            if len(caller.ready) >= self.outputs.capacity:  # Only of first replies it is known that they were wished for.
-                self._undeliverable(message, "its caller does not receive")
-                return True
-        if caller.gone:
-            if caller.private:
-                self._undeliverable(message, "its caller is gone")
-            return caller.private
-        self._hand(caller, message, message.priority)
-        return True
+            return self._give(caller, message, key)
+        caller = self._answered.get(key)
+        if caller is None:
+            return False
+        if caller.ready.size >= self.outputs.capacity:  # Only of first replies it is known that they were wished for.
+            self._undeliverable(message, "its caller does not receive")
+            return True
+        return self._give(caller, message, key)
 
-    def _answer(self, key: int, caller: Caller[T]) -> None:
-        self._answered[key] = caller
-        if len(self._answered) > REMEMBERED_ANSWERS:
-            self._answered.popitem(last=False)
+    def _give(self, caller: Caller[T], message: T, key: int) -> bool:
+        """Give a reply to its caller, and remember the request, for there may be a further reply."""
+        self._remember(key, caller)
+        if not caller.gone:
+            self._hand(caller, message, message.priority)
+            return True
+        if caller.private:
+            self._undeliverable(message, "its caller is gone")
+        return caller.private
+
+    def _remember(self, key: int, caller: Caller[T]) -> None:
+        answered = self._answered
+        answered[key] = caller
+        if len(answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
+            for oldest in tuple(islice(answered, FORGOTTEN_AT_ONCE)):
+                del answered[oldest]
 
     def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
         caller.ready.push(item, priority)
-        if caller.arrived:
+        if caller.arrived.waiters:
             caller.arrived.notify()
         elif not caller.claims:
             self._unclaimed[caller] = None
-            self._free.notify()
+            if self._free.waiters:
+                self._free.notify()
 
     def fail(self, message_id: UUID, error: PyDotComputeError) -> None:
         """Tell the caller of this request that there will be no reply."""
@@ -255,7 +308,7 @@ class Replies(Generic[T]):
 
     def end(self, error: PyDotComputeError) -> None:
         """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with `error`."""
-        self._ended = error
+        self.ended = error
         for reply in self._asked.values():
             if not reply.done():
                 reply.set_exception(error)
@@ -267,37 +320,29 @@ class Replies(Generic[T]):
 
     def has_some(self) -> bool:
         """Whether a `receive` of the current task would have something at once."""
-        caller = self._tasks.get(cast("asyncio.Task[Any]", asyncio.current_task()))
+        caller = self.receiver()
         return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
 
-    async def receive(self, timeout: float | None = None) -> T:
-        """The next reply to the current task, or output; by the rules at the top of this module.
+    async def receive(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
+        """The next reply to this caller (None: one that has sent nothing), or output; by the rules at the top of this module.
 
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds.
-            PyDotComputeError: a request of this task will have no reply, or the kernel has ended and all has been received.
+            PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and all has been received.
         """
-        caller = self._tasks.get(cast("asyncio.Task[Any]", asyncio.current_task()))
-        if caller is None:
-            ancestor = _sending_task.get()
-            caller = None if ancestor is None else self._tasks.get(ancestor)
-        return await self.receive_as(caller, timeout)
-
-    async def receive_as(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
-        """`receive` on behalf of this caller, or of one that has sent nothing."""
         if caller is not None and not caller.claims:
             caller.claims = True
             self._unclaimed.pop(caller, None)
-        item = self._next(caller)
+        item = caller.take() if caller is not None and caller.ready.size else self._next(caller)
         if item is None:
             item = await self._wait_for_next(caller, timeout)
-        if isinstance(item, Unanswered):
-            raise item.error
-        return item
+        if item.__class__ is Unanswered:
+            raise cast(Unanswered, item).error
+        return item  # type: ignore[return-value]
 
     def _next(self, caller: Caller[T] | None) -> T | Unanswered | None:
-        if caller is not None and (item := caller.take()) is not None:
-            return item
+        if caller is not None and caller.ready.size:
+            return caller.take()
         if (output := self.outputs.get_nowait()) is not None:
             return output
         if self._unclaimed and _may_take_unclaimed(caller):
@@ -314,10 +359,9 @@ class Replies(Generic[T]):
             signals.append(caller.arrived)
         if _may_take_unclaimed(caller):
             signals.append(self._free)
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        while self._ended is None:
-            woken = await self._wait(signals, None if deadline is None else deadline - loop.time())
+        deadline = None if timeout is None else monotonic() + timeout
+        while self.ended is None:
+            woken = await self._wait(signals, None if deadline is None else deadline - monotonic())
             if (item := self._next(caller)) is not None:
                 # What woke this task may have been something else than what it took.
                 if self.outputs:
@@ -325,10 +369,10 @@ class Replies(Generic[T]):
                 if self._unclaimed:
                     self._free.notify()
                 return item
-            if not woken and self._ended is None:
+            if not woken and self.ended is None:
                 assert timeout is not None
                 raise QueueTimeoutError(self.kernel_id, timeout, "receive")
-        raise self._ended
+        raise self.ended
 
     def give_back(self, message: T) -> None:
         """Undo the `receive` of a message that could not be handed on."""

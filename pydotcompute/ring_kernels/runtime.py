@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, Self, runtime_checkable
@@ -148,10 +148,10 @@ class RingKernelRuntime:
 
     def kernel(self, kernel_id: str) -> RingKernel[Any, Any]:
         """The kernel of this id, a terminated one too. KernelNotFoundError if there is none."""
-        kernel = self._kernels.get(kernel_id)
-        if kernel is None:
-            raise KernelNotFoundError(kernel_id, self.kernel_ids)
-        return kernel
+        try:
+            return self._kernels[kernel_id]
+        except KeyError:
+            raise KernelNotFoundError(kernel_id, self.kernel_ids) from None
 
     def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
@@ -243,17 +243,19 @@ class RingKernelRuntime:
         for forgotten in terminated[:-TERMINATED_KERNELS_KEPT]:
             del self._kernels[forgotten]
 
-    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+    def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such kernel."""
-        await self.kernel(kernel_id).send(message, timeout=timeout)
+        return self.kernel(kernel_id).send(message, timeout=timeout)
 
-    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+    def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such kernel."""
-        return await self.kernel(kernel_id).receive(timeout=timeout)
+        return self.kernel(kernel_id).receive(timeout=timeout)
 
-    async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
+    def send_and_receive(
+        self, kernel_id: str, message: Any, *, timeout: float | None = None
+    ) -> Coroutine[Any, Any, Any]:
         """Send one request and wait for its own reply; see `RingKernel.send_and_receive`."""
-        return await self.kernel(kernel_id).send_and_receive(message, timeout=timeout)
+        return self.kernel(kernel_id).send_and_receive(message, timeout=timeout)
 
     @asynccontextmanager
     async def kernel_scope(

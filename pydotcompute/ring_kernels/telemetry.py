@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from time import perf_counter_ns
 from typing import Any, TypedDict
 
+import numpy as np
+
 __all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summarize"]
+
+
+GATHERED_AT_MOST = 512
+"""Durations that a histogram gathers before it counts them."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +82,37 @@ class LatencyHistogram:
     """Counts of durations in buckets whose width grows with the value, so that any percentile is within 4 percent.
 
     The log-linear buckets of Gil Tene's HdrHistogram: each power of two in 16 equal parts, a value reported as the middle
-    of its bucket. Only buckets in use take memory.
+    of its bucket. Only buckets in use take memory. Durations are gathered first and counted many at a time, for that takes a
+    tenth of the time.
     """
 
-    __slots__ = ("_buckets", "count", "maximum", "minimum", "total")
+    __slots__ = ("_buckets", "count", "gathered", "maximum", "minimum", "total")
 
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
+        self.gathered: list[int] = []
+        """Durations, whole numbers from 0 to below 2**62, that are not counted yet: append to it, and `settle` now and then."""
         self.count = 0
         self.total = 0
         self.minimum = 0
         self.maximum = 0
 
-    def record(self, value: int) -> None:
-        """Count one duration, a whole number that is not negative."""
-        shift = value.bit_length() - 5
-        bucket = (shift << 5) + (value >> shift) if shift > 0 else value
-        buckets = self._buckets
-        buckets[bucket] = buckets.get(bucket, 0) + 1
-        self.total += value
-        if value > self.maximum:
-            self.maximum = value
-        if value < self.minimum or not self.count:
-            self.minimum = value
-        self.count += 1
+    def settle(self) -> None:
+        """Count what was gathered; `percentile` and the attributes tell only of what is counted."""
+        if not self.gathered:
+            return
+        values = np.array(self.gathered, dtype=np.int64)
+        self.gathered.clear()
+        low, high = int(values.min()), int(values.max())
+        self.minimum = min(low, self.minimum) if self.count else low
+        self.maximum = max(high, self.maximum)
+        self.total += int(values.sum())
+        self.count += len(values)
+        exponents = np.frexp(values.astype(np.float64))[1]  # The bit lengths.
+        shifts = np.maximum(exponents - 5, 0).astype(np.int64)
+        buckets, counts = np.unique((shifts << 5) + (values >> shifts), return_counts=True)
+        for bucket, count in zip(buckets.tolist(), counts.tolist(), strict=True):
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def percentile(self, fraction: float) -> int:
         """The duration that this fraction of all was not above; 0 if there was none."""
@@ -130,7 +144,10 @@ class Counters:
     def complete(self, arrived_ns: int) -> None:
         """One message is done with that had arrived at this `time.perf_counter_ns()`."""
         self.processed += 1
-        self.latency.record(time.perf_counter_ns() - arrived_ns)
+        gathered = self.latency.gathered
+        gathered.append(perf_counter_ns() - arrived_ns)
+        if len(gathered) >= GATHERED_AT_MOST:
+            self.latency.settle()
 
     def end(self) -> None:
         """The kernel's time is over: uptime and throughput stay as they are now."""
@@ -139,6 +156,7 @@ class Counters:
 
     def snapshot(self, kernel_id: str, state: str, queue_depth: int) -> RingKernelTelemetry:
         """What the counters say now."""
+        self.latency.settle()
         uptime = (time.monotonic() if self._ended is None else self._ended) - self.started
         latency = self.latency
         return RingKernelTelemetry(

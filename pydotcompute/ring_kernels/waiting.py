@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-__all__ = ["Signal", "wait_any"]
+__all__ = ["Signal", "expire", "wait_any"]
 
 
-def _expire(waiter: asyncio.Future[bool]) -> None:
+def expire(waiter: asyncio.Future[bool]) -> None:
+    """Wake who waits for this with False, unless it is woken already."""
     if not waiter.done():
         waiter.set_result(False)
 
@@ -20,13 +21,14 @@ class Signal:
     a message is at no moment on its way between a mailbox and a task, and neither a cancellation nor a pause can lose it.
     """
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("waiters",)
 
     def __init__(self) -> None:
-        self._waiters: dict[asyncio.Future[bool], None] = {}  # An ordered set.
+        self.waiters: dict[asyncio.Future[bool], None] = {}
+        """An ordered set; who notifies often looks first whether there is anyone."""
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for `notify`; False if `timeout` seconds pass first. Always lets other tasks run, even if there is no time."""
@@ -34,7 +36,7 @@ class Signal:
 
     def notify(self, count: int = 1) -> None:
         """Wake up to `count` tasks."""
-        waiters = self._waiters
+        waiters = self.waiters
         while count > 0 and waiters:
             waiter = next(iter(waiters))
             del waiters[waiter]
@@ -44,7 +46,7 @@ class Signal:
 
     def notify_all(self) -> None:
         """Wake every task that waits now."""
-        self.notify(len(self._waiters))
+        self.notify(len(self.waiters))
 
 
 async def wait_any(signals: Sequence[Signal], timeout: float | None = None) -> bool:
@@ -55,8 +57,8 @@ async def wait_any(signals: Sequence[Signal], timeout: float | None = None) -> b
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[bool] = loop.create_future()
     for signal in signals:
-        signal._waiters[waiter] = None
-    timer = None if timeout is None else loop.call_later(timeout, _expire, waiter)
+        signal.waiters[waiter] = None
+    timer = None if timeout is None else loop.call_later(timeout, expire, waiter)
     try:
         return await waiter
     except asyncio.CancelledError:
@@ -66,6 +68,6 @@ async def wait_any(signals: Sequence[Signal], timeout: float | None = None) -> b
         raise
     finally:
         for signal in signals:
-            signal._waiters.pop(waiter, None)
+            signal.waiters.pop(waiter, None)
         if timer is not None:
             timer.cancel()

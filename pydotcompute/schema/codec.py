@@ -112,6 +112,8 @@ class Codec(Generic[T]):
             compatible(self.schema, descriptor)
         self.descriptor = descriptor
         """The protobuf type that travels."""
+        self.message_class = message_factory.GetMessageClass(descriptor)
+        """Protobuf's own class for that type."""
         functions = _Compiler(self.schema, descriptor).compile()
         self.encode = functions["encode"]
         self.decode = functions["decode"]

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import functools
+import inspect
 import json
 import operator
 import types
@@ -231,6 +232,7 @@ def _comment(info: SourceCodeInfo, path: list[int], text: str) -> None:
 def _enum_file(node: EnumNode) -> FileDescriptorProto:
     file = FileDescriptorProto(name=_file_name(node.full_name), package=node.package, syntax="proto3")
     enum = file.enum_type.add(name=node.name)
+    _comment(file.source_code_info, [5, 0], inspect.cleandoc(node.cls.__dict__.get("__doc__") or ""))
     enum.value.add(name=node.prefix + "UNSPECIFIED", number=0)
     for _, name, number in node.values():
         enum.value.add(name=name, number=number)

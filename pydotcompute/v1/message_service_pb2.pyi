@@ -203,12 +203,14 @@ class Closed(_message.Message):
     def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("through", "credit")
+    __slots__ = ("through", "credit", "undeliverable")
     THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    UNDELIVERABLE_FIELD_NUMBER: _ClassVar[int]
     through: int
     credit: int
-    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
+    undeliverable: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ..., undeliverable: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Pull(_message.Message):
     __slots__ = ("outputs",)

@@ -12,23 +12,36 @@ from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY, ne
 from pydotcompute.schema.codec import Codec
 from pydotcompute.v1 import message_service_pb2 as pb
 
-__all__ = ["from_envelope", "from_message", "to_envelope", "to_message"]
+__all__ = ["Packed", "add_envelope", "from_envelope", "from_message", "pack", "to_message"]
 
 _from_bytes = int.from_bytes
 
+Packed = tuple[bytes, int, bytes, bytes, int]
+"""A message as the fields of its envelope: message_id, priority, correlation_id, body, type."""
 
-def to_envelope(message: Any, body: bytes, type_index: int = 0) -> pb.Envelope:
-    """An envelope around an encoded body."""
+
+def pack(message: Any, body: bytes, type_index: int = 0) -> Packed:
+    """A message with its encoded body, ready for `add_envelope`."""
     correlation_id = message.correlation_id
-    if correlation_id is None:
-        return pb.Envelope(message_id=message.message_id.bytes, priority=message.priority, body=body, type=type_index)
-    return pb.Envelope(
-        message_id=message.message_id.bytes,
-        priority=message.priority,
-        correlation_id=correlation_id.bytes,
-        body=body,
-        type=type_index,
+    return (
+        message.message_id.int.to_bytes(16),
+        message.priority,
+        b"" if correlation_id is None else correlation_id.int.to_bytes(16),
+        body,
+        type_index,
     )
+
+
+def add_envelope(batch: pb.Batch, packed: Packed) -> pb.Envelope:
+    """Add a message to a batch. (An envelope made elsewhere would be copied; and fields set one by one cost half as much
+    as keyword arguments: 0.4 instead of 0.9 µs.)"""
+    envelope = batch.messages.add()
+    envelope.message_id, envelope.priority, correlation_id, envelope.body, type_index = packed
+    if correlation_id:
+        envelope.correlation_id = correlation_id
+    if type_index:
+        envelope.type = type_index
+    return envelope
 
 
 def from_envelope(envelope: pb.Envelope, codec: Codec) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,8 +24,31 @@ __all__ = ["main"]
 _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
-@click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...")
+class Failure(click.ClickException):
+    """Ends the program with one line on stderr."""
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        super().__init__(" ".join(line.strip() for line in text.splitlines()))
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"pydotcompute-server: {self.format_message()}", file, err=True)
+
+
+class _Program(click.Command):
+    """Without Click's three lines for wrong usage."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise Failure(error.format_message(), error.exit_code) from None
+
+
+@click.command(cls=_Program, context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
+@click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...", envvar="PYDOTCOMPUTE_KERNELS")
 @click.option("--listen", default="127.0.0.1:50051", show_envvar=True, help="HOST:PORT or unix:PATH; port 0 is any free port.")
 @click.option("--launch", multiple=True, metavar="TYPE", show_envvar=True, help="Launch and activate this kernel type at start; `all` for every one. Repeatable.")
 @click.option("--grace", default=10.0, type=click.FloatRange(min=0), show_envvar=True, help="Seconds to finish what is under way when asked to end.")
@@ -48,12 +73,15 @@ def main(
 ) -> None:
     """Serve the ring kernels that KERNELS declare, over gRPC.
 
-    KERNELS are .py files, directories of them, or names of importable modules.
+    KERNELS are .py files, directories of them, or names of importable modules; without any, those that the environment
+    variable PYDOTCOMPUTE_KERNELS lists, separated by spaces.
 
-    The first line of standard output is `listening on ADDRESS`; the log, and what kernels print, go to standard error.
+    SIGTERM and SIGINT end the daemon in good order, with exit code 0, within the grace period and about a second. The first line of standard output is `listening on ADDRESS`; the log, and what kernels print, go to standard error.
     """
     if (tls_certificate is None) != (tls_key is None):
-        raise click.UsageError("--tls-certificate and --tls-key go together")
+        raise Failure("--tls-certificate and --tls-key go together", click.UsageError.exit_code)
+    # Until there is a daemon to stop, the end is an exception, so that it also interrupts a file that loads for long.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     configure(log_level, log_format)
     try:
         kernel_types = load_kernel_types(kernels)
@@ -71,15 +99,20 @@ def main(
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, kernel_types))
+    except KeyboardInterrupt:
+        return
     except (LoadError, ListenError, PyDotComputeError) as error:
-        click.echo(f"pydotcompute-server: {error}", err=True)
-        sys.exit(1)
+        raise Failure(str(error)) from None
 
 
 async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> None:
     daemon = Daemon(settings, kernel_types)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
     await daemon.start()
-    print(f"listening on {daemon.address}", flush=True)
+    # Past `sys.stdout`, from which everything goes to the log.
+    print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
     await daemon.run()
 
 

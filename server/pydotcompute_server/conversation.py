@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -24,7 +23,7 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange import Incoming, Outgoing, ProtocolError
 from pydotcompute.wire.kernels import strategy_to_proto
-from pydotcompute.wire.messages import from_envelope, to_envelope
+from pydotcompute.wire.messages import Packed, add_envelope, from_envelope, pack
 from pydotcompute_server.catalog import Catalog
 
 __all__ = ["Conversation"]
@@ -35,16 +34,16 @@ LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
-FAREWELL_SECONDS = 5.0
+TOLD_AT_ONCE = 128
+"""Messages accepted, or of new credit, that the client must hear of before more replies, for it may be waiting."""
+PUT_IN_A_ROW = 128
+"""Messages put into the mailbox before the kernel and the writer have their turn."""
+FAREWELL_SECONDS = 1.0
 """How long the client has to acknowledge and close after the daemon's `bye`."""
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """A message on its way to the client, until acknowledged."""
-
-    message: Any
-    is_output: bool
+_Sent = tuple[Any, bool]
+"""A message on its way to the client, until acknowledged; and whether it is an output."""
 
 
 class Conversation:
@@ -74,7 +73,7 @@ class Conversation:
         self._pending: deque[pb.Envelope] = deque()
         self._fed = Signal()
         self._something_to_send = Signal()
-        self._refused: list[pb.Refused] = []
+        self._refused: deque[pb.Refused] = deque()
         self._told: tuple[int, int] = (0, 0)  # The last `accepted` frame: done, credit.
         self._outputs_sent = 0
         self._outputs_wanted = 0
@@ -138,6 +137,8 @@ class Conversation:
                     self._pending.extend(frame.batch.messages)
                     self._fed.notify()
                 case "ack":
+                    for sequence in frame.ack.undeliverable:
+                        self._kernel.bury(self._outgoing.find(sequence)[0], "its caller had given up")
                     self._outgoing.acknowledge(frame.ack.through)
                     self._outgoing.grant(frame.ack.credit)
                     self._something_to_send.notify()
@@ -153,7 +154,11 @@ class Conversation:
         """Put what the client sends into the mailbox, and give credit as there is room."""
         while True:
             while self._pending:
-                await self._put(self._pending.popleft())
+                for _ in range(min(len(self._pending), PUT_IN_A_ROW)):
+                    await self._put(self._pending.popleft())
+                self._grant()
+                self._something_to_send.notify()
+                await asyncio.sleep(0)
             self._grant()
             if self._wants_credit():
                 await wait_any((self._fed, self._kernel.inbox.taken))
@@ -169,10 +174,8 @@ class Conversation:
                 raise MessageTypeError(self._codecs[0].descriptor.full_name, f"type {envelope.type} of the opening frame")
             await self._kernel.send_as(self._caller, from_envelope(envelope, self._codecs[0]))
         except PyDotComputeError as error:
-            sequence = self._incoming.done + 1
-            self._refused.append(pb.Refused(sequence=sequence, message_id=envelope.message_id, status=to_status(error)))
+            self._refuse(envelope.message_id, error, self._incoming.done + 1)
         self._incoming.finish()
-        self._something_to_send.notify()
 
     def _wants_credit(self) -> bool:
         left = self._incoming.credit - self._incoming.received
@@ -205,82 +208,85 @@ class Conversation:
 
     def _next_to_send(self) -> pb.ExchangeResponse | None:
         if self._refused:
-            return pb.ExchangeResponse(refused=self._refused.pop(0))
-        batch = self._next_batch()
-        if batch is not None:
+            return pb.ExchangeResponse(refused=self._refused.popleft())
+        done, credit = self._incoming.done, self._incoming.credit
+        news = max(done - self._told[0], credit - self._told[1])
+        if news < TOLD_AT_ONCE and (batch := self._next_batch()) is not None:
             return pb.ExchangeResponse(batch=batch)
-        if self._refused:
-            return pb.ExchangeResponse(refused=self._refused.pop(0))
-        counts = (self._incoming.done, self._incoming.credit)
-        if counts != self._told:
-            self._told = counts
-            return pb.ExchangeResponse(accepted=pb.Accepted(through=counts[0], credit=counts[1]))
+        if self._refused:  # By the batch.
+            return pb.ExchangeResponse(refused=self._refused.popleft())
+        if news:
+            self._told = (done, credit)
+            return pb.ExchangeResponse(accepted=pb.Accepted(through=done, credit=credit))
         refusal = self._kernel.refusal
         if refusal is not None and not self._closed_told:
             self._closed_told = True
             return pb.ExchangeResponse(closed=pb.Closed(status=to_status(refusal)))
         if self._farewell is None and self._kernel.has_ended and not self._caller.ready and not self._kernel.outputs:
-            assert refusal is not None
-            self._farewell = to_status(refusal)
+            assert self._kernel.replies.ended is not None
+            self._farewell = to_status(self._kernel.replies.ended)
         if self._farewell is not None:
             return pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
         return None
 
     def _next_batch(self) -> pb.Batch | None:
         """Replies, and outputs as far as the client wants them, up to its credit."""
+        batch = pb.Batch(first_sequence=self._outgoing.sent + 1)
         sent: list[_Sent] = []
-        envelopes: list[pb.Envelope] = []
         size = 0
         room = min(self._outgoing.allowed, LARGEST_BATCH)
+        caller = self._caller
         while len(sent) < room and size < LARGEST_BATCH_BYTES:
-            item = self._caller.take()
-            if isinstance(item, Unanswered):
-                status = to_status(item.error)
-                self._refused.append(pb.Refused(message_id=item.message_id.bytes, status=status))
-                continue
+            item = caller.take()
             is_output = item is None
             if is_output:
-                if self._outputs_sent >= self._outputs_wanted:
-                    break
-                item = self._kernel.outputs.get_nowait()
-                if item is None:
+                if self._outputs_sent >= self._outputs_wanted or (item := self._kernel.outputs.get_nowait()) is None:
                     break
                 self._outputs_sent += 1
-            envelope = self._envelope(item)
-            if envelope is not None:
-                envelope.output = is_output
-                size += len(envelope.body)
-                envelopes.append(envelope)
-                sent.append(_Sent(item, is_output))
+            elif item.__class__ is Unanswered:
+                self._refuse(item.message_id.bytes, item.error)
+                continue
+            packed = self._pack(item)
+            if packed is None:
+                continue
+            envelope = add_envelope(batch, packed)
+            if is_output:
+                envelope.output = True
+            size += len(packed[3])
+            sent.append((item, is_output))
         if not sent:
             return None
-        return pb.Batch(first_sequence=self._outgoing.send(sent), messages=envelopes)
+        self._outgoing.send(sent)
+        return batch
 
-    def _envelope(self, message: Any) -> pb.Envelope | None:
+    def _pack(self, message: Any) -> Packed | None:
         """The message for the wire; if it cannot cross it, a dead letter, of which the caller is told."""
-        index = self._type_index.get(type(message))
+        index = self._type_index.get(message.__class__)
         error: PyDotComputeError
         if index is None:
             error = MessageTypeError(" or ".join(cls.__name__ for cls in self._type_index), type(message).__name__)
         else:
-            codec = self._codecs[index]
-            body = codec.encode(message)
+            body = self._codecs[index].encode(message)
             if len(body) <= self._max_message_bytes:
-                return to_envelope(message, body, index)
-            error = MessageSerializationError(codec.descriptor.full_name, f"{len(body)} bytes, the limit is {self._max_message_bytes}")
+                return pack(message, body, index)
+            problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
+            error = MessageSerializationError(type(message).__name__, problem)
         self._kernel.bury(message, str(error))
         request = message.correlation_id or message.message_id
-        self._refused.append(pb.Refused(message_id=request.bytes, status=to_status(error)))
+        self._refuse(request.bytes, error)
         return None
+
+    def _refuse(self, message_id: bytes, error: PyDotComputeError, sequence: int = 0) -> None:
+        self._refused.append(pb.Refused(sequence=sequence, message_id=message_id, status=to_status(error)))
 
     def _give_back(self) -> None:
         """The client is gone: what it never acknowledged is for others, or for nobody."""
         self._caller.gone = True
-        for sent in reversed(tuple(self._outgoing.unacknowledged)):
-            if sent.is_output:
-                self._kernel.replies.give_back(sent.message)
+        for message, is_output in reversed(tuple(self._outgoing.unacknowledged)):
+            if is_output:
+                self._kernel.replies.give_back(message)
             else:
-                self._kernel.bury(sent.message, "its caller is gone")
+                self._kernel.bury(message, "its caller is gone")
         while (item := self._caller.take()) is not None:
             if not isinstance(item, Unanswered):
                 self._kernel.bury(item, "its caller is gone")

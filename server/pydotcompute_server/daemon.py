@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-import signal
+import os
+import re
+import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +40,8 @@ __all__ = ["Daemon", "ListenError", "Settings"]
 
 FRAME_OVERHEAD_BYTES = 1 << 20
 """What a frame may be longer than the longest message in it."""
+LAST_CALLS_SECONDS = 1.0
+"""How long calls have to end once all kernels have: those left are streams that only their clients end."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +59,7 @@ class Settings:
     launch: Sequence[str] = ()
     """Kernel types to launch and activate at start; `all` is every one."""
     grace: float = 10.0
-    """Seconds that kernels, and then calls, have to finish when the daemon ends."""
+    """Seconds to finish what is under way when the daemon ends."""
     max_message_bytes: int = 64 << 20
     """The longest body of a message."""
     tls_certificate: Path | None = None
@@ -64,9 +70,14 @@ class Settings:
     """PEM file of the authority whose certificates clients must present."""
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """What TLS needs; None for plain text. OSError if a file cannot be read."""
+        """What TLS needs; None for plain text. OSError if a file cannot be read, or is not what it should be."""
         if self.tls_certificate is None or self.tls_key is None:
             return None
+        # gRPC would say what is wrong with the files on stderr alone.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.tls_certificate, self.tls_key)
+        if self.tls_client_ca is not None:
+            context.load_verify_locations(self.tls_client_ca)
         client_ca = None if self.tls_client_ca is None else self.tls_client_ca.read_bytes()
         pair = (self.tls_key.read_bytes(), self.tls_certificate.read_bytes())
         return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
@@ -94,12 +105,14 @@ class Daemon:
         """Where the daemon listens, with the port that was chosen."""
 
     async def start(self) -> None:
-        """Listen, and launch what the settings name."""
+        """Listen, and launch what the settings name, unless `stop` is called meanwhile."""
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
         await self._runtime.start()
         names = list(self._runtime.kernel_types) if "all" in self._settings.launch else self._settings.launch
         for name in names:
+            if self._stop.is_set():
+                break
             await self._runtime.launch(name)
             await self._runtime.activate(name)
         await self._server.start()
@@ -126,9 +139,11 @@ class Daemon:
         listen = self._settings.listen
         try:
             credentials = self._settings.credentials()
+            _require_free(listen)
             port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
-            raise ListenError(f"cannot listen on {listen}: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise ListenError(f"cannot listen on {listen}: {reason}") from error
         if not listen.startswith("unix:"):
             self.address = f"{listen.rpartition(':')[0]}:{port}"
         return server
@@ -149,10 +164,8 @@ class Daemon:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop`, SIGTERM or SIGINT; then finish what is under way, within twice the grace period."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        """Serve until `stop`; then finish what is under way, within the grace period and a second for actors that will not
+        be cancelled."""
         async with asyncio.TaskGroup() as group:
             health = group.create_task(self._report_health())
             await self._stop.wait()
@@ -163,12 +176,47 @@ class Daemon:
         logger.info("stopped")
 
     async def _drain(self) -> None:
-        """Let the kernels finish what they were sent, end them, and let the clients have what is theirs."""
-        grace = self._settings.grace
-        kernels = [self._runtime.kernel(kernel_id) for kernel_id in self._runtime.kernel_ids]
+        """Let the kernels finish what they were sent, end them, and let the clients have what is theirs.
+
+        Each step has a share of what is left of the grace period, so that none takes all of it from those after it.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.grace
+
+        def left(share: float) -> float:
+            return share * max(0.0, deadline - loop.time())
+
+        timeout = left(0.7)
         async with asyncio.TaskGroup() as group:
-            for kernel in kernels:
-                group.create_task(kernel.wait_idle(grace))
-        await self._runtime.shutdown(grace)
-        await self._messages.farewell(grace)
-        await self._server.stop(grace)
+            for kernel_id in self._runtime.kernel_ids:
+                group.create_task(self._runtime.kernel(kernel_id).wait_idle(timeout))
+        await self._runtime.shutdown(left(0.5))
+        await self._messages.farewell(left(0.5))
+        await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
+
+
+def _require_free(listen: str) -> None:
+    """Raise OSError if the address cannot be listened on. Of that, gRPC would say too much on stderr and too little in its
+    exception; and it would take a socket file away from a daemon that listens on it."""
+    if listen.startswith("unix:"):
+        path = Path(re.sub("^unix:(//)?", "", listen))
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                os.stat(path.parent)
+                return
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise OSError(errno.EINVAL, "not HOST:PORT, nor unix:PATH")
+    error = OSError()
+    for family, kind, _, _, address in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+                return
+            except OSError as refused:
+                error = refused
+    raise error

@@ -21,7 +21,7 @@ LONGEST_LINE = 16_384
 
 
 def configure(level: str, log_format: LogFormat) -> None:
-    """Send all logging, and what kernels print, to standard error."""
+    """Send all logging, and what kernels and their files print, to standard error."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -56,17 +56,15 @@ def _add_kernel_id(logger: WrappedLogger, method: str, event: EventDict) -> Even
 
 
 class _KernelOutput(io.TextIOBase):
-    """Standard output, of which the lines that a kernel prints go to the log."""
+    """`sys.stdout`, whose lines go to the log: what reads the real one expects the daemon's address there, and no more."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
-        self._partial: dict[str, str] = {}
+        self._partial: dict[str | None, str] = {}
         self._logger = logging.getLogger("kernel")
 
     def write(self, text: str) -> int:
         kernel_id = current_kernel_id.get()
-        if kernel_id is None:
-            return self._stdout.write(text)
         *lines, rest = (self._partial.pop(kernel_id, "") + text).split("\n")
         if len(rest) > LONGEST_LINE:
             lines.append(rest)

@@ -1,0 +1,117 @@
+"""What the workloads share: the clock, the statistics, the command line, and a server beside them.
+
+A workload is a script that measures one figure and prints it as the last line of its output, a JSON object. Nothing but
+the standard library is imported here, because one of the workloads runs in the peer's environment.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from statistics import quantiles
+from threading import Thread
+from time import perf_counter
+
+Metrics = dict[str, float]
+"""What a figure consists of: `p50_us` and `p99_us`, in microseconds, or `rate`, in messages a second."""
+
+WARM_UP_CALLS = 200
+
+
+async def latency(call: Callable[[int], Awaitable[None]], seconds: float) -> Metrics:
+    """Makes one call after the other, `seconds` long; `call` gets 0, 1, 2, …."""
+    for number in range(WARM_UP_CALLS):
+        await call(number)
+    microseconds = []
+    end = perf_counter() + seconds
+    for number in count():
+        start = perf_counter()
+        await call(number)
+        now = perf_counter()
+        microseconds.append((now - start) * 1e6)
+        if now >= end and number >= 2:
+            break
+    percentiles = quantiles(microseconds, n=100, method="inclusive")
+    return {"p50_us": percentiles[49], "p99_us": percentiles[98]}
+
+
+async def rate_in_flight(call: Callable[[int], Awaitable[None]], seconds: float, *, in_flight: int) -> Metrics:
+    """Makes calls, always `in_flight` at once, `seconds` long."""
+    numbers = count()
+    made = 0
+
+    async def caller(end: float) -> None:
+        nonlocal made
+        while perf_counter() < end:
+            await call(next(numbers))
+            made += 1
+
+    for duration in (seconds / 10, seconds):  # the first only warms up
+        made, start = 0, perf_counter()
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(in_flight):
+                callers.create_task(caller(start + duration))
+        elapsed = perf_counter() - start
+    return {"rate": made / elapsed}
+
+
+async def rate_of(transfer: Callable[[int], Awaitable[None]], seconds: float, *, first: int) -> Metrics:
+    """Transfers `first` messages, and then as many as that speed allows in `seconds`; the second transfer counts."""
+    messages = first
+    for _ in range(2):
+        start = perf_counter()
+        await transfer(messages)
+        rate = messages / (perf_counter() - start)
+        messages = max(first, int(rate * seconds))
+    return {"rate": rate}
+
+
+def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
+    """Measures the figure named on the command line and prints it.
+
+    The event loop is chosen here, whatever a library may have set as the policy when it was imported.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("figure", choices=figures)
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
+    parser.add_argument("--uvloop", action="store_true", help="run on uvloop instead of asyncio's own event loop")
+    arguments = parser.parse_args()
+
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
+    if arguments.uvloop:
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+
+    async def measure() -> Metrics:
+        return await figures[arguments.figure](arguments.seconds)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        metrics = runner.run(measure())
+    print(json.dumps(metrics))
+
+
+@contextmanager
+def serving(command: Sequence[str]) -> Iterator[str]:
+    """Runs a server whose first line of output is `listening on HOST:PORT`, yields that address, and ends it."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            prefix, found, address = server.stdout.readline().strip().partition("listening on ")
+            if prefix or not found:
+                raise RuntimeError(f"{command[0]} did not start")
+            # Whatever else it prints must not fill the pipe and stop it.
+            Thread(target=shutil.copyfileobj, args=(server.stdout, sys.stderr), daemon=True).start()
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise

@@ -1,0 +1,65 @@
+"""The two worlds, and a clogged kernel in each."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydotcompute import KernelRuntime, RingKernelRuntime
+from tests.contract import kernels
+from tests.contract.world import Clogged, World
+
+KERNELS = Path(__file__).with_name("kernels.py")
+
+
+@pytest.fixture(scope="session")
+def contract_daemon(start_daemon: Callable[..., Any]) -> Any:
+    """A daemon with the kernel types of this suite."""
+    return start_daemon(str(KERNELS))
+
+
+@pytest.fixture(params=["local", "remote"])
+def target(request: pytest.FixtureRequest) -> str | None:
+    """Where the kernels run: here (None), or at the daemon with this address."""
+    return None if request.param == "local" else request.getfixturevalue("contract_daemon").target
+
+
+@pytest.fixture
+async def world(target: str | None) -> AsyncIterator[World]:
+    """A started runtime, here or at the daemon; what is launched with it is terminated after the test."""
+    async with AsyncExitStack() as stack:
+        if target is None:
+            here = await stack.enter_async_context(RingKernelRuntime())
+
+            async def connect_another() -> KernelRuntime:
+                return here
+
+            yield World("local", here, connect_another)
+        else:
+            from pydotcompute_client import connect
+
+            async def connect_another() -> KernelRuntime:
+                runtime: KernelRuntime = await stack.enter_async_context(connect(target, scoped=True))
+                return runtime
+
+            yield World("remote", await connect_another(), connect_another)
+
+
+@pytest.fixture
+def clog(world: World) -> Callable[..., Awaitable[Clogged]]:
+    """Makes a paused `square` whose mailbox of four is full: `await clog("reject", priorities=(1, 2, 3, 4))`.
+
+    Each message has its place in the order of sending as its number.
+    """
+
+    async def make(strategy: str, priorities: tuple[int, int, int, int] = (128, 128, 128, 128)) -> Clogged:
+        kernel_id = await world.launch(kernels.square, input_queue_size=4, backpressure_strategy=strategy)
+        await world.runtime.deactivate(kernel_id)
+        for number, priority in enumerate(priorities):
+            await world.runtime.send(kernel_id, kernels.Job(number, priority=priority))
+        await world.queued(kernel_id, 4)
+        return Clogged(world, kernel_id)
+
+    return make

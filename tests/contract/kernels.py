@@ -1,0 +1,263 @@
+"""The kernels of the contract suite: a daemon loads this file, the tests launch them under ids of their own."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from pydotcompute import RingKernelMessage, message, ring_kernel
+from pydotcompute.exceptions import KernelStateError, QueueTimeoutError
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+
+
+@message
+@dataclass
+class Job:
+    """A request, with the header declared."""
+
+    number: int = 0
+    client: int = 0
+    note: str = ""
+    message_id: UUID = field(default_factory=uuid4)
+    priority: int = 128
+    correlation_id: UUID | None = None
+
+
+@message
+@dataclass
+class Result:
+    """A reply, or an output if it carries no `correlation_id`."""
+
+    number: int = 0
+    client: int = 0
+    position: int = 0
+    note: str = ""
+    message_id: UUID = field(default_factory=uuid4)
+    priority: int = 128
+    correlation_id: UUID | None = None
+
+
+@message
+class Bare:
+    """A message that declares no header."""
+
+    x: float
+    series: list[float] = field(default_factory=list)
+
+
+@message
+class Inherited(RingKernelMessage):
+    """A message that inherits the header."""
+
+    label: str = ""
+    total: float = 0.0
+
+
+def result_of(job: Job, position: int = 0, note: str = "") -> Result:
+    """The reply to a job: its number squared."""
+    return Result(job.number**2, job.client, position, note, correlation_id=job.message_id)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def square(ctx: KernelContext[Job, Result]) -> None:
+    """Answers each job in turn, with the position in which it was handled; the loop written out."""
+    position = 0
+    while not ctx.should_terminate:
+        if not ctx.is_active:
+            await ctx.wait_active()
+            continue
+        try:
+            job = await ctx.receive(timeout=0.1)
+        except QueueTimeoutError:
+            continue
+        await ctx.send(result_of(job, position))
+        position += 1
+
+
+@ring_kernel(input_type=Bare, output_type=Bare)
+async def echo(ctx: KernelContext[Bare, Bare]) -> None:
+    """Sends each request back as it is."""
+    async for request in ctx:
+        await ctx.send(request)
+
+
+@ring_kernel(input_type=Job, output_type=Job)
+async def echo_job(ctx: KernelContext[Job, Job]) -> None:
+    """Sends each job back as it is."""
+    async for job in ctx:
+        await ctx.send(job)
+
+
+@ring_kernel(input_type=Bare, output_type=Inherited)
+async def total(ctx: KernelContext[Bare, Inherited]) -> None:
+    """Adds up, from a class without a declared header to one that inherits it."""
+    async for bare in ctx:
+        await ctx.send(Inherited(label=repr(bare.x), total=bare.x + sum(bare.series), correlation_id=bare.message_id))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def shuffler(ctx: KernelContext[Job, Result]) -> None:
+    """Collects a random number of jobs, as far as there are any, and answers them in a random order."""
+    dice = random.Random(64)
+    while not ctx.should_terminate:
+        held = [await ctx.receive()]
+        try:
+            for _ in range(dice.randrange(32)):
+                held.append(await ctx.receive(timeout=0.001))
+        except QueueTimeoutError:
+            pass
+        dice.shuffle(held)
+        for job in held:
+            await ctx.send(result_of(job))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def gate(ctx: KernelContext[Job, Result]) -> None:
+    """Holds its jobs back until one says "open", then answers all."""
+    held: list[Job] = []
+    async for job in ctx:
+        held.append(job)
+        if job.note == "open":
+            for waiting in held:
+                await ctx.send(result_of(waiting))
+            held.clear()
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def sink(ctx: KernelContext[Job, Result]) -> None:
+    """Takes jobs and says nothing."""
+    async for _ in ctx:
+        pass
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def emitter(ctx: KernelContext[Job, Result]) -> None:
+    """For each job, as many outputs as its number says, of the priorities that its note lists, if it does."""
+    async for job in ctx:
+        priorities = [int(text) for text in job.note.split()] or [128] * job.number
+        for number in range(job.number):
+            await ctx.send(Result(number, job.client, priority=priorities[number]))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def repeater(ctx: KernelContext[Job, Result]) -> None:
+    """As many replies to each job as its number says."""
+    async for job in ctx:
+        for position in range(job.number):
+            await ctx.send(Result(job.number, job.client, position, correlation_id=job.message_id))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def fickle(ctx: KernelContext[Job, Result]) -> None:
+    """Gives most of its receives up: cancels them after a few turns of the loop, or lets them time out."""
+    dice = random.Random(7)
+    while not ctx.should_terminate:
+        if dice.random() < 0.2:
+            try:
+                job = await ctx.receive(timeout=dice.choice((0, 0.0001)))
+            except QueueTimeoutError:
+                continue
+        else:
+            receiving = asyncio.ensure_future(ctx.receive())
+            for _ in range(dice.randrange(5)):
+                await asyncio.sleep(0)
+            receiving.cancel()
+            try:
+                job = await receiving
+            except asyncio.CancelledError:
+                continue
+        await ctx.send(result_of(job))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def fragile(ctx: KernelContext[Job, Result]) -> None:
+    """Squares, keeps a job that says "hold" unanswered, and raises on one that says "boom"."""
+    async for job in ctx:
+        if job.note == "boom":
+            raise ValueError(f"no square of {job.number}")
+        if job.note != "hold":
+            await ctx.send(result_of(job))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def stillborn(ctx: KernelContext[Job, Result]) -> None:
+    """Raises before it first waits."""
+    raise LookupError("nothing to start from")
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def greeter(ctx: KernelContext[Job, Result]) -> None:
+    """Has something to say as soon as it is active."""
+    await ctx.wait_active()
+    await ctx.send(Result(note=f"{ctx.kernel_id} is_active={ctx.is_active}"))
+    async for job in ctx:
+        await ctx.send(result_of(job))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def short_lived(ctx: KernelContext[Job, Result]) -> None:
+    """Ends by itself after one job."""
+    await ctx.send(result_of(await ctx.receive()))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def careful(ctx: KernelContext[Job, Result]) -> None:
+    """Works on its first job until it is told to end, and only then replies."""
+    job = await ctx.receive()
+    await ctx.send(Result(note="started"))
+    try:
+        await ctx.receive()
+    except KernelStateError as error:
+        note = f"should_terminate={ctx.should_terminate} state={error.state} is_active={ctx.is_active}"
+        await ctx.send(result_of(job, note=note))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def stubborn(ctx: KernelContext[Job, Result]) -> None:
+    """Answers its first job, and then heeds nothing but its cancellation."""
+    await ctx.send(result_of(await ctx.receive()))
+    await asyncio.Event().wait()
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def sleeper(ctx: KernelContext[Job, Result]) -> None:
+    """Takes as many milliseconds for a job as its number says."""
+    async for job in ctx:
+        await asyncio.sleep(job.number / 1000)
+        await ctx.send(result_of(job))
+
+
+@ring_kernel(
+    kernel_id="small",
+    input_type=Job,
+    output_type=Result,
+    input_queue_size=4,
+    output_queue_size=8,
+    backpressure="reject",
+)
+async def small(ctx: KernelContext[Job, Result]) -> None:
+    """Squares; with settings of its own."""
+    async for job in ctx:
+        await ctx.send(result_of(job))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def confused(ctx: KernelContext[Job, Result]) -> None:
+    """Sends what it does not declare."""
+    async for job in ctx:
+        await ctx.send(Bare(job.number))  # type: ignore[arg-type]
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def quitter(ctx: KernelContext[Job, Result]) -> None:
+    """Would end the whole process."""
+    job = await ctx.receive()
+    raise SystemExit(job.number)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def sore_loser(ctx: KernelContext[Job, Result]) -> None:
+    """Raises when it is told to end."""
+    async for _ in ctx:
+        pass
+    raise RuntimeError("not without a fight")

@@ -1,0 +1,620 @@
+"""The command `pydotcompute`, against a daemon."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pydotcompute_client.cli
+import pytest
+from click.testing import CliRunner, Result
+from pydotcompute_client.cli import main
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
+WAIT = 20.0
+
+KERNELS = '''
+from dataclasses import dataclass
+from pydotcompute import message, ring_kernel
+
+@message
+@dataclass
+class Note:
+    text: str
+    count: int = 0
+    tags: list[str] | None = None
+
+@ring_kernel(kernel_id="crasher", input_type=Note, output_type=Note)
+async def crasher(ctx):
+    async for note in ctx:
+        raise ValueError("no such word\\nsee the dictionary")
+
+@ring_kernel(kernel_id="silent", input_type=Note, output_type=Note, backpressure="reject", queue_size=7)
+async def silent(ctx):
+    """Takes notes, and keeps them."""
+    async for note in ctx:
+        pass
+
+@ring_kernel(kernel_id="repeater", input_type=Note, output_type=Note)
+async def repeater(ctx):
+    async for note in ctx:
+        for index in range(note.count):
+            await ctx.send(Note(text=note.text, count=index))
+
+@ring_kernel(kernel_id="private")
+async def private(ctx):
+    async for note in ctx:
+        pass
+'''
+
+
+@pytest.fixture(scope="module")
+def target(start_daemon: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    kernels = tmp_path_factory.mktemp("kernels") / "cli_kernels.py"
+    kernels.write_text(KERNELS)
+    address: str = start_daemon(str(EXAMPLES / "calculator.py"), str(kernels), "--launch", "calculator").target
+    return address
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address on which nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def run(target: str) -> Callable[..., Result]:
+    """Runs the command in this process."""
+
+    def run(*arguments: str, stdin: str | bytes = "", env: Mapping[str, str | None] | None = None) -> Result:
+        env = {"PYDOTCOMPUTE_TARGET": target, **(env or {})}
+        return CliRunner().invoke(main, arguments, input=stdin, env=env, prog_name="pydotcompute")
+
+    return run
+
+
+@pytest.fixture
+def ok(run: Callable[..., Result]) -> Callable[..., str]:
+    """Runs a command that succeeds and says nothing on stderr; gives its stdout."""
+
+    def ok(*arguments: str, stdin: str = "", env: Mapping[str, str | None] | None = None) -> str:
+        result = run(*arguments, stdin=stdin, env=env)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    return ok
+
+
+@pytest.fixture
+def fail(run: Callable[..., Result]) -> Callable[..., str]:
+    """Runs a command that ends with an exit code and one line on stderr; gives that line."""
+
+    def fail(exit_code: int, *arguments: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> str:
+        result = run(*arguments, stdin=stdin, env=env)
+        assert (result.exit_code, result.stdout) == (exit_code, "")
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+        return result.stderr
+
+    return fail
+
+
+@pytest.fixture
+def launched(ok: Callable[..., str]) -> Iterator[Callable[..., str]]:
+    """Launches and activates a kernel of a type under an id of its own."""
+    kernel_ids = []
+
+    def launch(kernel_type: str, *options: str) -> str:
+        kernel_id = f"{kernel_type}-{uuid4().hex[:8]}"
+        ok("launch", kernel_id, "--type", kernel_type, "--activate", *options)
+        kernel_ids.append(kernel_id)
+        return kernel_id
+
+    yield launch
+    for kernel_id in kernel_ids:
+        ok("terminate", kernel_id)
+
+
+@contextmanager
+def start(target: str, *arguments: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs the command as a process, to the end of the block at most."""
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **settings}
+    command = [COMMAND, *arguments]
+    with subprocess.Popen(command, env={**os.environ, "PYDOTCOMPUTE_TARGET": target}, **settings) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Processes inherit that SIGINT is ignored, as it is where a shell runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_installed_command_asks_the_calculator(target: str) -> None:
+    with start(target, "ask", "calculator", '{"a":10,"b":5}') as process:
+        stdout, stderr = process.communicate(timeout=WAIT)
+    assert (process.returncode, stderr) == (0, b"")
+    assert json.loads(stdout) == {"result": 15.0, "success": True}
+
+
+def test_a_body_comes_from_stdin_or_from_a_file(ok: Callable[..., str], tmp_path: Path) -> None:
+    body = '{"a": 6, "b": 7, "operation": "mul"}'
+    (tmp_path / "body.json").write_text(body)
+    assert json.loads(ok("ask", "calculator", "-", stdin=body))["result"] == 42.0
+    assert json.loads(ok("ask", "calculator", f"@{tmp_path / 'body.json'}"))["result"] == 42.0
+
+
+def test_ask_prints_the_whole_message_as_json(ok: Callable[..., str]) -> None:
+    message = json.loads(ok("ask", "calculator", '{"a": 1, "b": 0, "operation": "div"}', "--json"))["message"]
+    assert UUID(message["message_id"]) != UUID(message["correlation_id"])
+    assert message["priority"] == 128
+    assert message["body"] == {
+        "@type": "type.googleapis.com/calculator.v1.CalculationResponse",
+        "result": 0.0,
+        "success": False,
+        "error": "Division by zero",
+    }
+
+
+def test_a_body_may_state_its_type_as_printed_messages_do(ok: Callable[..., str], fail: Callable[..., str]) -> None:
+    body = {"@type": "type.googleapis.com/calculator.v1.CalculationRequest", "a": 2}
+    assert json.loads(ok("ask", "calculator", json.dumps(body)))["result"] == 2.0
+    body["@type"] = "type.googleapis.com/calculator.v1.CalculationResponse"
+    error = fail(2, "ask", "calculator", json.dumps(body))
+    assert "is of type calculator.v1.CalculationResponse" in error
+    assert "takes calculator.v1.CalculationRequest" in error
+
+
+def test_what_was_sent_is_answered_to_the_same_client_id(
+    ok: Callable[..., str], fail: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("calculator")
+    first = ok("send", kernel, '{"a": 1}', "--client-id", "one").strip()
+    second = json.loads(ok("send", kernel, '{"a": 2}', "--client-id", "two", "--json"))["message_id"]
+    reply = json.loads(ok("receive", kernel, "--client-id", "two", "--json"))["message"]
+    assert (reply["correlation_id"], reply["body"]["result"]) == (second, 2.0)
+    reply = json.loads(ok("receive", kernel, "--client-id", "one", "--json"))["message"]
+    assert (reply["correlation_id"], reply["body"]["result"]) == (first, 1.0)
+    assert "timed out after 0.01 s" in fail(4, "receive", kernel, "--client-id", "one", "--timeout", "0.01")
+
+
+def test_receive_takes_as_many_messages_as_it_is_told(ok: Callable[..., str], launched: Callable[..., str]) -> None:
+    kernel = launched("repeater")
+    ok("send", kernel, '{"text": "again and again", "count": 3}')
+    bodies = [json.loads(line) for line in ok("receive", kernel, "--count", "3").splitlines()]
+    assert bodies == [{"text": "again and again", "count": str(index)} for index in range(3)]
+
+
+def test_a_higher_priority_is_handled_sooner(ok: Callable[..., str], launched: Callable[..., str]) -> None:
+    kernel = launched("calculator")
+    ok("deactivate", kernel)
+    for a, options in enumerate([["--priority", "1"], [], ["--priority", "255"]]):
+        ok("send", kernel, json.dumps({"a": a}), *options)
+    ok("reactivate", kernel)
+    assert [json.loads(line)["result"] for line in ok("receive", kernel, "--count", "3").splitlines()] == [2, 1, 0]
+
+
+def test_without_a_body_an_example_is_shown_that_works(run: Callable[..., Result], ok: Callable[..., str]) -> None:
+    for command in ("ask", "send"):
+        result = run(command, "calculator")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"Usage: pydotcompute {command} ")
+        assert f"pydotcompute {command} calculator '{{" in result.stderr
+    sample = result.stderr.partition("'{")[2].partition("}'")[0]
+    assert json.loads(ok("ask", "calculator", "{" + sample + "}"))["success"] is True
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"text"', ["is no JSON", "line 1 column 8"]),
+        (b"\xff", ["is no JSON", "byte 0xff"]),
+        ("[" * 100_000, ["is no JSON", "recursion"]),
+        ("[1]", ["is no JSON object", "cli_kernels.v1.Note"]),
+        ('{"text": 1}', ["text field", "expected string", "'int'"]),
+        ('{"count": "many"}', ["count field", "int()", "many"]),
+        ('{"count": 9223372036854775808}', ["count field", "9223372036854775808"]),
+        ('{"tags": {"value": "red"}}', ["value must be in []", "tags"]),
+        ('{"txt": "x"}', ["cli_kernels.v1.Note", '"txt"', "text", "count", "tags"]),
+    ],
+    ids=["unfinished", "not UTF-8", "too deep", "a list", "no string", "no integer", "too large", "no list", "unknown"],
+)
+def test_a_bad_body_is_told_with_its_field(fail: Callable[..., str], body: str | bytes, told: list[str]) -> None:
+    error = fail(2, "ask", "silent", "-", stdin=body)
+    assert [text for text in told if text not in error] == []
+    assert "`pydotcompute describe silent`" in error
+
+
+def test_a_file_that_is_not_there_is_named(fail: Callable[..., str]) -> None:
+    assert "cannot read /no/such/body.json" in fail(2, "ask", "calculator", "@/no/such/body.json")
+
+
+def test_a_kernel_without_message_types_takes_no_messages(fail: Callable[..., str], ok: Callable[..., str]) -> None:
+    assert "declared without an input_type" in fail(1, "ask", "private", "{}")
+    assert "INPUT         -" in ok("describe", "private")
+
+
+def test_no_reply_in_time_has_its_exit_code(fail: Callable[..., str], launched: Callable[..., str]) -> None:
+    kernel = launched("silent")
+    error = fail(4, "ask", kernel, '{"text": "hello"}', "--timeout", "0.05")
+    assert kernel in error
+    assert "timed out after 0.05 s" in error
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_goes_through_its_states(ok: Callable[..., str], fail: Callable[..., str]) -> None:
+    def state() -> str:
+        rows = [line.split() for line in ok("ps").splitlines()]
+        assert rows[0] == ["KERNEL", "TYPE", "STATE", "QUEUE"]
+        return next((row[2] for row in rows if row[:2] == ["walker", "calculator"]), "none")
+
+    assert ok("launch", "walker", "--type", "calculator") == "walker is LAUNCHED\n"
+    assert state() == "LAUNCHED"
+    assert "cannot receive" in fail(1, "receive", "walker")
+    for command, reached in [("activate", "ACTIVE"), ("deactivate", "DEACTIVATED"), ("reactivate", "ACTIVE")]:
+        assert ok(command, "walker") == f"walker is {reached}\n"
+        assert state() == reached
+    error = fail(1, "reactivate", "walker")
+    assert "is ACTIVE: cannot reactivate; it needs DEACTIVATED" in error
+    assert ok("terminate", "walker", "--timeout", "3") == "walker is TERMINATED\n"
+    assert state() == "none"
+
+
+def test_the_same_as_json(ok: Callable[..., str]) -> None:
+    def state(*arguments: str) -> str:
+        kernel = json.loads(ok(*arguments, "--json"))["kernel"]
+        assert set(kernel) == {"kernel_id", "kernel_type", "state", "queue_depth", "failure"}
+        assert (kernel["kernel_id"], kernel["kernel_type"]) == ("runner", "calculator")
+        return str(kernel["state"])
+
+    assert state("launch", "runner", "--type", "calculator", "--activate") == "KERNEL_STATE_ACTIVE"
+    kernels = {kernel["kernel_id"]: kernel for kernel in json.loads(ok("ps", "--json"))["kernels"]}
+    assert kernels["runner"]["queue_depth"] == 0
+    assert state("deactivate", "runner") == "KERNEL_STATE_DEACTIVATED"
+    assert state("reactivate", "runner") == "KERNEL_STATE_ACTIVE"
+    assert state("terminate", "runner") == "KERNEL_STATE_TERMINATED"
+    assert state("launch", "runner", "--type", "calculator") == "KERNEL_STATE_LAUNCHED"
+    assert state("activate", "runner") == "KERNEL_STATE_ACTIVE"
+    assert state("terminate", "runner") == "KERNEL_STATE_TERMINATED"
+
+
+def test_a_kernel_is_launched_with_other_settings_than_declared(
+    ok: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("calculator", "--input-queue-size", "5", "--output-queue-size", "6", "--backpressure", "reject")
+    assert json.loads(ok("describe", kernel, "--json"))["kernel_type"]["config"] == {
+        "input_queue_size": 5,
+        "output_queue_size": 6,
+        "backpressure_strategy": "BACKPRESSURE_STRATEGY_REJECT",
+        "grid_size": 1,
+        "block_size": 256,
+    }
+
+
+def test_types_are_listed_with_what_they_take(ok: Callable[..., str]) -> None:
+    lines = ok("types").splitlines()
+    assert lines[0].split() == ["TYPE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION"]
+    silent = next(line for line in lines if line.startswith("silent "))
+    assert silent.split(maxsplit=5) == [
+        *("silent", "cli_kernels.v1.Note", "cli_kernels.v1.Note", "7", "reject"),
+        "Takes notes, and keeps them.",
+    ]
+    names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernel_types"]]
+    assert names == ["calculator", "crasher", "private", "repeater", "silent"]
+
+
+def test_describe_tells_all_of_a_kernel(ok: Callable[..., str]) -> None:
+    text = ok("describe", "calculator")
+    for line in (
+        *(
+            "STATE         ACTIVE",
+            "QUEUE         0 of 1000",
+            "BACKPRESSURE  block",
+            "Adds, subtracts, multiplies and divides.",
+        ),
+        *("message CalculationRequest {", "  double a = 1;", "  // One of: 'add', 'sub', 'mul', 'div'."),
+        *("message CalculationResponse {", "  optional string error = 3;"),
+        """  pydotcompute ask calculator '{"a": 0, "b": 0, "operation": "add"}'""",
+    ):
+        assert line in text.splitlines()
+    described = json.loads(ok("describe", "calculator", "--json"))
+    assert described["kernel"]["state"] == "KERNEL_STATE_ACTIVE"
+    assert described["input_type"]["full_name"] == "calculator.v1.CalculationRequest"
+    fields = described["input_type"]["files"]["file"][0]["message_type"][0]["field"]
+    assert [(field["name"], field["type"]) for field in fields] == [
+        *(("a", "TYPE_DOUBLE"), ("b", "TYPE_DOUBLE"), ("operation", "TYPE_STRING")),
+    ]
+
+
+def test_describe_knows_types_that_are_not_launched(ok: Callable[..., str]) -> None:
+    text = ok("describe", "silent")
+    assert "STATE         not launched" in text.splitlines()
+    assert "QUEUE         7" in text.splitlines()
+    assert "kernel" not in json.loads(ok("describe", "silent", "--json"))
+
+
+def test_a_failure_is_one_line_and_one_row(
+    ok: Callable[..., str], fail: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("crasher")
+    failure = "ValueError: no such word see the dictionary"
+    assert f"kernel '{kernel}' failed: {failure}" in fail(1, "ask", kernel, '{"text": "x"}')
+    header, *rows = ok("ps").splitlines()
+    assert header.endswith("FAILURE")
+    row = next(row for row in rows if row.startswith(kernel))
+    assert row.split(maxsplit=4) == [kernel, "crasher", "FAILED", "0", failure]
+    header, *rows = ok("telemetry", kernel).splitlines()
+    assert header.endswith("LAST ERROR")
+    assert [row.endswith(failure) for row in rows] == [True]
+    assert f"kernel '{kernel}' at " in fail(1, "health", kernel)
+
+
+def test_tables_are_not_cut_where_there_is_no_terminal(ok: Callable[..., str]) -> None:
+    for line in ok("types", env={"COLUMNS": "30", "FORCE_COLOR": "1"}).splitlines():
+        assert line.isprintable()
+        assert len(line) > 80
+        assert len(line) == len(line.rstrip())
+
+
+# -- telemetry and health ----------------------------------------------------------------------------------------------
+
+
+def test_telemetry_counts_messages(ok: Callable[..., str], launched: Callable[..., str]) -> None:
+    kernel = launched("calculator")
+    ok("ask", kernel, "{}")
+    header, row = (line.split() for line in ok("telemetry", kernel).splitlines())
+    shown = dict(zip(header, row, strict=True))
+    assert (shown["KERNEL"], shown["STATE"], shown["PROCESSED"], shown["DROPPED"]) == (kernel, "ACTIVE", "1", "0")
+    assert shown["P50"].endswith("s")
+    snapshot = json.loads(ok("telemetry", kernel, "--json"))["kernels"][0]
+    assert (snapshot["kernel_id"], snapshot["messages_processed"]) == (kernel, "1")
+    assert snapshot["uptime_seconds"] > 0
+    everything = json.loads(ok("telemetry", "--json"))["kernels"]
+    assert {"calculator", kernel} <= {snapshot["kernel_id"] for snapshot in everything}
+
+
+def test_watching_prints_a_line_of_json_a_snapshot_until_interrupted(target: str) -> None:
+    with start(target, "--json", "telemetry", "calculator", "--watch", "--interval", "0.02") as process:
+        assert process.stdout is not None
+        snapshots = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=WAIT)
+    assert (process.returncode, stderr) == (130, b"")
+    assert [snapshot["kernels"][0]["kernel_id"] for snapshot in snapshots] == ["calculator"] * 3
+    uptimes = [snapshot["kernels"][0]["uptime_seconds"] for snapshot in snapshots]
+    assert uptimes == sorted(set(uptimes))
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(target: str) -> None:
+    with start(target, "telemetry", "calculator", "--watch", "--interval", "0.02") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"KERNEL ")
+        process.stdout.close()
+        assert process.wait(WAIT) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_a_terminal_gets_colours_and_a_table_in_its_place(target: str) -> None:
+    ours, theirs = pty.openpty()
+    with start(target, "telemetry", "calculator", "--watch", "--interval", "0.02", stdout=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while seen.count(b"calculator") < 3:
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # What Linux says at the end of a terminal is EIO.
+            while chunk := os.read(ours, 65536):
+                seen += chunk
+        assert process.wait(WAIT) == 130
+    os.close(ours)
+    assert b"\x1b[32mACTIVE\x1b[0m" in seen
+    assert b"\x1b[1A" in seen, "the cursor goes back up"
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l"), "the cursor is visible again"
+
+
+def test_a_watch_ends_with_its_kernel_and_with_its_daemon(
+    fail: Callable[..., str], start_daemon: Callable[..., Any]
+) -> None:
+    assert "'nobody' not found" in fail(1, "telemetry", "nobody", "--watch")
+    daemon = start_daemon(str(EXAMPLES / "calculator.py"), "--launch", "all", "--grace", "0.1")
+    with start(daemon.target, "telemetry", "--watch", "--interval", "0.02") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"KERNEL ")
+        daemon.stop()
+        _, stderr = process.communicate(timeout=WAIT)
+    assert (process.returncode, stderr[:32]) == (3, b"error: cannot reach the daemon a")
+
+
+def test_health_is_that_of_the_daemon_or_of_a_kernel(ok: Callable[..., str], fail: Callable[..., str]) -> None:
+    assert ok("health") == "SERVING\n"
+    assert ok("health", "calculator") == "SERVING\n"
+    assert json.loads(ok("health", "--json")) == {"status": "SERVING"}
+    assert "'silent' is not launched" in fail(1, "health", "silent")
+
+
+def test_a_kernel_that_does_not_serve_is_not_healthy(run: Callable[..., Result], ok: Callable[..., str]) -> None:
+    ok("launch", "idle", "--type", "silent")
+    result = run("health", "idle", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (1, {"status": "NOT_SERVING"})
+    assert result.stderr.startswith("error: kernel 'idle' at ")
+    ok("terminate", "idle")
+
+
+def test_health_does_without_rich(target: str) -> None:
+    program = (
+        "import sys, pydotcompute_client.cli as cli; cli.main(['health'], standalone_mode=False); print(*sys.modules)"
+    )
+    modules = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYDOTCOMPUTE_TARGET": target},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+    ).stdout.split()
+    assert modules[0] == "SERVING"
+    assert "grpc" in modules
+    assert [name for name in modules if name.split(".")[0] == "rich"] == []
+
+
+def test_a_daemon_that_does_not_answer_is_a_timeout(fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pydotcompute_client.cli, "HEALTH_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        target = f"127.0.0.1:{deaf.getsockname()[1]}"
+        assert f"no answer from {target} within 0.1 s" in fail(4, "health", "--target", target)
+
+
+# -- the command as a whole --------------------------------------------------------------------------------------------
+
+EVERY_CALL = {
+    **{name: [name] for name in ("ps", "types", "health", "telemetry")},
+    **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
+    **{name: [name, "nobody"] for name in ("launch", "receive")},
+    **{name: [name, "nobody", "{}"] for name in ("ask", "send")},
+    "telemetry --watch": ["telemetry", "--watch"],
+}
+
+
+def test_every_command_is_in_the_tables_of_these_tests() -> None:
+    assert {*main.commands} == {arguments[0] for arguments in EVERY_CALL.values()} | {"completion"}
+
+
+@pytest.mark.parametrize("arguments", EVERY_CALL.values(), ids=EVERY_CALL.keys())
+def test_without_a_daemon_every_command_says_where_it_looked(
+    fail: Callable[..., str], nowhere: str, arguments: list[str]
+) -> None:
+    error = fail(3, *arguments, "--target", nowhere)
+    assert f"cannot reach the daemon at {nowhere}" in error
+    assert "PYDOTCOMPUTE_TARGET" in error
+
+
+@pytest.mark.parametrize(
+    "arguments", [call for call in EVERY_CALL.values() if "nobody" in call], ids=lambda call: call[0]
+)
+def test_every_command_names_a_kernel_that_is_not_there(
+    fail: Callable[..., str], target: str, arguments: list[str]
+) -> None:
+    error = fail(1, *arguments)
+    assert "kernel 'nobody' not found; known here: " in error
+    assert "calculator" in error
+    assert f"(at {target})" in error
+
+
+def test_the_target_is_taken_before_and_after_the_command_and_from_the_environment(
+    run: Callable[..., Result], target: str, nowhere: str
+) -> None:
+    lost, found = {"PYDOTCOMPUTE_TARGET": nowhere}, {"PYDOTCOMPUTE_TARGET": target}
+    assert run("ps", env=lost).exit_code == 3
+    assert run("--target", target, "ps", env=lost).exit_code == 0
+    assert run("ps", "--target", target, env=lost).exit_code == 0
+    assert run("--target", nowhere, "ps", "--target", target, env=lost).exit_code == 0
+    assert run("--target", nowhere, "ps", env=found).exit_code == 3
+    assert run("--target", "", "ps", env=found).exit_code == 2
+
+
+def test_json_can_be_asked_for_before_and_after_the_command(ok: Callable[..., str]) -> None:
+    assert json.loads(ok("--json", "health")) == json.loads(ok("health", "--json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fly"], "No such command 'fly'"),
+        (["ask"], "Missing argument 'KERNEL'"),
+        (["receive", "calculator", "--timeout", "nan"], "--timeout"),
+        (["receive", "calculator", "--timeout", "-1"], "--timeout"),
+        (["send", "calculator", "{}", "--priority", "256"], "--priority"),
+        (["launch", "calculator", "--backpressure", "pray"], "drop_oldest"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_has_its_exit_code(run: Callable[..., Result], arguments: list[str], told: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+
+
+def test_an_interrupted_wait_ends_without_a_traceback(
+    ok: Callable[..., str], launched: Callable[..., str], target: str
+) -> None:
+    kernel = launched("calculator")
+    with start(target, "receive", kernel, "--count", "2", "--timeout", "60") as process:
+        ok("send", kernel, '{"a": 1}')
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["result"] == 1.0
+        process.send_signal(signal.SIGINT)  # It waits for the second now, or is about to.
+        _, stderr = process.communicate(timeout=WAIT)
+    assert (process.returncode, stderr) == (130, b"")
+
+
+def test_help_tells_the_exit_codes(ok: Callable[..., str]) -> None:
+    lines = [line.strip() for line in ok("--help").splitlines()]
+    exit_codes = lines[lines.index("Exit codes:") + 1 :]
+    assert [line.split()[0] for line in exit_codes] == ["0", "1", "2", "3", "4", "130"]
+
+
+# -- completion --------------------------------------------------------------------------------------------------------
+
+
+def complete(run: Callable[..., Result], line: str, **env: str) -> list[str]:
+    """What bash offers at the end of a line."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    result = run(env={"_PYDOTCOMPUTE_COMPLETE": "bash_complete", **words, **env})
+    assert (result.exit_code, result.stderr) == (0, "")
+    return [line.removeprefix("plain,") for line in result.stdout.split()]
+
+
+def test_commands_options_kernels_and_types_are_completed(
+    run: Callable[..., Result], nowhere: str, target: str
+) -> None:
+    assert complete(run, "pydotcompute de") == ["deactivate", "describe"]
+    assert "calculator" in complete(run, "pydotcompute ask ")
+    assert "silent" not in complete(run, "pydotcompute ask ")
+    assert complete(run, "pydotcompute describe sil") == ["silent"]
+    assert complete(run, "pydotcompute launch mine --type c") == ["calculator", "crasher"]
+    assert complete(run, "pydotcompute telemetry calculator --w") == ["--watch"]
+    assert complete(run, f"pydotcompute --target {nowhere} ask ") == []
+    assert "calculator" in complete(run, f"pydotcompute ask --target {target} ", PYDOTCOMPUTE_TARGET=nowhere)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_script_of_a_shell(ok: Callable[..., str], shell: str) -> None:
+    script = ok("completion", shell)
+    assert script.strip() == ok(env={"_PYDOTCOMPUTE_COMPLETE": f"{shell}_source"}).strip()
+    assert f"_PYDOTCOMPUTE_COMPLETE={shell}_complete" in script
+
+
+def test_bash_completes_with_the_script(ok: Callable[..., str], target: str) -> None:
+    use = "COMP_WORDS=(pydotcompute ask calc); COMP_CWORD=2; _pydotcompute_completion pydotcompute; echo $COMPREPLY"
+    path = f"{os.path.dirname(COMMAND)}{os.pathsep}{os.environ['PATH']}"
+    completed = subprocess.run(
+        ["bash", "-c", ok("completion", "bash") + use],
+        env={**os.environ, "PATH": path, "PYDOTCOMPUTE_TARGET": target},
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+    )
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "calculator\n", "")

@@ -1,0 +1,154 @@
+"""What `@ring_kernel` and `RingKernelConfig` make of what they are told."""
+
+from typing import Any
+
+import pytest
+
+from pydotcompute import message, ring_kernel
+from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
+from pydotcompute.ring_kernels.declaration import (
+    KernelType,
+    RingKernelConfig,
+    kernel_type_of,
+    registered_kernel_types,
+)
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+
+Context = KernelContext[Any, Any]
+
+
+@message
+class Ping:
+    """A message."""
+
+    x: float = 0.0
+
+
+@message
+class Unsendable:
+    """A message with a field that no wire could carry."""
+
+    anything: object = None
+
+
+def declared(**arguments: Any) -> KernelType:
+    @ring_kernel(**{"auto_register": False} | arguments)
+    async def actor(ctx: Context) -> None:
+        """What it does.
+
+        And how.
+        """
+
+    kernel_type = kernel_type_of(actor)
+    assert kernel_type is not None
+    return kernel_type
+
+
+def test_a_type_has_the_name_of_its_function_unless_told_otherwise() -> None:
+    assert declared().name == "actor"
+    assert declared(kernel_id="other").name == "other"
+
+
+def test_a_type_is_documented_by_its_function() -> None:
+    assert declared().documentation == "What it does.\n\nAnd how."
+
+
+def test_the_decorator_gives_the_function_back() -> None:
+    async def actor(ctx: Context) -> None: ...
+
+    assert ring_kernel(auto_register=False)(actor) is actor
+    assert kernel_type_of(actor) is not None
+    assert kernel_type_of(declared) is None
+
+
+def test_the_decorator_needs_no_parentheses() -> None:
+    @ring_kernel
+    async def bare_actor(ctx: Context) -> None: ...
+
+    assert registered_kernel_types()["bare_actor"].func is bare_actor
+
+
+def test_queue_size_is_that_of_both_mailboxes_unless_told_otherwise() -> None:
+    def sizes(**arguments: Any) -> tuple[int, int]:
+        config = declared(**arguments).config
+        return config.input_queue_size, config.output_queue_size
+
+    assert sizes() == (4096, 4096)
+    assert sizes(queue_size=10) == (10, 10)
+    assert sizes(queue_size=10, input_queue_size=20) == (20, 10)
+    assert sizes(output_queue_size=5) == (4096, 5)
+
+
+def test_the_other_settings_are_kept() -> None:
+    config = declared(grid_size=2, block_size=64, backpressure="reject").config
+    assert (config.grid_size, config.block_size, config.backpressure_strategy) == (2, 64, "reject")
+
+
+def test_a_type_is_registered_unless_told_otherwise() -> None:
+    declared(kernel_id="registered-1", auto_register=True)
+    declared(kernel_id="registered-2", auto_register=False)
+    assert "registered-1" in registered_kernel_types()
+    assert "registered-2" not in registered_kernel_types()
+
+
+def test_a_later_declaration_of_a_name_takes_the_place_of_the_earlier() -> None:
+    declared(kernel_id="again", auto_register=True, queue_size=1)
+    declared(kernel_id="again", auto_register=True, queue_size=2)
+    assert registered_kernel_types()["again"].config.input_queue_size == 2
+
+
+def test_the_registry_cannot_be_changed_from_outside() -> None:
+    registered_kernel_types()["intruder"] = declared()
+    assert "intruder" not in registered_kernel_types()
+
+
+@pytest.mark.parametrize("role", ["input_type", "output_type"])
+@pytest.mark.parametrize("cls", [int, dict, object, Ping(1), "Ping"])
+def test_a_type_that_is_no_message_class_is_refused(role: str, cls: Any) -> None:
+    with pytest.raises(MessageTypeError) as refused:
+        declared(**{role: cls})
+    assert role in refused.value.expected
+
+
+@pytest.mark.parametrize("role", ["input_type", "output_type"])
+def test_a_field_that_no_wire_could_carry_is_refused_by_its_path(role: str) -> None:
+    with pytest.raises(MessageTypeError) as refused:
+        declared(**{role: Unsendable})
+    assert refused.value.path == "$.anything"
+    assert Unsendable(7).anything == 7, "by itself it is fine"
+
+
+def test_a_function_that_is_not_async_is_refused() -> None:
+    with pytest.raises(InvalidConfigurationError) as refused:
+
+        @ring_kernel  # type: ignore[type-var]
+        def actor(ctx: Context) -> None: ...
+
+    assert refused.value.parameter == "kernel_func"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("kernel_id", ""),
+        ("kernel_id", 7),
+        ("grid_size", 0),
+        ("block_size", -1),
+        ("input_queue_size", 0),
+        ("input_queue_size", 1.5),
+        ("output_queue_size", True),
+        ("backpressure_strategy", "drop_newest"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_its_name(parameter: str, value: Any) -> None:
+    with pytest.raises(InvalidConfigurationError) as refused:
+        RingKernelConfig(**{"kernel_id": "k"} | {parameter: value})
+    assert (refused.value.parameter, refused.value.value) == (parameter, str(value))
+    assert isinstance(refused.value, ValueError)
+
+
+def test_a_kernel_type_cannot_be_declared_with_such_a_setting() -> None:
+    with pytest.raises(InvalidConfigurationError):
+        declared(queue_size=0)
+    with pytest.raises(InvalidConfigurationError):
+        declared(backpressure="drop_newest")
