@@ -11,9 +11,9 @@ from calculator_kernel import CalculationRequest
 from google.protobuf import descriptor_pool, message_factory
 from in_process import FIRST_TRANSFER, KERNEL, transfer
 from measure import Metrics, latency, main, rate_in_flight, rate_of, serving
-from pydotcompute_client import connect
 
 from pydotcompute.v1 import kernel_service_pb2, kernel_service_pb2_grpc, message_service_pb2, message_service_pb2_grpc
+from pydotcompute_client import connect
 
 DAEMON = [
     str(Path(sys.executable).with_name("pydotcompute-server")),

@@ -1,7 +1,7 @@
 """A calculator as an actor.
 
-    python examples/calculator.py                           in this process
-    python examples/calculator.py --target 127.0.0.1:50051  at a daemon
+python examples/calculator.py                           in this process
+python examples/calculator.py --target 127.0.0.1:50051  at a daemon
 """
 
 import argparse

@@ -2,6 +2,8 @@
 
     python examples/vector_add.py                           in this process
     python examples/vector_add.py --target 127.0.0.1:50051  at a daemon
+
+Where the actor runs decides what adds: with `--target`, it is the daemon's GPU that counts.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Ring kernels: persistent actors with an input and an output mailbox, in-process or behind a daemon.
 
-In-process: `async with RingKernelRuntime() as runtime:`. At a daemon: `async with connect("host:50051") as runtime:`, from
-`pydotcompute_client`. The rest of the program is the same.
+In-process: `async with RingKernelRuntime() as runtime:`. At a daemon: `async with connect("host:50051") as runtime:`,
+from `pydotcompute_client`. The rest of the program is the same.
 """
 
 from pydotcompute.ring_kernels.declaration import ring_kernel

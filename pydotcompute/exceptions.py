@@ -162,7 +162,9 @@ class MessageTypeError(MessageError):
 
 
 class MessageSerializationError(MessageError):
-    """The message is of the right type but cannot be sent: a number out of range, a text that is not Unicode, too long."""
+    """The message is of the right type but cannot be sent: a number out of range, a text that is not Unicode, too
+    long.
+    """
 
     reason = "MESSAGE_INVALID"
     fields = ("message_type", "problem", "path")

@@ -133,9 +133,9 @@ class RemoteKernel:
 class RemoteRuntime:
     """The kernels of a daemon, with the API of `RingKernelRuntime`; made by `connect`.
 
-    Errors are those of `RingKernelRuntime`, equal in class and fields, and ConnectionLostError when the daemon cannot be
-    reached. Where the in-process runtime has plain calls (`get_telemetry`, `kernel_ids` and the like), each here is a short
-    blocking call with a deadline; its `fetch_…` twin does the same without blocking the event loop.
+    Errors are those of `RingKernelRuntime`, equal in class and fields, and ConnectionLostError when the daemon cannot
+    be reached. Where the in-process runtime has plain calls (`get_telemetry`, `kernel_ids` and the like), each here is
+    a short blocking call with a deadline; its `fetch_…` twin does the same without blocking the event loop.
     """
 
     def __init__(
@@ -194,7 +194,9 @@ class RemoteRuntime:
             raise
 
     async def shutdown(self, timeout: float = 10.0) -> None:
-        """Disconnect; if `connect` was told `scoped`, terminate the kernels that this client launched first. Idempotent."""
+        """Disconnect; if `connect` was told `scoped`, terminate the kernels that this client launched first.
+        Idempotent.
+        """
         if self._channel is None:
             return
         try:
@@ -363,9 +365,7 @@ class RemoteRuntime:
             return self._open_and_receive(current_task_or_none(), kernel_id, timeout)
         return session.replies.receive(session.replies.receiver(), timeout)
 
-    async def _open_and_receive(
-        self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None
-    ) -> Any:
+    async def _open_and_receive(self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None) -> Any:
         try:
             session = await self._open(kernel_id)
         except KernelStateError as error:  # Whoever opens a conversation is told that it cannot send.

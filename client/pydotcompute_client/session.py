@@ -62,8 +62,8 @@ class _Outputs(Mailbox[Any]):
 class Session:
     """One conversation. It may be over (`over` says why); then another must be opened.
 
-    Two tasks: the reader hands out what comes, the writer sends whatever there is to send, all that has gathered while the
-    last write was under way in one frame.
+    Two tasks: the reader hands out what comes, the writer sends whatever there is to send, all that has gathered while
+    the last write was under way in one frame.
     """
 
     def __init__(self, kernel_id: str, target: str, types: RemoteTypes) -> None:
@@ -125,7 +125,9 @@ class Session:
         self._max_message_bytes = opened.max_message_bytes
         if opened.HasField("closed"):
             self.refusal = from_status(opened.closed)
-        self._tasks = [asyncio.create_task(part, name=f"session with {self.kernel_id}") for part in (self._read(), self._write())]
+        self._tasks = [
+            asyncio.create_task(part, name=f"session with {self.kernel_id}") for part in (self._read(), self._write())
+        ]
 
     async def close(self) -> None:
         """End the conversation: what was sent is taken by the daemon first, if it does so soon."""
@@ -280,7 +282,8 @@ class Session:
         return batch
 
     def _acknowledged(self) -> int:
-        """Every message through this sequence has been received: a reply when it arrives, for it is for this program alone;
+        """Every message through this sequence has been received: a reply when it arrives, for it is for this program
+        alone;
         an output when a task receives it, for until then it could be another's."""
         return next(iter(self._outputs_held.values()), self._incoming.received + 1) - 1
 

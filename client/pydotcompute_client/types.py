@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.ring_kernels.message import message, message_classes
 from pydotcompute.schema.codec import Codec
@@ -20,7 +22,7 @@ class RemoteTypes:
 
     def __init__(self) -> None:
         self._pool = TypePool()
-        self._codecs: dict[tuple[type, str], Codec] = {}
+        self._codecs: dict[tuple[type, str], Codec[Any]] = {}
         self._classes: dict[str, type] = {}
 
     def learn(self, message_type: pb.MessageType) -> str:
@@ -32,7 +34,7 @@ class RemoteTypes:
         """Received messages of the type that this class stands for are to be of this class."""
         self._classes[introspect(cls).full_name] = cls
 
-    def codec(self, cls: type, full_name: str) -> Codec:
+    def codec(self, cls: type, full_name: str) -> Codec[Any]:
         """Between a class of this program and a type of the daemon.
 
         Raises:
@@ -47,7 +49,7 @@ class RemoteTypes:
             codec = self._codecs[cls, full_name] = Codec(cls, self._pool, descriptor)
         return codec
 
-    def receiving_codec(self, full_name: str) -> Codec:
+    def receiving_codec(self, full_name: str) -> Codec[Any]:
         """For messages of a type of the daemon: to the class of this program that stands for it, or one made for it."""
         cls = self._classes.get(full_name)
         if cls is None:

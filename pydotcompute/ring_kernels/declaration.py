@@ -15,7 +15,14 @@ from pydotcompute.schema.model import introspect
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.lifecycle import KernelContext
 
-__all__ = ["KernelFunction", "KernelType", "RingKernelConfig", "kernel_type_of", "registered_kernel_types", "ring_kernel"]
+__all__ = [
+    "KernelFunction",
+    "KernelType",
+    "RingKernelConfig",
+    "kernel_type_of",
+    "registered_kernel_types",
+    "ring_kernel",
+]
 
 KernelFunction = Callable[["KernelContext[Any, Any]"], Awaitable[None]]
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
@@ -50,7 +57,9 @@ class RingKernelConfig:
                 raise InvalidConfigurationError(name, value, "must be a whole number of at least 1")
         if self.backpressure_strategy not in get_args(BackpressureStrategy):
             choices = ", ".join(get_args(BackpressureStrategy))
-            raise InvalidConfigurationError("backpressure_strategy", self.backpressure_strategy, f"choose one of {choices}")
+            raise InvalidConfigurationError(
+                "backpressure_strategy", self.backpressure_strategy, f"choose one of {choices}"
+            )
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,16 @@ class KernelType:
     def __post_init__(self) -> None:
         if not inspect.iscoroutinefunction(self.func):
             name = getattr(self.func, "__qualname__", repr(self.func))
-            raise InvalidConfigurationError("kernel_func", name, "an actor is an `async def` function that takes a KernelContext")
+            raise InvalidConfigurationError(
+                "kernel_func", name, "an actor is an `async def` function that takes a KernelContext"
+            )
         for role, cls in (("input_type", self.input_type), ("output_type", self.output_type)):
             if cls is None:
                 continue
             if not is_message_class(cls):
-                raise MessageTypeError(f"a class decorated with @message as {role}", getattr(cls, "__name__", repr(cls)))
+                raise MessageTypeError(
+                    f"a class decorated with @message as {role}", getattr(cls, "__name__", repr(cls))
+                )
             introspect(cls)
 
     @property
@@ -142,7 +155,8 @@ def ring_kernel(
         kernel_id: the type's name; the function's name if absent.
         input_type: the message class it takes. Needed to reach the kernel over the wire.
         output_type: the message class it sends.
-        queue_size: how many messages each mailbox holds, unless `input_queue_size` or `output_queue_size` says otherwise.
+        queue_size: how many messages each mailbox holds, unless `input_queue_size` or `output_queue_size` says
+            otherwise.
         grid_size, block_size: the shape of a resident kernel.
         backpressure: what happens to a message when the input mailbox is full: `block`, `reject` or `drop_oldest`.
         auto_register: whether `launch(kernel_id)` and a daemon that loads the file find the type by its name. A later

@@ -29,7 +29,15 @@ from pydotcompute.ring_kernels.replies import Caller, Header, Replies
 from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
-__all__ = ["DeadLetter", "KernelContext", "KernelState", "RingKernel", "RingKernelConfig", "current_kernel_id", "managed_kernel"]
+__all__ = [
+    "DeadLetter",
+    "KernelContext",
+    "KernelState",
+    "RingKernel",
+    "RingKernelConfig",
+    "current_kernel_id",
+    "managed_kernel",
+]
 
 DEAD_LETTERS_KEPT = 1_000
 """How many dead letters a kernel keeps; the oldest go first."""
@@ -107,8 +115,8 @@ class KernelContext(Generic[TIn, TOut]):
         return self._kernel._next_message(timeout)
 
     def send(self, message: TOut) -> Coroutine[Any, Any, None]:
-        """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else an
-        output, which waits for room in the output mailbox, and until the kernel is active.
+        """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else
+        an output, which waits for room in the output mailbox, and until the kernel is active.
 
         Raises:
             MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
@@ -130,8 +138,8 @@ class KernelContext(Generic[TIn, TOut]):
 class RingKernel(Generic[TIn, TOut]):
     """One kernel. It owns the task that runs its actor, its two mailboxes, the replies on their way, and its counters.
 
-    A runtime makes kernels; one can also be used by itself, in the order launch, activate, send and receive, terminate. All
-    of it belongs to one event loop.
+    A runtime makes kernels; one can also be used by itself, in the order launch, activate, send and receive,
+    terminate. All of it belongs to one event loop.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -242,7 +250,9 @@ class RingKernel(Generic[TIn, TOut]):
         self._resume()
 
     async def deactivate(self) -> None:
-        """Pause: from now on the actor is handed no message, also if it is waiting for one. KernelStateError if not ACTIVE."""
+        """Pause: from now on the actor is handed no message, also if it is waiting for one. KernelStateError if not
+        ACTIVE.
+        """
         self._require("deactivate", KernelState.ACTIVE)
         self.inbox.pause()
         self._enter(KernelState.DEACTIVATED)
@@ -259,11 +269,14 @@ class RingKernel(Generic[TIn, TOut]):
     async def terminate(self, timeout: float = 5.0) -> None:
         """End the kernel: refuse new messages, ask the actor to end, and cancel it after `timeout` seconds.
 
-        Requests that were never handled become dead letters and their callers are told. Replies already made can still be
-        received. A kernel that has ended already just becomes TERMINATED. Cancelling this call does not stop the ending.
+        Requests that were never handled become dead letters and their callers are told. Replies already made can still
+        be received. A kernel that has ended already just becomes TERMINATED. Cancelling this call does not stop the
+        ending.
         """
         if self._termination is None:
-            self._termination = asyncio.create_task(self._terminate(timeout), name=f"end of ring kernel {self.kernel_id}")
+            self._termination = asyncio.create_task(
+                self._terminate(timeout), name=f"end of ring kernel {self.kernel_id}"
+            )
         await asyncio.shield(self._termination)
 
     async def _terminate(self, timeout: float) -> None:
@@ -273,7 +286,9 @@ class RingKernel(Generic[TIn, TOut]):
             self.inbox.close(self._state_error("send", *_OPEN))
             done, _ = await asyncio.wait((task,), timeout=max(0.0, timeout))
             if not done:
-                logger.warning("the actor did not end within %g s: cancelled", timeout, extra={"kernel_id": self.kernel_id})
+                logger.warning(
+                    "the actor did not end within %g s: cancelled", timeout, extra={"kernel_id": self.kernel_id}
+                )
                 task.cancel()
                 done, _ = await asyncio.wait((task,), timeout=CANCELLATION_GRACE)
             if not done:
@@ -281,7 +296,9 @@ class RingKernel(Generic[TIn, TOut]):
         self._end(KernelState.TERMINATED)
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until an ACTIVE kernel has handled all it was sent, or is not ACTIVE; False if `timeout` seconds pass first."""
+        """Wait until an ACTIVE kernel has handled all it was sent, or is not ACTIVE; False if `timeout` seconds pass
+        first.
+        """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while self._state is KernelState.ACTIVE and (self.inbox or self._in_hand is not None):
@@ -303,7 +320,9 @@ class RingKernel(Generic[TIn, TOut]):
         self._is_open = state in _OPEN
         self._has_ended = state in _ENDED
         self._context.is_active = state is KernelState.ACTIVE
-        self._context.should_terminate = state is KernelState.TERMINATING or self._has_ended  # Also if it was abandoned.
+        self._context.should_terminate = (
+            state is KernelState.TERMINATING or self._has_ended
+        )  # Also if it was abandoned.
         self.changed.notify_all()
         if self.on_state is not None:
             self.on_state(self)
@@ -414,8 +433,8 @@ class RingKernel(Generic[TIn, TOut]):
     def send(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Put a message into the input mailbox; the task that calls this gets the reply.
 
-        Under `block` it waits for room, and, if as many replies wait for this task as the output mailbox holds, until it has
-        received some.
+        Under `block` it waits for room, and, if as many replies wait for this task as the output mailbox holds, until
+        it has received some.
 
         Raises:
             KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
@@ -458,7 +477,9 @@ class RingKernel(Generic[TIn, TOut]):
         return MessageSerializationError(type(message).__name__, problem, "$.message_id")
 
     async def _put(self, message: Any, timeout: float | None) -> bool:
-        """Put it into the mailbox; whether another had to go. Whoever calls says in the same step whose the reply is."""
+        """Put it into the mailbox; whether another had to go. Whoever calls says in the same step whose the reply
+        is.
+        """
         dropped = await self.inbox.put((message, perf_counter_ns()), message.priority, timeout)
         if dropped is not None:
             error = QueueFullError(self.kernel_id, self.inbox.capacity)

@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 
 class PriorityQueue(Generic[T]):
-    """Items by priority, 0 to 255, higher first; inside one priority first in, first out. Every operation takes constant time.
+    """Items by priority, 0 to 255, higher first; inside one priority first in, first out. Every operation takes
+    constant time.
 
     One queue for each priority in use, and an integer whose bits tell which of them hold anything.
     """
@@ -84,15 +85,19 @@ class PriorityQueue(Generic[T]):
 class Mailbox(Generic[T]):
     """A bounded priority queue with waiting at both ends, for the tasks of one event loop.
 
-    A cancelled or timed-out `get` leaves the item where the next `get` finds it. Waiting putters are served in the order in
-    which they came. While `paused`, nothing is handed out, also not to a `get` that was waiting already.
+    A cancelled or timed-out `get` leaves the item where the next `get` finds it. Waiting putters are served in the
+    order in which they came. While `paused`, nothing is handed out, also not to a `get` that was waiting already.
     """
 
-    def __init__(self, kernel_id: str, capacity: int, strategy: BackpressureStrategy = "block", *, paused: bool = False) -> None:
+    def __init__(
+        self, kernel_id: str, capacity: int, strategy: BackpressureStrategy = "block", *, paused: bool = False
+    ) -> None:
         if capacity < 1:
             raise InvalidConfigurationError("queue_size", capacity, "a mailbox holds at least one message")
         if strategy not in get_args(BackpressureStrategy):
-            raise InvalidConfigurationError("backpressure_strategy", strategy, f"choose {', '.join(get_args(BackpressureStrategy))}")
+            raise InvalidConfigurationError(
+                "backpressure_strategy", strategy, f"choose {', '.join(get_args(BackpressureStrategy))}"
+            )
         self.kernel_id = kernel_id
         self.capacity = capacity
         self.strategy = strategy

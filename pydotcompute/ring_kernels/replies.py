@@ -1,11 +1,11 @@
 """Who gets what a kernel sends: a reply goes to the caller that waits for it, an output to whoever receives it first.
 
-A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation. The
-rules for tasks, which also hold in a client process, where many tasks share one conversation:
+A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation.
+The rules for tasks, which also hold in a client process, where many tasks share one conversation:
 
 * A reply goes to the task that sent the request: the one that called `send`, wherever the coroutine then runs (so
-  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers). Tasks which that task starts after its first
-  `send` receive on its behalf, until they send themselves.
+  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers). Tasks which that task starts after its
+  first `send` receive on its behalf, until they send themselves.
 * A task that has no unanswered request of its own may also take replies to tasks that have sent and never received: so
   one task can send while another receives.
 * When a task ends, the replies to it that nobody has received are outputs.
@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
@@ -31,7 +31,9 @@ from pydotcompute.ring_kernels.waiting import Signal, wait_any
 __all__ = ["Caller", "Header", "Replies", "Unanswered", "current_task_or_none"]
 
 REMEMBERED_REQUESTS = 65_536
-"""How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be outputs."""
+"""How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
+outputs.
+"""
 REMEMBERED_ANSWERS = 4_096
 """How many answered requests are remembered at least, so that a second reply to one finds its caller too."""
 FORGOTTEN_AT_ONCE = 4_096
@@ -97,8 +99,9 @@ def current_task_or_none() -> asyncio.Task[Any] | None:
         return None
 
 
-def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float) -> None:
+def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
     if not reply.done():
+        assert timeout is not None
         reply.set_exception(QueueTimeoutError(kernel_id, timeout, "send_and_receive"))
 
 
@@ -140,7 +143,8 @@ class Replies(Generic[T]):
 
     def caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
         """A task (the current one, if none is named) as a caller that sends; None if there is no current task."""
-        # With the loop named, `current_task` need not look for it, which (before Python 3.12) asks the operating system.
+        # With the loop named, `current_task` need not look for it, which (before Python 3.12) asks the operating
+        # system.
         task = task or current_task(self.loop)
         if task is None:
             return None
@@ -159,7 +163,8 @@ class Replies(Generic[T]):
         return caller
 
     def receiver(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
-        """A task (the current one, if none is named), or the one on whose behalf it receives, as a caller that receives;
+        """A task (the current one, if none is named), or the one on whose behalf it receives, as a caller that
+        receives;
         None if that has sent nothing."""
         caller = self._tasks.get(task or current_task(self.loop))  # type: ignore[arg-type]
         if caller is None:
@@ -307,7 +312,9 @@ class Replies(Generic[T]):
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
 
     def end(self, error: PyDotComputeError) -> None:
-        """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with `error`."""
+        """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with
+        `error`.
+        """
         self.ended = error
         for reply in self._asked.values():
             if not reply.done():
@@ -324,11 +331,13 @@ class Replies(Generic[T]):
         return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
 
     async def receive(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
-        """The next reply to this caller (None: one that has sent nothing), or output; by the rules at the top of this module.
+        """The next reply to this caller (None: one that has sent nothing), or output; by the rules at the top of this
+        module.
 
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds.
-            PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and all has been received.
+            PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and all has been
+                received.
         """
         if caller is not None and not caller.claims:
             caller.claims = True
@@ -337,7 +346,7 @@ class Replies(Generic[T]):
         if item is None:
             item = await self._wait_for_next(caller, timeout)
         if item.__class__ is Unanswered:
-            raise cast(Unanswered, item).error
+            raise item.error
         return item  # type: ignore[return-value]
 
     def _next(self, caller: Caller[T] | None) -> T | Unanswered | None:

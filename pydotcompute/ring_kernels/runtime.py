@@ -174,8 +174,8 @@ class RingKernelRuntime:
 
         Args:
             kernel_id: the new kernel's id.
-            kernel_func: the actor; if absent, the kernel type named `kernel_id`. What `@ring_kernel` says of it holds unless
-                `config`, `input_type` or `output_type` says otherwise.
+            kernel_func: the actor; if absent, the kernel type named `kernel_id`. What `@ring_kernel` says of it holds
+                unless `config`, `input_type` or `output_type` says otherwise.
 
         Raises:
             KernelAlreadyExistsError: a kernel of this id is running, or has failed and was not terminated.
@@ -244,11 +244,15 @@ class RingKernelRuntime:
             del self._kernels[forgotten]
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
-        """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such kernel."""
+        """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such
+        kernel.
+        """
         return self.kernel(kernel_id).send(message, timeout=timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such kernel."""
+        """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such
+        kernel.
+        """
         return self.kernel(kernel_id).receive(timeout=timeout)
 
     def send_and_receive(

@@ -81,9 +81,9 @@ def summarize(snapshots: Iterable[RingKernelTelemetry]) -> RuntimeSummary:
 class LatencyHistogram:
     """Counts of durations in buckets whose width grows with the value, so that any percentile is within 4 percent.
 
-    The log-linear buckets of Gil Tene's HdrHistogram: each power of two in 16 equal parts, a value reported as the middle
-    of its bucket. Only buckets in use take memory. Durations are gathered first and counted many at a time, for that takes a
-    tenth of the time.
+    The log-linear buckets of Gil Tene's HdrHistogram: each power of two in 16 equal parts, a value reported as the
+    middle of its bucket. Only buckets in use take memory. Durations are gathered first and counted many at a time, for
+    that takes a tenth of the time.
     """
 
     __slots__ = ("_buckets", "count", "gathered", "maximum", "minimum", "total")
@@ -91,7 +91,9 @@ class LatencyHistogram:
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
         self.gathered: list[int] = []
-        """Durations, whole numbers from 0 to below 2**62, that are not counted yet: append to it, and `settle` now and then."""
+        """Durations, whole numbers from 0 to below 2**62, that are not counted yet: append to it, and `settle` now and
+        then.
+        """
         self.count = 0
         self.total = 0
         self.minimum = 0

@@ -18,7 +18,8 @@ class Signal:
     """Wakes the tasks that wait, the longest waiting first.
 
     To be woken is a hint and not a gift: who waits looks again at what it waits for, and takes it in the same step. So
-    a message is at no moment on its way between a mailbox and a task, and neither a cancellation nor a pause can lose it.
+    a message is at no moment on its way between a mailbox and a task, and neither a cancellation nor a pause can lose
+    it.
     """
 
     __slots__ = ("waiters",)
@@ -31,7 +32,9 @@ class Signal:
         return len(self.waiters)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait for `notify`; False if `timeout` seconds pass first. Always lets other tasks run, even if there is no time."""
+        """Wait for `notify`; False if `timeout` seconds pass first. Always lets other tasks run, even if there is no
+        time.
+        """
         return await wait_any((self,), timeout)
 
     def notify(self, count: int = 1) -> None:

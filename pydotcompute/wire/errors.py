@@ -1,7 +1,7 @@
 """Errors as `google.rpc.Status`, and back.
 
-A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message whose fields are those of the
-exception class: the table below is all there is to it.
+A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message whose fields are those of
+the exception class: the table below is all there is to it.
 """
 
 from __future__ import annotations

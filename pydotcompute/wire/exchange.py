@@ -66,7 +66,9 @@ class Outgoing(Generic[T]):
     def find(self, sequence: int) -> T:
         """The message of a sequence that is not acknowledged yet."""
         if not self.acknowledged < sequence <= self.sent:
-            raise ProtocolError(f"sequence {sequence} is not one of {self.acknowledged + 1} to {self.sent}, which are under way")
+            raise ProtocolError(
+                f"sequence {sequence} is not one of {self.acknowledged + 1} to {self.sent}, which are under way"
+            )
         return self._kept[sequence - self.acknowledged - 1]
 
 
@@ -87,7 +89,9 @@ class Incoming:
         if count == 0:
             raise ProtocolError("the batch is empty")
         if self.received + count > self.credit:
-            raise ProtocolError(f"the batch ends at sequence {self.received + count}, beyond the credit of {self.credit}")
+            raise ProtocolError(
+                f"the batch ends at sequence {self.received + count}, beyond the credit of {self.credit}"
+            )
         self.received += count
 
     def finish(self, count: int = 1) -> None:

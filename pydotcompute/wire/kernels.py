@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import cast
 
 from pydotcompute.ring_kernels.declaration import RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelState
@@ -34,7 +35,7 @@ _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
 def state_to_proto(state: KernelState) -> kernel_pb.KernelState:
     """A state as its number on the wire."""
-    return kernel_pb.KernelState.Value(f"KERNEL_STATE_{state.name}")
+    return cast(kernel_pb.KernelState, kernel_pb.KernelState.Value(f"KERNEL_STATE_{state.name}"))
 
 
 def state_from_proto(state: kernel_pb.KernelState) -> KernelState:

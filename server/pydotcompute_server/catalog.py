@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.schema.codec import Codec
@@ -16,7 +18,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self.pool = TypePool()
-        self._codecs: dict[type, Codec] = {}
+        self._codecs: dict[type, Codec[Any]] = {}
 
     def add(self, kernel_type: KernelType) -> None:
         """Make the types of a kernel type known.
@@ -28,14 +30,14 @@ class Catalog:
             if cls is not None:
                 self.codec(cls)
 
-    def codec(self, cls: type) -> Codec:
+    def codec(self, cls: type) -> Codec[Any]:
         """The codec of a message class."""
         codec = self._codecs.get(cls)
         if codec is None:
             codec = self._codecs[cls] = Codec(cls, self.pool)
         return codec
 
-    def codecs(self, kernel_type: KernelType) -> list[Codec]:
+    def codecs(self, kernel_type: KernelType) -> list[Codec[Any]]:
         """The codecs of a kernel: its input type's, then its output type's if that is another.
 
         Raises:

@@ -27,12 +27,17 @@ _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 class Failure(click.ClickException):
     """Ends the program with one line on stderr."""
 
-    def __init__(self, text: str, exit_code: int = 1) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(" ".join(line.strip() for line in text.splitlines()))
-        self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
         click.echo(f"pydotcompute-server: {self.format_message()}", file, err=True)
+
+
+class WrongUsage(Failure):
+    """Ends it likewise, for what can be seen from the command line alone."""
+
+    exit_code = 2
 
 
 class _Program(click.Command):
@@ -44,18 +49,43 @@ class _Program(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            raise Failure(error.format_message(), error.exit_code) from None
+            raise WrongUsage(error.format_message()) from None
 
 
 @click.command(cls=_Program, context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...", envvar="PYDOTCOMPUTE_KERNELS")
-@click.option("--listen", default="127.0.0.1:50051", show_envvar=True, help="HOST:PORT or unix:PATH; port 0 is any free port.")
-@click.option("--launch", multiple=True, metavar="TYPE", show_envvar=True, help="Launch and activate this kernel type at start; `all` for every one. Repeatable.")
-@click.option("--grace", default=10.0, type=click.FloatRange(min=0), show_envvar=True, help="Seconds to finish what is under way when asked to end.")
-@click.option("--max-message-bytes", default=64 << 20, type=click.IntRange(min=1), show_envvar=True, help="The longest message body.")
+@click.option(
+    "--listen", default="127.0.0.1:50051", show_envvar=True, help="HOST:PORT or unix:PATH; port 0 is any free port."
+)
+@click.option(
+    "--launch",
+    multiple=True,
+    metavar="TYPE",
+    show_envvar=True,
+    help="Launch and activate this kernel type at start; `all`: every one. Repeatable.",
+)
+@click.option(
+    "--grace",
+    default=10.0,
+    type=click.FloatRange(min=0),
+    show_envvar=True,
+    help="Seconds to finish what is under way when asked to end.",
+)
+@click.option(
+    "--max-message-bytes",
+    default=64 << 20,
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="The longest message body.",
+)
 @click.option("--tls-certificate", type=_pem, show_envvar=True, help="PEM file of the certificate chain.")
 @click.option("--tls-key", type=_pem, show_envvar=True, help="PEM file of the certificate's key.")
-@click.option("--tls-client-ca", type=_pem, show_envvar=True, help="PEM file; clients must present a certificate of this authority.")
+@click.option(
+    "--tls-client-ca",
+    type=_pem,
+    show_envvar=True,
+    help="PEM file of the authority whose certificates clients must present.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_envvar=True)
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_envvar=True)
 @click.version_option(__version__)
@@ -76,10 +106,12 @@ def main(
     KERNELS are .py files, directories of them, or names of importable modules; without any, those that the environment
     variable PYDOTCOMPUTE_KERNELS lists, separated by spaces.
 
-    SIGTERM and SIGINT end the daemon in good order, with exit code 0, within the grace period and about a second. The first line of standard output is `listening on ADDRESS`; the log, and what kernels print, go to standard error.
+    The first line of standard output is `listening on ADDRESS`; the log, and what kernels print, go to standard error.
+
+    SIGTERM and SIGINT end the daemon in good order, within the grace period and about a second, with exit code 0.
     """
     if (tls_certificate is None) != (tls_key is None):
-        raise Failure("--tls-certificate and --tls-key go together", click.UsageError.exit_code)
+        raise WrongUsage("--tls-certificate and --tls-key go together")
     # Until there is a daemon to stop, the end is an exception, so that it also interrupts a file that loads for long.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     configure(log_level, log_format)
@@ -87,7 +119,8 @@ def main(
         kernel_types = load_kernel_types(kernels)
         unknown = [name for name in launch if name != "all" and name not in kernel_types]
         if unknown:
-            raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {', '.join(sorted(kernel_types))}")
+            declared = ", ".join(sorted(kernel_types))
+            raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {declared}")
         settings = Settings(
             listen=listen,
             launch=launch,

@@ -50,8 +50,9 @@ class Conversation:
     """Moves messages between one client and one kernel.
 
     Three tasks: the reader takes frames from the stream and never waits for anything else, so that acknowledgements get
-    through while the mailbox is full; the feeder puts messages into the mailbox, and waits where the mailbox makes senders
-    wait; the writer sends whatever there is to send, all that has gathered while the last write was under way in one frame.
+    through while the mailbox is full; the feeder puts messages into the mailbox, and waits where the mailbox makes
+    senders wait; the writer sends whatever there is to send, all that has gathered while the last write was under way
+    in one frame.
     """
 
     def __init__(
@@ -171,7 +172,9 @@ class Conversation:
                 problem = f"{len(envelope.body)} bytes, the limit is {self._max_message_bytes}"
                 raise MessageDeserializationError(self._codecs[0].descriptor.full_name, problem)
             if envelope.type != 0:
-                raise MessageTypeError(self._codecs[0].descriptor.full_name, f"type {envelope.type} of the opening frame")
+                raise MessageTypeError(
+                    self._codecs[0].descriptor.full_name, f"type {envelope.type} of the opening frame"
+                )
             await self._kernel.send_as(self._caller, from_envelope(envelope, self._codecs[0]))
         except PyDotComputeError as error:
             self._refuse(envelope.message_id, error, self._incoming.done + 1)

@@ -124,13 +124,14 @@ class Daemon:
             options=[
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
-                ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the same port would start, and take half the calls.
+                ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
             ],
         )
-        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(KernelServicer(self._runtime, self._catalog), server)
+        kernels = KernelServicer(self._runtime, self._catalog)
+        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, server)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(self._messages, server)
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -164,8 +165,8 @@ class Daemon:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop`; then finish what is under way, within the grace period and a second for actors that will not
-        be cancelled."""
+        """Serve until `stop`; then finish what is under way, within the grace period, and a second for actors that will
+        not be cancelled."""
         async with asyncio.TaskGroup() as group:
             health = group.create_task(self._report_health())
             await self._stop.wait()
@@ -196,8 +197,11 @@ class Daemon:
 
 
 def _require_free(listen: str) -> None:
-    """Raise OSError if the address cannot be listened on. Of that, gRPC would say too much on stderr and too little in its
-    exception; and it would take a socket file away from a daemon that listens on it."""
+    """Raise OSError if the address cannot be listened on.
+
+    Of that, gRPC would say too much on stderr and too little in its exception; and from a daemon that listens on a
+    socket file it would take the file away.
+    """
     if listen.startswith("unix:"):
         path = Path(re.sub("^unix:(//)?", "", listen))
         with socket.socket(socket.AF_UNIX) as probe:

@@ -22,7 +22,9 @@ Handler = Any  # grpc.RpcMethodHandler, whose fields the stubs do not declare as
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Our errors become the statuses of the table in `pydotcompute.wire.errors`; any other is a fault of ours: INTERNAL."""
+    """Our errors become the statuses of the table in `pydotcompute.wire.errors`; any other is a fault of ours:
+    INTERNAL.
+    """
 
     async def intercept_service(
         self,
@@ -30,7 +32,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/pydotcompute."):  # type: ignore[attr-defined]
+        if handler is None or not handler_call_details.method.startswith("/pydotcompute."):
             return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(

@@ -72,9 +72,12 @@ def _import(source: str, name: str, file: Path | None = None) -> None:
             importlib.import_module(name)
             return
         if name in sys.modules:
-            raise LoadError(f"{source}: another file of kernels is called {file.name} too: {sys.modules[name].__file__}")
+            raise LoadError(
+                f"{source}: another file of kernels is called {file.name} too: {sys.modules[name].__file__}"
+            )
         spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         directory = str(file.resolve().parent)
@@ -91,5 +94,7 @@ def _where(error: BaseException, file: Path | None) -> str:
     """The line of the file that the error came through."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if file is not None and Path(f.filename) == file]
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if file is not None and Path(f.filename) == file
+    ]
     return f"line {lines[-1]}: " if lines else ""

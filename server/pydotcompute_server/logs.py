@@ -34,7 +34,9 @@ def configure(level: str, log_format: LogFormat) -> None:
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        render = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -56,7 +58,7 @@ def _add_kernel_id(logger: WrappedLogger, method: str, event: EventDict) -> Even
 
 
 class _KernelOutput(io.TextIOBase):
-    """`sys.stdout`, whose lines go to the log: what reads the real one expects the daemon's address there, and no more."""
+    """`sys.stdout`, whose lines go to the log: whoever reads the real one expects the daemon's address, and no more."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout

@@ -14,7 +14,6 @@ from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.replies import Caller
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
-from pydotcompute.schema.codec import Codec
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc
 from pydotcompute.wire.exchange import ProtocolError
@@ -59,7 +58,9 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         reply = await kernel.send_and_receive(message, timeout=_seconds(request))
         return pb.AskResponse(message=to_message(reply, self._catalog.codec(type(reply))))
 
-    async def Exchange(self, request_iterator: object, context: Context) -> None:
+    async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
+        self, request_iterator: object, context: Context
+    ) -> None:
         first = await context.read()
         if not isinstance(first, pb.ExchangeRequest) or first.WhichOneof("frame") != "open":
             raise ProtocolError("the first frame of a conversation is `open`")

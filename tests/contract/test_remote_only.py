@@ -7,11 +7,11 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydotcompute_client import RemoteRuntime, connect
 
 from pydotcompute import ring_kernel
 from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, MessageSerializationError
 from pydotcompute.ring_kernels.lifecycle import KernelContext, KernelState
+from pydotcompute_client import RemoteRuntime, connect
 from tests.contract import kernels
 from tests.contract.conftest import KERNELS
 from tests.contract.kernels import Job, Result

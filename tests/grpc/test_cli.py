@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import pydotcompute_client.cli
 import pytest
 from click.testing import CliRunner, Result
+
+import pydotcompute_client.cli
 from pydotcompute_client.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -31,7 +31,8 @@ SAMPLES: dict[str, object] = {
 CONCRETE = [
     cls
     for name in exceptions.__all__
-    if (cls := getattr(exceptions, name)).fields and cls is not exceptions.ConnectionLostError  # raised by the client alone
+    if (cls := getattr(exceptions, name)).fields
+    and cls is not exceptions.ConnectionLostError  # raised by the client alone
 ]
 
 
