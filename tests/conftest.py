@@ -1,5 +1,6 @@
 """The daemon as its users run it: a process that is found through its first line of output."""
 
+import gc
 import os
 import queue
 import re
@@ -106,7 +107,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With a test that failed, show what the daemons logged meanwhile."""
-    report = yield
+    # A failure is shown by parsing the source. If meanwhile the collector ends a task that was still waiting, asyncio logs
+    # that with a traceback, whose making parses too, and CPython 3.11 then ends the whole session with a SystemError.
+    gc.disable()
+    try:
+        report = yield
+    finally:
+        gc.enable()
     if report.failed:
         for daemon in item.config.stash.get(DAEMONS, []):
             if logged := daemon.log_text(daemon.log_shown):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import door, uuid_from_int
 from pydotcompute.ring_kernels.replies import Caller, Replies
-from pydotcompute.ring_kernels.waiting import Signal
+from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
 from pydotcompute.wire.exchange import Incoming, Outgoing, ProtocolError
@@ -189,9 +190,13 @@ class Session:
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""
+        deadline = None if timeout is None else monotonic() + timeout
         while caller.ready.size >= self._reply_limit:
-            if self._strategy == "reject" or not await caller.room.wait(timeout):
+            remaining = None if deadline is None else deadline - monotonic()
+            if self._strategy == "reject" or not await wait_any((caller.room, self._refusing), remaining):
                 raise QueueFullError(self.kernel_id, self._reply_limit)
+            if self.refusal is not None:
+                raise self.refusal
 
     def _pack(self, message: Any) -> Packed:
         """Check and encode a message."""
@@ -213,8 +218,7 @@ class Session:
         return MessageSerializationError(type(message).__name__, problem, "$.message_id")
 
     async def _wait_for_credit(self, timeout: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         woken = True
         while True:
             if self.refusal is not None:
@@ -226,12 +230,12 @@ class Session:
                 return
             if not woken:
                 raise QueueFullError(self.kernel_id, self._input_queue_size)
-            woken = await self._room.wait(None if deadline is None else deadline - loop.time())
+            woken = await self._room.wait(None if deadline is None else deadline - monotonic())
 
     # -- to the daemon -------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
-        while self.over is None:
+        while True:
             frame = self._next_to_send()
             if frame is None:
                 await self._something_to_send.wait()
@@ -246,13 +250,14 @@ class Session:
 
     def _next_to_send(self) -> pb.ExchangeRequest | None:
         outputs = self._outputs_received + self.replies.receiving
-        if outputs != self._told_outputs and not self._closing:
+        if self.over is None and outputs != self._told_outputs:
             # Before any message: what that causes the kernel to send may be for another client.
             self._told_outputs = outputs
             return pb.ExchangeRequest(pull=pb.Pull(outputs=outputs))
-        if self._outbox and self._outgoing.allowed:
+        if self.over is None and self._outbox and self._outgoing.allowed:
             return pb.ExchangeRequest(batch=self._next_batch())
-        finished = self._closing and not self._outbox and self._outgoing.acknowledged == self._outgoing.sent
+        taken = not self._outbox and self._outgoing.acknowledged == self._outgoing.sent
+        finished = self.over is not None or (self._closing and taken)
         through = self._acknowledged()
         if through > self._told_acknowledged and (
             self._must_acknowledge or finished or self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER
@@ -283,8 +288,7 @@ class Session:
 
     def _acknowledged(self) -> int:
         """Every message through this sequence has been received: a reply when it arrives, for it is for this program
-        alone;
-        an output when a task receives it, for until then it could be another's."""
+        alone; an output when a task receives it, for until then it could be another's."""
         return next(iter(self._outputs_held.values()), self._incoming.received + 1) - 1
 
     def _output_taken(self, output: Any) -> None:
@@ -305,8 +309,7 @@ class Session:
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse):
                 if (ending := self._take(frame)) is not None:
-                    self._end(ending)
-                    self._closing = True
+                    self._end(ending)  # And the writer says the last word.
                     return
             error = await self._why_it_broke()
         except grpc.aio.AioRpcError as broken:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -41,7 +41,7 @@ __all__ = [
 
 DEAD_LETTERS_KEPT = 1_000
 """How many dead letters a kernel keeps; the oldest go first."""
-CHECKPOINT_EVERY = 64
+CHECKPOINT_EVERY = 128
 """How many messages an actor is handed in a row before the other tasks have their turn."""
 CANCELLATION_GRACE = 1.0
 """Seconds that a cancelled actor has to end before the kernel goes on without it."""
@@ -299,10 +299,9 @@ class RingKernel(Generic[TIn, TOut]):
         """Wait until an ACTIVE kernel has handled all it was sent, or is not ACTIVE; False if `timeout` seconds pass
         first.
         """
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         while self._state is KernelState.ACTIVE and (self.inbox or self._in_hand is not None):
-            if not await wait_any((self._idle, self.changed), None if deadline is None else deadline - loop.time()):
+            if not await wait_any((self._idle, self.changed), None if deadline is None else deadline - monotonic()):
                 return False
         return True
 
@@ -466,8 +465,12 @@ class RingKernel(Generic[TIn, TOut]):
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""
+        deadline = None if timeout is None else monotonic() + timeout
         while caller.ready.size >= self.outputs.capacity:
-            if self.config.backpressure_strategy == "reject" or not await caller.room.wait(timeout):
+            remaining = None if deadline is None else deadline - monotonic()
+            if self.config.backpressure_strategy == "reject" or not await wait_any(
+                (caller.room, self.changed), remaining
+            ):
                 raise QueueFullError(self.kernel_id, self.outputs.capacity)
             self._require_open()
 

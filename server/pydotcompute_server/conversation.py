@@ -34,7 +34,7 @@ LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
-TOLD_AT_ONCE = 128
+TOLD_AT_ONCE = 256
 """Messages accepted, or of new credit, that the client must hear of before more replies, for it may be waiting."""
 PUT_IN_A_ROW = 128
 """Messages put into the mailbox before the kernel and the writer have their turn."""
@@ -90,6 +90,8 @@ class Conversation:
             KernelStateError: the kernel is not activated yet.
             ProtocolError: the client broke the rules.
         """
+        if opening.session_token:
+            raise ProtocolError("this daemon resumes no conversation: open a new one, without a session_token")
         if self._kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
             refusal = self._kernel.refusal
             assert refusal is not None

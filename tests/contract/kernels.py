@@ -148,6 +148,18 @@ async def repeater(ctx: KernelContext[Job, Result]) -> None:
 
 
 @ring_kernel(input_type=Job, output_type=Result)
+async def hesitant(ctx: KernelContext[Job, Result]) -> None:
+    """Squares, with the position in which it was handled, after a few turns of the loop."""
+    dice = random.Random(11)
+    position = 0
+    async for job in ctx:
+        for _ in range(dice.randrange(6)):
+            await asyncio.sleep(0)
+        await ctx.send(result_of(job, position))
+        position += 1
+
+
+@ring_kernel(input_type=Job, output_type=Result)
 async def fickle(ctx: KernelContext[Job, Result]) -> None:
     """Gives most of its receives up: cancels them after a few turns of the loop, or lets them time out."""
     dice = random.Random(7)

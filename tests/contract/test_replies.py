@@ -272,7 +272,7 @@ async def test_a_receive_without_time_finds_what_is_there(world: World) -> None:
 
 
 async def test_a_receive_cancelled_at_a_random_moment_5000_times_loses_nothing(world: World) -> None:
-    kernel_id = await world.launch(kernels.square)
+    kernel_id = await world.launch(kernels.hesitant)
     dice = random.Random(5_000)
     received: list[Result] = []
     sent = cancelled = 0
@@ -317,6 +317,20 @@ async def test_many_receives_of_one_client_cancelled_at_random_lose_nothing(worl
         seen[result.client * 3 + result.number] += 1
     assert seen == Counter(range(3 * rounds))
     assert await world.nothing_to_receive(kernel_id)
+
+
+async def test_a_receive_cancelled_at_a_random_moment_leaves_the_output_to_another_that_waits(world: World) -> None:
+    kernel_id = await world.launch(kernels.emitter)
+    dice = random.Random(9)
+    for number in range(200):
+        first, second = (asyncio.create_task(world.runtime.receive(kernel_id, timeout=PATIENCE)) for _ in range(2))
+        await turns(2)
+        await world.runtime.send(kernel_id, Job(1, number))
+        await turns(dice.randrange(10))
+        first.cancel()
+        if isinstance((await asyncio.gather(first, return_exceptions=True))[0], Result):
+            await world.runtime.send(kernel_id, Job(1, number))
+        assert (await second).client == number
 
 
 async def test_an_actor_that_gives_up_its_receives_at_random_loses_nothing(world: World) -> None:

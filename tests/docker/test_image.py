@@ -21,9 +21,9 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
-from pydotcompute_client import connect
 
 from pydotcompute import message
+from pydotcompute_client import connect
 
 # The first build makes a base and downloads the dependencies.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]

@@ -268,6 +268,26 @@ async def test_a_reply_to_a_message_sent_while_another_had_to_go_finds_its_calle
         assert len(kernel.outputs) == 0
 
 
+async def test_a_sender_that_is_never_refused_lets_others_run() -> None:
+    config = RingKernelConfig("k", input_queue_size=4, backpressure_strategy="drop_oldest")
+    rounds = 0
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            await asyncio.sleep(0)
+            rounds += 1
+
+    async with managed("k", echo, config=config) as kernel:
+        await kernel.deactivate()
+        other = asyncio.create_task(others())
+        for number in range(1_000):
+            await kernel.send(Ping(number))
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+    assert rounds >= 10
+
+
 # -- actors ------------------------------------------------------------------------------------------------------------
 
 
