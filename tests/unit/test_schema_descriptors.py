@@ -1,6 +1,7 @@
 """Protobuf types made of classes: their names, their source text, and whether two of them fit."""
 
 import enum
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.ring_kernels.declaration import kernel_type_of
 from pydotcompute.schema.codec import Codec
 from pydotcompute.schema.descriptors import TypePool, compatible, dataclass_from
 from pydotcompute.schema.model import HEADER_FIELDS, FieldNumber, introspect
@@ -142,9 +144,26 @@ def compiled(tmp_path: Path, source: str) -> FileDescriptorProto:
     return next(file for file in files if file.name == "made.proto")
 
 
-def test_the_calculators_types_are_those_of_the_golden_file() -> None:
-    source = source_of(CalculationRequest, CalculationResponse)
-    golden = GOLDEN / "calculator.proto"
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+
+
+def example_classes(example: Path) -> list[type]:
+    """The message classes of the kernel types that an example declares, as the daemon loads it."""
+    specification = importlib.util.spec_from_file_location(f"golden_examples.{example.stem}", example)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[module.__name__] = module
+    specification.loader.exec_module(module)
+    types = [kernel_type_of(value) for value in vars(module).values() if callable(value)]
+    classes = [cls for kernel_type in types if kernel_type for cls in (kernel_type.input_type, kernel_type.output_type)]
+    return [cls for cls in dict.fromkeys(classes) if cls is not None]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_the_types_of_an_example_are_those_of_its_golden_file(example: Path) -> None:
+    source = source_of(*example_classes(example))
+    golden = GOLDEN / f"{example.stem}.proto"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(source)
     assert source == golden.read_text(), "the wire type has changed; if that is meant, run with UPDATE_GOLDEN=1"
