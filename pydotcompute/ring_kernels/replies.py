@@ -256,7 +256,9 @@ class Replies(Generic[T]):
                 key = own  # An echo of a request which, to its sender, answers something else.
         reply = self._asked.pop(key, None)
         if reply is not None:
-            self._remember(key, self._nobody)
+            self._answered[key] = self._nobody
+            if len(self._answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
+                self._forget_answers()
             if reply.done():  # Given up in this very turn of the loop: who asked will learn of it in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
@@ -276,7 +278,9 @@ class Replies(Generic[T]):
 
     def _give(self, caller: Caller[T], message: T, key: int) -> bool:
         """Give a reply to its caller, and remember the request, for there may be a further reply."""
-        self._remember(key, caller)
+        self._answered[key] = caller
+        if len(self._answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
+            self._forget_answers()
         if not caller.gone:
             self._hand(caller, message, message.priority)
             return True
@@ -284,12 +288,9 @@ class Replies(Generic[T]):
             self._undeliverable(message, "its caller is gone")
         return caller.private
 
-    def _remember(self, key: int, caller: Caller[T]) -> None:
-        answered = self._answered
-        answered[key] = caller
-        if len(answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
-            for oldest in tuple(islice(answered, FORGOTTEN_AT_ONCE)):
-                del answered[oldest]
+    def _forget_answers(self) -> None:
+        for oldest in tuple(islice(self._answered, FORGOTTEN_AT_ONCE)):
+            del self._answered[oldest]
 
     def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
         caller.ready.push(item, priority)
@@ -357,7 +358,7 @@ class Replies(Generic[T]):
         if self._unclaimed and _may_take_unclaimed(caller):
             other = next(iter(self._unclaimed))
             item = other.take()
-            if not other.ready:
+            if not other.ready.size:
                 del self._unclaimed[other]
             return item
         return None

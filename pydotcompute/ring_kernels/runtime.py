@@ -247,13 +247,13 @@ class RingKernelRuntime:
         """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such
         kernel.
         """
-        return self.kernel(kernel_id).send(message, timeout=timeout)
+        return (self._kernels.get(kernel_id) or self.kernel(kernel_id)).send(message, timeout=timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such
         kernel.
         """
-        return self.kernel(kernel_id).receive(timeout=timeout)
+        return (self._kernels.get(kernel_id) or self.kernel(kernel_id)).receive(timeout=timeout)
 
     def send_and_receive(
         self, kernel_id: str, message: Any, *, timeout: float | None = None

@@ -34,7 +34,7 @@ LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
-TOLD_AT_ONCE = 256
+TOLD_AT_ONCE = 512
 """Messages accepted, or of new credit, that the client must hear of before more replies, for it may be waiting."""
 PUT_IN_A_ROW = 128
 """Messages put into the mailbox before the kernel and the writer have their turn."""

@@ -1,0 +1,78 @@
+"""The commands that exchange messages with kernels."""
+
+from __future__ import annotations
+
+import click
+
+from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute_client.cli_bodies import as_document, echo_json, make_message, show_message, types_of
+from pydotcompute_client.cli_daemon import CALL_SECONDS, Daemon
+from pydotcompute_client.cli_parameters import duration, kernel_argument, pass_daemon, seconds_option
+
+_body = click.argument("body", required=False)
+_priority = click.option("--priority", type=click.IntRange(0, 255), help="The higher the sooner.  [default: 128]")
+_client_id = click.option(
+    "--client-id", default="", metavar="TEXT", help="Replies to what is sent with this text are received with it."
+)
+
+
+@click.command()
+@kernel_argument
+@_body
+@_priority
+@seconds_option("--timeout", 10.0, "How long to wait for the reply.")
+@pass_daemon
+def ask(daemon: Daemon, kernel: str, body: str | None, priority: int | None, timeout: float) -> None:
+    """Send a request and print its reply.
+
+    BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example is shown.
+    """
+    described = daemon.describe(kernel)
+    types = types_of(described)
+    message = make_message(kernel, described, types, body, priority)
+    request = message_pb.AskRequest(kernel_id=kernel, message=message, timeout=duration(timeout))
+    show_message(daemon, daemon.call(daemon.messages.Ask, request, timeout + CALL_SECONDS), types)
+
+
+@click.command()
+@kernel_argument
+@_body
+@_priority
+@seconds_option("--timeout", 10.0, "How long to wait for room in the mailbox.")
+@_client_id
+@pass_daemon
+def send(daemon: Daemon, kernel: str, body: str | None, priority: int | None, timeout: float, client_id: str) -> None:
+    """Put a message into a kernel's mailbox and print its id.
+
+    BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example is shown.
+    """
+    described = daemon.describe(kernel)
+    message = make_message(kernel, described, types_of(described), body, priority)
+    request = message_pb.SendRequest(kernel_id=kernel, message=message, timeout=duration(timeout), client_id=client_id)
+    response = daemon.call(daemon.messages.Send, request, timeout + CALL_SECONDS)
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        click.echo(response.message_id)
+
+
+@click.command()
+@kernel_argument
+@seconds_option("--timeout", 10.0, "How long to wait for each message.")
+@_client_id
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Messages to receive; each is one line."
+)
+@pass_daemon
+def receive(daemon: Daemon, kernel: str, timeout: float, client_id: str, count: int) -> None:
+    """Take a message from a kernel and print it.
+
+    It is a reply to what was sent with the same --client-id, or an output that nobody has received yet.
+    """
+    types = types_of(daemon.describe(kernel))
+    request = message_pb.ReceiveRequest(kernel_id=kernel, timeout=duration(timeout), client_id=client_id)
+    for _ in range(count):
+        show_message(daemon, daemon.call(daemon.messages.Receive, request, timeout + CALL_SECONDS), types)
+
+
+COMMANDS = (ask, send, receive)

@@ -1,0 +1,67 @@
+"""What several commands take: the kernel, times, and how the shell completes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+from click.shell_completion import CompletionItem
+from google.protobuf.duration_pb2 import Duration
+
+from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute_client import display
+from pydotcompute_client.cli_daemon import Daemon, Failure
+
+__all__ = ["complete_kernels", "complete_types", "duration", "kernel_argument", "pass_daemon", "seconds_option"]
+
+COMPLETION_SECONDS = 1.0
+"""What a person who presses TAB waits at most."""
+LONGEST_SECONDS = 1e9
+"""What --timeout takes: more than anybody waits, and less than a deadline can be."""
+
+pass_daemon = click.make_pass_decorator(Daemon, ensure=True)
+
+
+def complete_kernels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The ids of the daemon's kernels; none if there is no daemon."""
+    return _complete(ctx, incomplete, kernels=True, types=ctx.command.name in ("describe", "launch"))
+
+
+def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    return _complete(ctx, incomplete, kernels=False, types=True)
+
+
+def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool) -> list[CompletionItem[str]]:
+    daemon = ctx.ensure_object(Daemon)
+    found: dict[str, str] = {}
+    try:
+        if types:
+            listed = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest(), COMPLETION_SECONDS)
+            found.update((kernel_type.name, "kernel type") for kernel_type in listed.kernel_types)
+        if kernels:
+            running = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest(), COMPLETION_SECONDS)
+            found.update((kernel.kernel_id, display.state_name(kernel.state)) for kernel in running.kernels)
+    except (ConnectionLostError, Failure):
+        return []  # There is no place to say so: the shell would take it for a completion.
+    return [CompletionItem(name, help=text) for name, text in found.items() if name.startswith(incomplete)]
+
+
+def _checked_seconds(ctx: click.Context, param: click.Parameter, seconds: float) -> float:
+    if not 0 <= seconds <= LONGEST_SECONDS:
+        raise click.BadParameter(f"{seconds} is not from 0 to {LONGEST_SECONDS:g}.", ctx, param)
+    return seconds
+
+
+def seconds_option(name: str, default: float, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option that is a time."""
+    return click.option(
+        name, type=float, default=default, callback=_checked_seconds, metavar="SECONDS", show_default=True, help=text
+    )
+
+
+def duration(seconds: float) -> Duration:
+    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
+
+
+kernel_argument = click.argument("kernel", shell_complete=complete_kernels)
