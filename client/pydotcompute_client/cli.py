@@ -48,76 +48,60 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
         setattr(ctx.ensure_object(Daemon), param.name, value)
 
 
-_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = {"type": click.Path(exists=True, dir_okay=False, path_type=Path), "metavar": "FILE"}
 
-GLOBAL_OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
-    (
-        ["--target"],
-        {
-            "envvar": "PYDOTCOMPUTE_TARGET",
-            "default": DEFAULT_TARGET,
-            "show_default": True,
-            "metavar": "HOST:PORT",
-            "help": "Where the daemon listens; also unix:PATH.",
-        },
-    ),
-    (["--json", "as_json"], {"is_flag": True, "help": "Print JSON, for programs."}),
-    (
-        ["--tls"],
-        {"envvar": "PYDOTCOMPUTE_TLS", "is_flag": True, "help": "Use TLS, and trust whom this machine trusts."},
-    ),
-    (
-        ["--tls-ca"],
-        {
-            "envvar": "PYDOTCOMPUTE_TLS_CA",
-            "type": _file,
-            "metavar": "FILE",
-            "help": "Use TLS, and trust this authority alone; PEM.",
-        },
-    ),
-    (
-        ["--tls-name"],
-        {
-            "envvar": "PYDOTCOMPUTE_TLS_NAME",
-            "metavar": "NAME",
-            "help": "The name that the daemon's certificate is for, if it is not the target's.",
-        },
-    ),
-    (
-        ["--tls-certificate"],
-        {
-            "envvar": "PYDOTCOMPUTE_TLS_CLIENT_CERTIFICATE",
-            "type": _file,
-            "metavar": "FILE",
-            "help": "The certificate chain to present, if the daemon asks for one; PEM.",
-        },
-    ),
-    (
-        ["--tls-key"],
-        {
-            "envvar": "PYDOTCOMPUTE_TLS_CLIENT_KEY",
-            "type": _file,
-            "metavar": "FILE",
-            "help": "Its key; PEM, without a passphrase.",
-        },
-    ),
-]
-"""The names and the settings of the options that can be given before the command and after it."""
+GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
+    "--target": {
+        "envvar": "PYDOTCOMPUTE_TARGET",
+        "default": DEFAULT_TARGET,
+        "show_default": True,
+        "metavar": "HOST:PORT",
+        "help": "Where the daemon listens; also unix:PATH.",
+    },
+    "--json": {"is_flag": True, "help": "Print JSON, for programs."},
+    "--tls": {
+        "envvar": "PYDOTCOMPUTE_TLS",
+        "is_flag": True,
+        "help": "Use TLS, and trust whom this machine trusts.",
+    },
+    "--tls-ca": {
+        "envvar": "PYDOTCOMPUTE_TLS_CA",
+        "help": "Use TLS, and trust this authority alone; PEM.",
+        **_FILE,
+    },
+    "--tls-name": {
+        "envvar": "PYDOTCOMPUTE_TLS_NAME",
+        "metavar": "NAME",
+        "help": "The name that the daemon's certificate is for, if it is not the target's.",
+    },
+    "--tls-certificate": {
+        "envvar": "PYDOTCOMPUTE_TLS_CLIENT_CERTIFICATE",
+        "help": "The certificate chain to present, if the daemon asks for one; PEM.",
+        **_FILE,
+    },
+    "--tls-key": {
+        "envvar": "PYDOTCOMPUTE_TLS_CLIENT_KEY",
+        "help": "Its key; PEM, without a passphrase.",
+        **_FILE,
+    },
+}
+"""The options that can be given before the command and after it."""
 
 
 def _global_options(*, before_command: bool) -> list[click.Parameter]:
     """The global options for the program itself, or for one of its commands."""
     options: list[click.Parameter] = []
-    for names, settings in GLOBAL_OPTIONS:
+    for name, settings in GLOBAL_OPTIONS.items():
         if before_command:
-            shown = {"show_envvar": "envvar" in settings}
+            settings = {**settings, "show_envvar": "envvar" in settings}
         else:
             # The variable and the default count before the command; here they would win over what was given there.
-            settings = {name: setting for name, setting in settings.items() if name not in ("envvar", "default")}
-            shown = {"show_default": False, "hidden": names[0].startswith("--tls")}
-            if names[0] == "--target":
+            settings = {key: value for key, value in settings.items() if key not in ("envvar", "default")}
+            settings["hidden"] = name.startswith("--tls")
+            if name == "--target":
                 settings["help"] = f"As before the command, as are the --tls options: {PROGRAM} --help."
-        options.append(click.Option(names, callback=_remember, expose_value=False, **{**settings, **shown}))
+        names = [name, "as_json"] if name == "--json" else [name]
+        options.append(click.Option(names, callback=_remember, expose_value=False, **settings))
     return options
 
 

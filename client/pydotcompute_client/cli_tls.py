@@ -24,13 +24,14 @@ def credentials(ca: Path | None, certificate: Path | None, key: Path | None) -> 
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca is None:
-        roots = _system_roots()
+        source, roots = "--tls", _system_roots()
     else:
-        roots = _read("--tls-ca", ca)
-        try:
-            context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments can be in any letters.
-        except ValueError:  # SSLError is one; an empty file has one of its own.
-            raise ValueError(f"--tls-ca {ca}: there is no certificate in PEM form in it") from None
+        source, roots = f"--tls-ca {ca}", _read("--tls-ca", ca)
+    try:
+        context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments can be in any letters.
+    except (ssl.SSLError, ValueError):  # The latter if there is nothing at all.
+        hint = "; SSL_CERT_FILE or --tls-ca can name a file that has one" if ca is None else ""
+        raise ValueError(f"{source}: there is no certificate of an authority, in PEM form{hint}") from None
     if certificate is None and key is None:
         return grpc.ssl_channel_credentials(roots)
     if certificate is None or key is None:
@@ -57,7 +58,4 @@ def _system_roots() -> bytes:
     files = [] if paths.cafile is None else [Path(paths.cafile)]
     if paths.capath is not None:
         files += sorted(Path(paths.capath).glob("*.[0-9]"))  # The names by which OpenSSL finds what is in a directory.
-    found = b"\n".join(_read("--tls:", file) for file in files if file.is_file())
-    if not found.strip():
-        raise ValueError("--tls: this machine trusts no authority; SSL_CERT_FILE or --tls-ca can name one")
-    return found
+    return b"\n".join(_read("--tls:", file) for file in files if file.is_file())

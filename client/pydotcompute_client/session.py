@@ -19,7 +19,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
 )
 from pydotcompute.ring_kernels.mailbox import Mailbox
-from pydotcompute.ring_kernels.message import door, uuid_from_int
+from pydotcompute.ring_kernels.message import check_header, door, uuid_from_int
 from pydotcompute.ring_kernels.replies import Caller, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -207,6 +207,7 @@ class Session:
             codec = self._types.codec(cls, self._type_names[0])
             check, encode = self._encoders[cls] = (door(cls), codec.encode)
         check(message)
+        check_header(message)
         body = encode(message)
         if len(body) > self._max_message_bytes:
             problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"

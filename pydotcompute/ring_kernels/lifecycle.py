@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
-from uuid import UUID
 
 from pydotcompute.exceptions import (
     KernelFailedError,
@@ -24,7 +23,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mailbox import Mailbox
-from pydotcompute.ring_kernels.message import door
+from pydotcompute.ring_kernels.message import check_header, door
 from pydotcompute.ring_kernels.replies import Caller, Header, Replies
 from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
@@ -167,7 +166,9 @@ class RingKernel(Generic[TIn, TOut]):
         """Notified at each change of state."""
         self._idle = Signal()
         self._check_in = door(input_type)
-        self._check_out = door(output_type, input_type)
+        self._check_out = door(output_type, input_type)  # An echo is of the input type.
+        self._output_type = output_type
+        self._check_output = door(output_type)
         # Each message with its arrival, in nanoseconds of `time.perf_counter_ns()`.
         self.inbox: Mailbox[tuple[TIn, int]] = Mailbox(
             kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True
@@ -410,14 +411,20 @@ class RingKernel(Generic[TIn, TOut]):
     async def _send_out(self, message: TOut) -> None:
         if self._has_ended:
             raise self._state_error("send", *_OPEN)
-        self._check_out(message)
+        if message.__class__ is self._output_type:
+            self._check_output(message)
+        else:
+            self._check_out(message)
         header: Any = message
+        if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
+            check_header(message)
         in_hand = self._in_hand
         if in_hand is not None:
             request: Any = in_hand[0]
             answered = header.message_id if header.correlation_id is None else header.correlation_id
             if answered.int == request.message_id.int or header is request:
-                self._complete(in_hand)
+                self._in_hand = None
+                self._counters.complete(in_hand[1])
         if not self.replies.deliver(header):
             await self._wait_active()
             await self.outputs.put(message, header.priority)
@@ -453,15 +460,20 @@ class RingKernel(Generic[TIn, TOut]):
             caller = replies.running_caller()
         if caller.ready.size >= self.outputs.capacity:
             await self._wait_until_received(caller, timeout)
-        message_id: UUID = message.message_id  # type: ignore[attr-defined]
+        header: Any = message
+        message_id, priority = header.message_id, header.priority
+        if priority.__class__ is not int or not 0 <= priority <= 255:
+            check_header(message)
         if not replies.expect(message_id, caller):
             raise self._id_taken(message)
-        if not self.inbox.offer((message, perf_counter_ns()), message.priority):  # type: ignore[attr-defined]
+        if not self.inbox.offer((message, perf_counter_ns()), priority):
             try:
-                await self._put(message, timeout)
+                another_dropped = await self._put(message, timeout)
             except BaseException:
                 replies.forget(message_id)
                 raise
+            if another_dropped:
+                await asyncio.sleep(0)  # Nothing else stops a sender that is never refused.
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""
@@ -480,9 +492,7 @@ class RingKernel(Generic[TIn, TOut]):
         return MessageSerializationError(type(message).__name__, problem, "$.message_id")
 
     async def _put(self, message: Any, timeout: float | None) -> bool:
-        """Put it into the mailbox; whether another had to go. Whoever calls says in the same step whose the reply
-        is.
-        """
+        """Put a message into the mailbox; whether another had to go."""
         dropped = await self.inbox.put((message, perf_counter_ns()), message.priority, timeout)
         if dropped is not None:
             error = QueueFullError(self.kernel_id, self.inbox.capacity)
@@ -523,6 +533,7 @@ class RingKernel(Generic[TIn, TOut]):
         """
         self._require_open()
         self._check_in(message)
+        check_header(message)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         message_id = cast(Header, message).message_id
         if self.replies.is_taken(message_id):

@@ -229,16 +229,14 @@ def door(*classes: type | None) -> Callable[[object], None]:
     if classes[0] is None:
         return _check_any
     checks = {cls: door_check(cls) for cls in classes if cls is not None}
+    if len(checks) == 1:
+        return checks[classes[0]]
     names = " or ".join(dict.fromkeys(cls.__name__ for cls in checks))
-    first, check_first = next(iter(checks.items()))
 
     def check(message: object) -> None:
-        check_body = check_first if message.__class__ is first else checks.get(type(message))
+        check_body = checks.get(type(message))
         if check_body is None:
             raise MessageTypeError(names, type(message).__name__)
-        priority: object = message.priority  # type: ignore[attr-defined]
-        if priority.__class__ is not int or not 0 <= priority <= 255:
-            check_header(message)
         check_body(message)
 
     return check
@@ -247,7 +245,6 @@ def door(*classes: type | None) -> Callable[[object], None]:
 def _check_any(message: object) -> None:
     if not is_message_class(type(message)):
         raise MessageTypeError("an instance of a @message class", type(message).__name__)
-    check_header(message)
 
 
 def is_message_class(cls: object) -> bool:

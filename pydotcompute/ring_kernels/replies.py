@@ -246,7 +246,13 @@ class Replies(Generic[T]):
         if caller is None:
             return self._deliver_otherwise(message, key)
         caller.unanswered -= 1
-        return self._give(caller, message, key)
+        if caller.gone:
+            return self._give(caller, message, key)
+        self._answered[key] = caller
+        if len(self._answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
+            self._forget_answers()
+        self._hand(caller, message, message.priority)
+        return True
 
     def _deliver_otherwise(self, message: T, key: int) -> bool:
         """Give a message that is no first reply to a request of `send` to whom it belongs, if it is a reply at all."""
@@ -353,7 +359,7 @@ class Replies(Generic[T]):
     def _next(self, caller: Caller[T] | None) -> T | Unanswered | None:
         if caller is not None and caller.ready.size:
             return caller.take()
-        if (output := self.outputs.get_nowait()) is not None:
+        if self.outputs.items.size and (output := self.outputs.get_nowait()) is not None:
             return output
         if self._unclaimed and _may_take_unclaimed(caller):
             other = next(iter(self._unclaimed))

@@ -82,6 +82,8 @@ def _make_checker(schema: MessageSchema) -> Callable[[object], None]:
     node = Message(schema.cls)
 
     def check(message: object) -> None:
+        if type(message) is not schema.cls:
+            raise MessageTypeError(schema.name, type(message).__name__)
         _Checker(schema.name).check(node, message, "$", 0)
 
     return _compile(schema, check, numbers_only=False)

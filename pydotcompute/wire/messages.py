@@ -64,7 +64,7 @@ def from_envelope(envelope: pb.Envelope, codec: Codec[Any]) -> Any:
 
 
 def _malformed(envelope: pb.Envelope, codec: Codec[Any]) -> MessageDeserializationError:
-    name = codec.descriptor.full_name
+    name = codec.schema.name
     if len(envelope.message_id) != 16:
         return MessageDeserializationError(name, f"a UUID has 16 bytes, not {len(envelope.message_id)}", "$.message_id")
     if envelope.priority > MAX_PRIORITY:
@@ -91,9 +91,10 @@ def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
         MessageTypeError: the body is of another type than the codec's.
         MessageDeserializationError: the header or the body is malformed.
     """
-    name = message.body.type_url.rpartition("/")[2]
-    if name != codec.descriptor.full_name:
-        raise MessageTypeError(codec.descriptor.full_name, name or "no body", "$.body")
+    type_name = message.body.type_url.rpartition("/")[2]
+    if type_name != codec.descriptor.full_name:
+        raise MessageTypeError(codec.descriptor.full_name, type_name or "no body", "$.body")
+    name = codec.schema.name
     priority = message.priority if message.HasField("priority") else DEFAULT_PRIORITY
     if priority > MAX_PRIORITY:
         raise MessageDeserializationError(name, f"{priority} is outside 0 to {MAX_PRIORITY}", "$.priority")

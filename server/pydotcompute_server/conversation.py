@@ -172,7 +172,7 @@ class Conversation:
         try:
             if len(envelope.body) > self._max_message_bytes:
                 problem = f"{len(envelope.body)} bytes, the limit is {self._max_message_bytes}"
-                raise MessageDeserializationError(self._codecs[0].descriptor.full_name, problem)
+                raise MessageDeserializationError(self._codecs[0].schema.name, problem)
             if envelope.type != 0:
                 raise MessageTypeError(
                     self._codecs[0].descriptor.full_name, f"type {envelope.type} of the opening frame"

@@ -94,7 +94,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         codec = self._catalog.codecs(kernel.type)[0]
         if len(message.body.value) > self._max_message_bytes:
             problem = f"{len(message.body.value)} bytes, the limit is {self._max_message_bytes}"
-            raise MessageDeserializationError(codec.descriptor.full_name, problem)
+            raise MessageDeserializationError(codec.schema.name, problem)
         return from_message(message, codec)
 
 

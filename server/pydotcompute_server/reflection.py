@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from pydotcompute.schema.descriptors import TypePool
@@ -26,7 +28,7 @@ def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], typ
     types.add_files([_as_v1(reflection_pb2.DESCRIPTOR)])
     services = [service.full_name for file in files for service in file.services_by_name.values()]
     reflections = [f"{version}.ServerReflection" for version in (V1ALPHA, V1)]
-    servicer = reflection.aio.ReflectionServicer([*services, *reflections], pool=types.pool)
+    servicer = reflection.aio.ReflectionServicer([*services, *reflections], pool=_Symbols(types.pool))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -36,6 +38,24 @@ def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], typ
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(f"{V1}.ServerReflection", {"ServerReflectionInfo": handler}),)
     )
+
+
+class _Symbols:
+    """A pool that also finds the file of a method, for `grpcurl describe`; protobuf's own does not."""
+
+    def __init__(self, pool: DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        """The file that declares this. KeyError if there is none."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            file: FileDescriptor = self._pool.FindMethodByName(symbol).containing_service.file
+            return file
 
 
 def _with_imports(files: Sequence[FileDescriptor]) -> list[FileDescriptorProto]:

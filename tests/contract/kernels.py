@@ -228,7 +228,11 @@ async def careful(ctx: KernelContext[Job, Result]) -> None:
 async def stubborn(ctx: KernelContext[Job, Result]) -> None:
     """Answers its first job, and then heeds nothing but its cancellation."""
     await ctx.send(result_of(await ctx.receive()))
-    await asyncio.Event().wait()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await ctx.send(Result(note="cancelled"))
+        raise
 
 
 @ring_kernel(input_type=Job, output_type=Result)

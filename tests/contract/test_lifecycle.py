@@ -453,6 +453,7 @@ async def test_an_actor_that_ignores_should_terminate_is_cancelled_after_the_tim
     await world.runtime.terminate(kernel_id, timeout=0.1)
     assert 0.1 <= loop.time() - begin < 2.0
     assert world.runtime.get_kernel_state(kernel_id) is KernelState.TERMINATED
+    assert (await world.runtime.receive(kernel_id, timeout=PATIENCE)).note == "cancelled"
 
 
 async def test_a_kernel_that_is_ending_refuses_everything(world: World) -> None:
