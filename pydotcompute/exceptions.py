@@ -7,8 +7,9 @@ crosses the wire is rebuilt as the same class with the same fields.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "BackendUnavailableError",
@@ -41,6 +42,12 @@ class PyDotComputeError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
+
+    def again(self) -> Self:
+        """A copy to raise, for an error that many may meet: one raised again and again keeps every traceback."""
+        fresh = copy.copy(self)
+        fresh.__cause__ = self.__cause__
+        return fresh
 
     def __reduce__(self) -> tuple[object, ...]:
         if not self.fields:

@@ -107,8 +107,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With a test that failed, show what the daemons logged meanwhile."""
-    # A failure is shown by parsing the source. If meanwhile the collector ends a task that was still waiting, asyncio logs
-    # that with a traceback, whose making parses too, and CPython 3.11 then ends the whole session with a SystemError.
+    # A failure is shown by parsing the source. If meanwhile the collector ends a task that was still waiting, asyncio
+    # logs that with a traceback, whose making parses too, and CPython 3.11 ends the whole session with a SystemError.
     gc.disable()
     try:
         report = yield

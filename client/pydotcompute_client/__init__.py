@@ -1,5 +1,17 @@
 """The client of a daemon: `async with connect("host:50051") as runtime:` gives the API of the in-process runtime."""
 
-from pydotcompute_client.runtime import KernelDescription, RemoteKernel, RemoteRuntime, connect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydotcompute_client.runtime import KernelDescription, RemoteKernel, RemoteRuntime, connect
 
 __all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "connect"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when it is used: the command does without it, and has to come before gRPC, to silence it.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pydotcompute_client import runtime
+
+    return getattr(runtime, name)

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-# gRPC reads it when it is imported. What goes wrong with a connection is the one line on stderr, and not also gRPC's.
+# gRPC reads it when it is imported, so nothing above may import it. What is wrong with a connection is one line on
+# stderr: the command's, without gRPC's own.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import click

@@ -11,7 +11,13 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError, KernelStateError, PyDotComputeError
+from pydotcompute.exceptions import (
+    ConnectionLostError,
+    InvalidConfigurationError,
+    KernelStateError,
+    PyDotComputeError,
+    QueueTimeoutError,
+)
 from pydotcompute.ring_kernels.declaration import KernelFunction, RingKernelConfig, kernel_type_of
 from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.replies import current_task_or_none
@@ -188,10 +194,34 @@ class RemoteRuntime:
         self._messages = MessageServiceStub(channel)
         self._telemetry = TelemetryServiceStub(channel)
         try:
-            await self._call(self._kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest())
+            await self._reach(channel)
         except BaseException:
             await self._disconnect()
             raise
+
+    async def _reach(self, channel: grpc.aio.Channel) -> None:
+        """Return once the daemon answers.
+
+        A call that waits for its connection would not tell why it waited in vain; so each attempt is one that fails.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        while True:
+            left = max(0.0, deadline - loop.time())
+            try:
+                await self._kernels.ListKernelTypes(kernel_pb.ListKernelTypesRequest(), timeout=left)
+                return
+            except grpc.aio.AioRpcError as error:
+                lost = from_rpc_error(error, self.target)
+                # No waiting mends a certificate. gRPC has no other mark of it than these words.
+                hopeless = "handshake failed" in (error.details() or "")
+                if hopeless or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise lost from None
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+            except TimeoutError:
+                raise lost from None
 
     async def shutdown(self, timeout: float = 10.0) -> None:
         """Disconnect; if `connect` was told `scoped`, terminate the kernels that this client launched first.
@@ -297,7 +327,11 @@ class RemoteRuntime:
         request = kernel_pb.LaunchRequest(
             kernel_id=kernel_id, kernel_type=name, config=None if config is None else config_to_proto(config)
         )
-        await self._call(self._kernels.Launch, request)
+        try:
+            await self._call(self._kernels.Launch, request)
+        except (ConnectionLostError, asyncio.CancelledError):
+            self._launched[kernel_id] = None  # Perhaps: there was no answer.
+            raise
         self._launched[kernel_id] = None
         return RemoteKernel(self, kernel_id)
 
@@ -355,7 +389,7 @@ class RemoteRuntime:
     async def _open_and_send(
         self, task: asyncio.Task[Any] | None, kernel_id: str, message: Any, timeout: float | None
     ) -> None:
-        session = await self._open(kernel_id)
+        session = await self._open(kernel_id, "send", timeout)
         await session.send(session.replies.caller(task), message, timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
@@ -367,21 +401,37 @@ class RemoteRuntime:
 
     async def _open_and_receive(self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None) -> Any:
         try:
-            session = await self._open(kernel_id)
+            session = await self._open(kernel_id, "receive", timeout)
         except KernelStateError as error:  # Whoever opens a conversation is told that it cannot send.
             raise KernelStateError(error.kernel_id, error.state, "receive", error.allowed_states) from None
         return await session.replies.receive(session.replies.receiver(task), timeout)
 
     async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.send_and_receive`."""
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
-            session = await self._open(kernel_id)
-        return await session.send_and_receive(message, timeout)
+            session = await self._open(kernel_id, "send_and_receive", timeout)
+        return await session.send_and_receive(message, timeout, deadline)
 
-    async def _open(self, kernel_id: str) -> Session:
-        """The session with a kernel; a new one if there is none, or if it is over."""
+    async def _open(self, kernel_id: str, operation: str, timeout: float | None) -> Session:
+        """The session with a kernel; a new one if there is none, or if it is over.
+
+        Raises:
+            QueueTimeoutError: it took longer than the time-out of the operation.
+            ConnectionLostError: or than that of the connection.
+        """
         self._require_connection()
+        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        try:
+            async with asyncio.timeout(limit):
+                return await self._open_session(kernel_id)
+        except TimeoutError:
+            if timeout == limit:
+                raise QueueTimeoutError(kernel_id, limit, operation) from None
+            raise ConnectionLostError(self.target, f"no answer within {limit:g} s") from None
+
+    async def _open_session(self, kernel_id: str) -> Session:
         async with self._opening.setdefault(kernel_id, asyncio.Lock()):
             session = self._sessions.get(kernel_id)
             if session is not None:

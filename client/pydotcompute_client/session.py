@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -20,7 +21,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import check_header, door, uuid_from_int
-from pydotcompute.ring_kernels.replies import Caller, Replies
+from pydotcompute.ring_kernels.replies import Caller, Expected, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pydotcompute.v1.message_service_pb2_grpc import MessageServiceAsyncStub
 
 __all__ = ["Session"]
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 4_096
 """Messages that the daemon may have under way to this client."""
@@ -106,6 +109,13 @@ class Session:
             ConnectionLostError: the daemon cannot be reached.
         """
         self._call = stub.Exchange()
+        try:
+            await self._begin()
+        except BaseException:
+            self._call.cancel()
+            raise
+
+    async def _begin(self) -> None:
         opening = pb.Open(kernel_id=self.kernel_id, credit=self._incoming.credit)
         try:
             await self._call.write(pb.ExchangeRequest(open=opening))
@@ -159,7 +169,7 @@ class Session:
         packed = self._pack(message)
         if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
             await self._wait_for_credit(timeout)
-        if not self.replies.expect(message.message_id, caller):
+        if packed[0] in self._outcomes or self.replies.expect(message.message_id, caller) is Expected.TAKEN:
             raise self._id_taken(message)
         self._outbox.append(packed)
         if self._something_to_send.waiters:
@@ -167,17 +177,23 @@ class Session:
         if self._strategy == "reject":
             await self._outcome(message.message_id)
 
-    async def send_and_receive(self, message: Any, timeout: float | None) -> Any:
-        """Send a request and wait for its own reply."""
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    async def send_and_receive(self, message: Any, timeout: float | None, deadline: float | None) -> Any:
+        """Send a request and wait for its own reply, until the event loop's time is `deadline`, that is for `timeout`
+        seconds since the program asked.
+        """
         packed = self._pack(message)
-        if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
-            await self._wait_for_credit(timeout)
-        if self.replies.is_taken(message.message_id):
+        reply = self.replies.ask(message.message_id)
+        if reply is None:
             raise self._id_taken(message)
+        if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
+            try:
+                await self._wait_for_credit(timeout)
+            except BaseException:
+                self.replies.unask(message.message_id)
+                raise
         self._outbox.append(packed)
         self._something_to_send.notify()
-        return await self.replies.reply_to(message.message_id, timeout, deadline)
+        return await self.replies.reply_to(message.message_id, reply, timeout, deadline)
 
     async def _outcome(self, message_id: UUID) -> None:
         """Wait until the kernel has taken a message. Raises what it was refused with."""
@@ -196,7 +212,7 @@ class Session:
             if self._strategy == "reject" or not await wait_any((caller.room, self._refusing), remaining):
                 raise QueueFullError(self.kernel_id, self._reply_limit)
             if self.refusal is not None:
-                raise self.refusal
+                raise self.refusal.again()
 
     def _pack(self, message: Any) -> Packed:
         """Check and encode a message."""
@@ -223,7 +239,7 @@ class Session:
         woken = True
         while True:
             if self.refusal is not None:
-                raise self.refusal
+                raise self.refusal.again()
             free = self._outgoing.allowed - len(self._outbox)
             if free > 0:
                 if free > 1:
@@ -257,6 +273,8 @@ class Session:
             return pb.ExchangeRequest(pull=pb.Pull(outputs=outputs))
         if self.over is None and self._outbox and self._outgoing.allowed:
             return pb.ExchangeRequest(batch=self._next_batch())
+        if self._outputs_held and not self.replies.receiving and self.over is None:
+            return pb.ExchangeRequest(ack=self._return_outputs())
         taken = not self._outbox and self._outgoing.acknowledged == self._outgoing.sent
         finished = self.over is not None or (self._closing and taken)
         through = self._acknowledged()
@@ -273,6 +291,18 @@ class Session:
         if finished:
             return pb.ExchangeRequest(bye=pb.Bye())
         return None
+
+    def _return_outputs(self) -> pb.Ack:
+        """Give back what was pulled and nobody here waits for any more: another client may."""
+        returned = []
+        for output in self.replies.outputs.drain():
+            sequence = self._outputs_held.pop(id(output), None)
+            if sequence is None:  # A reply to a task that has ended; it is for this program.
+                self.replies.outputs.put_anyway(output, output.priority)
+            else:
+                returned.append(sequence)
+        self._outputs_received -= len(returned)
+        return pb.Ack(through=self._told_acknowledged, credit=self._incoming.credit, returned=returned)
 
     def _next_batch(self) -> pb.Batch:
         batch = pb.Batch(first_sequence=self._outgoing.sent + 1)
@@ -306,18 +336,22 @@ class Session:
     # -- from the daemon -----------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        error: PyDotComputeError
+        error: PyDotComputeError = ConnectionLostError(self._target, "the conversation was cut off")
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse):
                 if (ending := self._take(frame)) is not None:
-                    self._end(ending)  # And the writer says the last word.
+                    error = ending  # And the writer says the last word.
                     return
             error = await self._why_it_broke()
         except grpc.aio.AioRpcError as broken:
             error = from_rpc_error(broken, self._target)
         except PyDotComputeError as broken:
             error = broken
-        self._end(error)
+        except Exception as broken:  # A message class of the program's that refuses what it is made of, say.
+            logger.exception("a conversation with %r has failed", self.kernel_id)
+            error = PyDotComputeError(f"the conversation with {self.kernel_id!r} has failed: {broken!r}")
+        finally:
+            self._end(error)  # Nobody may wait for what nobody reads.
 
     def _take(self, frame: pb.ExchangeResponse) -> PyDotComputeError | None:
         """Act on a frame; returns why the conversation is over, if it is."""
@@ -389,7 +423,7 @@ class Session:
             self.refusal = error
         for outcome in self._outcomes.values():
             if not outcome.done():
-                outcome.set_exception(error)
+                outcome.set_exception(error.again())
         self.replies.end(error)
         self._room.notify_all()
         self._refusing.notify_all()

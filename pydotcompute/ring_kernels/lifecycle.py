@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,7 +25,7 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import check_header, door
-from pydotcompute.ring_kernels.replies import Caller, Header, Replies
+from pydotcompute.ring_kernels.replies import Caller, Expected, Header, Replies, receive_for_oneself
 from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
@@ -179,6 +180,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._handed_in_a_row = 0
         self._task: asyncio.Task[None] | None = None
         self._termination: asyncio.Task[None] | None = None
+        self._cancel_at = math.inf  # The earliest time that any `terminate` gave.
+        self._hurry = Signal()
         self._failure: KernelFailedError | None = None
         self._counters = Counters()
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
@@ -274,25 +277,25 @@ class RingKernel(Generic[TIn, TOut]):
         be received. A kernel that has ended already just becomes TERMINATED. Cancelling this call does not stop the
         ending.
         """
+        self._cancel_at = min(self._cancel_at, monotonic() + max(0.0, timeout))
+        self._hurry.notify_all()
         if self._termination is None:
-            self._termination = asyncio.create_task(
-                self._terminate(timeout), name=f"end of ring kernel {self.kernel_id}"
-            )
+            self._termination = asyncio.create_task(self._terminate(), name=f"end of ring kernel {self.kernel_id}")
         await asyncio.shield(self._termination)
 
-    async def _terminate(self, timeout: float) -> None:
+    async def _terminate(self) -> None:
         task = self._task
         if task is not None and not task.done():
             self._enter(KernelState.TERMINATING)
             self.inbox.close(self._state_error("send", *_OPEN))
-            done, _ = await asyncio.wait((task,), timeout=max(0.0, timeout))
-            if not done:
-                logger.warning(
-                    "the actor did not end within %g s: cancelled", timeout, extra={"kernel_id": self.kernel_id}
-                )
+            task.add_done_callback(lambda _: self._hurry.notify_all())
+            while not task.done() and (left := self._cancel_at - monotonic()) > 0:
+                await self._hurry.wait(left)
+            if not task.done():
+                logger.warning("the actor did not end in time: cancelled", extra={"kernel_id": self.kernel_id})
                 task.cancel()
-                done, _ = await asyncio.wait((task,), timeout=CANCELLATION_GRACE)
-            if not done:
+                await asyncio.wait((task,), timeout=CANCELLATION_GRACE)
+            if not task.done():
                 logger.error("the actor ignores its cancellation: abandoned", extra={"kernel_id": self.kernel_id})
         self._end(KernelState.TERMINATED)
 
@@ -330,6 +333,7 @@ class RingKernel(Generic[TIn, TOut]):
     async def _run(self) -> None:
         """The actor's task: whatever leaves the actor ends here."""
         current_kernel_id.set(self.kernel_id)
+        receive_for_oneself()
         try:
             await self.type.func(self._context)
         except asyncio.CancelledError:
@@ -350,10 +354,14 @@ class RingKernel(Generic[TIn, TOut]):
                 self._end(KernelState.TERMINATED)
 
     def _fail(self, error: BaseException) -> None:
-        self._failure = KernelFailedError(self.kernel_id, type(error).__name__, str(error))
+        if self._has_ended:
+            logger.error("an abandoned actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
+            return
+        text = _text(error)
+        self._failure = KernelFailedError(self.kernel_id, type(error).__name__, text)
         self._failure.__cause__ = error
         self._counters.error_count += 1
-        self._counters.last_error = f"{type(error).__name__}: {error}"
+        self._counters.last_error = f"{type(error).__name__}: {text}"
         logger.error("the actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
         self._end(KernelState.FAILED)
 
@@ -422,19 +430,31 @@ class RingKernel(Generic[TIn, TOut]):
         if in_hand is not None:
             request: Any = in_hand[0]
             answered = header.message_id if header.correlation_id is None else header.correlation_id
-            if answered.int == request.message_id.int or header is request:
+            if header is request:
+                answered = header.message_id
+            if answered.int == request.message_id.int:
                 self._in_hand = None
                 self._counters.complete(in_hand[1])
+                if not self.replies.deliver(header, answered.int):
+                    await self._send_output(message)
+                return
         if not self.replies.deliver(header):
-            await self._wait_active()
-            await self.outputs.put(message, header.priority)
-            self.replies.wanted.notify()
+            await self._send_output(message)
+
+    async def _send_output(self, message: Any) -> None:
+        await self._wait_active()
+        try:
+            await self.outputs.put(message, message.priority)
+        except asyncio.CancelledError:
+            self.bury(message, "the kernel ended while its output mailbox was full")
+            raise
+        self.replies.wanted.notify()
 
     # -- the callers' side ---------------------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
         if (refusal := self.refusal) is not None:
-            raise refusal
+            raise refusal.again()
 
     def send(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Put a message into the input mailbox; the task that calls this gets the reply.
@@ -464,13 +484,15 @@ class RingKernel(Generic[TIn, TOut]):
         message_id, priority = header.message_id, header.priority
         if priority.__class__ is not int or not 0 <= priority <= 255:
             check_header(message)
-        if not replies.expect(message_id, caller):
+        expected = replies.expect(message_id, caller)
+        if expected is Expected.TAKEN:
             raise self._id_taken(message)
         if not self.inbox.offer((message, perf_counter_ns()), priority):
             try:
                 another_dropped = await self._put(message, timeout)
             except BaseException:
-                replies.forget(message_id)
+                if expected is Expected.NEW:
+                    replies.forget(message_id)
                 raise
             if another_dropped:
                 await asyncio.sleep(0)  # Nothing else stops a sender that is never refused.
@@ -510,19 +532,13 @@ class RingKernel(Generic[TIn, TOut]):
             KernelFailedError: likewise, when it has failed.
             QueueFullError: a request of this task was dropped to make room.
         """
-        if not self._is_open:
-            self._require_opened()
-        return self.replies.receive(self.replies.receiver(), timeout)
+        return self.receive_as(self.replies.receiver(), timeout)
 
     def receive_as(self, caller: Caller[Any] | None, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
         """`receive` on behalf of this caller; None is one that has sent nothing."""
-        if not self._is_open:
-            self._require_opened()
-        return self.replies.receive(caller, timeout)
-
-    def _require_opened(self) -> None:
         if self._state in (KernelState.CREATED, KernelState.LAUNCHED):
-            raise self._state_error("receive", *_OPEN)
+            return _refuse(self._state_error("receive", *_OPEN))
+        return self.replies.receive(caller, timeout)
 
     async def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> TOut:
         """Send one request and wait for its own reply. A reply that comes after the time-out becomes a dead letter.
@@ -536,10 +552,29 @@ class RingKernel(Generic[TIn, TOut]):
         check_header(message)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         message_id = cast(Header, message).message_id
-        if self.replies.is_taken(message_id):
+        reply = self.replies.ask(message_id)
+        if reply is None:
             raise self._id_taken(message)
-        await self._put(message, timeout)
-        return cast(TOut, await self.replies.reply_to(message_id, timeout, deadline))
+        try:
+            await self._put(message, timeout)
+        except BaseException:
+            self.replies.unask(message_id)
+            raise
+        return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
+
+
+def _text(error: BaseException) -> str:
+    """The text of an exception of an actor's, which may have none, or none that is Unicode."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its text cannot be made: {type(broken).__name__})"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+async def _refuse(error: PyDotComputeError) -> Any:
+    """Raise where a coroutine is awaited, not where it is made."""
+    raise error
 
 
 @asynccontextmanager

@@ -129,7 +129,7 @@ class Mailbox(Generic[T]):
     def put_nowait(self, item: T, priority: int = DEFAULT_PRIORITY) -> T | None:
         """Add an item, or raise QueueFullError; under `drop_oldest` return the item that had to go."""
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.again()
         dropped = None
         if self.items.size + self._invited >= self.capacity or self._putters:
             if self.strategy != "drop_oldest":
@@ -237,7 +237,7 @@ class Mailbox(Generic[T]):
         deadline = None if timeout is None else monotonic() + timeout
         while (item := self.get_nowait()) is None:
             if self._closed is not None:
-                raise self._closed
+                raise self._closed.again()
             remaining = None if deadline is None else deadline - monotonic()
             if not await self._getters.wait(remaining) and (self._paused or not self.items):
                 assert timeout is not None

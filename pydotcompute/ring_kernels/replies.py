@@ -14,6 +14,7 @@ The rules for tasks, which also hold in a client process, where many tasks share
 from __future__ import annotations
 
 import asyncio
+import enum
 from asyncio import current_task
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -28,7 +29,7 @@ from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
-__all__ = ["Caller", "Header", "Replies", "Unanswered", "current_task_or_none"]
+__all__ = ["Caller", "Expected", "Header", "Replies", "Unanswered", "current_task_or_none", "receive_for_oneself"]
 
 REMEMBERED_REQUESTS = 65_536
 """How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
@@ -107,6 +108,21 @@ def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) 
 
 def _may_take_unclaimed(caller: Caller[T] | None) -> bool:
     return caller is None or not (caller.unanswered or caller.private)
+
+
+class Expected(enum.Enum):
+    """What became of the wish to get the replies to a request."""
+
+    NEW = enum.auto()
+    ALREADY = enum.auto()
+    """The same caller waits for a reply to an earlier request of this id."""
+    TAKEN = enum.auto()
+    """Another caller does."""
+
+
+def receive_for_oneself() -> None:
+    """From now on the current task, and those it starts, receive on behalf of no task that started them."""
+    _sending_task.set(None)
 
 
 _sending_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("pydotcompute_sending_task", default=None)
@@ -189,20 +205,29 @@ class Replies(Generic[T]):
         sender = self._senders.get(key)
         return sender is not None and sender is not caller and not sender.gone
 
-    def expect(self, message_id: UUID, caller: Caller[T]) -> bool:
-        """The replies to this request are the caller's. False, and nothing is changed, if the id is taken."""
+    def expect(self, message_id: UUID, caller: Caller[T]) -> Expected:
+        """The replies to this request are the caller's, unless the id is taken."""
         key = message_id.int
         senders = self._senders
         if key in senders or key in self._asked:
             if self.is_taken(message_id, caller):
-                return False
+                return Expected.TAKEN
+            if senders[key] is caller:
+                return Expected.ALREADY
             senders.pop(key).unanswered -= 1
         senders[key] = caller
         caller.unanswered += 1
         if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
-            for oldest in tuple(islice(senders, FORGOTTEN_AT_ONCE)):
-                senders.pop(oldest).unanswered -= 1
-        return True
+            self._forget_requests()
+        return Expected.NEW
+
+    def _forget_requests(self) -> None:
+        """Make room: the oldest requests of the caller that has most of them are forgotten, never another's."""
+        heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
+        of_the_heaviest = (key for key, caller in self._senders.items() if caller is heaviest)
+        for key in tuple(islice(of_the_heaviest, FORGOTTEN_AT_ONCE)):
+            del self._senders[key]
+            heaviest.unanswered -= 1
 
     def forget(self, message_id: UUID) -> None:
         """This request was not sent after all."""
@@ -210,8 +235,23 @@ class Replies(Generic[T]):
         if caller is not None:
             caller.unanswered -= 1
 
-    async def reply_to(self, message_id: UUID, timeout: float | None, deadline: float | None) -> T:
-        """The reply to this one request, for nobody else; called in the same step in which the request is sent.
+    def ask(self, message_id: UUID) -> asyncio.Future[T] | None:
+        """A future of the reply to this one request, for nobody else; None if the id is taken."""
+        if self.is_taken(message_id):
+            return None
+        reply = self._asked[message_id.int] = asyncio.get_running_loop().create_future()
+        return reply
+
+    def unask(self, message_id: UUID) -> None:
+        """The request was not sent after all."""
+        reply = self._asked.pop(message_id.int, None)
+        if reply is not None:
+            reply.cancel()
+
+    async def reply_to(
+        self, message_id: UUID, reply: asyncio.Future[T], timeout: float | None, deadline: float | None
+    ) -> T:
+        """Wait for the reply to a request that has been sent.
 
         Args:
             deadline: the event loop's time at which to give up, `timeout` seconds after the caller began.
@@ -220,10 +260,9 @@ class Replies(Generic[T]):
             QueueTimeoutError: there was none in time. When it comes, it is undeliverable.
             PyDotComputeError: there will be none.
         """
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[T] = loop.create_future()
-        self._asked[message_id.int] = reply
-        timer = None if deadline is None else loop.call_at(deadline, _give_up, reply, self.kernel_id, timeout)
+        timer = (
+            None if deadline is None else reply.get_loop().call_at(deadline, _give_up, reply, self.kernel_id, timeout)
+        )
         try:
             return await reply
         except (QueueTimeoutError, asyncio.CancelledError):
@@ -238,10 +277,15 @@ class Replies(Generic[T]):
 
     # -- what the kernel sends -----------------------------------------------------------------------------------------
 
-    def deliver(self, message: T) -> bool:
-        """Give a reply to its caller. False if it is an output, or its caller is a task that has ended."""
-        correlation_id = message.correlation_id
-        key = (message.message_id if correlation_id is None else correlation_id).int
+    def deliver(self, message: T, key: int | None = None) -> bool:
+        """Give a reply to its caller. False if it is an output, or its caller is a task that has ended.
+
+        Args:
+            key: the request's `message_id.int`, where it is known better than by the message's `correlation_id`.
+        """
+        if key is None:
+            correlation_id = message.correlation_id
+            key = (message.message_id if correlation_id is None else correlation_id).int
         caller = self._senders.pop(key, None)
         if caller is None:
             return self._deliver_otherwise(message, key)
@@ -311,7 +355,7 @@ class Replies(Generic[T]):
         """Tell the caller of this request that there will be no reply."""
         reply = self._asked.pop(message_id.int, None)
         if reply is not None and not reply.done():
-            reply.set_exception(error)
+            reply.set_exception(error.again())
         caller = self._senders.pop(message_id.int, None)
         if caller is not None:
             caller.unanswered -= 1
@@ -325,7 +369,7 @@ class Replies(Generic[T]):
         self.ended = error
         for reply in self._asked.values():
             if not reply.done():
-                reply.set_exception(error)
+                reply.set_exception(error.again())
         self._asked.clear()
         self._senders.clear()
         self.wanted.notify_all()
@@ -353,7 +397,7 @@ class Replies(Generic[T]):
         if item is None:
             item = await self._wait_for_next(caller, timeout)
         if item.__class__ is Unanswered:
-            raise item.error
+            raise item.error.again()
         return item  # type: ignore[return-value]
 
     def _next(self, caller: Caller[T] | None) -> T | Unanswered | None:
@@ -388,7 +432,7 @@ class Replies(Generic[T]):
             if not woken and self.ended is None:
                 assert timeout is not None
                 raise QueueTimeoutError(self.kernel_id, timeout, "receive")
-        raise self.ended
+        raise self.ended.again()
 
     def give_back(self, message: T) -> None:
         """Undo the `receive` of a message that could not be handed on."""

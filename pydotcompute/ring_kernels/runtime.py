@@ -123,9 +123,10 @@ class RingKernelRuntime:
     async def shutdown(self, timeout: float = 10.0) -> None:
         """Terminate all kernels at once; each may take `timeout` seconds to end by itself. Idempotent."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for kernel in self._kernels.values():
-                    if kernel.state is not KernelState.TERMINATED:
+            # Again for those that are launched meanwhile.
+            while living := [k for k in self._kernels.values() if k.state is not KernelState.TERMINATED]:
+                async with asyncio.TaskGroup() as group:
+                    for kernel in living:
                         group.create_task(kernel.terminate(timeout))
         finally:
             self._kernels.clear()
@@ -247,19 +248,26 @@ class RingKernelRuntime:
         """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such
         kernel.
         """
-        return (self._kernels.get(kernel_id) or self.kernel(kernel_id)).send(message, timeout=timeout)
+        kernel = self._kernels.get(kernel_id)
+        return self._not_found(kernel_id) if kernel is None else kernel.send(message, timeout=timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such
         kernel.
         """
-        return (self._kernels.get(kernel_id) or self.kernel(kernel_id)).receive(timeout=timeout)
+        kernel = self._kernels.get(kernel_id)
+        return self._not_found(kernel_id) if kernel is None else kernel.receive(timeout=timeout)
 
     def send_and_receive(
         self, kernel_id: str, message: Any, *, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Send one request and wait for its own reply; see `RingKernel.send_and_receive`."""
-        return self.kernel(kernel_id).send_and_receive(message, timeout=timeout)
+        kernel = self._kernels.get(kernel_id)
+        return self._not_found(kernel_id) if kernel is None else kernel.send_and_receive(message, timeout=timeout)
+
+    async def _not_found(self, kernel_id: str) -> Any:
+        """Raise where a coroutine is awaited, not where it is made."""
+        raise KernelNotFoundError(kernel_id, self.kernel_ids)
 
     @asynccontextmanager
     async def kernel_scope(
@@ -279,7 +287,7 @@ class RingKernelRuntime:
             await kernel.activate()
             yield kernel
         finally:
-            await self.terminate(kernel_id)
+            await kernel.terminate()
 
     def get_kernel_state(self, kernel_id: str) -> KernelState:
         """What a kernel is doing. KernelNotFoundError if there is none."""

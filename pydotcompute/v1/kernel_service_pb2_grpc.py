@@ -111,7 +111,7 @@ class KernelServiceServicer(object):
 
     def Launch(self, request, context):
         """Sets a kernel up: its mailboxes, and its actor as far as it gets before it first waits. An exception from that part
-        is this call's error, and nothing is launched. The kernel takes messages from now on, and handles them when activated.
+        is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
         Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
         Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.

@@ -47,7 +47,7 @@ class KernelServiceStub:
     """
     Launch: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.LaunchRequest, _kernel_service_pb2.LaunchResponse]
     """Sets a kernel up: its mailboxes, and its actor as far as it gets before it first waits. An exception from that part
-    is this call's error, and nothing is launched. The kernel takes messages from now on, and handles them when activated.
+    is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
     Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
     Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.
@@ -92,7 +92,7 @@ class KernelServiceAsyncStub(KernelServiceStub):
     """
     Launch: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.LaunchRequest, _kernel_service_pb2.LaunchResponse]  # type: ignore[assignment]
     """Sets a kernel up: its mailboxes, and its actor as far as it gets before it first waits. An exception from that part
-    is this call's error, and nothing is launched. The kernel takes messages from now on, and handles them when activated.
+    is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
     Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
     Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.
@@ -158,7 +158,7 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_kernel_service_pb2.LaunchResponse, _abc.Awaitable[_kernel_service_pb2.LaunchResponse]]:
         """Sets a kernel up: its mailboxes, and its actor as far as it gets before it first waits. An exception from that part
-        is this call's error, and nothing is launched. The kernel takes messages from now on, and handles them when activated.
+        is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
         Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
         Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.

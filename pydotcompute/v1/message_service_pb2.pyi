@@ -203,14 +203,16 @@ class Closed(_message.Message):
     def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("through", "credit", "undeliverable")
+    __slots__ = ("through", "credit", "undeliverable", "returned")
     THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     UNDELIVERABLE_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
     through: int
     credit: int
     undeliverable: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ..., undeliverable: _Optional[_Iterable[int]] = ...) -> None: ...
+    returned: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ..., undeliverable: _Optional[_Iterable[int]] = ..., returned: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Pull(_message.Message):
     __slots__ = ("outputs",)

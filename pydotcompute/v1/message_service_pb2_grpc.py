@@ -77,7 +77,7 @@ class MessageServiceServicer(object):
         """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
         A reply goes to Receive calls with the same client_id.
 
-        Allowed while the kernel is LAUNCHED, ACTIVE or DEACTIVATED; a kernel that is not ACTIVE handles it later.
+        Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -89,7 +89,7 @@ class MessageServiceServicer(object):
         received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
         the next call finds it, unless the connection breaks while the response is on its way.
 
-        Allowed in every state; when the kernel has ended, what it had already sent can still be received.
+        Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,7 +44,7 @@ class MessageServiceStub:
     """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
     A reply goes to Receive calls with the same client_id.
 
-    Allowed while the kernel is LAUNCHED, ACTIVE or DEACTIVATED; a kernel that is not ACTIVE handles it later.
+    Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
     """
     Receive: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReceiveRequest, _message_service_pb2.ReceiveResponse]
@@ -52,7 +52,7 @@ class MessageServiceStub:
     received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
     the next call finds it, unless the connection breaks while the response is on its way.
 
-    Allowed in every state; when the kernel has ended, what it had already sent can still be received.
+    Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
     """
     Ask: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AskRequest, _message_service_pb2.AskResponse]
@@ -87,7 +87,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
     A reply goes to Receive calls with the same client_id.
 
-    Allowed while the kernel is LAUNCHED, ACTIVE or DEACTIVATED; a kernel that is not ACTIVE handles it later.
+    Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
     """
     Receive: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReceiveRequest, _message_service_pb2.ReceiveResponse]  # type: ignore[assignment]
@@ -95,7 +95,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
     the next call finds it, unless the connection breaks while the response is on its way.
 
-    Allowed in every state; when the kernel has ended, what it had already sent can still be received.
+    Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
     """
     Ask: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AskRequest, _message_service_pb2.AskResponse]  # type: ignore[assignment]
@@ -133,7 +133,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
         A reply goes to Receive calls with the same client_id.
 
-        Allowed while the kernel is LAUNCHED, ACTIVE or DEACTIVATED; a kernel that is not ACTIVE handles it later.
+        Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
         """
 
@@ -147,7 +147,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
         the next call finds it, unless the connection breaks while the response is on its way.
 
-        Allowed in every state; when the kernel has ended, what it had already sent can still be received.
+        Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
         """
 

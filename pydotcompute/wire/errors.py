@@ -51,6 +51,11 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
 }
 """The code and the detail message of each error that crosses the wire."""
 
+LONGEST_TEXT = 600
+"""Characters of a text in an error that cross the wire."""
+MOST_NAMES = 30
+"""Names in an error that cross the wire."""
+
 _BY_DETAIL = {detail.DESCRIPTOR.full_name: (error, detail) for error, (_, detail) in ERRORS.items()}
 
 
@@ -61,15 +66,24 @@ def to_status(error: BaseException) -> status_pb2.Status:
         return status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
     assert isinstance(error, PyDotComputeError)
     code, detail_class = entry
-    status = status_pb2.Status(code=code, message=str(error))
+    status = status_pb2.Status(code=code, message=_short(str(error)))
     for detail in (
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN),
-        detail_class(**{name: getattr(error, name) for name in error.fields}),
+        detail_class(**{name: _short(getattr(error, name)) for name in error.fields}),
     ):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def _short(value: Any) -> Any:
+    """A field that fits: the status travels in the call's trailing metadata, which may have 8 KiB in all."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
+    if isinstance(value, tuple):
+        return tuple(_short(each) for each in value[:MOST_NAMES]) + (("…",) if len(value) > MOST_NAMES else ())
+    return value
 
 
 def from_status(status: status_pb2.Status) -> PyDotComputeError:
@@ -91,7 +105,10 @@ def _plain(value: Any) -> Any:
 def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
     """The error that a failed call to the daemon at `target` stands for."""
     assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
-    status = rpc_status.from_call(error)
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # What is in the metadata is not of this call: a proxy has answered in its place, say.
+        status = None
     if status is not None:
         return from_status(status)
     details = error.details() or ""

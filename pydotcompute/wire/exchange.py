@@ -63,6 +63,11 @@ class Outgoing(Generic[T]):
         self.acknowledged = max(self.acknowledged, through)
         return newly
 
+    def replace(self, sequence: int, message: T) -> None:
+        """Keep another message in the place of one that is not acknowledged yet."""
+        self.find(sequence)
+        self._kept[sequence - self.acknowledged - 1] = message
+
     def find(self, sequence: int) -> T:
         """The message of a sequence that is not acknowledged yet."""
         if not self.acknowledged < sequence <= self.sent:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from pydotcompute_server.loading import LoadError, load_kernel_types
 from pydotcompute_server.logs import LogFormat, configure
 
 __all__ = ["main"]
+
+LAST_RESORT_SECONDS = 0.5
+"""How long the process may take to end of itself, when the daemon has ended."""
 
 _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -147,6 +152,10 @@ async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> Non
     # Past `sys.stdout`, from which everything goes to the log.
     print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
     await daemon.run()
+    # All is done: an actor that heeds not even its cancellation, or a thread, shall not keep the process alive.
+    last_resort = threading.Timer(LAST_RESORT_SECONDS, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

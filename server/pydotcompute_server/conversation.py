@@ -12,6 +12,7 @@ from google.rpc import status_pb2
 
 from pydotcompute.exceptions import (
     MessageDeserializationError,
+    MessageError,
     MessageSerializationError,
     MessageTypeError,
     PyDotComputeError,
@@ -75,6 +76,7 @@ class Conversation:
         self._fed = Signal()
         self._something_to_send = Signal()
         self._refused: deque[pb.Refused] = deque()
+        self._told_refused = Signal()
         self._told: tuple[int, int] = (0, 0)  # The last `accepted` frame: done, credit.
         self._outputs_sent = 0
         self._outputs_wanted = 0
@@ -95,8 +97,8 @@ class Conversation:
         if self._kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
             refusal = self._kernel.refusal
             assert refusal is not None
-            raise refusal
-        self._outgoing.grant(opening.credit)
+            raise refusal.again()
+        self._grant_outgoing(opening.credit)
         self._grant()
         config = self._kernel.config
         opened = pb.Opened(
@@ -142,8 +144,10 @@ class Conversation:
                 case "ack":
                     for sequence in frame.ack.undeliverable:
                         self._kernel.bury(self._outgoing.find(sequence)[0], "its caller had given up")
+                    for sequence in frame.ack.returned:
+                        self._take_back(sequence)
                     self._outgoing.acknowledge(frame.ack.through)
-                    self._outgoing.grant(frame.ack.credit)
+                    self._grant_outgoing(frame.ack.credit)
                     self._something_to_send.notify()
                 case "pull":
                     self._outputs_wanted = frame.pull.outputs
@@ -153,10 +157,25 @@ class Conversation:
                 case other:
                     raise ProtocolError(f"unexpected frame: {other or 'none'}")
 
+    def _grant_outgoing(self, credit: int) -> None:
+        """However much a client allows: what it has not acknowledged is kept here, and that must have an end."""
+        self._outgoing.grant(min(credit, self._outgoing.acknowledged + LARGEST_CREDIT))
+
+    def _take_back(self, sequence: int) -> None:
+        """Undo the sending of an output."""
+        message, is_output = self._outgoing.find(sequence)
+        if not is_output:
+            raise ProtocolError(f"sequence {sequence} is no output that could be returned")
+        self._outgoing.replace(sequence, (None, False))
+        self._outputs_sent -= 1
+        self._kernel.replies.give_back(message)
+
     async def _feed(self) -> None:
         """Put what the client sends into the mailbox, and give credit as there is room."""
         while True:
             while self._pending:
+                while len(self._refused) >= LARGEST_CREDIT:  # The client reads nothing, and need not be read either.
+                    await self._told_refused.wait()
                 for _ in range(min(len(self._pending), PUT_IN_A_ROW)):
                     await self._put(self._pending.popleft())
                 self._grant()
@@ -199,6 +218,8 @@ class Conversation:
         while True:
             frame = self._next_to_send()
             if frame is not None:
+                if not frame.HasField("batch"):
+                    self._pass_on()  # While this is being written, another can take what there is.
                 try:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
@@ -207,19 +228,29 @@ class Conversation:
                     return
                 continue
             signals = [self._something_to_send, self._caller.arrived, self._kernel.changed]
-            if self._outputs_sent < self._outputs_wanted:
+            if self._takes_outputs():
                 signals.append(self._kernel.replies.wanted)
             await wait_any(signals)
+            if not self._takes_outputs():
+                self._pass_on()
+
+    def _takes_outputs(self) -> bool:
+        return self._outputs_sent < self._outputs_wanted and self._outgoing.allowed > 0
+
+    def _pass_on(self) -> None:
+        """Wake another for the outputs that this one may have been woken for."""
+        if self._kernel.outputs.items.size:
+            self._kernel.replies.wanted.notify()
 
     def _next_to_send(self) -> pb.ExchangeResponse | None:
         if self._refused:
-            return pb.ExchangeResponse(refused=self._refused.popleft())
+            return self._next_refused()
         done, credit = self._incoming.done, self._incoming.credit
         news = max(done - self._told[0], credit - self._told[1])
         if news < TOLD_AT_ONCE and (batch := self._next_batch()) is not None:
             return pb.ExchangeResponse(batch=batch)
         if self._refused:  # By the batch.
-            return pb.ExchangeResponse(refused=self._refused.popleft())
+            return self._next_refused()
         if news:
             self._told = (done, credit)
             return pb.ExchangeResponse(accepted=pb.Accepted(through=done, credit=credit))
@@ -234,6 +265,10 @@ class Conversation:
             return pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
         return None
 
+    def _next_refused(self) -> pb.ExchangeResponse:
+        self._told_refused.notify()
+        return pb.ExchangeResponse(refused=self._refused.popleft())
+
     def _next_batch(self) -> pb.Batch | None:
         """Replies, and outputs as far as the client wants them, up to its credit."""
         batch = pb.Batch(first_sequence=self._outgoing.sent + 1)
@@ -247,7 +282,6 @@ class Conversation:
             if is_output:
                 if self._outputs_sent >= self._outputs_wanted or (item := self._kernel.outputs.get_nowait()) is None:
                     break
-                self._outputs_sent += 1
             elif item.__class__ is Unanswered:
                 self._refuse(item.message_id.bytes, item.error)
                 continue
@@ -257,6 +291,7 @@ class Conversation:
             envelope = add_envelope(batch, packed)
             if is_output:
                 envelope.output = True
+                self._outputs_sent += 1
             size += len(packed[3])
             sent.append((item, is_output))
         if not sent:
@@ -271,11 +306,14 @@ class Conversation:
         if index is None:
             error = MessageTypeError(" or ".join(cls.__name__ for cls in self._type_index), type(message).__name__)
         else:
-            body = self._codecs[index].encode(message)
-            if len(body) <= self._max_message_bytes:
-                return pack(message, body, index)
-            problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
-            error = MessageSerializationError(type(message).__name__, problem)
+            try:
+                body = self._codecs[index].encode(message)
+                if len(body) <= self._max_message_bytes:
+                    return pack(message, body, index)
+                problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
+                error = MessageSerializationError(type(message).__name__, problem)
+            except MessageError as unfit:  # The actor has changed it after it was sent.
+                error = unfit
         self._kernel.bury(message, str(error))
         request = message.correlation_id or message.message_id
         self._refuse(request.bytes, error)
@@ -290,8 +328,9 @@ class Conversation:
         for message, is_output in reversed(tuple(self._outgoing.unacknowledged)):
             if is_output:
                 self._kernel.replies.give_back(message)
-            else:
+            elif message is not None:  # One that was taken back.
                 self._kernel.bury(message, "its caller is gone")
         while (item := self._caller.take()) is not None:
             if not isinstance(item, Unanswered):
                 self._kernel.bury(item, "its caller is gone")
+        self._pass_on()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Iterable
@@ -32,23 +33,28 @@ def load_kernel_types(sources: Iterable[str]) -> dict[str, KernelType]:
         LoadError: a source does not exist, fails to import, declares no kernel type, or one that another declares too.
     """
     found: dict[str, KernelType] = {}
-    origin: dict[str, str] = {}
+    origin: dict[str, tuple[str, str]] = {}  # The source, and the file or module of it.
     sys.modules.setdefault(NAMESPACE, ModuleType(NAMESPACE))
     for source in sources:
-        before = registered_kernel_types()
         for file in _files(source):
-            if file is None:
-                _import(source, source)
-            else:
-                _import(str(file), f"{NAMESPACE}.{file.stem}", file)
-        declared = {name: kt for name, kt in registered_kernel_types().items() if before.get(name) is not kt}
-        if not declared and source not in origin.values():
+            before = registered_kernel_types()
+            label = source if file is None else str(file)
+            _import(label, source if file is None else f"{NAMESPACE}.{file.stem}", file)
+            for name, kernel_type in registered_kernel_types().items():
+                if before.get(name) is kernel_type:
+                    continue
+                if name in found and _place(found[name]) != _place(kernel_type):
+                    raise LoadError(f"{label}: kernel type {name!r} is already declared in {origin[name][1]}")
+                found[name], origin[name] = kernel_type, (source, label)
+        if all(declaring != source for declaring, _ in origin.values()):
             raise LoadError(f"{source}: declares no ring kernel; decorate an async function with @ring_kernel")
-        for name, kernel_type in declared.items():
-            if name in found:
-                raise LoadError(f"{source}: kernel type {name!r} is already declared in {origin[name]}")
-            found[name], origin[name] = kernel_type, source
     return found
+
+
+def _place(kernel_type: KernelType) -> tuple[str, int]:
+    """Where a kernel type is declared: a file that another one imports is run twice, under two names."""
+    code = inspect.unwrap(kernel_type.func).__code__
+    return code.co_filename, code.co_firstlineno
 
 
 def _files(source: str) -> list[Path | None]:
@@ -94,7 +100,8 @@ def _where(error: BaseException, file: Path | None) -> str:
     """The line of the file that the error came through."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if file is not None and Path(f.filename) == file
-    ]
+    if file is None:
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file.resolve()]
     return f"line {lines[-1]}: " if lines else ""

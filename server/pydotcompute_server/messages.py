@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -12,7 +13,7 @@ from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.lifecycle import RingKernel
-from pydotcompute.ring_kernels.replies import Caller
+from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc
@@ -36,7 +37,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         self._runtime = runtime
         self._catalog = catalog
         self._max_message_bytes = max_message_bytes
-        self._callers: OrderedDict[tuple[RingKernel[Any, Any], str], Caller[Any]] = OrderedDict()
+        self._callers: WeakKeyDictionary[RingKernel[Any, Any], OrderedDict[str, Caller[Any]]] = WeakKeyDictionary()
         self._conversations: set[Conversation] = set()
 
     async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
@@ -83,11 +84,15 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
 
     def _caller(self, kernel: RingKernel[Any, Any], client_id: str) -> Caller[Any]:
         """Whose replies the unary calls with this client_id send for and receive."""
-        caller = self._callers.pop((kernel, client_id), None) or Caller(private=True)
-        self._callers[kernel, client_id] = caller
-        if len(self._callers) > CLIENTS_REMEMBERED:
-            _, forgotten = self._callers.popitem(last=False)
+        callers = self._callers.setdefault(kernel, OrderedDict())
+        caller = callers[client_id] = callers.pop(client_id) if client_id in callers else Caller(private=True)
+        if len(callers) > CLIENTS_REMEMBERED:
+            quiet = (name for name, each in callers.items() if not (each.arrived.waiters or each.unanswered))
+            forgotten = callers.pop(next(quiet, next(iter(callers))))
             forgotten.gone = True
+            while (item := forgotten.take()) is not None:
+                if not isinstance(item, Unanswered):
+                    kernel.bury(item, "its caller has not asked for it")
         return caller
 
     def _message(self, message: pb.Message, kernel: RingKernel[Any, Any]) -> Any:

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import pytest
 from click.testing import CliRunner, Result
 
-import pydotcompute_client.cli
+from pydotcompute_client import cli_kernels
 from pydotcompute_client.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -482,7 +482,7 @@ def test_health_does_without_rich(target: str) -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_a_timeout(fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pydotcompute_client.cli, "HEALTH_SECONDS", 0.1)
+    monkeypatch.setattr(cli_kernels, "HEALTH_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         target = f"127.0.0.1:{deaf.getsockname()[1]}"
         assert f"no answer from {target} within 0.1 s" in fail(4, "health", "--target", target)

@@ -340,11 +340,17 @@ async def test_second_replies_to_one_who_does_not_receive_are_bounded() -> None:
 # -- one request, one reply --------------------------------------------------------------------------------------------
 
 
+async def reply_to(desk: Desk, request: UUID, timeout: float | None, deadline: float | None) -> Any:
+    reply = desk.replies.ask(request)
+    assert reply is not None
+    return await desk.replies.reply_to(request, reply, timeout, deadline)
+
+
 async def test_who_asks_gets_the_reply_past_everything_else_that_waits(desk: Desk) -> None:
     other, request = desk.send(), uuid4()
     desk.kernel_sends(note("another", other))
     desk.kernel_sends(note("an output"))
-    asked = asyncio.create_task(desk.replies.reply_to(request, None, None))
+    asked = asyncio.create_task(reply_to(desk, request, None, None))
     await asyncio.sleep(0)
     desk.kernel_sends(note("the reply", request))
     assert (await asked).text == "the reply"
@@ -353,7 +359,7 @@ async def test_who_asks_gets_the_reply_past_everything_else_that_waits(desk: Des
 
 async def ask(desk: Desk, request: UUID, timeout: float | None = None) -> Any:
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-    return await desk.replies.reply_to(request, timeout, deadline)
+    return await reply_to(desk, request, timeout, deadline)
 
 
 async def test_a_reply_after_the_time_out_is_undeliverable(desk: Desk) -> None:
