@@ -394,7 +394,7 @@ class Session:
                 continue
             self.replies.outputs.put_anyway(message, message.priority)
             self.replies.wanted.notify()
-        if self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER:
+        if self._outputs_held or self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER:
             self._something_to_send.notify()
 
     def _refused(self, refused: pb.Refused) -> None:

@@ -1,0 +1,127 @@
+"""The reference pages leave nothing out."""
+
+import enum
+import inspect
+import re
+from dataclasses import dataclass, make_dataclass
+from datetime import datetime, timedelta
+from types import ModuleType
+from typing import Literal, get_args
+from uuid import UUID
+
+import numpy as np
+import pytest
+from click import Command, Group, Option
+from google.rpc import code_pb2
+
+from pydotcompute.schema import nodes
+from pydotcompute.schema.descriptors import TypePool
+from pydotcompute.schema.model import introspect
+from pydotcompute.schema.render import render
+from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.wire.errors import ERRORS
+from pydotcompute_client import connect
+from pydotcompute_client.cli import main as client_command
+from pydotcompute_server.cli import main as server_command
+from tests.docs.pages import ROOT
+
+DOCS = ROOT / "docs"
+PACKAGE = "example.v1"
+
+
+def options(command: Command) -> set[str]:
+    """The long options of a command, but for those that every command has."""
+    names = {name for parameter in command.params if isinstance(parameter, Option) for name in parameter.opts}
+    return {name for name in names if name.startswith("--")} - {"--help", "--version"}
+
+
+def test_the_server_page_has_every_option_and_its_variable() -> None:
+    page = (DOCS / "server.md").read_text()
+    for option in options(server_command):
+        variable = f"PYDOTCOMPUTE_{option.removeprefix('--').upper().replace('-', '_')}"
+        assert f"\n| `{option}" in page
+        assert f"`{variable}`" in page
+
+
+def test_the_cli_page_has_every_command_and_its_options() -> None:
+    page = (DOCS / "cli.md").read_text()
+    assert isinstance(client_command, Group)
+    everywhere = options(client_command)
+    for option in everywhere:
+        assert f"`{option}" in page
+    found: list[tuple[str, str]] = re.findall(r"^### (\w+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    sections = dict(found)
+    assert sections.keys() == client_command.commands.keys()
+    for name, command in client_command.commands.items():
+        for option in options(command) - everywhere:
+            assert f"`{option}" in sections[name], f"{name} {option}"
+
+
+@pytest.mark.parametrize(
+    "file", [kernel_service_pb2, message_service_pb2, telemetry_service_pb2], ids=lambda file: file.__name__
+)
+def test_the_wire_page_has_every_call(file: ModuleType) -> None:
+    page = (DOCS / "wire.md").read_text()
+    for service in file.DESCRIPTOR.services_by_name.values():
+        assert f"\n| `{service.name}` |" in page
+        for method in service.methods:
+            assert f"`{method.name}`" in page
+
+
+def test_the_wire_page_has_every_frame_of_exchange() -> None:
+    page = (DOCS / "wire.md").read_text()
+    for message in (message_service_pb2.ExchangeRequest, message_service_pb2.ExchangeResponse):
+        for field in message.DESCRIPTOR.fields:
+            assert f"\n| `{field.name}` |" in page
+
+
+def test_the_wire_page_has_every_error_with_its_code_reason_and_fields() -> None:
+    rows = (DOCS / "wire.md").read_text().splitlines()
+    for error, (code, _) in ERRORS.items():
+        fields = ", ".join(f"`{name}`" for name in error.fields)
+        assert f"| `{error.__name__}` | `{code_pb2.Code.Name(code)}` | `{error.reason}` | {fields} |" in rows
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Point:
+    x: float = 0.0
+
+
+@dataclass
+class Circle:
+    radius: float = 0.0
+
+
+NAMES = {"Colour": Colour, "Point": Point, "Circle": Circle, "UUID": UUID, "Literal": Literal, "np": np}
+NAMES |= {"datetime": datetime, "timedelta": timedelta}
+for cls in (Colour, Point, Circle):
+    setattr(cls, "__proto_package__", PACKAGE)  # noqa: B010  # It is no attribute that mypy knows.
+
+
+def test_the_wire_page_has_every_kind_of_annotation_with_what_it_becomes() -> None:
+    page = (DOCS / "wire.md").read_text()
+    section = page[page.index("## Types") : page.index("## Errors")]
+    rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", section, re.MULTILINE)
+    met: set[type] = set()
+    for annotation, protobuf in rows:
+        made = make_dataclass(
+            "Example",
+            [("field", eval(annotation.replace(r"\|", "|"), dict(NAMES)))],
+            namespace={"__proto_package__": PACKAGE},
+        )
+        met.update(type(node) for node in nodes.walk(introspect(made).fields[0].node))
+        pool = TypePool()
+        files = pool.file_set(pool.add(made).full_name).file
+        source = render(file for file in files if file.package == PACKAGE)
+        assert f"  {protobuf.replace('FieldValue', 'Example.FieldValue')} field = 1;\n" in source
+    assert met == set(get_args(nodes.Node))
+
+
+def test_the_client_page_has_every_option_of_connect() -> None:
+    page = (DOCS / "client.md").read_text()
+    for name in inspect.signature(connect).parameters:
+        assert f"\n| `{name}`" in page
