@@ -21,7 +21,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import check_header, door, uuid_from_int
-from pydotcompute.ring_kernels.replies import Caller, Expected, Replies
+from pydotcompute.ring_kernels.replies import TAKEN, Caller, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
@@ -169,7 +169,7 @@ class Session:
         packed = self._pack(message)
         if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
             await self._wait_for_credit(timeout)
-        if packed[0] in self._outcomes or self.replies.expect(message.message_id, caller) is Expected.TAKEN:
+        if packed[0] in self._outcomes or self.replies.expect(message.message_id, caller) is TAKEN:
             raise self._id_taken(message)
         self._outbox.append(packed)
         if self._something_to_send.waiters:

@@ -25,7 +25,7 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import check_header, door
-from pydotcompute.ring_kernels.replies import Caller, Expected, Header, Replies, receive_for_oneself
+from pydotcompute.ring_kernels.replies import NEW, TAKEN, Caller, Header, Replies, receive_for_oneself
 from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
@@ -485,13 +485,13 @@ class RingKernel(Generic[TIn, TOut]):
         if priority.__class__ is not int or not 0 <= priority <= 255:
             check_header(message)
         expected = replies.expect(message_id, caller)
-        if expected is Expected.TAKEN:
+        if expected is TAKEN:
             raise self._id_taken(message)
         if not self.inbox.offer((message, perf_counter_ns()), priority):
             try:
                 another_dropped = await self._put(message, timeout)
             except BaseException:
-                if expected is Expected.NEW:
+                if expected is NEW:
                     replies.forget(message_id)
                 raise
             if another_dropped:

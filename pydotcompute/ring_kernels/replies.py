@@ -29,7 +29,18 @@ from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
-__all__ = ["Caller", "Expected", "Header", "Replies", "Unanswered", "current_task_or_none", "receive_for_oneself"]
+__all__ = [
+    "ALREADY",
+    "NEW",
+    "TAKEN",
+    "Caller",
+    "Expected",
+    "Header",
+    "Replies",
+    "Unanswered",
+    "current_task_or_none",
+    "receive_for_oneself",
+]
 
 REMEMBERED_REQUESTS = 65_536
 """How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
@@ -118,6 +129,9 @@ class Expected(enum.Enum):
     """The same caller waits for a reply to an earlier request of this id."""
     TAKEN = enum.auto()
     """Another caller does."""
+
+
+NEW, ALREADY, TAKEN = Expected  # Before Python 3.12, to name a member through its class costs a call.
 
 
 def receive_for_oneself() -> None:
@@ -211,15 +225,15 @@ class Replies(Generic[T]):
         senders = self._senders
         if key in senders or key in self._asked:
             if self.is_taken(message_id, caller):
-                return Expected.TAKEN
+                return TAKEN
             if senders[key] is caller:
-                return Expected.ALREADY
+                return ALREADY
             senders.pop(key).unanswered -= 1
         senders[key] = caller
         caller.unanswered += 1
         if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
             self._forget_requests()
-        return Expected.NEW
+        return NEW
 
     def _forget_requests(self) -> None:
         """Make room: the oldest requests of the caller that has most of them are forgotten, never another's."""
