@@ -111,6 +111,7 @@ class Daemon:
         await self._runtime.start()
         names = list(self._runtime.kernel_types) if "all" in self._settings.launch else self._settings.launch
         for name in names:
+            await asyncio.sleep(0.001)  # Not 0: the event loop hears of signals when it waits.
             if self._stop.is_set():
                 break
             await self._runtime.launch(name)

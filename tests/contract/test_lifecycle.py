@@ -457,9 +457,12 @@ async def test_an_actor_that_ignores_should_terminate_is_cancelled_after_the_tim
 
 
 async def test_a_kernel_that_is_ending_refuses_everything(world: World) -> None:
-    kernel_id = await world.launch(kernels.stubborn)
-    await world.runtime.send_and_receive(kernel_id, Job(1), timeout=PATIENCE)
-    ending = asyncio.create_task(world.runtime.terminate(kernel_id, timeout=1.0))
+    kernel_id = await world.launch(kernels.emitter, output_queue_size=4)
+    await world.runtime.send(kernel_id, Job(20))
+    await world.queued(kernel_id, 0)
+    ending = asyncio.create_task(
+        world.runtime.terminate(kernel_id, timeout=60)
+    )  # It takes until the outputs have room.
     await eventually(lambda: world.runtime.get_kernel_state(kernel_id) is KernelState.TERMINATING)
     for operation in ("send", "send_and_receive", "activate", "deactivate", "reactivate"):
         with pytest.raises(KernelStateError) as refused:
@@ -469,7 +472,8 @@ async def test_a_kernel_that_is_ending_refuses_everything(world: World) -> None:
     with pytest.raises(KernelAlreadyExistsError):
         await world.runtime.launch(kernel_id, kernels.stubborn)
     assert not ending.done()
-    await ending
+    assert [(await world.runtime.receive(kernel_id, timeout=PATIENCE)).number for _ in range(20)] == list(range(20))
+    await asyncio.wait_for(ending, PATIENCE)
 
 
 async def test_terminate_twice_and_at_once_is_fine(world: World) -> None:

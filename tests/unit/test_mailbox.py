@@ -158,25 +158,37 @@ class MailboxMachine(RuleBasedStateMachine):
 
     # What may happen.
 
-    @rule(timeout=st.sampled_from([None, None, 0.0, 1.0, 2.0]))
-    def somebody_gets(self, timeout: float | None) -> None:
-        self.start(self.get(timeout), self.getting)
+    @rule(timeouts=st.lists(st.sampled_from([None, None, 0.0, 1.0, 2.0]), min_size=1, max_size=4))
+    def some_get(self, timeouts: list[float | None]) -> None:
+        for timeout in timeouts:
+            self.start(self.get(timeout), self.getting)
 
-    @rule(priority=st.sampled_from([0, 1, 255]), timeout=st.sampled_from([None, None, 0.0, 1.0, 2.0]))
-    def somebody_puts(self, priority: int, timeout: float | None) -> None:
-        self.next_item += 1
-        self.start(self.put(self.next_item, priority, timeout), self.putting)
+    @rule(
+        priorities=st.lists(st.sampled_from([0, 1, 255]), min_size=1, max_size=4),
+        timeout=st.sampled_from([None, None, 0.0, 1.0, 2.0]),
+    )
+    def some_put(self, priorities: list[int], timeout: float | None) -> None:
+        for priority in priorities:
+            self.next_item += 1
+            self.start(self.put(self.next_item, priority, timeout), self.putting)
 
-    @rule()
-    def a_get_that_does_not_wait(self) -> None:
+    @rule(first_put_is_cancelled=st.booleans())
+    def a_get_that_does_not_wait(self, first_put_is_cancelled: bool) -> None:
         item = self.mailbox.get_nowait()
         if item is not None:
             self.handed_out(item)
         else:
             assert self.paused or not self.model
+        if first_put_is_cancelled and self.putting:
+            self.cancel_put(next(iter(self.putting)))
 
-    @rule(priority=st.sampled_from([0, 1, 255]))
-    def a_put_that_does_not_wait(self, priority: int) -> None:
+    @rule(priority=st.sampled_from([0, 1, 255]), first_get_is_cancelled=st.booleans())
+    def a_put_that_does_not_wait(self, priority: int, first_get_is_cancelled: bool) -> None:
+        self.put_without_waiting(priority)
+        if first_get_is_cancelled and self.getting:
+            next(iter(self.getting)).cancel()
+
+    def put_without_waiting(self, priority: int) -> None:
         self.next_item += 1
         room = self.mailbox.room
         try:
@@ -207,7 +219,9 @@ class MailboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.putting)
     @rule(data=st.data())
     def a_put_is_cancelled(self, data: st.DataObject) -> None:
-        task = data.draw(st.sampled_from(list(self.putting)))
+        self.cancel_put(data.draw(st.sampled_from(list(self.putting))))
+
+    def cancel_put(self, task: asyncio.Task[Any]) -> None:
         task.cancel()
         self.patient.pop(self.putting[task], None)
 
