@@ -92,7 +92,7 @@ class Session:
         self._told_acknowledged = 0
         self._told_outputs = 0
         self._must_acknowledge = False
-        self._arriving = 0  # The sequence of the message that is being handed out.
+        self._unacknowledged: deque[tuple[int, Any]] = deque()  # What has arrived, by sequence, until the daemon hears.
         self._undeliverable: list[int] = []
         self._closing = False
         self._reply_limit = WINDOW
@@ -284,8 +284,10 @@ class Session:
             self._told_acknowledged = through
             self._must_acknowledge = False
             self._incoming.grant(self._incoming.received + WINDOW)
+            while self._unacknowledged and self._unacknowledged[0][0] <= through:
+                self._unacknowledged.popleft()
             undeliverable = [sequence for sequence in self._undeliverable if sequence <= through]
-            del self._undeliverable[: len(undeliverable)]
+            self._undeliverable = [sequence for sequence in self._undeliverable if sequence > through]
             ack = pb.Ack(through=through, credit=self._incoming.credit, undeliverable=undeliverable)
             return pb.ExchangeRequest(ack=ack)
         if finished:
@@ -329,9 +331,13 @@ class Session:
 
     def _nobody_waits(self, message: Any, why: str) -> None:
         """A reply has come too late: the daemon keeps the dead letters."""
-        self._undeliverable.append(self._arriving)
-        self._must_acknowledge = True
-        self._something_to_send.notify()
+        for sequence, arrived in reversed(self._unacknowledged):
+            if arrived is message:
+                self._undeliverable.append(sequence)
+                self._must_acknowledge = True
+                self._something_to_send.notify()
+                return
+        logger.warning("a reply of %r is lost: %s after it was acknowledged", self.kernel_id, why)
 
     # -- from the daemon -----------------------------------------------------------------------------------------------
 
@@ -385,8 +391,8 @@ class Session:
         self._incoming.receive(batch.first_sequence, len(batch.messages))
         codecs = self._codecs
         for sequence, envelope in enumerate(batch.messages, batch.first_sequence):
-            self._arriving = sequence
             message = from_envelope(envelope, codecs[envelope.type])
+            self._unacknowledged.append((sequence, message))
             if envelope.output:
                 self._outputs_held[id(message)] = sequence
                 self._outputs_received += 1

@@ -118,7 +118,8 @@ def main(
     if (tls_certificate is None) != (tls_key is None):
         raise WrongUsage("--tls-certificate and --tls-key go together")
     # Until there is a daemon to stop, the end is an exception, so that it also interrupts a file that loads for long.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # A shell starts background jobs with SIGINT ignored.
+        signal.signal(number, signal.default_int_handler)
     configure(log_level, log_format)
     try:
         kernel_types = load_kernel_types(kernels)

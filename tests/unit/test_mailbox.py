@@ -70,7 +70,7 @@ class ManualLoop(asyncio.SelectorEventLoop):
 
 CLOSED = KernelStateError("k", "TERMINATED", "send")
 SETTLED = 12
-"""Turns after which nobody who could go on still waits."""
+"""Turns, for each task, after which nobody who could go on still waits."""
 
 
 class MailboxMachine(RuleBasedStateMachine):
@@ -244,7 +244,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @rule()
     def everything_settles(self) -> None:
-        self.loop.turn(SETTLED)
+        self.loop.turn(SETTLED * (1 + len(self.getting) + len(self.putting)))
         if self.closed:
             assert not self.getting
             assert not self.putting
