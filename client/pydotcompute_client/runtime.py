@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -408,7 +409,7 @@ class RemoteRuntime:
 
     async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.send_and_receive`."""
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
             session = await self._open(kernel_id, "send_and_receive", timeout)

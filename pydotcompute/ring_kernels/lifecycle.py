@@ -8,12 +8,14 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import repeat
 from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
 
 from pydotcompute.exceptions import (
     KernelFailedError,
@@ -21,6 +23,7 @@ from pydotcompute.exceptions import (
     MessageSerializationError,
     PyDotComputeError,
     QueueFullError,
+    QueueTimeoutError,
 )
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mailbox import Mailbox
@@ -88,8 +91,23 @@ class DeadLetter:
     """Seconds since the epoch."""
 
 
+@dataclass(slots=True, eq=False)
+class Terms:
+    """What goes with a message in the input mailbox, where there is anything."""
+
+    timeout: float = 0.0
+    """The seconds that its caller waits, for the error."""
+    deadline: float | None = None
+    """The time, of `time.monotonic()`, after which it is not handed to the actor."""
+    size: int = 0
+    """The bytes that it takes, as far as they matter."""
+
+
 class KernelContext(Generic[TIn, TOut]):
-    """What an actor sees of its kernel."""
+    """What an actor sees of its kernel.
+
+    `receive` and `send` are passed by every message, and therefore reach into the kernel instead of asking it.
+    """
 
     __slots__ = ("_kernel", "is_active", "kernel_id", "should_terminate")
 
@@ -105,23 +123,53 @@ class KernelContext(Generic[TIn, TOut]):
         """Wait until the kernel is active, or was asked to end."""
         await self._kernel._wait_active()
 
-    def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, TIn]:
+    async def receive(self, timeout: float | None = None) -> TIn:
         """The next message, by priority. Asking for it says that the one before is done with.
 
         Raises:
             QueueTimeoutError: none came within `timeout` seconds.
             KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
         """
-        return self._kernel._next_message(timeout)
+        kernel = self._kernel
+        if kernel._in_hand is not None:
+            kernel._complete()
+        item = kernel.inbox.get_nowait() if kernel._handed_in_a_row < CHECKPOINT_EVERY else None
+        if item is None or (item[2] is not None and kernel._is_overdue(item)):
+            item = await kernel._next_item(timeout)
+        kernel._handed_in_a_row += 1
+        kernel._in_hand = item
+        return item[0]
 
-    def send(self, message: TOut) -> Coroutine[Any, Any, None]:
+    async def send(self, message: TOut) -> None:
         """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else
         an output, which waits for room in the output mailbox, and until the kernel is active.
 
         Raises:
             MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
         """
-        return self._kernel._send_out(message)
+        kernel = self._kernel
+        if kernel._has_ended:
+            raise kernel._state_error("send", *_OPEN)
+        (kernel._check_output if message.__class__ is kernel._output_type else kernel._check_out)(message)
+        header: Any = message
+        if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
+            check_header(message)
+        in_hand = kernel._in_hand
+        if in_hand is None:
+            answered = None
+        else:
+            request: Any = in_hand[0]
+            answered = request.message_id.int
+            named = header.correlation_id
+            if named is None or message is request:
+                named = header.message_id
+            if named.int == answered:
+                kernel._in_hand = None
+                kernel._counters.complete(in_hand[1])
+            else:
+                answered = None
+        if not kernel.replies.deliver(header, answered):
+            await kernel._send_output(message)
 
     def __aiter__(self) -> AsyncIterator[TIn]:
         return self._messages()
@@ -170,13 +218,16 @@ class RingKernel(Generic[TIn, TOut]):
         self._check_out = door(output_type, input_type)  # An echo is of the input type.
         self._output_type = output_type
         self._check_output = door(output_type)
-        # Each message with its arrival, in nanoseconds of `time.perf_counter_ns()`.
-        self.inbox: Mailbox[tuple[TIn, int]] = Mailbox(
+        # Each message with its arrival, in nanoseconds of `time.perf_counter_ns()`, and its terms.
+        self.inbox: Mailbox[tuple[TIn, int, Terms | None]] = Mailbox(
             kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True
         )
         self.outputs: Mailbox[Any] = Mailbox(kernel_id, config.output_queue_size)
         self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury)
-        self._in_hand: tuple[TIn, int] | None = None
+        self.inbox_bytes = 0
+        """The bytes of the messages in the input mailbox, as far as they are told by `Terms.size`."""
+        self._timed = 0  # How many of them have a deadline.
+        self._in_hand: tuple[TIn, int, Terms | None] | None = None
         self._handed_in_a_row = 0
         self._task: asyncio.Task[None] | None = None
         self._termination: asyncio.Task[None] | None = None
@@ -349,7 +400,7 @@ class RingKernel(Generic[TIn, TOut]):
             self._fail(error)
         else:
             if self._in_hand is not None:
-                self._complete(self._in_hand)  # To return is as good as to ask for the next.
+                self._complete()  # To return is as good as to ask for the next.
             if self._state is not KernelState.TERMINATING:
                 self._end(KernelState.TERMINATED)
 
@@ -378,7 +429,8 @@ class RingKernel(Generic[TIn, TOut]):
         if self._in_hand is not None:
             left.insert(0, self._in_hand)
             self._in_hand = None
-        for message, _ in left:
+        self.inbox_bytes = self._timed = 0
+        for message, _, _ in left:
             self.bury(message, str(error))
             self.replies.fail(cast(Header, message).message_id, error)
         self.replies.end(error)
@@ -394,52 +446,63 @@ class RingKernel(Generic[TIn, TOut]):
         while self._state in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
             await self.changed.wait()
 
-    def _complete(self, in_hand: tuple[TIn, int]) -> None:
-        self._in_hand = None
-        self._counters.complete(in_hand[1])
-
-    async def _next_message(self, timeout: float | None) -> TIn:
-        if self._in_hand is not None:
-            self._complete(self._in_hand)
-        item = self.inbox.get_nowait() if self._handed_in_a_row < CHECKPOINT_EVERY else None
-        if item is None:
-            if self._idle.waiters:
-                self._idle.notify_all()
-            # Always let others run here: an actor may ignore every error and ask again at once.
-            self._handed_in_a_row = 0
-            await asyncio.sleep(0)
-            try:
-                item = await self.inbox.get(timeout)
-            except KernelStateError:
-                raise self._state_error("receive", *_OPEN) from None
-        self._handed_in_a_row += 1
-        self._in_hand = item
-        return item[0]
-
-    async def _send_out(self, message: TOut) -> None:
-        if self._has_ended:
-            raise self._state_error("send", *_OPEN)
-        if message.__class__ is self._output_type:
-            self._check_output(message)
-        else:
-            self._check_out(message)
-        header: Any = message
-        if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
-            check_header(message)
-        in_hand = self._in_hand
+    def _complete(self) -> None:
+        in_hand, self._in_hand = self._in_hand, None
         if in_hand is not None:
-            request: Any = in_hand[0]
-            answered = header.message_id if header.correlation_id is None else header.correlation_id
-            if header is request:
-                answered = header.message_id
-            if answered.int == request.message_id.int:
-                self._in_hand = None
-                self._counters.complete(in_hand[1])
-                if not self.replies.deliver(header, answered.int):
-                    await self._send_output(message)
-                return
-        if not self.replies.deliver(header):
-            await self._send_output(message)
+            self._counters.complete(in_hand[1])
+
+    async def _next_item(self, timeout: float | None) -> tuple[TIn, int, Terms | None]:
+        """The next message that is not overdue, waiting for it if need be. Always lets other tasks run: an actor may
+        ignore every error and ask again at once.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        if self._idle.waiters:
+            self._idle.notify_all()
+        self._handed_in_a_row = 0
+        await asyncio.sleep(0)
+        while True:
+            item = self.inbox.get_nowait()
+            if item is None:
+                try:
+                    item = await self.inbox.get(None if deadline is None else deadline - monotonic())
+                except KernelStateError:
+                    raise self._state_error("receive", *_OPEN) from None
+                except QueueTimeoutError:
+                    assert timeout is not None
+                    raise QueueTimeoutError(self.kernel_id, timeout, "receive") from None
+            if item[2] is None or not self._is_overdue(item):
+                return item
+
+    def _is_overdue(self, item: tuple[TIn, int, Terms | None]) -> bool:
+        """An item with terms was taken from the mailbox: whether its deadline has passed. Then it is a dead letter."""
+        message, _, terms = item
+        assert terms is not None
+        self._left_inbox(terms)
+        if terms.deadline is None or monotonic() < terms.deadline:
+            return False
+        self.bury(message, "its deadline had passed before the kernel took it")
+        error = QueueTimeoutError(self.kernel_id, terms.timeout, "send_and_receive")
+        self.replies.fail(cast(Header, message).message_id, error)
+        return True
+
+    def _entered_inbox(self, terms: Terms) -> None:
+        self.inbox_bytes += terms.size
+        self._timed += terms.deadline is not None
+
+    def _left_inbox(self, terms: Terms) -> None:
+        self.inbox_bytes -= terms.size
+        self._timed -= terms.deadline is not None
+
+    def _bury_overdue(self) -> None:
+        """The mailbox is full: what is overdue need not take room."""
+        if not self._timed:
+            return
+        now = monotonic()
+        for item in list(self.inbox.items):
+            message, _, terms = item
+            overdue = terms is not None and terms.deadline is not None and terms.deadline <= now
+            if overdue and self.inbox.remove(item, cast(Header, message).priority):
+                self._is_overdue(item)
 
     async def _send_output(self, message: Any) -> None:
         await self._wait_active()
@@ -487,7 +550,7 @@ class RingKernel(Generic[TIn, TOut]):
         expected = replies.expect(message_id, caller)
         if expected is TAKEN:
             raise self._id_taken(message)
-        if not self.inbox.offer((message, perf_counter_ns()), priority):
+        if not self.inbox.offer((message, perf_counter_ns(), None), priority):
             try:
                 another_dropped = await self._put(message, timeout)
             except BaseException:
@@ -496,6 +559,66 @@ class RingKernel(Generic[TIn, TOut]):
                 raise
             if another_dropped:
                 await asyncio.sleep(0)  # Nothing else stops a sender that is never refused.
+
+    async def room_for(self, caller: Caller[Any], wanted: int) -> int:
+        """Wait until this caller may put some messages, up to `wanted`, with `accept`, in this same step: as `send`
+        waits under `block`.
+
+        Raises:
+            KernelStateError, KernelFailedError: the kernel takes no messages.
+        """
+        while True:
+            self._require_open()
+            if caller.ready.size >= self.outputs.capacity:
+                await wait_any((caller.room, self.changed))
+                continue
+            if self.inbox.room == 0:
+                self._bury_overdue()
+            return await self.inbox.wait_for_room(wanted)
+
+    def accept(
+        self, caller: Caller[Any], messages: Sequence[Any], keys: Sequence[int], terms: Sequence[Terms | None]
+    ) -> list[tuple[Any, PyDotComputeError]]:
+        """Put messages for which there is room, all from one caller and checked already, into the input mailbox.
+
+        Args:
+            keys: the `message_id.int` of each.
+            terms: of each; empty if none has any.
+
+        Returns:
+            Those that are refused, and why.
+        """
+        now = perf_counter_ns()
+        priority = messages[0].priority
+        priorities = [message.priority for message in messages]
+        if not terms and priorities.count(priority) == len(messages) and self.replies.expect_all(keys, caller):
+            self.inbox.add_all(list(zip(messages, repeat(now), repeat(None))), priority)
+            return []
+        refused: list[tuple[Any, PyDotComputeError]] = []
+        for message, each in zip(messages, terms or repeat(None)):
+            if self.replies.expect(message.message_id, caller) is TAKEN:
+                refused.append((message, self._id_taken(message)))
+                continue
+            if each is not None:
+                self._entered_inbox(each)
+            self.inbox.add((message, now, each), message.priority)
+        return refused
+
+    def withdraw(self, message_id: UUID) -> bool:
+        """Take a request back that the actor has not taken yet; whether it had not. Nobody gets a reply to it."""
+        key = message_id.int
+        for item in self.inbox.items:
+            header: Any = item[0]
+            if header.message_id.int == key:
+                break
+        else:
+            return False
+        if not self.inbox.remove(item, header.priority):
+            return False  # Its sender has changed its priority since.
+        if item[2] is not None:
+            self._left_inbox(item[2])
+        self.replies.forget(message_id)
+        return True
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""
@@ -513,10 +636,16 @@ class RingKernel(Generic[TIn, TOut]):
         problem = "another request of this id waits for its reply"
         return MessageSerializationError(type(message).__name__, problem, "$.message_id")
 
-    async def _put(self, message: Any, timeout: float | None) -> bool:
+    async def _put(self, message: Any, timeout: float | None, terms: Terms | None = None) -> bool:
         """Put a message into the mailbox; whether another had to go."""
-        dropped = await self.inbox.put((message, perf_counter_ns()), message.priority, timeout)
+        if self.inbox.room == 0:
+            self._bury_overdue()
+        dropped = await self.inbox.put((message, perf_counter_ns(), terms), message.priority, timeout)
+        if terms is not None:
+            self._entered_inbox(terms)
         if dropped is not None:
+            if dropped[2] is not None:
+                self._left_inbox(dropped[2])
             error = QueueFullError(self.kernel_id, self.inbox.capacity)
             self.bury(dropped[0], f"dropped to make room: {error}")
             self.replies.fail(cast(Header, dropped[0]).message_id, error)
@@ -541,7 +670,10 @@ class RingKernel(Generic[TIn, TOut]):
         return self.replies.receive(caller, timeout)
 
     async def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> TOut:
-        """Send one request and wait for its own reply. A reply that comes after the time-out becomes a dead letter.
+        """Send one request and wait for its own reply.
+
+        A request that the actor has not taken when the time-out ends becomes a dead letter; one whose caller is
+        cancelled is withdrawn. Where the actor has taken it, the reply that comes too late becomes a dead letter.
 
         Raises:
             QueueTimeoutError: no reply came within `timeout` seconds.
@@ -550,17 +682,26 @@ class RingKernel(Generic[TIn, TOut]):
         self._require_open()
         self._check_in(message)
         check_header(message)
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         message_id = cast(Header, message).message_id
         reply = self.replies.ask(message_id)
         if reply is None:
             raise self._id_taken(message)
+        terms = None if timeout is None else Terms(timeout, deadline)
         try:
-            await self._put(message, timeout)
+            await self._put(message, timeout, terms)
         except BaseException:
             self.replies.unask(message_id)
             raise
-        return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
+        try:
+            return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
+        except QueueTimeoutError:
+            if self.withdraw(message_id):
+                self.bury(message, "its deadline had passed before the kernel took it")
+            raise
+        except asyncio.CancelledError:
+            self.withdraw(message_id)
+            raise
 
 
 def _text(error: BaseException) -> str:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import enum
 from asyncio import current_task
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -46,10 +47,12 @@ REMEMBERED_REQUESTS = 65_536
 """How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
 outputs.
 """
-REMEMBERED_ANSWERS = 4_096
-"""How many answered requests are remembered at least, so that a second reply to one finds its caller too."""
 FORGOTTEN_AT_ONCE = 4_096
 """How many of the oldest are forgotten together, which costs less than one by one."""
+REMEMBERED_ANSWERS = 4_096
+"""How many answered requests are remembered at least, so that a second reply to one finds its caller too; and at most
+twice as many.
+"""
 
 T = TypeVar("T", bound="Header")
 
@@ -95,9 +98,13 @@ class Caller(Generic[T]):
 
     def take(self) -> T | Unanswered | None:
         """The next of `ready`, None if there is none."""
-        if not self.ready.size:
+        ready = self.ready
+        if not ready.size:
             return None
-        item = self.ready.pop()
+        item = ready.top.popleft()
+        ready.size -= 1
+        if ready.others and not ready.top:
+            ready.find_top()
         if self.room.waiters:
             self.room.notify()
         return item
@@ -161,7 +168,9 @@ class Replies(Generic[T]):
         """The event loop of all callers, once it is known."""
         self._asked: dict[int, asyncio.Future[T]] = {}
         self._senders: dict[int, Caller[T]] = {}
+        # The answered requests: the newer, at most REMEMBERED_ANSWERS, and as many that were answered before them.
         self._answered: dict[int, Caller[T]] = {}
+        self._answered_before: dict[int, Caller[T]] = {}
         self._tasks: dict[asyncio.Task[Any], Caller[T]] = {}
         self._nobody: Caller[T] = Caller(private=True)
         self._nobody.gone = True
@@ -196,11 +205,10 @@ class Replies(Generic[T]):
         """A task (the current one, if none is named), or the one on whose behalf it receives, as a caller that
         receives;
         None if that has sent nothing."""
-        caller = self._tasks.get(task or current_task(self.loop))  # type: ignore[arg-type]
-        if caller is None:
-            ancestor = _sending_task.get()
-            caller = None if ancestor is None else self._tasks.get(ancestor)
-        return caller
+        if task is not None and (caller := self._tasks.get(task)) is not None:
+            return caller
+        sending = _sending_task.get()  # The current task, if it has sent anything.
+        return None if sending is None else self._tasks.get(sending)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         caller = self._tasks.pop(task)
@@ -235,6 +243,19 @@ class Replies(Generic[T]):
             self._forget_requests()
         return NEW
 
+    def expect_all(self, keys: Sequence[int], caller: Caller[T]) -> bool:
+        """`expect` for many new requests at once; False, and nothing is done, if any of these `message_id.int` is one
+        that still waits for its reply, or is there twice.
+        """
+        senders = self._senders
+        if not (senders.keys().isdisjoint(keys) and self._asked.keys().isdisjoint(keys)) or len(set(keys)) != len(keys):
+            return False
+        senders.update(zip(keys, repeat(caller)))
+        caller.unanswered += len(keys)
+        if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
+            self._forget_requests()
+        return True
+
     def _forget_requests(self) -> None:
         """Make room: the oldest requests of the caller that has most of them are forgotten, never another's."""
         heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
@@ -268,15 +289,15 @@ class Replies(Generic[T]):
         """Wait for the reply to a request that has been sent.
 
         Args:
-            deadline: the event loop's time at which to give up, `timeout` seconds after the caller began.
+            deadline: the time, of `time.monotonic()`, at which to give up, `timeout` seconds after the caller began.
 
         Raises:
             QueueTimeoutError: there was none in time. When it comes, it is undeliverable.
             PyDotComputeError: there will be none.
         """
-        timer = (
-            None if deadline is None else reply.get_loop().call_at(deadline, _give_up, reply, self.kernel_id, timeout)
-        )
+        timer = None
+        if deadline is not None:
+            timer = reply.get_loop().call_later(deadline - monotonic(), _give_up, reply, self.kernel_id, timeout)
         try:
             return await reply
         except (QueueTimeoutError, asyncio.CancelledError):
@@ -307,10 +328,54 @@ class Replies(Generic[T]):
         if caller.gone:
             return self._give(caller, message, key)
         self._answered[key] = caller
-        if len(self._answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
+        if len(self._answered) >= REMEMBERED_ANSWERS:
             self._forget_answers()
-        self._hand(caller, message, message.priority)
+        priority = message.priority
+        ready = caller.ready
+        if priority == ready.top_priority:
+            ready.top.append(message)
+            ready.size += 1
+        else:
+            ready.push(message, priority)
+        if caller.arrived.waiters:
+            caller.arrived.notify()
+        elif not caller.claims:
+            self._offer_unclaimed(caller)
         return True
+
+    def deliver_all(self, messages: Sequence[T], keys: Sequence[int]) -> bool:
+        """Deliver many first replies at once, if all go to one caller, and have one priority. False if that is not so;
+        then nothing is done.
+
+        Args:
+            keys: the `message_id.int` of each reply's request.
+        """
+        senders = self._senders
+        caller = senders.get(keys[0])
+        if caller is None or caller.gone:
+            return False
+        count = len(keys)
+        callers = list(map(senders.get, keys))
+        priority = messages[0].priority
+        priorities = [message.priority for message in messages]
+        if callers.count(caller) != count or priorities.count(priority) != count or len(set(keys)) != count:
+            return False
+        deque(map(senders.__delitem__, keys), maxlen=0)
+        caller.unanswered -= count
+        self._answered.update(zip(keys, repeat(caller)))
+        if len(self._answered) >= REMEMBERED_ANSWERS:
+            self._forget_answers()
+        caller.ready.push_all(messages, priority)
+        if caller.arrived.waiters:
+            caller.arrived.notify_all()
+        elif not caller.claims:
+            self._offer_unclaimed(caller)
+        return True
+
+    def _offer_unclaimed(self, caller: Caller[T]) -> None:
+        self._unclaimed[caller] = None
+        if self._free.waiters:
+            self._free.notify()
 
     def _deliver_otherwise(self, message: T, key: int) -> bool:
         """Give a message that is no first reply to a request of `send` to whom it belongs, if it is a reply at all."""
@@ -320,9 +385,7 @@ class Replies(Generic[T]):
                 key = own  # An echo of a request which, to its sender, answers something else.
         reply = self._asked.pop(key, None)
         if reply is not None:
-            self._answered[key] = self._nobody
-            if len(self._answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
-                self._forget_answers()
+            self._remember_answer(key, self._nobody)
             if reply.done():  # Given up in this very turn of the loop: who asked will learn of it in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
@@ -332,7 +395,7 @@ class Replies(Generic[T]):
         if caller is not None:
             caller.unanswered -= 1
             return self._give(caller, message, key)
-        caller = self._answered.get(key)
+        caller = self._answered.get(key) or self._answered_before.get(key)
         if caller is None:
             return False
         if caller.ready.size >= self.outputs.capacity:  # Only of first replies it is known that they were wished for.
@@ -342,9 +405,7 @@ class Replies(Generic[T]):
 
     def _give(self, caller: Caller[T], message: T, key: int) -> bool:
         """Give a reply to its caller, and remember the request, for there may be a further reply."""
-        self._answered[key] = caller
-        if len(self._answered) >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE:
-            self._forget_answers()
+        self._remember_answer(key, caller)
         if not caller.gone:
             self._hand(caller, message, message.priority)
             return True
@@ -352,18 +413,21 @@ class Replies(Generic[T]):
             self._undeliverable(message, "its caller is gone")
         return caller.private
 
+    def _remember_answer(self, key: int, caller: Caller[T]) -> None:
+        self._answered[key] = caller
+        if len(self._answered) >= REMEMBERED_ANSWERS:
+            self._forget_answers()
+
     def _forget_answers(self) -> None:
-        for oldest in tuple(islice(self._answered, FORGOTTEN_AT_ONCE)):
-            del self._answered[oldest]
+        """Keep the newest, and forget those that were answered before them."""
+        self._answered_before, self._answered = self._answered, {}
 
     def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
         caller.ready.push(item, priority)
         if caller.arrived.waiters:
             caller.arrived.notify()
         elif not caller.claims:
-            self._unclaimed[caller] = None
-            if self._free.waiters:
-                self._free.notify()
+            self._offer_unclaimed(caller)
 
     def fail(self, message_id: UUID, error: PyDotComputeError) -> None:
         """Tell the caller of this request that there will be no reply."""
@@ -404,10 +468,13 @@ class Replies(Generic[T]):
             PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and all has been
                 received.
         """
-        if caller is not None and not caller.claims:
-            caller.claims = True
-            self._unclaimed.pop(caller, None)
-        item = caller.take() if caller is not None and caller.ready.size else self._next(caller)
+        if caller is None:
+            item = self._next(None)
+        else:
+            if not caller.claims:
+                caller.claims = True
+                self._unclaimed.pop(caller, None)
+            item = caller.take() if caller.ready.size else self._next(caller)
         if item is None:
             item = await self._wait_for_next(caller, timeout)
         if item.__class__ is Unanswered:
@@ -419,12 +486,12 @@ class Replies(Generic[T]):
             return caller.take()
         if self.outputs.items.size and (output := self.outputs.get_nowait()) is not None:
             return output
-        if self._unclaimed and _may_take_unclaimed(caller):
-            other = next(iter(self._unclaimed))
-            item = other.take()
-            if not other.ready.size:
-                del self._unclaimed[other]
-            return item
+        if self._unclaimed and (caller is None or _may_take_unclaimed(caller)):
+            for other in self._unclaimed:
+                item = other.take()
+                if not other.ready.size:
+                    del self._unclaimed[other]
+                return item
         return None
 
     async def _wait_for_next(self, caller: Caller[T] | None, timeout: float | None) -> T | Unanswered:

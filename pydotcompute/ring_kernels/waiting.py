@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["Signal", "expire", "wait_any"]
 
 
-def expire(waiter: asyncio.Future[bool]) -> None:
+def expire(waiter: asyncio.Future[Any]) -> None:
     """Wake who waits for this with False, unless it is woken already."""
     if not waiter.done():
         waiter.set_result(False)
