@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import ClassVar, Self
+from uuid import UUID
 
 __all__ = [
     "BackendUnavailableError",
@@ -23,11 +24,13 @@ __all__ = [
     "MessageDeserializationError",
     "MessageError",
     "MessageSerializationError",
+    "MessageTooLargeError",
     "MessageTypeError",
     "PyDotComputeError",
     "QueueError",
     "QueueFullError",
     "QueueTimeoutError",
+    "SessionLostError",
 ]
 
 
@@ -183,6 +186,18 @@ class MessageSerializationError(MessageError):
         super().__init__(f"cannot serialize {message_type}: {path}: {problem}")
 
 
+class MessageTooLargeError(MessageSerializationError):
+    """The message is longer than what the other side takes."""
+
+    reason = "MESSAGE_INVALID"
+    fields = ("message_type", "size", "limit")
+
+    def __init__(self, message_type: str, size: int, limit: int) -> None:
+        super().__init__(message_type, f"{size} bytes, the limit is {limit}")
+        self.size = size
+        self.limit = limit
+
+
 class MessageDeserializationError(MessageError):
     """The bytes are no valid message of this type."""
 
@@ -225,9 +240,40 @@ class ConnectionLostError(PyDotComputeError, ConnectionError):
     """The daemon cannot be reached, or the connection to it broke."""
 
     reason = "CONNECTION_LOST"
-    fields = ("target", "problem")
+    fields: ClassVar[tuple[str, ...]] = ("target", "problem")
 
     def __init__(self, target: str, problem: str) -> None:
         self.target = target
         self.problem = problem
         super().__init__(f"cannot reach the daemon at {target}: {problem}")
+
+
+class SessionLostError(ConnectionLostError):
+    """A conversation with a kernel cannot go on where it was cut off: the daemon has restarted, or the connection was
+    away for too long.
+
+    Of the requests in `message_ids` nobody knows whether the kernel has handled, or will handle them; those in
+    `unsent_ids` were certainly not handed over, and can be sent again.
+    """
+
+    reason = "SESSION_LOST"
+    fields = ("target", "problem", "kernel_id", "message_ids", "unsent_ids")
+
+    def __init__(
+        self,
+        target: str,
+        problem: str,
+        kernel_id: str = "",
+        message_ids: Sequence[UUID | str] = (),
+        unsent_ids: Sequence[UUID | str] = (),
+    ) -> None:
+        super().__init__(target, problem)
+        self.kernel_id = kernel_id
+        self.message_ids = tuple(UUID(str(each)) for each in message_ids)
+        self.unsent_ids = tuple(UUID(str(each)) for each in unsent_ids)
+
+    def __str__(self) -> str:
+        return (
+            f"the conversation with kernel {self.kernel_id!r} at {self.target} is lost: {self.problem}; "
+            f"{len(self.message_ids)} requests are of unknown fate, {len(self.unsent_ids)} were not sent"
+        )

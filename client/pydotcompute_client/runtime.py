@@ -37,8 +37,10 @@ __all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "connect"]
 
 R = TypeVar("R")
 
-FRAME_OVERHEAD_BYTES = 1 << 20
-"""What a frame may be longer than the longest message in it."""
+FRAME_OVERHEAD_BYTES = 2 << 20
+"""What a frame may be longer than the longest message in it: other messages, and headers."""
+LONGEST_BACKOFF_MS = 2_000
+"""Milliseconds between two attempts to connect again, at most. gRPC begins with less, and adds jitter."""
 
 
 def connect(
@@ -48,6 +50,8 @@ def connect(
     timeout: float = 10.0,
     credentials: grpc.ChannelCredentials | None = None,
     max_message_bytes: int = 64 << 20,
+    reconnect_timeout: float = 60.0,
+    keepalive: float = 20.0,
 ) -> RemoteRuntime:
     """A runtime at a daemon: `async with connect("127.0.0.1:50051") as runtime:`.
 
@@ -58,11 +62,21 @@ def connect(
             terminate takes as long as its own time-out allows, in addition.)
         credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
         max_message_bytes: the longest message to receive; the daemon has a limit of its own for what it takes.
+        reconnect_timeout: seconds to reach the daemon again when the connection has broken. Meanwhile `send` and
+            `receive` just take longer; then they raise SessionLostError.
+        keepalive: seconds without a word from the daemon after which the client asks whether the connection is still
+            there; it is broken if there is no answer in half that time.
 
     Entering the block raises ConnectionLostError if there is no daemon.
     """
     return RemoteRuntime(
-        target, scoped=scoped, timeout=timeout, credentials=credentials, max_message_bytes=max_message_bytes
+        target,
+        scoped=scoped,
+        timeout=timeout,
+        credentials=credentials,
+        max_message_bytes=max_message_bytes,
+        reconnect_timeout=reconnect_timeout,
+        keepalive=keepalive,
     )
 
 
@@ -153,16 +167,23 @@ class RemoteRuntime:
         timeout: float,
         credentials: grpc.ChannelCredentials | None,
         max_message_bytes: int,
+        reconnect_timeout: float,
+        keepalive: float,
     ) -> None:
         self.target = target
+        self._max_message_bytes = max_message_bytes
+        self._reconnect_timeout = reconnect_timeout
         self._scoped = scoped
         self._timeout = timeout
         self._credentials = credentials
         self._options = [
             ("grpc.max_receive_message_length", max_message_bytes + FRAME_OVERHEAD_BYTES),
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
+            ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 1_000),
+            ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
         ]
         self._channel: grpc.aio.Channel | None = None
@@ -390,6 +411,10 @@ class RemoteRuntime:
     async def _open_and_send(
         self, task: asyncio.Task[Any] | None, kernel_id: str, message: Any, timeout: float | None
     ) -> None:
+        lost = self._sessions.get(kernel_id)
+        if lost is not None and lost.untold is not None:  # The first to come by is told, and may send again.
+            error, lost.untold = lost.untold, None
+            raise error
         session = await self._open(kernel_id, "send", timeout)
         await session.send(session.replies.caller(task), message, timeout)
 
@@ -439,8 +464,18 @@ class RemoteRuntime:
                 if session.over is None:
                     return session
                 await session.close()
-            session = Session(kernel_id, self.target, self._types)
-            await session.open(self._messages)
+            # Of a kernel that has ended, and was launched again, the old replies are not the new one's.
+            broken = session is not None and isinstance(session.over, ConnectionLostError)
+            session = Session(
+                kernel_id,
+                self.target,
+                self._types,
+                self._messages,
+                reconnect_timeout=self._reconnect_timeout,
+                max_message_bytes=self._max_message_bytes,
+                replies=session.replies if session is not None and broken else None,
+            )
+            await session.open()
             self._sessions[kernel_id] = session
             return session
 

@@ -1,11 +1,11 @@
-"""The client's side of one Exchange stream: this program's conversation with one kernel."""
+"""The client's side of a session: this program's conversation with one kernel, over one stream after another."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,18 +16,22 @@ from google.rpc import code_pb2
 from pydotcompute.exceptions import (
     ConnectionLostError,
     MessageSerializationError,
+    MessageTooLargeError,
     PyDotComputeError,
     QueueFullError,
+    SessionLostError,
 )
+from pydotcompute.ring_kernels.ids import uuid_from_int, uuids_from_ints
 from pydotcompute.ring_kernels.mailbox import Mailbox
-from pydotcompute.ring_kernels.message import check_header, door, uuid_from_int
+from pydotcompute.ring_kernels.message import check_header, door
 from pydotcompute.ring_kernels.replies import TAKEN, Caller, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
-from pydotcompute.wire.exchange import Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange import Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.frames import fill, read
 from pydotcompute.wire.kernels import strategy_from_proto
-from pydotcompute.wire.messages import Packed, add_envelope, from_envelope, pack
+from pydotcompute_client.acks import Acks
 from pydotcompute_client.types import RemoteTypes
 
 if TYPE_CHECKING:
@@ -39,118 +43,229 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 4_096
 """Messages that the daemon may have under way to this client."""
-ACKNOWLEDGE_AFTER = WINDOW // 8
-"""Replies that may arrive before the daemon must hear of it."""
+WINDOW_BYTES = 16 << 20
+"""Bytes of messages that it may have under way, but for the last message."""
 LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
+SENT_IN_A_ROW = 128
+"""Messages that a task sends before other tasks, and so the writer, have their turn."""
 FAREWELL_SECONDS = 2.0
 """How long `close` waits for the daemon to have taken what was sent."""
+SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
+"""Seconds before a stream is opened again, if the last one was never answered: at first, and at most. (How long to wait
+before the connection is tried again, is gRPC's affair.)"""
+
+_BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
+"""What reading and writing raise on a stream that has ended."""
+
+Sent = tuple[bytes, int, int, "int | None", "float | None"]
+"""A message as `wire.frames.Packed`, with the time, of `time.monotonic()`, at which its caller gives up."""
 
 
 class _Outputs(Mailbox[Any]):
     """Outputs that were pulled, and who is told when one is received."""
 
-    def __init__(self, kernel_id: str, on_taken: Callable[[Any], None]) -> None:
+    def __init__(self, kernel_id: str) -> None:
         super().__init__(kernel_id, WINDOW)
-        self._on_taken = on_taken
+        self.on_taken: Callable[[Any], None] | None = None
 
     def get_nowait(self) -> Any:
         item = super().get_nowait()
-        if item is not None:
-            self._on_taken(item)
+        if item is not None and self.on_taken is not None:
+            self.on_taken(item)
         return item
 
 
 class Session:
-    """One conversation. It may be over (`over` says why); then another must be opened.
+    """One session. It may be over (`over` says why); then another must be opened, with its `replies`.
 
-    Two tasks: the reader hands out what comes, the writer sends whatever there is to send, all that has gathered while
-    the last write was under way in one frame.
+    While it has a stream there are two tasks: the reader hands out what comes, the writer sends whatever there is to
+    send, all that has gathered while the last write was under way in one frame. When the stream breaks, another is
+    opened.
     """
 
-    def __init__(self, kernel_id: str, target: str, types: RemoteTypes) -> None:
+    def __init__(
+        self,
+        kernel_id: str,
+        target: str,
+        types: RemoteTypes,
+        stub: MessageServiceAsyncStub,
+        *,
+        reconnect_timeout: float,
+        max_message_bytes: int,
+        replies: Replies[Any] | None = None,
+    ) -> None:
         self.kernel_id = kernel_id
         self.over: PyDotComputeError | None = None
         """Why nothing more comes."""
+        self.untold: SessionLostError | None = None
+        """Why the session was lost, if nobody waited for it at that moment and could be told."""
         self.refusal: PyDotComputeError | None = None
         """Why the kernel takes no messages."""
         self._target = target
         self._types = types
+        self._stub = stub
+        self._reconnect_timeout = reconnect_timeout
+        self._max_message_bytes = max_message_bytes
+        self._token = b""
         self._type_names: list[str] = []
         self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes]]] = {}
-        self._outcomes: dict[bytes, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
-        self._outgoing: Outgoing[bytes] = Outgoing()  # Message ids.
-        self._incoming = Incoming(credit=WINDOW)
-        self._outbox: deque[Packed] = deque()
+        self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
+        self._outgoing: Outgoing[Sent] = Outgoing()
+        self._incoming = Incoming()
+        self._incoming.grant(WINDOW, WINDOW_BYTES)
         self._room = Signal()
         self._refusing = Signal()
-        self._something_to_send = Signal()
-        self._outputs_held: dict[int, int] = {}  # Of the outputs that nobody has received yet: identity → sequence.
-        self._outputs_received = 0
-        self._told_acknowledged = 0
-        self._told_outputs = 0
-        self._must_acknowledge = False
-        self._unacknowledged: deque[tuple[int, Any]] = deque()  # What has arrived, by sequence, until the daemon hears.
-        self._undeliverable: list[int] = []
+        self._news = Signal()
+        self._acks = Acks(self._news.notify)
         self._closing = False
         self._reply_limit = WINDOW
-        self.replies: Replies[Any] = Replies(kernel_id, _Outputs(kernel_id, self._output_taken), self._nobody_waits)
-        self.replies.loop = asyncio.get_running_loop()
-        self.replies.on_receiving = self._something_to_send.notify
-        self._tasks: list[asyncio.Task[None]] = []
+        if replies is None:
+            replies = Replies(kernel_id, _Outputs(kernel_id), self._nobody_waits)
+        replies.begin(asyncio.get_running_loop(), self._nobody_waits, self._news.notify)
+        self.replies = replies
+        outputs = replies.outputs
+        assert isinstance(outputs, _Outputs)
+        outputs.on_taken = self._acks.output_taken
+        self._task: asyncio.Task[None] | None = None
 
-    async def open(self, stub: MessageServiceAsyncStub) -> None:
-        """Begin the conversation.
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begin the session.
 
         Raises:
             KernelNotFoundError, KernelStateError, MessageTypeError: the daemon says so.
             ConnectionLostError: the daemon cannot be reached.
         """
-        self._call = stub.Exchange()
+        await self._open_stream(wait_for_ready=False)
+        self._task = asyncio.create_task(self._run(), name=f"session with {self.kernel_id}")
+
+    async def _open_stream(self, *, wait_for_ready: bool) -> None:
+        self._call = self._stub.Exchange(wait_for_ready=wait_for_ready)
         try:
-            await self._begin()
+            opening = pb.Open(
+                kernel_id=self.kernel_id,
+                session_token=self._token,
+                received_through=self._incoming.received,
+                credit=_credit(self._incoming.credit),
+                max_message_bytes=self._max_message_bytes,
+            )
+            try:
+                await self._call.write(pb.ExchangeRequest(open=opening))
+                frame = await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error, self._target) from None
+            except _BROKEN:
+                raise await self._why_it_broke() from None
+            if not isinstance(frame, pb.ExchangeResponse):
+                raise await self._why_it_broke()
+            self._opened(frame.opened)
         except BaseException:
             self._call.cancel()
             raise
 
-    async def _begin(self) -> None:
-        opening = pb.Open(kernel_id=self.kernel_id, credit=self._incoming.credit)
-        try:
-            await self._call.write(pb.ExchangeRequest(open=opening))
-            frame = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self._target) from None
-        except (asyncio.InvalidStateError, grpc.aio.InternalError, grpc.aio.UsageError):
-            raise await self._why_it_broke() from None
-        if not isinstance(frame, pb.ExchangeResponse):
-            raise await self._why_it_broke()
-        opened = frame.opened
-        self._type_names = [self._types.learn(message_type) for message_type in opened.types]
-        self._codecs = [self._types.receiving_codec(name) for name in self._type_names]
-        self._outgoing.grant(opened.credit)
-        self._strategy = strategy_from_proto(opened.backpressure_strategy)
-        self._input_queue_size = opened.input_queue_size
-        self._reply_limit = opened.output_queue_size
-        self._max_message_bytes = opened.max_message_bytes
+    def _opened(self, opened: pb.Opened) -> None:
+        if not self._token:
+            self._type_names = [self._types.learn(message_type) for message_type in opened.types]
+            self._codecs = [self._types.receiving_codec(name) for name in self._type_names]
+            self._decoders = [codec.decode for codec in self._codecs]
+            self._strategy = strategy_from_proto(opened.backpressure_strategy)
+            self._input_queue_size = opened.input_queue_size
+            self._reply_limit = opened.output_queue_size
+        self._token = opened.session_token
+        self._longest = opened.max_message_bytes
+        self._outgoing.resume(opened.received_through)
+        self._grant(opened.credit)
+        self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
-            self.refusal = from_status(opened.closed)
-        self._tasks = [
-            asyncio.create_task(part, name=f"session with {self.kernel_id}") for part in (self._read(), self._write())
-        ]
+            self._closed(from_status(opened.closed))
+
+    async def _run(self) -> None:
+        """Hold the conversation, over one stream after another, to its end."""
+        ending: PyDotComputeError | None = None
+        try:
+            while (ending := await self._converse()) is None:
+                await self._reconnect()
+        except PyDotComputeError as error:
+            ending = error
+        except Exception as broken:  # A message class of the program's that refuses what it is made of, say.
+            logger.exception("a conversation with %r has failed", self.kernel_id)
+            ending = PyDotComputeError(f"the conversation with {self.kernel_id!r} has failed: {broken!r}")
+        finally:
+            # Nobody may wait for what nobody reads.
+            self._end(ending or ConnectionLostError(self._target, "the conversation was cancelled"))
+
+    async def _converse(self) -> PyDotComputeError | None:
+        """Hold the conversation over this stream; returns why it is over, or None if only the stream is."""
+        writer = asyncio.create_task(self._write(), name=f"writer to {self.kernel_id}")
+        try:
+            ending = await self._read()
+            if ending is not None:
+                self._end(ending)
+                await asyncio.wait((writer,), timeout=FAREWELL_SECONDS)  # It says the last word.
+            return ending
+        finally:
+            writer.cancel()
+            await asyncio.wait((writer,))
+            self._call.cancel()
+
+    async def _reconnect(self) -> None:
+        """Open another stream for the session.
+
+        Raises:
+            SessionLostError: that is not possible, or took too long.
+        """
+        delay = SHORTEST_DELAY
+        error = ConnectionLostError(self._target, "the connection was cut off")
+        try:
+            async with asyncio.timeout(self._reconnect_timeout):
+                while True:
+                    try:
+                        return await self._open_stream(wait_for_ready=True)
+                    except SessionLostError as lost:
+                        raise self._lost(lost.problem) from None
+                    except ConnectionLostError as broken:
+                        error = broken
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                    delay = min(2 * delay, LONGEST_DELAY)
+        except TimeoutError:
+            problem = f"not reached again within {self._reconnect_timeout:g} s ({error.problem})"
+            raise self._lost(problem) from None
+
+    def _lost(self, problem: str) -> SessionLostError:
+        """What is known of the messages of a session that cannot go on."""
+        unsent = [item[1] for item in self._outgoing.queue]
+        unknown = dict.fromkeys(item[1] for item in self._outgoing.unacknowledged())
+        unknown.update(dict.fromkeys(self.replies.waiting_keys()))
+        for key in unsent:
+            unknown.pop(key, None)
+        return SessionLostError(
+            self._target, problem, self.kernel_id, uuids_from_ints(list(unknown)), uuids_from_ints(unsent)
+        )
+
+    async def _why_it_broke(self) -> PyDotComputeError:
+        """The status of a stream that has ended."""
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return ConnectionLostError(self._target, "the daemon has ended the stream")
+        error = grpc.aio.AioRpcError(
+            code, await self._call.initial_metadata(), await self._call.trailing_metadata(), await self._call.details()
+        )
+        return from_rpc_error(error, self._target)
 
     async def close(self) -> None:
-        """End the conversation: what was sent is taken by the daemon first, if it does so soon."""
-        if self.over is None:
-            self._closing = True
-            self._something_to_send.notify()
-            await asyncio.wait(self._tasks, timeout=FAREWELL_SECONDS)
-        self._end(ConnectionLostError(self._target, "the client has closed the connection"))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._call.cancel()
+        """End the session: what was sent is taken by the daemon first, if it does so soon."""
+        if self._task is not None:
+            if self.over is None:
+                self._closing = True
+                self._news.notify()
+                await asyncio.wait((self._task,), timeout=FAREWELL_SECONDS)
+            self._end(ConnectionLostError(self._target, "the client has closed the connection"))
+            self._task.cancel()
+            await asyncio.wait((self._task,))
 
     async def wait_closed(self, timeout: float) -> None:
         """Wait until the daemon has said that the kernel takes no more messages."""
@@ -166,38 +281,58 @@ class Session:
             caller = self.replies.running_caller()
         if caller.ready.size >= self._reply_limit:
             await self._wait_until_received(caller, timeout)
-        packed = self._pack(message)
-        if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
+        body = self._encode(message)
+        outgoing = self._outgoing
+        if len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
             await self._wait_for_credit(timeout)
-        if packed[0] in self._outcomes or self.replies.expect(message.message_id, caller) is TAKEN:
+        message_id, correlation_id = message.message_id, message.correlation_id
+        if self.replies.expect(message_id, caller) is TAKEN or message_id.int in self._outcomes:
             raise self._id_taken(message)
-        self._outbox.append(packed)
-        if self._something_to_send.waiters:
-            self._something_to_send.notify()
+        answers = None if correlation_id is None else correlation_id.int
+        outgoing.queue.append((body, message_id.int, message.priority, answers, None))
+        outgoing.queued_bytes += len(body)
+        if self._news.waiters:
+            self._news.notify()
         if self._strategy == "reject":
-            await self._outcome(message.message_id)
+            await self._outcome(message_id)
+        elif len(outgoing.queue) % SENT_IN_A_ROW == 0:
+            await asyncio.sleep(0)
 
     async def send_and_receive(self, message: Any, timeout: float | None, deadline: float | None) -> Any:
-        """Send a request and wait for its own reply, until the event loop's time is `deadline`, that is for `timeout`
-        seconds since the program asked.
+        """Send a request and wait for its own reply, until the time, of `time.monotonic()`, is `deadline`, that is for
+        `timeout` seconds since the program asked.
         """
-        packed = self._pack(message)
-        reply = self.replies.ask(message.message_id)
+        body = self._encode(message)
+        message_id, correlation_id = message.message_id, message.correlation_id
+        reply = self.replies.ask(message_id)
         if reply is None:
             raise self._id_taken(message)
-        if len(self._outbox) >= self._outgoing.allowed or self.refusal is not None:
+        outgoing = self._outgoing
+        if len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
             try:
                 await self._wait_for_credit(timeout)
             except BaseException:
-                self.replies.unask(message.message_id)
+                self.replies.unask(message_id)
                 raise
-        self._outbox.append(packed)
-        self._something_to_send.notify()
-        return await self.replies.reply_to(message.message_id, reply, timeout, deadline)
+        answers = None if correlation_id is None else correlation_id.int
+        item = (body, message_id.int, message.priority, answers, deadline)
+        outgoing.queue.append(item)
+        outgoing.queued_bytes += len(body)
+        self._news.notify()
+        try:
+            return await self.replies.reply_to(message_id, reply, timeout, deadline)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if item in outgoing.queue:  # It was never sent.
+                outgoing.queue.remove(item)
+                outgoing.queued_bytes -= len(body)
+                self.replies.forget(message_id)
+            elif isinstance(error, asyncio.CancelledError) and self.over is None:
+                self._acks.withdraw(message_id.bytes)
+            raise
 
     async def _outcome(self, message_id: UUID) -> None:
         """Wait until the kernel has taken a message. Raises what it was refused with."""
-        outcome = self._outcomes[message_id.int.to_bytes(16)] = asyncio.get_running_loop().create_future()
+        outcome = self._outcomes[message_id.int] = asyncio.get_running_loop().create_future()
         try:
             await outcome
         except PyDotComputeError:
@@ -214,7 +349,7 @@ class Session:
             if self.refusal is not None:
                 raise self.refusal.again()
 
-    def _pack(self, message: Any) -> Packed:
+    def _encode(self, message: Any) -> bytes:
         """Check and encode a message."""
         cls = message.__class__
         try:
@@ -225,10 +360,9 @@ class Session:
         check(message)
         check_header(message)
         body = encode(message)
-        if len(body) > self._max_message_bytes:
-            problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
-            raise MessageSerializationError(cls.__name__, problem)
-        return pack(message, body)
+        if len(body) > self._longest:
+            raise MessageTooLargeError(cls.__name__, len(body), self._longest)
+        return body
 
     def _id_taken(self, message: Any) -> MessageSerializationError:
         problem = "another request of this id waits for its reply"
@@ -236,12 +370,12 @@ class Session:
 
     async def _wait_for_credit(self, timeout: float | None) -> None:
         deadline = None if timeout is None else monotonic() + timeout
-        woken = True
+        outgoing, woken = self._outgoing, True
         while True:
             if self.refusal is not None:
                 raise self.refusal.again()
-            free = self._outgoing.allowed - len(self._outbox)
-            if free > 0:
+            free = outgoing.allowed - len(outgoing.queue)
+            if free > 0 and outgoing.queued_bytes < outgoing.allowed_bytes:
                 if free > 1:
                     self._room.notify()
                 return
@@ -255,182 +389,183 @@ class Session:
         while True:
             frame = self._next_to_send()
             if frame is None:
-                await self._something_to_send.wait()
+                await self._news.wait()
                 continue
             try:
                 await self._call.write(frame)
-            except (grpc.aio.AioRpcError, grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
-                return  # The reader learns why.
-            if frame.HasField("bye"):
-                await self._call.done_writing()
-                return
+                if frame.HasField("bye"):
+                    return await self._call.done_writing()
+            except (grpc.aio.AioRpcError, *_BROKEN):
+                return None  # The reader learns why.
 
     def _next_to_send(self) -> pb.ExchangeRequest | None:
-        outputs = self._outputs_received + self.replies.receiving
-        if self.over is None and outputs != self._told_outputs:
+        outgoing, acks = self._outgoing, self._acks
+        frame = pb.ExchangeRequest()
+        if self.over is None:
+            self._return_outputs()
             # Before any message: what that causes the kernel to send may be for another client.
-            self._told_outputs = outputs
-            return pb.ExchangeRequest(pull=pb.Pull(outputs=outputs))
-        if self.over is None and self._outbox and self._outgoing.allowed:
-            return pb.ExchangeRequest(batch=self._next_batch())
-        if self._outputs_held and not self.replies.receiving and self.over is None:
-            return pb.ExchangeRequest(ack=self._return_outputs())
-        taken = not self._outbox and self._outgoing.acknowledged == self._outgoing.sent
-        finished = self.over is not None or (self._closing and taken)
-        through = self._acknowledged()
-        if through > self._told_acknowledged and (
-            self._must_acknowledge or finished or self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER
-        ):
-            self._told_acknowledged = through
-            self._must_acknowledge = False
-            self._incoming.grant(self._incoming.received + WINDOW)
-            while self._unacknowledged and self._unacknowledged[0][0] <= through:
-                self._unacknowledged.popleft()
-            undeliverable = [sequence for sequence in self._undeliverable if sequence <= through]
-            self._undeliverable = [sequence for sequence in self._undeliverable if sequence > through]
-            ack = pb.Ack(through=through, credit=self._incoming.credit, undeliverable=undeliverable)
-            return pb.ExchangeRequest(ack=ack)
-        if finished:
-            return pb.ExchangeRequest(bye=pb.Bye())
-        return None
+            acks.outputs_wanted(self.replies.receiving)
+            chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+            if chunk is not None:
+                _fill(frame.batch, chunk.first, chunk.items)
+                if outgoing.queue:
+                    self._news.notify()
+        finished = self.over is not None or (self._closing and outgoing.all_acknowledged)
+        if acks.is_due or (acks.has_news and (finished or frame.HasField("batch"))):
+            self._incoming.grant(WINDOW, WINDOW_BYTES)
+            acks.fill(frame.ack)
+            frame.ack.credit.CopyFrom(_credit(self._incoming.credit))
+        if finished and not frame.HasField("batch"):
+            frame.bye.SetInParent()
+        return frame if frame.WhichOneof("frame") or frame.HasField("ack") else None
 
-    def _return_outputs(self) -> pb.Ack:
+    def _return_outputs(self) -> None:
         """Give back what was pulled and nobody here waits for any more: another client may."""
-        returned = []
+        if not self._acks.outputs_held or self.replies.receiving:
+            return
         for output in self.replies.outputs.drain():
-            sequence = self._outputs_held.pop(id(output), None)
-            if sequence is None:  # A reply to a task that has ended; it is for this program.
+            if not self._acks.return_output(output):  # A reply to a task that has ended; it is for this program.
                 self.replies.outputs.put_anyway(output, output.priority)
-            else:
-                returned.append(sequence)
-        self._outputs_received -= len(returned)
-        return pb.Ack(through=self._told_acknowledged, credit=self._incoming.credit, returned=returned)
-
-    def _next_batch(self) -> pb.Batch:
-        batch = pb.Batch(first_sequence=self._outgoing.sent + 1)
-        sent: list[bytes] = []
-        size = 0
-        room = min(self._outgoing.allowed, LARGEST_BATCH, len(self._outbox))
-        while len(sent) < room and size < LARGEST_BATCH_BYTES:
-            packed = self._outbox.popleft()
-            add_envelope(batch, packed)
-            sent.append(packed[0])
-            size += len(packed[3])
-        self._outgoing.send(sent)
-        return batch
-
-    def _acknowledged(self) -> int:
-        """Every message through this sequence has been received: a reply when it arrives, for it is for this program
-        alone; an output when a task receives it, for until then it could be another's."""
-        return next(iter(self._outputs_held.values()), self._incoming.received + 1) - 1
-
-    def _output_taken(self, output: Any) -> None:
-        if self._outputs_held.pop(id(output), None) is not None:
-            self._must_acknowledge = True
-            self._something_to_send.notify()
 
     def _nobody_waits(self, message: Any, why: str) -> None:
         """A reply has come too late: the daemon keeps the dead letters."""
-        for sequence, arrived in reversed(self._unacknowledged):
-            if arrived is message:
-                self._undeliverable.append(sequence)
-                self._must_acknowledge = True
-                self._something_to_send.notify()
-                return
-        logger.warning("a reply of %r is lost: %s after it was acknowledged", self.kernel_id, why)
+        if not self._acks.undeliverable(message):
+            logger.warning("a reply of %r is lost: %s after it was acknowledged", self.kernel_id, why)
 
     # -- from the daemon -----------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        error: PyDotComputeError = ConnectionLostError(self._target, "the conversation was cut off")
+    async def _read(self) -> PyDotComputeError | None:
+        """Act on what comes; returns why the conversation is over, or None if only the stream is."""
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse):
                 if (ending := self._take(frame)) is not None:
-                    error = ending  # And the writer says the last word.
-                    return
+                    return ending
             error = await self._why_it_broke()
         except grpc.aio.AioRpcError as broken:
             error = from_rpc_error(broken, self._target)
-        except PyDotComputeError as broken:
-            error = broken
-        except Exception as broken:  # A message class of the program's that refuses what it is made of, say.
-            logger.exception("a conversation with %r has failed", self.kernel_id)
-            error = PyDotComputeError(f"the conversation with {self.kernel_id!r} has failed: {broken!r}")
-        finally:
-            self._end(error)  # Nobody may wait for what nobody reads.
+        except _BROKEN:
+            error = await self._why_it_broke()
+        if self._closing and self._outgoing.all_acknowledged:
+            return ConnectionLostError(self._target, "the client has closed the connection")
+        return None if isinstance(error, ConnectionLostError) else error
 
     def _take(self, frame: pb.ExchangeResponse) -> PyDotComputeError | None:
         """Act on a frame; returns why the conversation is over, if it is."""
         match frame.WhichOneof("frame"):
             case "batch":
                 self._take_batch(frame.batch)
-            case "accepted":
-                for message_id in self._outgoing.acknowledge(frame.accepted.through):
-                    if self._outcomes and (outcome := self._outcomes.pop(message_id, None)) and not outcome.done():
-                        outcome.set_result(None)
-                self._outgoing.grant(frame.accepted.credit)
-                self._room.notify()
-                if self._outbox or self._closing:
-                    self._something_to_send.notify()
             case "refused":
-                self._refused(frame.refused)
+                self._take_refused(frame.refused)
             case "closed":
-                self.refusal = from_status(frame.closed.status)
-                self._room.notify_all()
-                self._refusing.notify_all()
+                self._closed(from_status(frame.closed.status))
             case "bye":
+                if frame.HasField("accepted"):
+                    self._take_accepted(frame.accepted)
                 status = frame.bye.status
                 if status.code == code_pb2.UNAVAILABLE:
                     return ConnectionLostError(self._target, status.message)
                 return from_status(status)
+            case None if frame.HasField("accepted"):
+                pass
             case other:
                 raise ProtocolError(f"unexpected frame: {other or 'none'}")
+        if frame.HasField("accepted"):
+            self._take_accepted(frame.accepted)
         return None
 
+    def _take_accepted(self, accepted: pb.Accepted) -> None:
+        acknowledged = self._outgoing.acknowledge(accepted.through)
+        if self._outcomes:
+            for item in acknowledged:
+                if (outcome := self._outcomes.pop(item[1], None)) is not None and not outcome.done():
+                    outcome.set_result(None)
+        self._grant(accepted.credit)
+        self._acks.confirm(accepted.acks_received)
+
+    def _grant(self, credit: pb.Credit) -> None:
+        self._outgoing.grant(Credit(credit.messages, credit.bytes))
+        if self._room.waiters:
+            self._room.notify()
+        if self._outgoing.queue or self._closing:
+            self._news.notify()
+
+    def _closed(self, error: PyDotComputeError) -> None:
+        if self.refusal is None:
+            self.refusal = error
+            self._room.notify_all()
+            self._refusing.notify_all()
+
     def _take_batch(self, batch: pb.Batch) -> None:
-        self._incoming.receive(batch.first_sequence, len(batch.messages))
-        codecs = self._codecs
-        for sequence, envelope in enumerate(batch.messages, batch.first_sequence):
-            message = from_envelope(envelope, codecs[envelope.type])
-            self._unacknowledged.append((sequence, message))
-            if envelope.output:
-                self._outputs_held[id(message)] = sequence
-                self._outputs_received += 1
-            elif self.replies.deliver(message):
+        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs))
+        again = self._incoming.receive(batch.first_sequence, list(map(len, bodies)))
+        decoders = self._decoders
+        messages: list[Any] = [
+            decoders[kind](body, message_id=message_id, priority=priority, correlation_id=correlation_id)
+            for body, message_id, priority, correlation_id, kind in zip(
+                bodies, message_ids, priorities, correlation_ids, types, strict=True
+            )
+        ]
+        replies, outputs = self.replies, set(batch.outputs)
+        self._acks.arrived(batch.first_sequence, messages, self._incoming.received)
+        if not again and not outputs and not batch.uncorrelated and batch.correlation_ids:
+            keys = [message.correlation_id.int for message in messages]
+            if replies.deliver_all(messages, keys):
+                return
+        for index in range(again, len(messages)):
+            message = messages[index]
+            if index in outputs:
+                self._acks.output_arrived(batch.first_sequence + index, message)
+            elif replies.deliver(message):
                 continue
-            self.replies.outputs.put_anyway(message, message.priority)
-            self.replies.wanted.notify()
-        if self._outputs_held or self._incoming.received - self._told_acknowledged >= ACKNOWLEDGE_AFTER:
-            self._something_to_send.notify()
+            replies.outputs.put_anyway(message, message.priority)
+            replies.wanted.notify()
 
-    def _refused(self, refused: pb.Refused) -> None:
-        error = from_status(refused.status)
-        outcome = self._outcomes.pop(refused.message_id, None) if refused.sequence else None
-        if outcome is None:
-            self.replies.fail(uuid_from_int(int.from_bytes(refused.message_id)), error)
-        elif not outcome.done():
-            outcome.set_exception(error)
-
-    async def _why_it_broke(self) -> PyDotComputeError:
-        """The status of a stream that has ended."""
-        code = await self._call.code()
-        if code is grpc.StatusCode.OK:
-            return ConnectionLostError(self._target, "the daemon has ended the conversation")
-        error = grpc.aio.AioRpcError(
-            code, await self._call.initial_metadata(), await self._call.trailing_metadata(), await self._call.details()
-        )
-        return from_rpc_error(error, self._target)
+    def _take_refused(self, refused: pb.Refused) -> None:
+        again = self._incoming.receive(refused.first_sequence, [0] * len(refused.refusals))
+        self._acks.arrived(refused.first_sequence, [None] * len(refused.refusals), self._incoming.received)
+        for refusal in refused.refusals[again:]:
+            error = from_status(refusal.status)
+            key = int.from_bytes(refusal.message_id)
+            outcome = self._outcomes.pop(key, None) if refusal.sequence else None
+            if outcome is None:
+                self.replies.fail(uuid_from_int(key), error)
+            elif not outcome.done():
+                outcome.set_exception(error)
 
     def _end(self, error: PyDotComputeError) -> None:
         if self.over is not None:
             return
         self.over = error
-        if self.refusal is None:
-            self.refusal = error
+        self._acks.stop()
+        told = bool(self._outcomes)
         for outcome in self._outcomes.values():
             if not outcome.done():
                 outcome.set_exception(error.again())
+        self._outcomes.clear()
+        if isinstance(error, ConnectionLostError):
+            if isinstance(error, SessionLostError):
+                self._forget_outputs()
+            told = self.replies.lose(error) or told
+        if isinstance(error, SessionLostError) and not told and (error.message_ids or error.unsent_ids):
+            self.untold = error
+        self._closed(error)
         self.replies.end(error)
-        self._room.notify_all()
-        self._refusing.notify_all()
-        self._something_to_send.notify()
+        self._news.notify()
+
+    def _forget_outputs(self) -> None:
+        """They are the daemon's, who gives them to others when the session has ended there too."""
+        for output in self.replies.outputs.drain():
+            if not self._acks.holds(output):
+                self.replies.outputs.put_anyway(output, output.priority)
+
+
+def _credit(credit: Credit) -> pb.Credit:
+    return pb.Credit(messages=credit.messages, bytes=credit.bytes)
+
+
+def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:
+    fill(batch, first, items)
+    deadlines: Iterable[float | None] = [item[4] for item in items]
+    if any(deadlines):
+        now = monotonic()
+        batch.timeouts_us.extend(0 if each is None else max(1, int((each - now) * 1e6)) for each in deadlines)

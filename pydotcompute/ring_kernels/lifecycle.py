@@ -289,7 +289,7 @@ class RingKernel(Generic[TIn, TOut]):
         """
         self._require("launch", KernelState.CREATED)
         self._enter(KernelState.LAUNCHED)
-        self.replies.loop = asyncio.get_running_loop()
+        self.replies.begin(asyncio.get_running_loop())
         self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
         try:
             await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
@@ -533,7 +533,9 @@ class RingKernel(Generic[TIn, TOut]):
         """
         return self.send_as(self.replies.caller(), message, timeout)
 
-    async def send_as(self, caller: Caller[Any] | None, message: TIn, timeout: float | None = None) -> None:
+    async def send_as(
+        self, caller: Caller[Any] | None, message: TIn, timeout: float | None = None, terms: Terms | None = None
+    ) -> None:
         """`send` on behalf of this caller; None is the task that runs this."""
         if not self._is_open:
             self._require_open()
@@ -550,9 +552,12 @@ class RingKernel(Generic[TIn, TOut]):
         expected = replies.expect(message_id, caller)
         if expected is TAKEN:
             raise self._id_taken(message)
-        if not self.inbox.offer((message, perf_counter_ns(), None), priority):
+        if self.inbox.offer((message, perf_counter_ns(), terms), priority):
+            if terms is not None:
+                self._entered_inbox(terms)
+        else:
             try:
-                another_dropped = await self._put(message, timeout)
+                another_dropped = await self._put(message, timeout, terms)
             except BaseException:
                 if expected is NEW:
                     replies.forget(message_id)
@@ -578,7 +583,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     def accept(
         self, caller: Caller[Any], messages: Sequence[Any], keys: Sequence[int], terms: Sequence[Terms | None]
-    ) -> list[tuple[Any, PyDotComputeError]]:
+    ) -> list[tuple[int, PyDotComputeError]]:
         """Put messages for which there is room, all from one caller and checked already, into the input mailbox.
 
         Args:
@@ -586,27 +591,31 @@ class RingKernel(Generic[TIn, TOut]):
             terms: of each; empty if none has any.
 
         Returns:
-            Those that are refused, and why.
+            The indices of those that are refused, and why.
         """
         now = perf_counter_ns()
         priority = messages[0].priority
         priorities = [message.priority for message in messages]
         if not terms and priorities.count(priority) == len(messages) and self.replies.expect_all(keys, caller):
-            self.inbox.add_all(list(zip(messages, repeat(now), repeat(None))), priority)
+            self.inbox.add_all(list(zip(messages, repeat(now), repeat(None), strict=False)), priority)
             return []
-        refused: list[tuple[Any, PyDotComputeError]] = []
-        for message, each in zip(messages, terms or repeat(None)):
+        refused: list[tuple[int, PyDotComputeError]] = []
+        for index, (message, each) in enumerate(zip(messages, terms or repeat(None), strict=False)):
             if self.replies.expect(message.message_id, caller) is TAKEN:
-                refused.append((message, self._id_taken(message)))
+                refused.append((index, self._id_taken(message)))
                 continue
             if each is not None:
                 self._entered_inbox(each)
             self.inbox.add((message, now, each), message.priority)
         return refused
 
-    def withdraw(self, message_id: UUID) -> bool:
-        """Take a request back that the actor has not taken yet; whether it had not. Nobody gets a reply to it."""
+    def withdraw(self, message_id: UUID, caller: Caller[Any] | None = None) -> bool:
+        """Take a request back that the actor has not taken yet, and, where a caller is named, is that caller's; whether
+        that was done. Nobody gets a reply to it.
+        """
         key = message_id.int
+        if caller is not None and not self.replies.is_from(message_id, caller):
+            return False
         for item in self.inbox.items:
             header: Any = item[0]
             if header.message_id.int == key:

@@ -184,6 +184,11 @@ class Mailbox(Generic[T]):
         """How many tasks wait in `get`."""
         return len(self._getters)
 
+    @property
+    def waiting_putters(self) -> int:
+        """How many tasks wait for room."""
+        return len(self._putters)
+
     def _reckon(self) -> None:
         self._open = 0 if self._putters or self._closed is not None else self.capacity - self._invited
 

@@ -26,6 +26,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
+from pydotcompute.ring_kernels.ids import uuid_from_int
 from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
@@ -47,6 +48,8 @@ REMEMBERED_REQUESTS = 65_536
 """How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
 outputs.
 """
+LAST = 0
+"""The priority at which a caller hears of a loss, so that it receives before what has arrived."""
 FORGOTTEN_AT_ONCE = 4_096
 """How many of the oldest are forgotten together, which costs less than one by one."""
 REMEMBERED_ANSWERS = 4_096
@@ -81,12 +84,12 @@ class Caller(Generic[T]):
 
     __slots__ = ("arrived", "claims", "gone", "private", "ready", "room", "unanswered")
 
-    def __init__(self, *, private: bool = False) -> None:
+    def __init__(self, *, private: bool = False, arrived: Signal | None = None) -> None:
         self.private = private
         """Whether nobody else gets its replies, not even when it is gone."""
         self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
         """What has arrived for it and was not taken yet."""
-        self.arrived = Signal()
+        self.arrived = Signal() if arrived is None else arrived
         """Notified when `ready` gets something."""
         self.room = Signal()
         """Notified when something of `ready` is taken."""
@@ -108,6 +111,15 @@ class Caller(Generic[T]):
         if self.room.waiters:
             self.room.notify()
         return item
+
+    def take_many(self, most: int) -> list[T | Unanswered]:
+        """The next of `ready`, up to so many."""
+        ready = self.ready
+        if most <= 0 or not ready.size:
+            return []
+        items = ready.pop_all() if ready.size <= most else [ready.pop() for _ in range(most)]
+        self.room.notify_all()
+        return items
 
 
 def current_task_or_none() -> asyncio.Task[Any] | None:
@@ -177,6 +189,19 @@ class Replies(Generic[T]):
         self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
         self.ended: PyDotComputeError | None = None
         """Why the kernel will send nothing more."""
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        undeliverable: Callable[[T, str], None] | None = None,
+        on_receiving: Callable[[], None] | None = None,
+    ) -> None:
+        """Messages will come, on this loop; again, if they had ended."""
+        self.loop = loop
+        self.ended = None
+        if undeliverable is not None:
+            self._undeliverable = undeliverable
+        self.on_receiving = on_receiving
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -250,7 +275,7 @@ class Replies(Generic[T]):
         senders = self._senders
         if not (senders.keys().isdisjoint(keys) and self._asked.keys().isdisjoint(keys)) or len(set(keys)) != len(keys):
             return False
-        senders.update(zip(keys, repeat(caller)))
+        senders.update(zip(keys, repeat(caller), strict=False))
         caller.unanswered += len(keys)
         if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
             self._forget_requests()
@@ -263,6 +288,10 @@ class Replies(Generic[T]):
         for key in tuple(islice(of_the_heaviest, FORGOTTEN_AT_ONCE)):
             del self._senders[key]
             heaviest.unanswered -= 1
+
+    def is_from(self, message_id: UUID, caller: Caller[T]) -> bool:
+        """Whether this caller waits for the reply to this request."""
+        return self._senders.get(message_id.int) is caller
 
     def forget(self, message_id: UUID) -> None:
         """This request was not sent after all."""
@@ -362,7 +391,7 @@ class Replies(Generic[T]):
             return False
         deque(map(senders.__delitem__, keys), maxlen=0)
         caller.unanswered -= count
-        self._answered.update(zip(keys, repeat(caller)))
+        self._answered.update(zip(keys, repeat(caller), strict=False))
         if len(self._answered) >= REMEMBERED_ANSWERS:
             self._forget_answers()
         caller.ready.push_all(messages, priority)
@@ -439,6 +468,30 @@ class Replies(Generic[T]):
             caller.unanswered -= 1
             if not caller.gone:
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
+
+    def waiting_keys(self) -> list[int]:
+        """The `message_id.int` of the requests that wait for a reply."""
+        return [*self._asked, *(key for key, caller in self._senders.items() if caller is not self._nobody)]
+
+    def lose(self, error: PyDotComputeError) -> bool:
+        """There will be no replies to the requests that wait now: tell those who ask, and each caller once, where it
+        would receive the next reply. Whether anyone waits and is told now.
+        """
+        told = bool(self._asked or self.wanted.waiters)
+        for reply in self._asked.values():
+            if not reply.done():
+                reply.set_exception(error.again())
+        self._asked.clear()
+        waiting: dict[Caller[T], int] = {}
+        for key, caller in self._senders.items():
+            waiting.setdefault(caller, key)
+            caller.unanswered = 0
+        self._senders.clear()
+        for caller, key in waiting.items():
+            if not caller.gone:
+                told = told or bool(caller.arrived.waiters)
+                self._hand(caller, Unanswered(uuid_from_int(key), error), LAST)
+        return told
 
     def end(self, error: PyDotComputeError) -> None:
         """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with

@@ -107,3 +107,27 @@ class InvalidConfigurationDetail(_message.Message):
     value: str
     problem: str
     def __init__(self, parameter: _Optional[str] = ..., value: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class MessageTooLargeDetail(_message.Message):
+    __slots__ = ("message_type", "size", "limit")
+    MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    message_type: str
+    size: int
+    limit: int
+    def __init__(self, message_type: _Optional[str] = ..., size: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class SessionLostDetail(_message.Message):
+    __slots__ = ("target", "problem", "kernel_id", "message_ids", "unsent_ids")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    UNSENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    problem: str
+    kernel_id: str
+    message_ids: _containers.RepeatedScalarFieldContainer[str]
+    unsent_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, target: _Optional[str] = ..., problem: _Optional[str] = ..., kernel_id: _Optional[str] = ..., message_ids: _Optional[_Iterable[str]] = ..., unsent_ids: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -87,64 +87,80 @@ class AskResponse(_message.Message):
     def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
 
 class ExchangeRequest(_message.Message):
-    __slots__ = ("open", "batch", "ack", "pull", "bye")
+    __slots__ = ("open", "batch", "bye", "ack")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
-    ACK_FIELD_NUMBER: _ClassVar[int]
-    PULL_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
     open: Open
     batch: Batch
-    ack: Ack
-    pull: Pull
     bye: Bye
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., pull: _Optional[_Union[Pull, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+    ack: Ack
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
 
 class ExchangeResponse(_message.Message):
-    __slots__ = ("opened", "accepted", "refused", "batch", "closed", "bye")
+    __slots__ = ("opened", "batch", "refused", "closed", "bye", "accepted")
     OPENED_FIELD_NUMBER: _ClassVar[int]
-    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
-    accepted: Accepted
-    refused: Refused
     batch: Batch
+    refused: Refused
     closed: Closed
     bye: Bye
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+    accepted: Accepted
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("kernel_id", "session_token", "credit")
+    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     session_token: bytes
-    credit: int
-    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., credit: _Optional[int] = ...) -> None: ...
+    received_through: int
+    credit: Credit
+    max_message_bytes: int
+    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_token", "types", "credit", "backpressure_strategy", "input_queue_size", "max_message_bytes", "closed", "output_queue_size")
+    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    TYPES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    ACKS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
     BACKPRESSURE_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     INPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
-    OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     session_token: bytes
+    received_through: int
+    acks_received: int
+    credit: Credit
     types: _containers.RepeatedCompositeFieldContainer[MessageType]
-    credit: int
     backpressure_strategy: BackpressureStrategy
     input_queue_size: int
+    output_queue_size: int
     max_message_bytes: int
     closed: _status_pb2.Status
-    output_queue_size: int
-    def __init__(self, session_token: _Optional[bytes] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., credit: _Optional[int] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., output_queue_size: _Optional[int] = ...) -> None: ...
+    session_timeout: _duration_pb2.Duration
+    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Credit(_message.Message):
+    __slots__ = ("messages", "bytes")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    messages: int
+    bytes: int
+    def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class MessageType(_message.Message):
     __slots__ = ("full_name", "files")
@@ -155,38 +171,46 @@ class MessageType(_message.Message):
     def __init__(self, full_name: _Optional[str] = ..., files: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("first_sequence", "messages")
+    __slots__ = ("first_sequence", "message_ids", "bodies", "priorities", "correlation_ids", "uncorrelated", "types", "outputs", "timeouts_us")
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    BODIES_FIELD_NUMBER: _ClassVar[int]
+    PRIORITIES_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_IDS_FIELD_NUMBER: _ClassVar[int]
+    UNCORRELATED_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_US_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
-    messages: _containers.RepeatedCompositeFieldContainer[Envelope]
-    def __init__(self, first_sequence: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
-
-class Envelope(_message.Message):
-    __slots__ = ("message_id", "priority", "correlation_id", "body", "type", "output")
-    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
-    PRIORITY_FIELD_NUMBER: _ClassVar[int]
-    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
-    BODY_FIELD_NUMBER: _ClassVar[int]
-    TYPE_FIELD_NUMBER: _ClassVar[int]
-    OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    message_id: bytes
-    priority: int
-    correlation_id: bytes
-    body: bytes
-    type: int
-    output: bool
-    def __init__(self, message_id: _Optional[bytes] = ..., priority: _Optional[int] = ..., correlation_id: _Optional[bytes] = ..., body: _Optional[bytes] = ..., type: _Optional[int] = ..., output: bool = ...) -> None: ...
+    message_ids: bytes
+    bodies: _containers.RepeatedScalarFieldContainer[bytes]
+    priorities: _containers.RepeatedScalarFieldContainer[int]
+    correlation_ids: bytes
+    uncorrelated: _containers.RepeatedScalarFieldContainer[int]
+    types: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    timeouts_us: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, first_sequence: _Optional[int] = ..., message_ids: _Optional[bytes] = ..., bodies: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., correlation_ids: _Optional[bytes] = ..., uncorrelated: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., timeouts_us: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("through", "credit")
+    __slots__ = ("through", "credit", "acks_received")
     THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    ACKS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     through: int
-    credit: int
-    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
+    credit: Credit
+    acks_received: int
+    def __init__(self, through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., acks_received: _Optional[int] = ...) -> None: ...
 
 class Refused(_message.Message):
+    __slots__ = ("first_sequence", "refusals")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
+    def __init__(self, first_sequence: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+
+class Refusal(_message.Message):
     __slots__ = ("sequence", "message_id", "status")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -203,22 +227,22 @@ class Closed(_message.Message):
     def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("through", "credit", "undeliverable", "returned")
+    __slots__ = ("number", "through", "credit", "outputs", "undeliverable", "returned", "withdrawn")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     UNDELIVERABLE_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    number: int
     through: int
-    credit: int
+    credit: Credit
+    outputs: int
     undeliverable: _containers.RepeatedScalarFieldContainer[int]
     returned: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, through: _Optional[int] = ..., credit: _Optional[int] = ..., undeliverable: _Optional[_Iterable[int]] = ..., returned: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class Pull(_message.Message):
-    __slots__ = ("outputs",)
-    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
-    outputs: int
-    def __init__(self, outputs: _Optional[int] = ...) -> None: ...
+    withdrawn: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, number: _Optional[int] = ..., through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., outputs: _Optional[int] = ..., undeliverable: _Optional[_Iterable[int]] = ..., returned: _Optional[_Iterable[int]] = ..., withdrawn: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Bye(_message.Message):
     __slots__ = ("status",)

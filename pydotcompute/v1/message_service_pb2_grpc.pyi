@@ -60,15 +60,22 @@ class MessageServiceStub:
     Errors: those of Send and of Receive.
     """
     Exchange: _grpc.StreamStreamMultiCallable[_message_service_pb2.ExchangeRequest, _message_service_pb2.ExchangeResponse]
-    """One client's conversation with one kernel.
+    """One client's conversation with one kernel: a session, which outlives the stream that carries it.
 
     The client speaks first, with `open`; the daemon answers `opened`, or ends the call with an error. From then on each
     side sends as many messages as the other side's credit allows, many to a frame. Sequences start at 1, one count for
-    each direction. Either side ends the conversation with `bye`; a stream that ends without one was cut.
+    each direction, and go on from stream to stream. Each side keeps what it has sent until the other acknowledges it. When
+    a stream ends without `bye`, the client opens another with the session's token; each side then says what it has, the
+    other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
+    in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
+    Opening with a token of a session that is over fails with SESSION_LOST.
 
-    Replies are pushed as soon as there are any; outputs only as far as the client asks with `pull`. What the client has
-    not acknowledged when the conversation ends goes back to the kernel's output mailbox if it was an output, and to the
+    Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
+    has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the
     dead letters if it was a reply.
+
+    Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, SESSION_LOST; MESSAGE_INVALID for a frame against these rules.
     """
 
 @_typing.type_check_only
@@ -103,15 +110,22 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Errors: those of Send and of Receive.
     """
     Exchange: _aio.StreamStreamMultiCallable[_message_service_pb2.ExchangeRequest, _message_service_pb2.ExchangeResponse]  # type: ignore[assignment]
-    """One client's conversation with one kernel.
+    """One client's conversation with one kernel: a session, which outlives the stream that carries it.
 
     The client speaks first, with `open`; the daemon answers `opened`, or ends the call with an error. From then on each
     side sends as many messages as the other side's credit allows, many to a frame. Sequences start at 1, one count for
-    each direction. Either side ends the conversation with `bye`; a stream that ends without one was cut.
+    each direction, and go on from stream to stream. Each side keeps what it has sent until the other acknowledges it. When
+    a stream ends without `bye`, the client opens another with the session's token; each side then says what it has, the
+    other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
+    in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
+    Opening with a token of a session that is over fails with SESSION_LOST.
 
-    Replies are pushed as soon as there are any; outputs only as far as the client asks with `pull`. What the client has
-    not acknowledged when the conversation ends goes back to the kernel's output mailbox if it was an output, and to the
+    Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
+    has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the
     dead letters if it was a reply.
+
+    Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, SESSION_LOST; MESSAGE_INVALID for a frame against these rules.
     """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -167,15 +181,22 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_message_service_pb2.ExchangeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_message_service_pb2.ExchangeResponse], _abc.AsyncIterator[_message_service_pb2.ExchangeResponse]]:
-        """One client's conversation with one kernel.
+        """One client's conversation with one kernel: a session, which outlives the stream that carries it.
 
         The client speaks first, with `open`; the daemon answers `opened`, or ends the call with an error. From then on each
         side sends as many messages as the other side's credit allows, many to a frame. Sequences start at 1, one count for
-        each direction. Either side ends the conversation with `bye`; a stream that ends without one was cut.
+        each direction, and go on from stream to stream. Each side keeps what it has sent until the other acknowledges it. When
+        a stream ends without `bye`, the client opens another with the session's token; each side then says what it has, the
+        other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
+        in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
+        Opening with a token of a session that is over fails with SESSION_LOST.
 
-        Replies are pushed as soon as there are any; outputs only as far as the client asks with `pull`. What the client has
-        not acknowledged when the conversation ends goes back to the kernel's output mailbox if it was an output, and to the
+        Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
+        has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the
         dead letters if it was a reply.
+
+        Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, SESSION_LOST; MESSAGE_INVALID for a frame against these rules.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,10 +25,12 @@ from pydotcompute.exceptions import (
     KernelStateError,
     MessageDeserializationError,
     MessageSerializationError,
+    MessageTooLargeError,
     MessageTypeError,
     PyDotComputeError,
     QueueFullError,
     QueueTimeoutError,
+    SessionLostError,
 )
 from pydotcompute.v1 import errors_pb2
 
@@ -48,6 +50,8 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     MessageDeserializationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageDeserializationDetail),
     BackendUnavailableError: (code_pb2.FAILED_PRECONDITION, errors_pb2.BackendUnavailableDetail),
     InvalidConfigurationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.InvalidConfigurationDetail),
+    MessageTooLargeError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageTooLargeDetail),
+    SessionLostError: (code_pb2.ABORTED, errors_pb2.SessionLostDetail),
 }
 """The code and the detail message of each error that crosses the wire."""
 

@@ -1,112 +1,227 @@
-"""The two counts of an Exchange conversation, one for each direction, with no I/O in them.
+"""The rules of a session, with no I/O in them: what each side sends, numbered and within the other's credit, kept until
+acknowledged and sent again on a new stream; and what each side receives, in sequence, without what comes twice.
 
-Sequences start at 1. `credit` is the last sequence that the receiving side allows. What breaks these rules is a
-`ProtocolError`, which ends the conversation: the other side is not of this project, or broken.
+Sequences start at 1. A side's credit is the last sequence, and a number of bytes in all, that the other allows. What
+breaks these rules is a `ProtocolError`, which ends the session: the other side is not of this project, or broken.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
 
-__all__ = ["Incoming", "Outgoing", "ProtocolError"]
+__all__ = ["Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="tuple[bytes, *tuple[Any, ...]]")
 
 
 class ProtocolError(PyDotComputeError):
-    """The other side of a conversation broke its rules."""
+    """The other side of a session broke its rules."""
+
+
+class Credit(NamedTuple):
+    """What may be sent, counted from the beginning of the session."""
+
+    messages: int = 0
+    """Messages through this sequence."""
+    bytes: int = 0
+    """Messages as long as those before have fewer bytes than this."""
+
+
+@dataclass(slots=True)
+class Chunk(Generic[T]):
+    """Items with consecutive sequences, for one frame."""
+
+    first: int
+    """The sequence of the first item."""
+    items: list[T]
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last item."""
+        return self.first + len(self.items) - 1
 
 
 class Outgoing(Generic[T]):
-    """What this side sends: numbered, within the other side's credit, kept until acknowledged."""
+    """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
 
-    def __init__(self, credit: int = 0) -> None:
+    An item is a tuple that begins with the body, whose length is what counts. Whoever queues an item adds that length
+    to `queued_bytes`; both are left to callers, because every message passes there.
+    """
+
+    def __init__(self) -> None:
+        self.queue: list[T] = []
+        """Items that were never sent."""
+        self.queued_bytes = 0
         self.sent = 0
-        """The last sequence sent."""
-        self.credit = credit
+        """The last sequence that was ever sent."""
         self.acknowledged = 0
-        """The last sequence that the other side acknowledged."""
-        self._kept: deque[T] = deque()
+        """The last sequence that the other side has acknowledged."""
+        self.credit = Credit()
+        self.allowed = 0
+        """How many more items the credit allows, those in the queue among them; 0 if it allows no more bytes."""
+        self.allowed_bytes = 0
+        """How many more bytes it allows, but for the last item."""
+        self._sent_bytes = 0
+        self._kept: deque[Chunk[T]] = deque()
+        self._again: deque[Chunk[T]] = deque()  # What is to be sent again, on this stream, before anything new.
 
     @property
-    def allowed(self) -> int:
-        """How many more messages the credit allows."""
-        return self.credit - self.sent
+    def all_sent(self) -> bool:
+        """Whether nothing is left to be sent, or sent again."""
+        return not self.queue and not self._again
 
     @property
-    def unacknowledged(self) -> Iterable[T]:
-        """What was sent and not acknowledged, in order."""
-        return tuple(self._kept)
+    def all_acknowledged(self) -> bool:
+        """Whether nothing waits, and nothing is under way."""
+        return not self.queue and self.acknowledged == self.sent
 
-    def send(self, messages: Iterable[T]) -> int:
-        """Number these messages as sent; returns the sequence of the first."""
-        first = self.sent + 1
-        before = len(self._kept)
-        self._kept.extend(messages)
-        self.sent += len(self._kept) - before
-        assert self.sent <= self.credit, "sent beyond the credit"
-        return first
+    def next_chunk(self, most: int, most_bytes: int) -> Chunk[T] | None:
+        """What to send next, at most so many items, and bytes but for the last item; None if there is nothing to send,
+        or no credit.
+        """
+        if self._again:
+            return self._next_again(most)
+        queue, allowed = self.queue, min(self.allowed, most)
+        if not queue or allowed <= 0:
+            return None
+        bytes_left = min(self.allowed_bytes, most_bytes)
+        if len(queue) <= allowed and self.queued_bytes < bytes_left:
+            self.queue, size = [], self.queued_bytes
+        else:
+            count = size = 0
+            for item in queue[:allowed]:
+                length = len(item[0])
+                if size >= bytes_left or (count and size + length > most_bytes):
+                    break
+                size += length
+                count += 1
+            self.queue, queue = queue[count:], queue[:count]
+        self.queued_bytes -= size
+        self._sent_bytes += size
+        chunk = Chunk(self.sent + 1, queue)
+        self.sent = chunk.last
+        self._reckon()
+        self._kept.append(chunk)
+        return chunk
 
-    def grant(self, credit: int) -> None:
-        """The other side allows messages through `credit`. A late, smaller figure changes nothing."""
-        self.credit = max(self.credit, credit)
+    def _next_again(self, most: int) -> Chunk[T]:
+        chunk = self._again.popleft()
+        if len(chunk.items) > most:
+            self._again.appendleft(Chunk(chunk.first + most, chunk.items[most:]))
+            chunk = Chunk(chunk.first, chunk.items[:most])
+        return chunk
+
+    def resume(self, received_through: int) -> None:
+        """A new stream begins: the other side has everything through this sequence, and gets the rest again."""
+        if not self.acknowledged <= received_through <= self.sent:
+            raise ProtocolError(
+                f"received through {received_through}, but {self.acknowledged} to {self.sent} were under way"
+            )
+        self._again.clear()
+        for chunk in self._kept:
+            if chunk.last > received_through:
+                skipped = max(0, received_through + 1 - chunk.first)
+                self._again.append(Chunk(chunk.first + skipped, chunk.items[skipped:]))
+
+    def grant(self, credit: Credit) -> None:
+        """The other side allows this. A late, smaller figure changes nothing."""
+        self.credit = Credit(max(self.credit.messages, credit.messages), max(self.credit.bytes, credit.bytes))
+        self._reckon()
+
+    def _reckon(self) -> None:
+        self.allowed_bytes = max(0, self.credit.bytes - self._sent_bytes)
+        self.allowed = self.credit.messages - self.sent if self.allowed_bytes else 0
 
     def acknowledge(self, through: int) -> list[T]:
-        """The other side has everything through `through`; returns what that newly acknowledges."""
+        """The other side is done with everything through `through`; returns what that newly acknowledges."""
         if through > self.sent:
             raise ProtocolError(f"acknowledged sequence {through}, but only {self.sent} were sent")
-        newly = [self._kept.popleft() for _ in range(through - self.acknowledged)]
-        self.acknowledged = max(self.acknowledged, through)
+        newly: list[T] = []
+        kept = self._kept
+        while kept and self.acknowledged < through:
+            chunk = kept[0]
+            newly += chunk.items[self.acknowledged + 1 - chunk.first : through + 1 - chunk.first]
+            self.acknowledged = min(through, chunk.last)
+            if chunk.last <= through:
+                kept.popleft()
         return newly
 
-    def replace(self, sequence: int, message: T) -> None:
-        """Keep another message in the place of one that is not acknowledged yet."""
-        self.find(sequence)
-        self._kept[sequence - self.acknowledged - 1] = message
+    def unacknowledged(self) -> Iterator[T]:
+        """What was sent and not acknowledged, in order."""
+        for chunk in self._kept:
+            yield from chunk.items[max(0, self.acknowledged + 1 - chunk.first) :]
 
     def find(self, sequence: int) -> T:
-        """The message of a sequence that is not acknowledged yet."""
-        if not self.acknowledged < sequence <= self.sent:
-            raise ProtocolError(
-                f"sequence {sequence} is not one of {self.acknowledged + 1} to {self.sent}, which are under way"
-            )
-        return self._kept[sequence - self.acknowledged - 1]
+        """The item of a sequence that is not acknowledged yet."""
+        chunk = self._chunk_of(sequence)
+        return chunk.items[sequence - chunk.first]
+
+    def replace(self, sequence: int, item: T) -> None:
+        """Keep another item in the place of one that is not acknowledged yet."""
+        chunk = self._chunk_of(sequence)
+        chunk.items[sequence - chunk.first] = item
+
+    def _chunk_of(self, sequence: int) -> Chunk[T]:
+        if self.acknowledged < sequence <= self.sent:
+            for chunk in self._kept:
+                if sequence <= chunk.last:
+                    return chunk
+        raise ProtocolError(
+            f"sequence {sequence} is not one of {self.acknowledged + 1} to {self.sent}, which are under way"
+        )
 
 
 class Incoming:
-    """What this side receives: in sequence, within the credit it gave."""
+    """What one side receives: in sequence, within the credit it gave, and nothing twice."""
 
-    def __init__(self, credit: int) -> None:
+    def __init__(self) -> None:
         self.received = 0
         """The last sequence received."""
-        self.credit = credit
         self.done = 0
         """The last sequence that this side is done with, and acknowledges."""
+        self.credit = Credit()
+        """What this side allows."""
+        self.received_bytes = 0
+        """The bytes of all that was received."""
 
-    def receive(self, first_sequence: int, count: int) -> None:
-        """Messages `first_sequence` and following have come."""
-        if first_sequence != self.received + 1:
+    def receive(self, first_sequence: int, sizes: Sequence[int]) -> int:
+        """Items `first_sequence` and following have come, of so many bytes; returns how many of them, at the beginning,
+        had come before.
+        """
+        again = self.received + 1 - first_sequence
+        if again < 0 or first_sequence < 1:
             raise ProtocolError(f"the batch begins at sequence {first_sequence}, expected {self.received + 1}")
-        if count == 0:
+        if not sizes:
             raise ProtocolError("the batch is empty")
-        if self.received + count > self.credit:
+        count = len(sizes) - again
+        if count <= 0:
+            return len(sizes)
+        if self.received + count > self.credit.messages:
+            problem = f"the batch ends at sequence {self.received + count}, beyond {self.credit.messages}"
+            raise ProtocolError(f"{problem}, the credit")
+        size = sum(sizes[again:])
+        if self.received_bytes + size - sizes[-1] >= self.credit.bytes:
             raise ProtocolError(
-                f"the batch ends at sequence {self.received + count}, beyond the credit of {self.credit}"
+                f"the batch ends with byte {self.received_bytes + size}, the credit {self.credit.bytes}"
             )
         self.received += count
+        self.received_bytes += size
+        return again
 
     def finish(self, count: int = 1) -> None:
-        """This side is done with the next `count` messages."""
+        """This side is done with the next `count` items."""
         self.done += count
-        assert self.done <= self.received, "done with messages that never came"
+        assert self.done <= self.received, "done with items that never came"
 
-    def grant(self, credit: int) -> bool:
-        """Allow messages through `credit`; whether that is more than before."""
-        if credit <= self.credit:
-            return False
-        self.credit = credit
-        return True
+    def grant(self, messages: int, size: int) -> bool:
+        """Allow this many messages, and this many bytes, beyond what was received; whether that is more than before."""
+        before = self.credit
+        self.credit = Credit(
+            max(before.messages, self.received + messages), max(before.bytes, self.received_bytes + size)
+        )
+        return self.credit != before

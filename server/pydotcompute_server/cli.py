@@ -83,6 +83,13 @@ class _Program(click.Command):
     show_envvar=True,
     help="The longest message body.",
 )
+@click.option(
+    "--session-timeout",
+    default=60.0,
+    type=click.FloatRange(min=0),
+    show_envvar=True,
+    help="Seconds that a client's conversation lives on when its connection has broken.",
+)
 @click.option("--tls-certificate", type=_pem, show_envvar=True, help="PEM file of the certificate chain.")
 @click.option("--tls-key", type=_pem, show_envvar=True, help="PEM file of the certificate's key.")
 @click.option(
@@ -100,6 +107,7 @@ def main(
     launch: tuple[str, ...],
     grace: float,
     max_message_bytes: int,
+    session_timeout: float,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -132,6 +140,7 @@ def main(
             launch=launch,
             grace=grace,
             max_message_bytes=max_message_bytes,
+            session_timeout=session_timeout,
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,

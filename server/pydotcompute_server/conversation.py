@@ -1,54 +1,46 @@
-"""The daemon's side of one Exchange stream."""
+"""One Exchange stream, while it carries a session."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import deque
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import (
-    MessageDeserializationError,
-    MessageError,
-    MessageSerializationError,
-    MessageTypeError,
-    PyDotComputeError,
-)
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
-from pydotcompute.ring_kernels.replies import Caller, Unanswered
+from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.exchange import Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange import Chunk, Credit, ProtocolError
+from pydotcompute.wire.frames import fill
 from pydotcompute.wire.kernels import strategy_to_proto
-from pydotcompute.wire.messages import Packed, add_envelope, from_envelope, pack
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.sessions import CREDIT_BYTES, LARGEST_CREDIT, OUTPUT, REFUSAL, Sent, Session
 
 __all__ = ["Conversation"]
 
-LARGEST_CREDIT = 4_096
-"""Messages that a client may have under way at once, however much room the mailbox has."""
 LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
-TOLD_AT_ONCE = 512
-"""Messages accepted, or of new credit, that the client must hear of before more replies, for it may be waiting."""
-PUT_IN_A_ROW = 128
-"""Messages put into the mailbox before the kernel and the writer have their turn."""
+AT_ONCE = 128
+"""Messages put into the mailbox, or prepared for sending, before other tasks have their turn."""
+TELL_AFTER = 512
+"""Messages accepted that the client must hear of at once."""
+TELL_WITHIN = 0.02
+"""Seconds after which the client hears of fewer, if there was no frame to tell it beside."""
 FAREWELL_SECONDS = 1.0
 """How long the client has to acknowledge and close after the daemon's `bye`."""
 
 
-_Sent = tuple[Any, bool]
-"""A message on its way to the client, until acknowledged; and whether it is an output."""
-
-
 class Conversation:
-    """Moves messages between one client and one kernel.
+    """Moves messages between a session and its client, as long as one stream lives.
 
     Three tasks: the reader takes frames from the stream and never waits for anything else, so that acknowledgements get
     through while the mailbox is full; the feeder puts messages into the mailbox, and waits where the mailbox makes
@@ -56,166 +48,153 @@ class Conversation:
     in one frame.
     """
 
-    def __init__(
-        self,
-        kernel: RingKernel[Any, Any],
-        catalog: Catalog,
-        context: grpc.aio.ServicerContext[Any, Any],
-        max_message_bytes: int,
-    ) -> None:
-        self._kernel = kernel
-        self._catalog = catalog
-        self._codecs = catalog.codecs(kernel.type)
-        self._type_index = {codec.schema.cls: index for index, codec in enumerate(self._codecs)}
+    def __init__(self, session: Session, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._session = session
         self._context = context
-        self._max_message_bytes = max_message_bytes
-        self._caller: Caller[Any] = Caller(private=True)
-        self._incoming = Incoming(credit=0)
-        self._outgoing: Outgoing[_Sent] = Outgoing()
-        self._pending: deque[pb.Envelope] = deque()
         self._fed = Signal()
-        self._something_to_send = Signal()
-        self._refused: deque[pb.Refused] = deque()
-        self._told_refused = Signal()
-        self._told: tuple[int, int] = (0, 0)  # The last `accepted` frame: done, credit.
-        self._outputs_sent = 0
-        self._outputs_wanted = 0
+        self._written = Signal()
+        self._told = pb.Accepted()
+        self._tell: asyncio.TimerHandle | None = None
+        self._tell_now = False
         self._closed_told = False
+        self._said_bye = False
+        self._frames: deque[pb.ExchangeResponse] = deque()
         self._farewell: status_pb2.Status | None = None
+        self._replaced = asyncio.Event()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the conversation is over."""
 
-    async def run(self, opening: pb.Open) -> None:
-        """Hold the conversation until the client or the kernel ends it.
+    def farewell(self, status: status_pb2.Status) -> None:
+        """End the session with this status, after what there is to send."""
+        self._farewell = status
+        self._session.news.notify()
+
+    def replace(self) -> None:
+        """The client has opened another stream for the session: this one is dead."""
+        self._replaced.set()
+
+    async def run(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> bool:
+        """Carry the session until the client or the kernel ends it, or the stream does; whether the session is over.
 
         Raises:
             KernelStateError: the kernel is not activated yet.
-            ProtocolError: the client broke the rules.
+            ProtocolError, MessageDeserializationError: the client broke the rules.
         """
-        if opening.session_token:
-            raise ProtocolError("this daemon resumes no conversation: open a new one, without a session_token")
-        if self._kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = self._kernel.refusal
-            assert refusal is not None
-            raise refusal.again()
-        self._grant_outgoing(opening.credit)
-        self._grant()
-        config = self._kernel.config
-        opened = pb.Opened(
-            session_token=secrets.token_bytes(16),
-            types=[self._catalog.message_type(codec.schema.cls) for codec in self._codecs],
-            credit=self._incoming.credit,
-            backpressure_strategy=strategy_to_proto(config.backpressure_strategy),
-            input_queue_size=config.input_queue_size,
-            output_queue_size=config.output_queue_size,
-            max_message_bytes=self._max_message_bytes,
-            closed=None if (refusal := self._kernel.refusal) is None else to_status(refusal),
-        )
-        self._closed_told = refusal is not None
-        self._told = (0, self._incoming.credit)
-        await self._context.write(pb.ExchangeResponse(opened=opened))
+        await self._open(opening, catalog, session_timeout)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(part) for part in (self._read(), self._write(), self._feed())]
                 reader, writer, _ = tasks
-                await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait((reader,), timeout=FAREWELL_SECONDS)
-                for task in tasks:
+                replaced = group.create_task(self._replaced.wait())
+                await asyncio.wait((reader, writer, replaced), return_when=asyncio.FIRST_COMPLETED)
+                if not replaced.done():
+                    await asyncio.wait((reader,), timeout=FAREWELL_SECONDS)
+                for task in (*tasks, replaced):
                     task.cancel()
         except* PyDotComputeError as errors:
             raise errors.exceptions[0] from None
         finally:
-            self._give_back()
+            if self._tell is not None:
+                self._tell.cancel()
+            self._session.outputs_wanted = self._session.outputs_sent
+        return self._said_bye
 
-    def farewell(self, status: status_pb2.Status) -> None:
-        """End the conversation with this status, after what there is to send."""
-        self._farewell = status
-        self._something_to_send.notify()
+    async def _open(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> None:
+        session, kernel = self._session, self._session.kernel
+        if kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
+            refusal = kernel.refusal
+            assert refusal is not None
+            raise refusal.again()
+        session.outgoing.resume(opening.received_through)
+        session.grant_outgoing(opening.credit)
+        session.grant()
+        refusal = kernel.refusal
+        self._closed_told = refusal is not None
+        self._told = pb.Accepted(credit=_credit(session.incoming.credit), acks_received=session.acks_received)
+        timeout = Duration()
+        timeout.FromNanoseconds(round(session_timeout * 1e9))
+        opened = pb.Opened(
+            session_token=session.token,
+            received_through=session.incoming.received,
+            acks_received=session.acks_received,
+            credit=self._told.credit,
+            types=[catalog.message_type(codec.schema.cls) for codec in session.codecs],
+            backpressure_strategy=strategy_to_proto(kernel.config.backpressure_strategy),
+            input_queue_size=kernel.config.input_queue_size,
+            output_queue_size=kernel.config.output_queue_size,
+            max_message_bytes=session.max_message_bytes,
+            closed=None if refusal is None else to_status(refusal),
+            session_timeout=timeout,
+        )
+        await self._context.write(pb.ExchangeResponse(opened=opened))
 
     # -- from the client -----------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        session = self._session
         while isinstance(frame := await self._context.read(), pb.ExchangeRequest):
+            if frame.HasField("ack"):
+                session.take_ack(frame.ack)
+                session.news.notify()
             match frame.WhichOneof("frame"):
                 case "batch":
-                    self._incoming.receive(frame.batch.first_sequence, len(frame.batch.messages))
-                    self._pending.extend(frame.batch.messages)
-                    self._fed.notify()
-                case "ack":
-                    for sequence in frame.ack.undeliverable:
-                        self._kernel.bury(self._outgoing.find(sequence)[0], "its caller had given up")
-                    for sequence in frame.ack.returned:
-                        self._take_back(sequence)
-                    self._outgoing.acknowledge(frame.ack.through)
-                    self._grant_outgoing(frame.ack.credit)
-                    self._something_to_send.notify()
-                case "pull":
-                    self._outputs_wanted = frame.pull.outputs
-                    self._something_to_send.notify()
+                    idle = not session.pending
+                    session.take_batch(frame.batch)
+                    if idle and session.can_put_at_once:
+                        session.put(min(AT_ONCE, session.kernel.inbox.room))
+                        session.grant()
+                    if session.pending or self._wants_credit():
+                        self._fed.notify()
+                    self._tell_in_time()
                 case "bye":
+                    self._said_bye = True
                     return
+                case None if frame.HasField("ack"):
+                    pass
                 case other:
                     raise ProtocolError(f"unexpected frame: {other or 'none'}")
 
-    def _grant_outgoing(self, credit: int) -> None:
-        """However much a client allows: what it has not acknowledged is kept here, and that must have an end."""
-        self._outgoing.grant(min(credit, self._outgoing.acknowledged + LARGEST_CREDIT))
-
-    def _take_back(self, sequence: int) -> None:
-        """Undo the sending of an output."""
-        message, is_output = self._outgoing.find(sequence)
-        if not is_output:
-            raise ProtocolError(f"sequence {sequence} is no output that could be returned")
-        self._outgoing.replace(sequence, (None, False))
-        self._outputs_sent -= 1
-        self._kernel.replies.give_back(message)
-
     async def _feed(self) -> None:
         """Put what the client sends into the mailbox, and give credit as there is room."""
+        session, inbox = self._session, self._session.kernel.inbox
         while True:
-            while self._pending:
-                while len(self._refused) >= LARGEST_CREDIT:  # The client reads nothing, and need not be read either.
-                    await self._told_refused.wait()
-                for _ in range(min(len(self._pending), PUT_IN_A_ROW)):
-                    await self._put(self._pending.popleft())
-                self._grant()
-                self._something_to_send.notify()
+            while session.pending:
+                while len(session.outgoing.queue) >= LARGEST_CREDIT:  # The client reads nothing: refusals pile up.
+                    await self._written.wait()
+                await self._put_some()
+                session.grant()
+                self._tell_in_time()
                 await asyncio.sleep(0)
-            self._grant()
+            session.grant()
+            self._tell_in_time()
             if self._wants_credit():
-                await wait_any((self._fed, self._kernel.inbox.taken))
+                await wait_any((self._fed, inbox.taken))
             else:
                 await self._fed.wait()
 
-    async def _put(self, envelope: pb.Envelope) -> None:
+    async def _put_some(self) -> None:
+        session, kernel = self._session, self._session.kernel
+        if kernel.refusal is not None or kernel.inbox.strategy != "block":
+            for _ in range(min(AT_ONCE, len(session.pending))):
+                await session.put_next()
+            return
         try:
-            if len(envelope.body) > self._max_message_bytes:
-                problem = f"{len(envelope.body)} bytes, the limit is {self._max_message_bytes}"
-                raise MessageDeserializationError(self._codecs[0].schema.name, problem)
-            if envelope.type != 0:
-                raise MessageTypeError(
-                    self._codecs[0].descriptor.full_name, f"type {envelope.type} of the opening frame"
-                )
-            await self._kernel.send_as(self._caller, from_envelope(envelope, self._codecs[0]))
-        except PyDotComputeError as error:
-            self._refuse(envelope.message_id, error, self._incoming.done + 1)
-        self._incoming.finish()
+            session.put(await kernel.room_for(session.caller, min(AT_ONCE, len(session.pending))))
+        except PyDotComputeError:
+            return  # The kernel takes no more: what is left will be refused.
 
     def _wants_credit(self) -> bool:
-        left = self._incoming.credit - self._incoming.received
-        return left < min(LARGEST_CREDIT, self._kernel.inbox.capacity) // 2 or left == 0
-
-    def _grant(self) -> None:
-        """Under `block`, a client may send what the mailbox has room for; otherwise the mailbox is never waited for."""
-        inbox = self._kernel.inbox
-        room = inbox.room - len(self._pending) if inbox.strategy == "block" else inbox.capacity
-        if self._incoming.grant(self._incoming.received + min(room, LARGEST_CREDIT)):
-            self._something_to_send.notify()
+        incoming = self._session.incoming
+        left = incoming.credit.messages - incoming.received
+        return left < min(LARGEST_CREDIT, self._session.kernel.inbox.capacity) // 2 or left == 0
 
     # -- to the client -------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
+        session = self._session
         while True:
+            while not session.collect(AT_ONCE):  # noqa: ASYNC110  # It waits for nothing, and lets others run.
+                await asyncio.sleep(0)
             frame = self._next_to_send()
             if frame is not None:
                 if not frame.HasField("batch"):
@@ -224,113 +203,124 @@ class Conversation:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
                     return  # The client is gone, and the reader will notice.
-                if frame.WhichOneof("frame") == "bye":
+                self._written.notify()
+                if frame.HasField("bye"):
                     return
                 continue
-            signals = [self._something_to_send, self._caller.arrived, self._kernel.changed]
-            if self._takes_outputs():
-                signals.append(self._kernel.replies.wanted)
+            signals = [session.news, session.kernel.changed]
+            if session.takes_outputs:
+                signals.append(session.kernel.replies.wanted)
             await wait_any(signals)
-            if not self._takes_outputs():
+            if not session.takes_outputs:
                 self._pass_on()
-
-    def _takes_outputs(self) -> bool:
-        return self._outputs_sent < self._outputs_wanted and self._outgoing.allowed > 0
 
     def _pass_on(self) -> None:
         """Wake another for the outputs that this one may have been woken for."""
-        if self._kernel.outputs.items.size:
-            self._kernel.replies.wanted.notify()
+        if self._session.kernel.outputs.items.size:
+            self._session.kernel.replies.wanted.notify()
 
     def _next_to_send(self) -> pb.ExchangeResponse | None:
-        if self._refused:
-            return self._next_refused()
-        done, credit = self._incoming.done, self._incoming.credit
-        news = max(done - self._told[0], credit - self._told[1])
-        if news < TOLD_AT_ONCE and (batch := self._next_batch()) is not None:
-            return pb.ExchangeResponse(batch=batch)
-        if self._refused:  # By the batch.
-            return self._next_refused()
-        if news:
-            self._told = (done, credit)
-            return pb.ExchangeResponse(accepted=pb.Accepted(through=done, credit=credit))
-        refusal = self._kernel.refusal
+        session = self._session
+        if not self._frames:
+            chunk = session.outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+            if chunk is not None:
+                self._frames.extend(_frames(chunk))
+        if self._frames:
+            frame = self._frames.popleft()
+            if (
+                not self._frames and session.outgoing.all_sent
+            ):  # No refusal of what this says is accepted is yet to come.
+                self._add_accepted(frame)
+            return frame
+        if self._tell_now or self._must_tell():
+            self._tell_now = False
+            frame = pb.ExchangeResponse()
+            if session.outgoing.all_sent and self._add_accepted(frame):
+                return frame
+        refusal = session.kernel.refusal
         if refusal is not None and not self._closed_told:
             self._closed_told = True
             return pb.ExchangeResponse(closed=pb.Closed(status=to_status(refusal)))
-        if self._farewell is None and self._kernel.has_ended and not self._caller.ready and not self._kernel.outputs:
-            assert self._kernel.replies.ended is not None
-            self._farewell = to_status(self._kernel.replies.ended)
+        if self._farewell is None and session.all_is_sent:
+            assert session.kernel.replies.ended is not None
+            self._farewell = to_status(session.kernel.replies.ended)
         if self._farewell is not None:
-            return pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
+            frame = pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
+            self._add_accepted(frame)
+            return frame
         return None
 
-    def _next_refused(self) -> pb.ExchangeResponse:
-        self._told_refused.notify()
-        return pb.ExchangeResponse(refused=self._refused.popleft())
+    def _add_accepted(self, frame: pb.ExchangeResponse) -> bool:
+        """Say in this frame what was accepted, if the client does not know it; whether there was anything to say."""
+        incoming = self._session.incoming
+        told, credit = self._told, incoming.credit
+        if (
+            told.through == incoming.done
+            and told.credit.messages == credit.messages
+            and told.credit.bytes == credit.bytes
+            and told.acks_received == self._session.acks_received
+        ):
+            return False
+        told.through = incoming.done
+        told.credit.messages, told.credit.bytes = credit
+        told.acks_received = self._session.acks_received
+        frame.accepted.CopyFrom(told)
+        return True
 
-    def _next_batch(self) -> pb.Batch | None:
-        """Replies, and outputs as far as the client wants them, up to its credit."""
-        batch = pb.Batch(first_sequence=self._outgoing.sent + 1)
-        sent: list[_Sent] = []
-        size = 0
-        room = min(self._outgoing.allowed, LARGEST_BATCH)
-        caller = self._caller
-        while len(sent) < room and size < LARGEST_BATCH_BYTES:
-            item = caller.take()
-            is_output = item is None
-            if is_output:
-                if self._outputs_sent >= self._outputs_wanted or (item := self._kernel.outputs.get_nowait()) is None:
-                    break
-            elif item.__class__ is Unanswered:
-                self._refuse(item.message_id.bytes, item.error)
-                continue
-            packed = self._pack(item)
-            if packed is None:
-                continue
-            envelope = add_envelope(batch, packed)
-            if is_output:
-                envelope.output = True
-                self._outputs_sent += 1
-            size += len(packed[3])
-            sent.append((item, is_output))
-        if not sent:
-            return None
-        self._outgoing.send(sent)
-        return batch
+    def _must_tell(self) -> bool:
+        """Whether the client may be waiting to hear what was accepted, or for credit."""
+        session, told = self._session, self._told
+        incoming = session.incoming
+        if session.kernel.inbox.strategy == "reject" and incoming.done > told.through:
+            return True
+        if incoming.done - told.through >= TELL_AFTER:
+            return True
+        window = min(LARGEST_CREDIT, session.kernel.inbox.capacity)
+        left = told.credit.messages - incoming.received
+        if left <= window // 2 and incoming.credit.messages > told.credit.messages:
+            return True
+        left = told.credit.bytes - incoming.received_bytes
+        return left <= CREDIT_BYTES // 2 and incoming.credit.bytes > told.credit.bytes
 
-    def _pack(self, message: Any) -> Packed | None:
-        """The message for the wire; if it cannot cross it, a dead letter, of which the caller is told."""
-        index = self._type_index.get(message.__class__)
-        error: PyDotComputeError
-        if index is None:
-            error = MessageTypeError(" or ".join(cls.__name__ for cls in self._type_index), type(message).__name__)
+    def _tell_in_time(self) -> None:
+        """Something was accepted: the client hears of it soon, beside a reply or else alone."""
+        if self._must_tell():
+            self._session.news.notify()
+        elif self._tell is None:
+            self._tell = asyncio.get_running_loop().call_later(TELL_WITHIN, self._time_to_tell)
+
+    def _time_to_tell(self) -> None:
+        self._tell = None
+        self._tell_now = True
+        self._session.news.notify()
+
+
+def _credit(credit: Credit) -> pb.Credit:
+    return pb.Credit(messages=credit.messages, bytes=credit.bytes)
+
+
+def _frames(chunk: Chunk[Sent]) -> Iterator[pb.ExchangeResponse]:
+    """The frames for what a session has to send: messages, and refusals, which may come mixed."""
+    first = chunk.first
+    for is_refusal, group in groupby(chunk.items, lambda item: item[5] == REFUSAL):
+        items = list(group)
+        frame = pb.ExchangeResponse()
+        if is_refusal:
+            frame.refused.first_sequence = first
+            frame.refused.refusals.extend(item[4] for item in items)
         else:
-            try:
-                body = self._codecs[index].encode(message)
-                if len(body) <= self._max_message_bytes:
-                    return pack(message, body, index)
-                problem = f"{len(body)} bytes, the limit is {self._max_message_bytes}"
-                error = MessageSerializationError(type(message).__name__, problem)
-            except MessageError as unfit:  # The actor has changed it after it was sent.
-                error = unfit
-        self._kernel.bury(message, str(error))
-        request = message.correlation_id or message.message_id
-        self._refuse(request.bytes, error)
-        return None
+            _fill(frame.batch, first, items)
+        yield frame
+        first += len(items)
 
-    def _refuse(self, message_id: bytes, error: PyDotComputeError, sequence: int = 0) -> None:
-        self._refused.append(pb.Refused(sequence=sequence, message_id=message_id, status=to_status(error)))
 
-    def _give_back(self) -> None:
-        """The client is gone: what it never acknowledged is for others, or for nobody."""
-        self._caller.gone = True
-        for message, is_output in reversed(tuple(self._outgoing.unacknowledged)):
-            if is_output:
-                self._kernel.replies.give_back(message)
-            elif message is not None:  # One that was taken back.
-                self._kernel.bury(message, "its caller is gone")
-        while (item := self._caller.take()) is not None:
-            if not isinstance(item, Unanswered):
-                self._kernel.bury(item, "its caller is gone")
-        self._pass_on()
+def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:
+    fill(batch, first, items)
+    kinds = [item[5] for item in items]
+    kind = kinds[0]
+    if kinds.count(kind) == len(kinds) and kind < OUTPUT:
+        if kind:
+            batch.types.append(kind)
+        return
+    batch.types.extend(kind % OUTPUT for kind in kinds)
+    batch.outputs.extend(index for index, kind in enumerate(kinds) if kind >= OUTPUT)

@@ -38,8 +38,8 @@ from pydotcompute_server.telemetry import TelemetryServicer
 
 __all__ = ["Daemon", "ListenError", "Settings"]
 
-FRAME_OVERHEAD_BYTES = 1 << 20
-"""What a frame may be longer than the longest message in it."""
+FRAME_OVERHEAD_BYTES = 2 << 20
+"""What a frame may be longer than the longest message in it: other messages, and headers."""
 LAST_CALLS_SECONDS = 1.0
 """How long calls have to end once all kernels have: those left are streams that only their clients end."""
 
@@ -62,6 +62,8 @@ class Settings:
     """Seconds to finish what is under way when the daemon ends."""
     max_message_bytes: int = 64 << 20
     """The longest body of a message."""
+    session_timeout: float = 60.0
+    """Seconds that a client's conversation with a kernel lives on when its connection has broken."""
     tls_certificate: Path | None = None
     """PEM file of the certificate chain; without one the daemon speaks plain text."""
     tls_key: Path | None = None
@@ -99,7 +101,9 @@ class Daemon:
             self._catalog.add(kernel_type)
         self._health = health.aio.HealthServicer()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self._messages = MessageServicer(self._runtime, self._catalog, settings.max_message_bytes)
+        self._messages = MessageServicer(
+            self._runtime, self._catalog, settings.max_message_bytes, settings.session_timeout
+        )
         self._stop = asyncio.Event()
         self.address = settings.listen
         """Where the daemon listens, with the port that was chosen."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
+from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, status_pb2
 
-from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -21,6 +21,7 @@ from pydotcompute.wire.exchange import ProtocolError
 from pydotcompute.wire.messages import from_message, to_message
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.conversation import Conversation
+from pydotcompute_server.sessions import Session, Sessions
 
 __all__ = ["MessageServicer"]
 
@@ -33,12 +34,16 @@ CLIENTS_REMEMBERED = 1_000
 class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
     """Converts, calls the kernel, converts back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int) -> None:
+    def __init__(
+        self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int, session_timeout: float
+    ) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._max_message_bytes = max_message_bytes
         self._callers: WeakKeyDictionary[RingKernel[Any, Any], OrderedDict[str, Caller[Any]]] = WeakKeyDictionary()
-        self._conversations: set[Conversation] = set()
+        self._sessions = Sessions(session_timeout)
+        self._conversations: dict[bytes, Conversation] = {}  # Those that carry a session now, by its token.
+        self._farewell: status_pb2.Status | None = None
 
     async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
         kernel = self._runtime.kernel(request.kernel_id)
@@ -65,22 +70,51 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         first = await context.read()
         if not isinstance(first, pb.ExchangeRequest) or first.WhichOneof("frame") != "open":
             raise ProtocolError("the first frame of a conversation is `open`")
-        kernel = self._runtime.kernel(first.open.kernel_id)
-        conversation = Conversation(kernel, self._catalog, context, self._max_message_bytes)
-        self._conversations.add(conversation)
+        opening = first.open
+        if opening.session_token:
+            session = self._sessions.find(opening.session_token, opening.kernel_id)
+        else:
+            kernel = self._runtime.kernel(opening.kernel_id)
+            session = Session(kernel, self._catalog, self._max_message_bytes, opening)
+            self._sessions.add(session)
+        if (carrier := self._conversations.get(session.token)) is not None:
+            carrier.replace()
+        async with session.lock:
+            await self._carry(session, opening, context)
+
+    async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
+        """Hold a session on this stream, until one of them ends."""
+        if session.over:
+            raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
+        self._sessions.attach(session)
+        conversation = self._conversations[session.token] = Conversation(session, context)
+        if self._farewell is not None:
+            conversation.farewell(self._farewell)
+        is_over = False
         try:
-            await conversation.run(first.open)
+            is_over = await conversation.run(opening, self._catalog, self._sessions.timeout)
+        except PyDotComputeError:
+            is_over = True
+            raise
         finally:
-            conversation.ended.set_result(None)
-            self._conversations.discard(conversation)
+            del self._conversations[session.token]
+            if is_over:
+                self._sessions.end(session)
+            else:
+                self._sessions.keep(session)
 
     async def farewell(self, timeout: float) -> None:
-        """End every conversation, each after what there is to send, within `timeout` seconds."""
-        status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
-        for conversation in self._conversations:
-            conversation.farewell(status)
-        if self._conversations:
-            await asyncio.wait([c.ended for c in self._conversations], timeout=timeout)
+        """End every session, each after what there is to send, within `timeout` seconds; also those whose stream has
+        broken, if their clients come back in time.
+        """
+        self._farewell = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
+        for conversation in self._conversations.values():
+            conversation.farewell(self._farewell)
+        self._sessions.end_delivered()
+        deadline = monotonic() + timeout
+        while self._sessions and (left := deadline - monotonic()) > 0:
+            await self._sessions.ended.wait(left)
+        self._sessions.end_all()
 
     def _caller(self, kernel: RingKernel[Any, Any], client_id: str) -> Caller[Any]:
         """Whose replies the unary calls with this client_id send for and receive."""

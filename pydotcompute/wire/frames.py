@@ -1,0 +1,94 @@
+"""Batches of messages, column by column: the path of every message of `Exchange`.
+
+Whole columns are moved by C code (`zip`, `map`, `extend`, `join`): a message costs little more than its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from operator import methodcaller
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute.ring_kernels.ids import uuids_from_bytes
+from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY
+from pydotcompute.v1 import message_service_pb2 as pb
+
+__all__ = ["Columns", "Packed", "fill", "read", "spread"]
+
+Packed = tuple[bytes, int, int, "int | None", *tuple[Any, ...]]
+"""A message for a batch: body, `message_id.int`, priority, `correlation_id.int`, and what else its sender keeps."""
+
+_to_16_bytes = methodcaller("to_bytes", 16, "big")
+_NO_ID = bytes(16)
+
+
+def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:
+    """Put messages into a batch: all but the columns `types`, `outputs` and `timeouts_us`."""
+    bodies, keys, priorities, correlations, *_ = zip(*items, strict=True)
+    batch.first_sequence = first
+    batch.bodies.extend(bodies)
+    batch.message_ids = b"".join(map(_to_16_bytes, keys))
+    if priorities.count(DEFAULT_PRIORITY) != len(priorities):
+        batch.priorities.extend(priorities)
+    uncorrelated = correlations.count(None)
+    if uncorrelated == 0:
+        batch.correlation_ids = b"".join(map(_to_16_bytes, correlations))
+    elif uncorrelated != len(correlations):
+        batch.correlation_ids = b"".join(_NO_ID if each is None else each.to_bytes(16) for each in correlations)
+        batch.uncorrelated.extend(index for index, each in enumerate(correlations) if each is None)
+
+
+class Columns(NamedTuple):
+    """The messages of a batch."""
+
+    bodies: Sequence[bytes]
+    message_ids: list[UUID]
+    priorities: Iterable[int]
+    correlation_ids: Iterable[UUID | None]
+    types: Iterable[int]
+
+
+def read(batch: pb.Batch, type_count: int = 1) -> Columns:
+    """The messages in a batch.
+
+    Raises:
+        MessageDeserializationError: the columns do not fit together, or a header is malformed.
+    """
+    count = len(batch.bodies)
+    if len(batch.message_ids) != 16 * count:
+        raise _malformed("message_ids", f"{len(batch.message_ids)} bytes for {count} messages of 16 each")
+    priorities = spread(batch.priorities, count, DEFAULT_PRIORITY, "priorities")
+    if batch.priorities and max(batch.priorities) > MAX_PRIORITY:
+        raise _malformed("priorities", f"{max(batch.priorities)} is outside 0 to {MAX_PRIORITY}")
+    types = spread(batch.types, count, 0, "types")
+    if batch.types and max(batch.types) >= type_count:
+        raise _malformed("types", f"{max(batch.types)} is none of the {type_count} types")
+    correlation_ids: Iterable[UUID | None] = repeat(None, count)
+    if batch.correlation_ids:
+        if len(batch.correlation_ids) != 16 * count:
+            raise _malformed("correlation_ids", f"{len(batch.correlation_ids)} bytes for {count} messages of 16 each")
+        correlation_ids = uuids_from_bytes(batch.correlation_ids)
+        if batch.uncorrelated:
+            if max(batch.uncorrelated) >= count:
+                raise _malformed("uncorrelated", f"{max(batch.uncorrelated)} is none of {count} messages")
+            without = set(batch.uncorrelated)
+            correlation_ids = [None if index in without else each for index, each in enumerate(correlation_ids)]
+    return Columns(batch.bodies, uuids_from_bytes(batch.message_ids), priorities, correlation_ids, types)
+
+
+def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterable[int]:
+    """A column with a value for each message."""
+    if not column:
+        return repeat(default, count)
+    if len(column) == 1:
+        return repeat(column[0], count)
+    if len(column) != count:
+        raise _malformed(name, f"{len(column)} values for {count} messages")
+    return column
+
+
+def _malformed(column: str, problem: str) -> MessageDeserializationError:
+    return MessageDeserializationError("Batch", problem, f"$.{column}")

@@ -1,0 +1,372 @@
+"""The daemon's side of a session: what there is of a client's conversation with a kernel apart from its stream."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from pydotcompute.exceptions import (
+    MessageError,
+    MessageTooLargeError,
+    MessageTypeError,
+    PyDotComputeError,
+    SessionLostError,
+)
+from pydotcompute.ring_kernels.ids import uuid_from_int
+from pydotcompute.ring_kernels.lifecycle import RingKernel, Terms
+from pydotcompute.ring_kernels.replies import Caller, Unanswered
+from pydotcompute.ring_kernels.waiting import Signal
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.exchange import Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.frames import read, spread
+from pydotcompute_server.catalog import Catalog
+
+__all__ = ["CREDIT_BYTES", "LARGEST_CREDIT", "OUTPUT", "REFUSAL", "Session", "Sessions"]
+
+LARGEST_CREDIT = 4_096
+"""Messages that either side may have under way at once, however much the other side allows."""
+CREDIT_BYTES = 16 << 20
+"""Bytes of messages that a client may have under way at once, but for the last message."""
+READ_AHEAD = 256
+"""Messages that a client may have under way though the mailbox is full, while other clients send to it too: with less,
+each of many clients would have frames of a few messages."""
+LARGE_BYTES = 4_096
+"""The bytes of a message in a mailbox are counted if they are as many as this."""
+MAILBOX_BYTES = 256 << 20
+"""Bytes of large messages in a mailbox beyond which sessions put no more into it."""
+SESSIONS_KEPT = 4_096
+"""How many sessions without a stream are kept; the one that lost its stream first goes first."""
+
+Waiting = tuple[bytes, "UUID | None", int, "UUID | None", "Terms | None"]
+"""A message that has come and is not in the mailbox yet: body, header (no id: it was withdrawn), terms."""
+Sent = tuple[bytes, int, int, "int | None", Any, int]
+"""On its way to the client: a message as `wire.frames.Packed`, the message itself, and its kind: an index into the
+types of the kernel, with OUTPUT added if it is an output; or REFUSAL, with a `Refusal` in the place of the message."""
+
+OUTPUT = 1_000
+REFUSAL = -1
+
+
+class Session:
+    """One client's conversation with one kernel. A `Conversation` carries it, one after the other."""
+
+    def __init__(
+        self, kernel: RingKernel[Any, Any], catalog: Catalog, max_message_bytes: int, opening: pb.Open
+    ) -> None:
+        self.token = secrets.token_bytes(16)
+        self.kernel = kernel
+        self.codecs = catalog.codecs(kernel.type)
+        self.max_message_bytes = max_message_bytes
+        """The longest body that the client may send."""
+        self._longest_reply = min(max_message_bytes, opening.max_message_bytes or max_message_bytes)
+        self._decode = self.codecs[0].decode
+        self._types = {codec.schema.cls: (index, codec.encode) for index, codec in enumerate(self.codecs)}
+        self.news = Signal()
+        """Notified when there may be something to send to the client."""
+        self.caller: Caller[Any] = Caller(private=True, arrived=self.news)
+        self.incoming = Incoming()
+        self.outgoing: Outgoing[Sent] = Outgoing()
+        self.pending: deque[Waiting] = deque()
+        """What has come and is not in the mailbox yet, in order."""
+        self._pending_bytes = 0
+        self.acks_received = 0
+        self.outputs_sent = 0
+        self.outputs_wanted = 0
+        self.over = False
+        self.lock = asyncio.Lock()
+        """Held by whoever carries the session."""
+
+    # -- from the client -----------------------------------------------------------------------------------------------
+
+    def take_batch(self, batch: pb.Batch) -> None:
+        """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
+        bodies, message_ids, priorities, correlation_ids, _ = read(batch)
+        sizes = list(map(len, bodies))
+        again = self.incoming.receive(batch.first_sequence, sizes)
+        terms: list[Terms | None] = [None] * len(sizes)
+        if max(sizes) >= LARGE_BYTES:
+            terms = [Terms(size=size) if size >= LARGE_BYTES else None for size in sizes]
+        if batch.timeouts_us:
+            now = monotonic()
+            for index, microseconds in enumerate(spread(batch.timeouts_us, len(sizes), 0, "timeouts_us")):
+                if microseconds:
+                    timeout = microseconds / 1e6
+                    size = sizes[index] if sizes[index] >= LARGE_BYTES else 0
+                    terms[index] = Terms(timeout, now + timeout, size)
+        waiting = zip(bodies, message_ids, priorities, correlation_ids, terms, strict=True)
+        self.pending.extend(list(waiting)[again:] if again else waiting)
+        self._pending_bytes += sum(sizes[again:])
+
+    def take_ack(self, ack: pb.Ack) -> None:
+        """The client has received something, or wants something. ProtocolError: that cannot be."""
+        if ack.number <= self.acks_received:
+            return
+        self.acks_received = ack.number
+        for sequence in ack.undeliverable:
+            if sequence > self.outgoing.acknowledged:
+                *_, message, kind = self.outgoing.find(sequence)
+                if kind != REFUSAL and message is not None:
+                    self.kernel.bury(message, "its caller had given up")
+        for sequence in ack.returned:
+            self._take_back(sequence)
+        for message_id in ack.withdrawn:
+            self._withdraw(message_id)
+        self.outgoing.acknowledge(ack.through)
+        self.outputs_wanted = ack.outputs
+        self.grant_outgoing(ack.credit)
+
+    def grant_outgoing(self, credit: pb.Credit) -> None:
+        """However much a client allows: what it has not acknowledged is kept here, and that must have an end."""
+        self.outgoing.grant(Credit(min(credit.messages, self.outgoing.acknowledged + LARGEST_CREDIT), credit.bytes))
+
+    def _take_back(self, sequence: int) -> None:
+        """Undo the sending of an output."""
+        body, key, priority, correlation_id, message, kind = self.outgoing.find(sequence)
+        if kind < OUTPUT or message is None:
+            raise ProtocolError(f"sequence {sequence} is no output that could be returned")
+        self.outgoing.replace(sequence, (body, key, priority, correlation_id, None, kind))
+        self.outputs_sent -= 1
+        self.kernel.replies.give_back(message)
+
+    def _withdraw(self, message_id: bytes) -> None:
+        if len(message_id) != 16:
+            raise ProtocolError(f"a UUID has 16 bytes, not {len(message_id)}")
+        uuid = uuid_from_int(int.from_bytes(message_id))
+        for index, waiting in enumerate(self.pending):
+            if waiting[1] == uuid:
+                self.pending[index] = (b"", None, 0, None, None)
+                self._pending_bytes -= len(waiting[0])
+                return
+        self.kernel.withdraw(uuid, self.caller)
+
+    # -- into the mailbox ----------------------------------------------------------------------------------------------
+
+    @property
+    def can_put_at_once(self) -> bool:
+        """Whether the next message need not wait for anything."""
+        kernel = self.kernel
+        return (
+            kernel.refusal is None
+            and kernel.inbox.strategy == "block"
+            and kernel.inbox.room > 0
+            and self.caller.ready.size < kernel.outputs.capacity
+            and kernel.inbox_bytes < MAILBOX_BYTES
+        )
+
+    def put(self, count: int) -> None:
+        """Put the next messages into the mailbox, in which there is room for so many."""
+        messages, keys, terms, timed = [], [], [], False
+        pending, decode, limit = self.pending, self._decode, self.max_message_bytes
+        count = min(count, len(pending))
+        for done in range(1, count + 1):
+            body, message_id, priority, correlation_id, each = pending.popleft()
+            if message_id is None:
+                continue
+            self._pending_bytes -= len(body)
+            try:
+                if len(body) > limit:
+                    raise MessageTooLargeError(self.codecs[0].schema.name, len(body), limit)
+                messages.append(decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id))
+            except PyDotComputeError as error:
+                self.refuse(message_id, error, self.incoming.done + done)
+                continue
+            keys.append(message_id.int)
+            terms.append(each)
+            timed = timed or each is not None
+        if messages:
+            for index, refusal in self.kernel.accept(self.caller, messages, keys, terms if timed else ()):
+                # Of which sequence is of no interest: its id is that of a request that waits.
+                self.refuse(messages[index].message_id, refusal, self.incoming.done + count)
+        self.incoming.finish(count)
+
+    async def put_next(self) -> None:
+        """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
+        it."""
+        body, message_id, priority, correlation_id, terms = self.pending.popleft()
+        if message_id is not None:
+            self._pending_bytes -= len(body)
+            try:
+                if len(body) > self.max_message_bytes:
+                    raise MessageTooLargeError(self.codecs[0].schema.name, len(body), self.max_message_bytes)
+                message = self._decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id)
+                await self.kernel.send_as(self.caller, message, terms=terms)
+            except PyDotComputeError as error:
+                self.refuse(message_id, error, self.incoming.done + 1)
+        self.incoming.finish()
+
+    def grant(self) -> None:
+        """Give the client what credit there is to give.
+
+        Under `block`, it may send what the mailbox has room for; otherwise the mailbox is never waited for.
+        """
+        inbox = self.kernel.inbox
+        if inbox.strategy != "block":
+            room = inbox.capacity
+        elif inbox.capacity >= READ_AHEAD and inbox.waiting_putters > (1 if self.pending else 0):
+            room = READ_AHEAD - len(self.pending)
+        else:
+            room = inbox.room - len(self.pending)
+        room_bytes = 0 if self.kernel.inbox_bytes >= MAILBOX_BYTES else CREDIT_BYTES - self._pending_bytes
+        if self.incoming.grant(min(room, LARGEST_CREDIT), room_bytes):
+            self.news.notify()
+
+    # -- to the client -------------------------------------------------------------------------------------------------
+
+    def refuse(self, message_id: UUID, error: PyDotComputeError, sequence: int = 0) -> None:
+        """Tell the client that a request will not be answered: one of this sequence, that was not taken, or one that
+        was given up later.
+        """
+        refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=to_status(error))
+        self.outgoing.queue.append((b"", message_id.int, 0, None, refusal, REFUSAL))
+        self.news.notify()
+
+    def collect(self, most: int) -> bool:
+        """Prepare up to so many replies, and outputs as far as the client wants them, for sending, as its credit
+        allows; whether that was all for now.
+        """
+        room = self.outgoing.allowed - len(self.outgoing.queue)
+        left = min(room, most)
+        for item in self.caller.take_many(left):
+            left -= 1
+            if item.__class__ is Unanswered:
+                self.refuse(item.message_id, item.error)
+            else:
+                self._queue(item, 0)
+        while left > 0 and self.outputs_sent < self.outputs_wanted:
+            output = self.kernel.outputs.get_nowait()
+            if output is None:
+                break
+            self.outputs_sent += self._queue(output, OUTPUT)
+            left -= 1
+        return left > 0 or room <= most
+
+    def _queue(self, message: Any, flag: int) -> bool:
+        """Queue a message for sending; whether it can be sent. Else it is a dead letter, and its caller is told."""
+        error: PyDotComputeError
+        try:
+            index, encode = self._types[message.__class__]
+            body = encode(message)
+            if len(body) <= self._longest_reply:
+                correlation_id = message.correlation_id
+                answers = None if correlation_id is None else correlation_id.int
+                outgoing = self.outgoing
+                outgoing.queue.append((body, message.message_id.int, message.priority, answers, message, index + flag))
+                outgoing.queued_bytes += len(body)
+                return True
+            error = MessageTooLargeError(type(message).__name__, len(body), self._longest_reply)
+        except KeyError:
+            error = MessageTypeError(" or ".join(cls.__name__ for cls in self._types), type(message).__name__)
+        except MessageError as unfit:  # The actor has changed it after it was sent.
+            error = unfit
+        self.kernel.bury(message, str(error))
+        self.refuse(message.correlation_id or message.message_id, error)
+        return False
+
+    @property
+    def takes_outputs(self) -> bool:
+        """Whether the client waits for outputs."""
+        return self.outputs_sent < self.outputs_wanted and self.outgoing.allowed > len(self.outgoing.queue)
+
+    @property
+    def all_is_sent(self) -> bool:
+        """Whether the kernel has ended and the client was sent all that is left of it."""
+        kernel = self.kernel
+        return (
+            kernel.has_ended
+            and self.outgoing.all_sent
+            and not (self.caller.ready.size or kernel.outputs.items.size or self.pending)
+        )
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """The session is over. What the client never acknowledged is for others, or for nobody."""
+        self.over = True
+        kernel, caller = self.kernel, self.caller
+        caller.gone = True
+        for *_, message, kind in reversed([*self.outgoing.unacknowledged(), *self.outgoing.queue]):
+            if kind == REFUSAL or message is None:
+                continue
+            if kind >= OUTPUT:
+                kernel.replies.give_back(message)
+            else:
+                kernel.bury(message, "its caller is gone")
+        while (item := caller.take()) is not None:
+            if not isinstance(item, Unanswered):
+                kernel.bury(item, "its caller is gone")
+        for body, message_id, priority, correlation_id, _ in self.pending:
+            if message_id is not None:
+                self._bury_pending(body, message_id, priority, correlation_id)
+        self.pending.clear()
+
+    def _bury_pending(self, body: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> None:
+        try:
+            message = self._decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id)
+        except MessageError:
+            return  # It would have been refused, and its sender, whose mistake it was, is gone.
+        self.kernel.bury(message, "its session ended before there was room for it")
+
+
+class Sessions:
+    """The sessions of a daemon, by their tokens."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        """Seconds that a session lives without a stream."""
+        self._sessions: dict[bytes, Session] = {}
+        self._expiries: dict[bytes, asyncio.TimerHandle] = {}
+
+        self.ended = Signal()
+        """Notified when a session is over."""
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def add(self, session: Session) -> None:
+        """A session begins."""
+        self._sessions[session.token] = session
+
+    def find(self, token: bytes, kernel_id: str) -> Session:
+        """The session of this token. SessionLostError if there is none, or not any more."""
+        session = self._sessions.get(token)
+        if session is None or session.kernel.kernel_id != kernel_id:
+            problem = "the daemon has no such session: it has restarted, or the session was too long without a stream"
+            raise SessionLostError("", problem, kernel_id)
+        return session
+
+    def keep(self, session: Session) -> None:
+        """Its stream has ended: it can go on within the time-out."""
+        loop = asyncio.get_running_loop()
+        self._expiries[session.token] = loop.call_later(self.timeout, self.end, session)
+        if len(self._expiries) > SESSIONS_KEPT:
+            self.end(self._sessions[next(iter(self._expiries))])
+
+    def attach(self, session: Session) -> None:
+        """It has a stream again."""
+        expiry = self._expiries.pop(session.token, None)
+        if expiry is not None:
+            expiry.cancel()
+
+    def end(self, session: Session) -> None:
+        """It is over."""
+        self.attach(session)
+        if self._sessions.pop(session.token, None) is not None:
+            session.end()
+            self.ended.notify_all()
+
+    def end_delivered(self) -> None:
+        """End those without a stream whose clients have all that there is for them."""
+        for token in list(self._expiries):
+            session = self._sessions[token]
+            if session.outgoing.all_acknowledged and not session.caller.ready:
+                self.end(session)
+
+    def end_all(self) -> None:
+        """The daemon ends."""
+        for session in list(self._sessions.values()):
+            self.end(session)
