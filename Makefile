@@ -11,7 +11,7 @@ PROTOC = PATH="$(CURDIR)/$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.
 	-I$$($(PROTO_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 BASE ?= main
 
-.PHONY: demo test bench proto verify fix clean \
+.PHONY: demo test bench profile proto verify fix clean \
 	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
 
 ## What a newcomer types
@@ -26,6 +26,9 @@ test: $(INSTALLED)  ## Run all tests.
 
 bench: $(INSTALLED)  ## Print the figures, beside the reference and the peer.
 	$(BIN)/python benchmarks/run.py
+
+profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
+	$(BIN)/python benchmarks/profile_piped.py
 
 verify: verify-style verify-types verify-imports verify-proto verify-generated  ## All checks but the tests.
 

@@ -16,6 +16,7 @@ from itertools import count
 from statistics import quantiles
 from threading import Thread
 from time import perf_counter
+from typing import NamedTuple
 
 Metrics = dict[str, float]
 """What a figure consists of: `p50_us` and `p99_us`, in microseconds, or `rate`, in messages a second."""
@@ -96,9 +97,16 @@ def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
     print(json.dumps(metrics))
 
 
+class Server(NamedTuple):
+    """A server that runs."""
+
+    address: str
+    process_id: int
+
+
 @contextmanager
-def serving(command: Sequence[str]) -> Iterator[str]:
-    """Runs a server whose first line of output is `listening on HOST:PORT`, yields that address, and ends it."""
+def serving(command: Sequence[str]) -> Iterator[Server]:
+    """Runs a server whose first line of output is `listening on HOST:PORT`, and ends it."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -107,7 +115,7 @@ def serving(command: Sequence[str]) -> Iterator[str]:
                 raise RuntimeError(f"{command[0]} did not start")
             # Whatever else it prints must not fill the pipe and stop it.
             Thread(target=shutil.copyfileobj, args=(server.stdout, sys.stderr), daemon=True).start()
-            yield address
+            yield Server(address, server.pid)
         finally:
             server.terminate()
             try:

@@ -25,8 +25,8 @@ DAEMON = [
 
 async def measure_ask(seconds: float) -> Metrics:
     """Latency of the Python client's `send_and_receive`."""
-    with serving(DAEMON) as target:
-        async with connect(target) as runtime:
+    with serving(DAEMON) as server:
+        async with connect(server.address) as runtime:
 
             async def call(number: int) -> None:
                 response = await runtime.send_and_receive(KERNEL, CalculationRequest(a=float(number), b=1.0))
@@ -38,8 +38,8 @@ async def measure_ask(seconds: float) -> Metrics:
 
 async def measure_unary(seconds: float, in_flight: int = 1) -> Metrics:
     """MessageService.Ask as any language would call it, alone (its latency) or several at once (their rate)."""
-    with serving(DAEMON) as target:
-        async with grpc.aio.insecure_channel(target) as channel:
+    with serving(DAEMON) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             kernels = kernel_service_pb2_grpc.KernelServiceStub(channel)
             messages = message_service_pb2_grpc.MessageServiceStub(channel)
             described = await kernels.DescribeKernel(kernel_service_pb2.DescribeKernelRequest(kernel_id=KERNEL))
@@ -71,9 +71,9 @@ async def measure_unary_64(seconds: float) -> Metrics:
 
 async def measure_piped(seconds: float, clients: int = 1) -> Metrics:
     """Messages a second, there and back counted once, all clients together; dataclasses at both ends."""
-    with serving(DAEMON) as target:
+    with serving(DAEMON) as server:
         async with AsyncExitStack() as connections:
-            runtimes = [await connections.enter_async_context(connect(target)) for _ in range(clients)]
+            runtimes = [await connections.enter_async_context(connect(server.address)) for _ in range(clients)]
 
             async def transfers(messages: int) -> None:
                 async with asyncio.TaskGroup() as together:
