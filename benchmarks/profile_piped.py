@@ -14,9 +14,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 from in_process import FIRST_TRANSFER, transfer
 from measure import serving
@@ -55,16 +55,23 @@ async def profile(seconds: float, top: int) -> None:
                 samples = {"client": sampler.stop()}
                 after = {name: cpu_seconds_by_thread(process) for name, process in processes.items()}
                 os.kill(server.process_id, signal.SIGUSR2)
-                async with asyncio.timeout(10):
-                    while not file.exists():
-                        await asyncio.sleep(0.01)
-                samples["daemon"] = Samples(**json.loads(file.read_text()))
+            samples["daemon"] = Samples(**json.loads(wait_for(file)))
 
     print(f"{messages:,} messages in {elapsed:.1f} s, {messages / elapsed:,.0f} /s while sampled")
     for name in processes:
         print_cpu(name, before[name], after[name], messages)
     for name, samples_of_one in samples.items():
         print_samples(name, samples_of_one, top)
+
+
+def wait_for(file: Path) -> str:
+    """The content of a file, once it is there."""
+    end = perf_counter() + 10
+    while not file.exists():
+        if perf_counter() > end:
+            raise TimeoutError("the daemon wrote no samples")
+        sleep(0.01)
+    return file.read_text()
 
 
 def print_cpu(name: str, before: Cpu, after: Cpu, messages: int) -> None:
@@ -86,14 +93,19 @@ def print_samples(name: str, samples: Samples, top: int) -> None:
     """Where one main thread spends its time."""
     print(f"\n{name}'s main thread, {samples.total:.2f} s of CPU")
     print(f"  {'self':>6}  {'with callees':>12}  function")
-    for place, seconds in Counter(samples.self_seconds).most_common(top):
+    for place, seconds in largest(samples.self_seconds, top):
         print(f"  {seconds / samples.total:6.1%}  {samples.cumulative_seconds[place] / samples.total:12.1%}  {place}")
     print("  with callees, most first")
-    for place, seconds in Counter(samples.cumulative_seconds).most_common(top):
+    for place, seconds in largest(samples.cumulative_seconds, top):
         print(f"  {seconds / samples.total:6.1%}  {place}")
     print("  by line")
-    for place, seconds in Counter(samples.line_seconds).most_common(top):
+    for place, seconds in largest(samples.line_seconds, top):
         print(f"  {seconds / samples.total:6.1%}  {place}")
+
+
+def largest(seconds: Mapping[str, float], top: int) -> list[tuple[str, float]]:
+    """The `top` largest, in order."""
+    return sorted(seconds.items(), key=lambda item: -item[1])[:top]
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ C function's time (protobuf's, gRPC's Cython, the event loop's) counts for the P
 
 import signal
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -20,11 +20,11 @@ class Samples:
     """CPU seconds of the main thread, by place."""
 
     total: float = 0.0
-    self_seconds: Counter[str] = field(default_factory=Counter)
+    self_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By function, without what it called."""
-    cumulative_seconds: Counter[str] = field(default_factory=Counter)
+    cumulative_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By function, with what it called."""
-    line_seconds: Counter[str] = field(default_factory=Counter)
+    line_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By line."""
 
 
