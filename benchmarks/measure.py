@@ -19,7 +19,10 @@ from time import perf_counter
 from typing import NamedTuple
 
 Metrics = dict[str, float]
-"""What a figure consists of: `p50_us` and `p99_us`, in microseconds, or `rate`, in messages a second."""
+"""What a figure consists of: `p50_us` and `p99_us`, in microseconds, `rate`, in messages a second, and the like.
+
+table.py knows them all.
+"""
 
 WARM_UP_CALLS = 200
 
@@ -97,29 +100,47 @@ def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
     print(json.dumps(metrics))
 
 
+class Program(NamedTuple):
+    """A program that runs beside the workload."""
+
+    first_line: str
+    """Of its output: it says that the program is ready."""
+    process_id: int
+
+
 class Server(NamedTuple):
-    """A server that runs."""
+    """A server that runs beside the workload."""
 
     address: str
     process_id: int
 
 
 @contextmanager
+def running(command: Sequence[str]) -> Iterator[Program]:
+    """Runs a program, whose first line of output is waited for, and ends it; RuntimeError if it ended before."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        try:
+            first_line = program.stdout.readline().strip()
+            # Whatever else it prints must not fill the pipe and stop it.
+            Thread(target=shutil.copyfileobj, args=(program.stdout, sys.stderr), daemon=True).start()
+            yield Program(first_line, program.pid)
+            if program.poll() is not None:
+                raise RuntimeError(f"{command[0]} ended by itself, with exit code {program.returncode}")
+        finally:
+            program.terminate()
+            try:
+                program.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                raise
+
+
+@contextmanager
 def serving(command: Sequence[str]) -> Iterator[Server]:
     """Runs a server whose first line of output is `listening on HOST:PORT`, and ends it."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            prefix, found, address = server.stdout.readline().strip().partition("listening on ")
-            if prefix or not found:
-                raise RuntimeError(f"{command[0]} did not start")
-            # Whatever else it prints must not fill the pipe and stop it.
-            Thread(target=shutil.copyfileobj, args=(server.stdout, sys.stderr), daemon=True).start()
-            yield Server(address, server.pid)
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                raise
+    with running(command) as program:
+        prefix, found, address = program.first_line.partition("listening on ")
+        if prefix or not found:
+            raise RuntimeError(f"{command[0]} did not start")
+        yield Server(address, program.process_id)

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter, sleep
 
+from daemon import DAEMON
 from in_process import FIRST_TRANSFER, transfer
 from measure import serving
 from processes import MAIN_THREAD, cpu_seconds_by_thread
 from profiled_daemon import SAMPLES_FILE
-from remote import DAEMON
 from sampler import Sampler, Samples
 
 from pydotcompute_client import connect

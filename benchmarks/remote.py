@@ -1,26 +1,20 @@
 """The calculator in a daemon of its own process, used through the Python client and through a generated stub."""
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 from calculator_kernel import CalculationRequest
+from daemon import DAEMON
 from google.protobuf import descriptor_pool, message_factory
+from idle import measure_idle
 from in_process import FIRST_TRANSFER, KERNEL, transfer
 from measure import Metrics, latency, main, rate_in_flight, rate_of, serving
+from under_load import measure_alone_under_load
 
 from pydotcompute.v1 import kernel_service_pb2, kernel_service_pb2_grpc, message_service_pb2, message_service_pb2_grpc
 from pydotcompute_client import connect
-
-DAEMON = [
-    str(Path(sys.executable).with_name("pydotcompute-server")),
-    str(Path(__file__).with_name("calculator_kernel.py")),
-    "--listen=127.0.0.1:0",
-    "--launch=all",
-]
 
 
 async def measure_ask(seconds: float) -> Metrics:
@@ -80,12 +74,18 @@ async def measure_piped(seconds: float, clients: int = 1) -> Metrics:
                     for runtime in runtimes:
                         together.create_task(transfer(runtime, messages // clients))
 
+            await transfers(100 * clients)  # opens the conversations, whose time would make the first transfer slow
             return await rate_of(transfers, seconds, first=FIRST_TRANSFER)
 
 
 async def measure_piped_8(seconds: float) -> Metrics:
     """Eight clients, each with a connection of its own, in one process."""
     return await measure_piped(seconds, clients=8)
+
+
+async def measure_piped_64(seconds: float) -> Metrics:
+    """Sixty-four likewise."""
+    return await measure_piped(seconds, clients=64)
 
 
 if __name__ == "__main__":
@@ -96,5 +96,8 @@ if __name__ == "__main__":
             "unary_64": measure_unary_64,
             "piped": measure_piped,
             "piped_8": measure_piped_8,
+            "piped_64": measure_piped_64,
+            "idle": measure_idle,
+            "alone_under_load": measure_alone_under_load,
         }
     )
