@@ -24,7 +24,7 @@ test: $(INSTALLED)  ## Run all tests.
 
 ## What a developer types
 
-bench: $(INSTALLED)  ## Print the figures, beside the reference and the peer.
+bench: $(INSTALLED)  ## Print the figures, beside the peers and the limit.
 	$(BIN)/python benchmarks/run.py
 
 profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
@@ -71,7 +71,7 @@ generate:
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
 
 clean:
-	rm -rf .venv .venv-proto .venv-peer .tools dist
+	rm -rf .venv .venv-proto .venv-peer .venv-ray .venv-xoscar .tools dist
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv

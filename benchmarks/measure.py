@@ -7,6 +7,7 @@ the standard library is imported here, because one of the workloads runs in the 
 import argparse
 import asyncio
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -75,27 +76,27 @@ async def rate_of(transfer: Callable[[int], Awaitable[None]], seconds: float, *,
     return {"rate": rate}
 
 
-def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
-    """Measures the figure named on the command line and prints it.
+def loop_factory(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes event loops: of uvloop, or asyncio's own, whatever a library may have set as the policy."""
+    if not uvloop:
+        return asyncio.SelectorEventLoop
+    import uvloop as library
 
-    The event loop is chosen here, whatever a library may have set as the policy when it was imported.
-    """
+    return library.new_event_loop
+
+
+def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
+    """Measures the figure named on the command line and prints it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("figure", choices=figures)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
     parser.add_argument("--uvloop", action="store_true", help="run on uvloop instead of asyncio's own event loop")
     arguments = parser.parse_args()
 
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
-    if arguments.uvloop:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-
     async def measure() -> Metrics:
         return await figures[arguments.figure](arguments.seconds)
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(arguments.uvloop)) as runner:
         metrics = runner.run(measure())
     print(json.dumps(metrics))
 
@@ -126,7 +127,7 @@ def running(command: Sequence[str]) -> Iterator[Program]:
             Thread(target=shutil.copyfileobj, args=(program.stdout, sys.stderr), daemon=True).start()
             yield Program(first_line, program.pid)
             if program.poll() is not None:
-                raise RuntimeError(f"{command[0]} ended by itself, with exit code {program.returncode}")
+                raise RuntimeError(f"{shlex.join(command)} ended by itself, with exit code {program.returncode}")
         finally:
             program.terminate()
             try:
@@ -142,5 +143,5 @@ def serving(command: Sequence[str]) -> Iterator[Server]:
     with running(command) as program:
         prefix, found, address = program.first_line.partition("listening on ")
         if prefix or not found:
-            raise RuntimeError(f"{command[0]} did not start")
+            raise RuntimeError(f"{shlex.join(command)} did not start")
         yield Server(address, program.process_id)

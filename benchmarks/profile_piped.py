@@ -20,7 +20,7 @@ from time import perf_counter, sleep
 
 from daemon import DAEMON
 from in_process import FIRST_TRANSFER, transfer
-from measure import serving
+from measure import loop_factory, serving
 from processes import MAIN_THREAD, cpu_seconds_by_thread
 from profiled_daemon import SAMPLES_FILE
 from sampler import Sampler, Samples
@@ -115,12 +115,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=25, help="how many lines of each list")
     parser.add_argument("--uvloop", action="store_true", help="run the client on uvloop")
     arguments = parser.parse_args()
-    loop_factory: type[asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
-    if arguments.uvloop:
-        import uvloop
-
-        loop_factory = uvloop.Loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(arguments.uvloop)) as runner:
         runner.run(profile(arguments.seconds, arguments.top))
 
 
