@@ -11,7 +11,7 @@ PROTOC = PATH="$(CURDIR)/$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.
 	-I$$($(PROTO_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 BASE ?= main
 
-.PHONY: demo test bench proto verify fix clean \
+.PHONY: demo test bench profile proto verify fix clean \
 	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
 
 ## What a newcomer types
@@ -24,8 +24,11 @@ test: $(INSTALLED)  ## Run all tests.
 
 ## What a developer types
 
-bench: $(INSTALLED)  ## Print the figures, beside the reference and the peer.
+bench: $(INSTALLED)  ## Print the figures, beside the peers and the limit.
 	$(BIN)/python benchmarks/run.py
+
+profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
+	$(BIN)/python benchmarks/profile_piped.py
 
 verify: verify-style verify-types verify-imports verify-proto verify-generated  ## All checks but the tests.
 
@@ -68,7 +71,7 @@ generate:
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
 
 clean:
-	rm -rf .venv .venv-proto .venv-peer .tools dist
+	rm -rf .venv .venv-proto .venv-peer .venv-ray .venv-xoscar .tools dist
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv

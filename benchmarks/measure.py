@@ -7,6 +7,7 @@ the standard library is imported here, because one of the workloads runs in the 
 import argparse
 import asyncio
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,13 @@ from itertools import count
 from statistics import quantiles
 from threading import Thread
 from time import perf_counter
+from typing import NamedTuple
 
 Metrics = dict[str, float]
-"""What a figure consists of: `p50_us` and `p99_us`, in microseconds, or `rate`, in messages a second."""
+"""What a figure consists of: `p50_us` and `p99_us`, in microseconds, `rate`, in messages a second, and the like.
+
+table.py knows them all.
+"""
 
 WARM_UP_CALLS = 200
 
@@ -71,47 +76,72 @@ async def rate_of(transfer: Callable[[int], Awaitable[None]], seconds: float, *,
     return {"rate": rate}
 
 
-def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
-    """Measures the figure named on the command line and prints it.
+def loop_factory(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes event loops: of uvloop, or asyncio's own, whatever a library may have set as the policy."""
+    if not uvloop:
+        return asyncio.SelectorEventLoop
+    import uvloop as library
 
-    The event loop is chosen here, whatever a library may have set as the policy when it was imported.
-    """
+    return library.new_event_loop
+
+
+def main(figures: Mapping[str, Callable[[float], Awaitable[Metrics]]]) -> None:
+    """Measures the figure named on the command line and prints it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("figure", choices=figures)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
     parser.add_argument("--uvloop", action="store_true", help="run on uvloop instead of asyncio's own event loop")
     arguments = parser.parse_args()
 
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
-    if arguments.uvloop:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-
     async def measure() -> Metrics:
         return await figures[arguments.figure](arguments.seconds)
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(arguments.uvloop)) as runner:
         metrics = runner.run(measure())
     print(json.dumps(metrics))
 
 
+class Program(NamedTuple):
+    """A program that runs beside the workload."""
+
+    first_line: str
+    """Of its output: it says that the program is ready."""
+    process_id: int
+
+
+class Server(NamedTuple):
+    """A server that runs beside the workload."""
+
+    address: str
+    process_id: int
+
+
 @contextmanager
-def serving(command: Sequence[str]) -> Iterator[str]:
-    """Runs a server whose first line of output is `listening on HOST:PORT`, yields that address, and ends it."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
+def running(command: Sequence[str]) -> Iterator[Program]:
+    """Runs a program, whose first line of output is waited for, and ends it; RuntimeError if it ended before."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
         try:
-            prefix, found, address = server.stdout.readline().strip().partition("listening on ")
-            if prefix or not found:
-                raise RuntimeError(f"{command[0]} did not start")
+            first_line = program.stdout.readline().strip()
             # Whatever else it prints must not fill the pipe and stop it.
-            Thread(target=shutil.copyfileobj, args=(server.stdout, sys.stderr), daemon=True).start()
-            yield address
+            Thread(target=shutil.copyfileobj, args=(program.stdout, sys.stderr), daemon=True).start()
+            yield Program(first_line, program.pid)
+            if program.poll() is not None:
+                raise RuntimeError(f"{shlex.join(command)} ended by itself, with exit code {program.returncode}")
         finally:
-            server.terminate()
+            program.terminate()
             try:
-                server.wait(timeout=15)
+                program.wait(timeout=15)
             except subprocess.TimeoutExpired:
-                server.kill()
+                program.kill()
                 raise
+
+
+@contextmanager
+def serving(command: Sequence[str]) -> Iterator[Server]:
+    """Runs a server whose first line of output is `listening on HOST:PORT`, and ends it."""
+    with running(command) as program:
+        prefix, found, address = program.first_line.partition("listening on ")
+        if prefix or not found:
+            raise RuntimeError(f"{shlex.join(command)} did not start")
+        yield Server(address, program.process_id)

@@ -87,8 +87,8 @@ def build(message: Any, number: int) -> None:
 
 async def measure_unary(seconds: float, in_flight: int = 1) -> Metrics:
     """Unary calls, alone (their latency) or several at once (their rate)."""
-    with serving([sys.executable, __file__, "serve"]) as target:
-        async with grpc.aio.insecure_channel(target) as channel:
+    with serving([sys.executable, __file__, "serve"]) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             echo = channel.unary_unary(f"/{SERVICE}/Unary", Message.SerializeToString, Message.FromString)
 
             async def call(number: int) -> None:
@@ -109,8 +109,8 @@ async def measure_unary_64(seconds: float) -> Metrics:
 
 async def measure_stream(seconds: float) -> Metrics:
     """One stream, one message a frame, one frame there and back after the other."""
-    with serving([sys.executable, __file__, "serve"]) as target:
-        async with grpc.aio.insecure_channel(target) as channel:
+    with serving([sys.executable, __file__, "serve"]) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             echo: Any = channel.stream_stream(f"/{SERVICE}/Stream", Frame.SerializeToString, Frame.FromString)()
 
             async def call(number: int) -> None:
@@ -125,8 +125,8 @@ async def measure_stream(seconds: float) -> Metrics:
 
 async def measure_batched(seconds: float) -> Metrics:
     """One stream, 256 messages a frame, so many frames in flight that nobody waits."""
-    with serving([sys.executable, __file__, "serve"]) as target:
-        async with grpc.aio.insecure_channel(target) as channel:
+    with serving([sys.executable, __file__, "serve"]) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             echo: Any = channel.stream_stream(f"/{SERVICE}/Stream", Frame.SerializeToString, Frame.FromString)()
 
             async def transfer(messages: int) -> None:

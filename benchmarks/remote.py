@@ -1,32 +1,26 @@
 """The calculator in a daemon of its own process, used through the Python client and through a generated stub."""
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 from calculator_kernel import CalculationRequest
+from daemon import DAEMON
 from google.protobuf import descriptor_pool, message_factory
+from idle import measure_idle
 from in_process import FIRST_TRANSFER, KERNEL, transfer
 from measure import Metrics, latency, main, rate_in_flight, rate_of, serving
+from under_load import measure_alone_under_load
 
 from pydotcompute.v1 import kernel_service_pb2, kernel_service_pb2_grpc, message_service_pb2, message_service_pb2_grpc
 from pydotcompute_client import connect
 
-DAEMON = [
-    str(Path(sys.executable).with_name("pydotcompute-server")),
-    str(Path(__file__).with_name("calculator_kernel.py")),
-    "--listen=127.0.0.1:0",
-    "--launch=all",
-]
-
 
 async def measure_ask(seconds: float) -> Metrics:
     """Latency of the Python client's `send_and_receive`."""
-    with serving(DAEMON) as target:
-        async with connect(target) as runtime:
+    with serving(DAEMON) as server:
+        async with connect(server.address) as runtime:
 
             async def call(number: int) -> None:
                 response = await runtime.send_and_receive(KERNEL, CalculationRequest(a=float(number), b=1.0))
@@ -38,8 +32,8 @@ async def measure_ask(seconds: float) -> Metrics:
 
 async def measure_unary(seconds: float, in_flight: int = 1) -> Metrics:
     """MessageService.Ask as any language would call it, alone (its latency) or several at once (their rate)."""
-    with serving(DAEMON) as target:
-        async with grpc.aio.insecure_channel(target) as channel:
+    with serving(DAEMON) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             kernels = kernel_service_pb2_grpc.KernelServiceStub(channel)
             messages = message_service_pb2_grpc.MessageServiceStub(channel)
             described = await kernels.DescribeKernel(kernel_service_pb2.DescribeKernelRequest(kernel_id=KERNEL))
@@ -71,21 +65,27 @@ async def measure_unary_64(seconds: float) -> Metrics:
 
 async def measure_piped(seconds: float, clients: int = 1) -> Metrics:
     """Messages a second, there and back counted once, all clients together; dataclasses at both ends."""
-    with serving(DAEMON) as target:
+    with serving(DAEMON) as server:
         async with AsyncExitStack() as connections:
-            runtimes = [await connections.enter_async_context(connect(target)) for _ in range(clients)]
+            runtimes = [await connections.enter_async_context(connect(server.address)) for _ in range(clients)]
 
             async def transfers(messages: int) -> None:
                 async with asyncio.TaskGroup() as together:
                     for runtime in runtimes:
                         together.create_task(transfer(runtime, messages // clients))
 
+            await transfers(100 * clients)  # opens the conversations, whose time would make the first transfer slow
             return await rate_of(transfers, seconds, first=FIRST_TRANSFER)
 
 
 async def measure_piped_8(seconds: float) -> Metrics:
     """Eight clients, each with a connection of its own, in one process."""
     return await measure_piped(seconds, clients=8)
+
+
+async def measure_piped_64(seconds: float) -> Metrics:
+    """Sixty-four likewise."""
+    return await measure_piped(seconds, clients=64)
 
 
 if __name__ == "__main__":
@@ -96,5 +96,8 @@ if __name__ == "__main__":
             "unary_64": measure_unary_64,
             "piped": measure_piped,
             "piped_8": measure_piped_8,
+            "piped_64": measure_piped_64,
+            "idle": measure_idle,
+            "alone_under_load": measure_alone_under_load,
         }
     )

@@ -1,0 +1,149 @@
+"""The table that is printed: which figures, beside which references, with which targets."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+Rounds = Mapping[str, Sequence[Mapping[str, float]]]
+"""For each workload, as `remote.piped`, the metrics of each round, as far as it ran."""
+
+UNITS = {
+    "rate": (",.0f", "/s"),
+    "flood_rate": (",.0f", "/s"),
+    "p50_us": (",.1f", "µs"),
+    "p99_us": (",.1f", "µs"),
+    "quiet_p50_us": (",.1f", "µs"),
+    "cpu_share": (".3f", "cores"),
+    "kib_per_kernel": (".1f", "KiB"),
+    "ratio": (".2f", ""),
+}
+"""How the values of each metric are written."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: a metric, maybe against another one, maybe with a target.
+
+    The target is the ratio's if there is a reference, else the value's.
+    """
+
+    label: str
+    metric: str
+    """A workload, the figure of it, and the metric: `local.piped.rate`."""
+    reference: str | None = None
+    """The metric to divide by."""
+    inverse: bool = False
+    """Divide the reference by this one instead: how many times as fast, of two times."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def workload(self) -> str:
+        """What measures it: `local.piped`."""
+        return self.metric.rpartition(".")[0]
+
+
+TABLE = {
+    "peer: PyDotCompute 0.2.0, in-process": [
+        Figure("ping-pong, p50", "peer.ping_pong.p50_us"),
+        Figure("ping-pong, p99", "peer.ping_pong.p99_us"),
+        Figure("piped", "peer.piped.rate"),
+    ],
+    "ray, xoscar: their actors in another process, one call a message": [
+        Figure("Ray, piped", "ray.piped.rate"),
+        Figure("xoscar, piped", "xoscar.piped.rate"),
+    ],
+    "local: this project, in-process": [
+        Figure("ping-pong, p50", "local.ping_pong.p50_us", "peer.ping_pong.p50_us", inverse=True, at_least=3),
+        Figure("ping-pong, p99", "local.ping_pong.p99_us", "peer.ping_pong.p99_us", inverse=True),
+        Figure("piped", "local.piped.rate", "peer.piped.rate", at_least=3),
+    ],
+    "remote: this project, client and daemon": [
+        Figure("piped", "remote.piped.rate", "peer.piped.rate", at_least=2.5),
+        Figure("piped, against the limit", "remote.piped.rate", "raw.batched.rate", at_least=0.3),
+        Figure("piped, against Ray", "remote.piped.rate", "ray.piped.rate", at_least=50),
+        Figure("piped, against xoscar", "remote.piped.rate", "xoscar.piped.rate", at_least=8),
+        Figure("piped, 8 clients", "remote.piped_8.rate", "remote.piped.rate"),
+        Figure("piped, 64 clients", "remote.piped_64.rate", "remote.piped.rate", at_least=0.85),
+        Figure("ask, p50", "remote.ask.p50_us", "raw.stream.p50_us", at_most=1.3),
+        Figure("ask, p99", "remote.ask.p99_us", "raw.stream.p99_us"),
+        Figure("ask, quiet, p50", "remote.alone_under_load.quiet_p50_us"),
+        Figure("ask, beside a flood, p50", "remote.alone_under_load.p50_us"),
+        Figure("the flood meanwhile", "remote.alone_under_load.flood_rate"),
+        Figure("ask, beside the flood / quiet", "remote.alone_under_load.ratio", at_most=5),
+        Figure("unary Ask, p50", "remote.unary.p50_us", "raw.unary.p50_us"),
+        Figure("unary Ask, p99", "remote.unary.p99_us", "raw.unary.p99_us"),
+        Figure("unary Ask, 64 in flight", "remote.unary_64.rate", "raw.unary_64.rate", at_least=0.8),
+        Figure("1,000 idle kernels, CPU", "remote.idle.cpu_share", at_most=0.15),
+        Figure("1,000 idle kernels, memory of each", "remote.idle.kib_per_kernel", at_most=20),
+    ],
+    "raw: grpcio's echo, the limit": [
+        Figure("stream, 256 messages a frame", "raw.batched.rate"),
+        Figure("stream, one by one, p50", "raw.stream.p50_us"),
+        Figure("stream, one by one, p99", "raw.stream.p99_us"),
+        Figure("unary, p50", "raw.unary.p50_us"),
+        Figure("unary, p99", "raw.unary.p99_us"),
+        Figure("unary, 64 in flight", "raw.unary_64.rate"),
+    ],
+}
+
+WORKLOADS = list(dict.fromkeys(figure.workload for figures in TABLE.values() for figure in figures))
+
+
+def table_lines(measured: Rounds, broken: Collection[str]) -> list[tuple[str, ...]]:
+    """The cells of the table, a section's title being a line of one cell."""
+    lines: list[tuple[str, ...]] = [("", "median", "min .. max", "ratio", "to", "target", "met")]
+    for title, figures in TABLE.items():
+        shown = [figure for figure in figures if figure.workload in measured]
+        if shown:
+            lines.append((title,))
+        for figure in shown:
+            values = _values(figure.metric, measured)
+            if figure.workload in broken or not values:
+                lines.append((f"  {figure.label}", "BROKEN", "", "", "", "", ""))
+                continue
+            form, unit = UNITS[figure.metric.rpartition(".")[2]]
+            value = f"{median(values):{form}} {unit}".rstrip()
+            spread = f"{min(values):{form}} .. {max(values):{form}}"
+            lines.append((f"  {figure.label}", value, spread, *_judgement(figure, measured)))
+    return lines
+
+
+def print_table(lines: Sequence[tuple[str, ...]]) -> None:
+    """Prints the cells in columns: the first and the names to the left, numbers to the right."""
+    widths = [max(len(line[column]) for line in lines if len(line) > 1) for column in range(len(lines[0]))]
+    for line in lines:
+        if len(line) == 1:
+            print(f"\n{line[0]}")
+            continue
+        cells = [
+            cell.ljust(width) if column in (0, 4) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _values(metric: str, measured: Rounds) -> list[float]:
+    workload, _, name = metric.rpartition(".")
+    return [metrics[name] for metrics in measured.get(workload, [])]
+
+
+def _judgement(figure: Figure, measured: Rounds) -> tuple[str, str, str, str]:
+    """A figure's ratio to its reference, the reference, the target, whether it is met; each empty if there is none."""
+    judged = median(_values(figure.metric, measured))
+    ratio, reference = "", ""
+    if figure.reference is not None:
+        references = _values(figure.reference, measured)
+        if not references:
+            return "", "", "", ""
+        reference = figure.reference.rpartition(".")[0]
+        if figure.inverse:
+            judged, reference = median(references) / judged, f"{reference} / this"
+        else:
+            judged /= median(references)
+        ratio = f"{judged:.2f}"
+    if figure.at_least is not None:
+        return ratio, reference, f">= {figure.at_least}", "yes" if judged >= figure.at_least else "NO"
+    if figure.at_most is not None:
+        return ratio, reference, f"<= {figure.at_most}", "yes" if judged <= figure.at_most else "NO"
+    return ratio, reference, "", ""
