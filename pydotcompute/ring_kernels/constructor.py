@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import MemberDescriptorType
 from typing import Any, cast
 from uuid import UUID
 
@@ -35,7 +36,10 @@ def first_check(self: Any, *init_only: Any) -> None:
     Not done when the class is declared, because its annotations may name classes that are declared after it.
     """
     cls = type(self)
-    owner: Any = next(c for c in cls.__mro__ if c.__dict__.get("__post_init__") is first_check)
+    owner: Any = next((c for c in cls.__mro__ if c.__dict__.get("__post_init__") is first_check), None)
+    if owner is None:  # Another thread was here meanwhile.
+        self.__post_init__(*init_only)
+        return
     # Looked up anew each time: further up there may be another `first_check`, which replaces itself too.
     inherits = hasattr(super(owner, self), "__post_init__")
     try:
@@ -70,8 +74,7 @@ def _fits_fast_form(cls: Any, schema: MessageSchema | None) -> bool:
     parameters = list(inspect.signature(cls.__init__).parameters)[1:]
     return (
         is_generated(cls.__dict__["__init__"])
-        and not cls.__dataclass_params__.frozen
-        and not _has_post_init(cls)
+        and _keeps_what_it_is_given(cls)
         # Without a schema there is nothing to normalize here; what is inherited may still have something.
         and (schema is not None or not hasattr(super(cls, cls), "__post_init__"))
         # No InitVar, and no field that the constructor does not take.
@@ -151,19 +154,19 @@ def is_generated(init: object) -> bool:
 
 def only_assigns(cls: Any) -> bool:
     """Whether a dataclass's constructor, given values that fit, does nothing but assign them to attributes."""
+    makes_as_usual = cls.__new__ is object.__new__ and type(cls).__call__ is type.__call__
+    return makes_as_usual and is_generated(cls.__init__) and _keeps_what_it_is_given(cls)
+
+
+def _keeps_what_it_is_given(cls: Any) -> bool:
+    """Whether nothing of the user's own has a part in assigning the fields, nor a word after that."""
+    post_inits = [base.__dict__["__post_init__"] for base in cls.__mro__ if "__post_init__" in base.__dict__]
+    attributes = [inspect.getattr_static(cls, field.name, None) for field in dataclasses.fields(cls)]
     return (
-        is_generated(cls.__init__)
-        and not _has_post_init(cls)
-        and cls.__new__ is object.__new__
-        and cls.__setattr__ is object.__setattr__
-        and type(cls).__call__ is type.__call__
+        cls.__setattr__ is object.__setattr__
+        and all(getattr(post_init, "__module__", None) == __name__ for post_init in post_inits)
+        and all(isinstance(each, MemberDescriptorType) or not hasattr(each, "__set__") for each in attributes)
     )
-
-
-def _has_post_init(cls: type) -> bool:
-    """Whether there is a `__post_init__` that is not ours."""
-    found = [base.__dict__["__post_init__"] for base in cls.__mro__ if "__post_init__" in base.__dict__]
-    return any(getattr(post_init, "__module__", None) != __name__ for post_init in found)
 
 
 def check_header(message: Any) -> None:
