@@ -462,6 +462,17 @@ def test_what_a_class_makes_of_its_values_is_normalized_for_each_message(cls: An
     assert [repr(cls(10.5).x) for _ in range(3)] == ["9.0"] * 3
 
 
+@message
+class InProcess(Plain):
+    """Holds what cannot travel, and inherits a float."""
+
+    thing: object = None
+
+
+def test_what_is_inherited_is_normalized_also_where_the_rest_cannot_travel() -> None:
+    assert [repr(InProcess(1).x) for _ in range(3)] == ["1.0"] * 3
+
+
 def test_subclasses_that_are_not_decorated_keep_their_own_post_init() -> None:
     class Bare(Plain):
         def __post_init__(self) -> None:

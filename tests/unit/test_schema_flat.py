@@ -164,6 +164,18 @@ def test_bytes_that_are_tampered_with_are_read_as_protobuf_reads_them(made: Any,
     assert_read_alike(codec, bytes(data))
 
 
+@pytest.mark.parametrize(
+    "made",
+    [Reading("name", 1.5, "note", True, b"raw", blob=b""), Numbers(1.5, -2.5, True), Remark("text"), Remark("a", "b")],
+)
+def test_bytes_of_which_any_one_is_changed_are_read_as_protobuf_reads_them(made: Any) -> None:
+    codec = CODECS[type(made)]
+    data = codec.encode(made)
+    for at in range(len(data)):
+        for byte in range(256):
+            assert_read_alike(codec, data[:at] + bytes([byte]) + data[at + 1 :])
+
+
 @settings(deadline=None)
 @given(st.sampled_from([Reading, Numbers, Remark]), st.binary(max_size=40))
 @example(Numbers, b"\x09" + bytes(8) + b"\x11" + bytes(8) + b"\x18\x02")  # a bool of 2
@@ -171,6 +183,7 @@ def test_bytes_that_are_tampered_with_are_read_as_protobuf_reads_them(made: Any,
 @example(Remark, b"\x0a\x02\xc3\x28")  # no UTF-8
 @example(Remark, b"\x0a\x03\xed\xa0\x80")  # a surrogate
 @example(Remark, b"\x0a\x81\x00a")  # a length of two bytes
+@example(Remark, b"\x0a\xc8\x01" + b"a" * 199)  # one byte of the length taken for all of it, it would fit
 @example(Remark, b"\x0a\x01a\x0a\x01b")  # twice the same field
 @example(Remark, b"\x12\x01b\x0a\x01a")  # in another order
 @example(Remark, b"\x0a\x05a")  # cut short
@@ -195,6 +208,12 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(name: str, value: ob
     with pytest.raises(MessageError) as refused:
         CODECS[Reading].encode(made)
     assert refused.value.path == path  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 200, 1000])
+def test_a_number_in_a_bool_field_is_written_as_protobuf_writes_it(number: Any) -> None:
+    codec, made = CODECS[Numbers], Numbers(open=number)
+    assert codec.message_class.FromString(codec.encode(made)) == codec.to_proto(made)
 
 
 def test_bytes_come_back_as_bytes_whatever_they_were_received_in() -> None:
