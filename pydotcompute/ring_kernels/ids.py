@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
+from collections.abc import Iterable
 from itertools import repeat, starmap
 from uuid import UUID, SafeUUID
 
@@ -25,12 +26,8 @@ def uuid_from_int(value: int) -> UUID:
 
 
 def uuids_from_ints(values: list[int]) -> list[UUID]:
-    """The UUIDs with these 128-bit values, in their order: 0.15 µs each, and 0.3 µs with `uuid_from_int`."""
-    uuids = list(map(_new_uuid, repeat(UUID, len(values))))
-    # A deque of no length is the cheapest way to run through a map.
-    deque(map(_set_int, uuids, values), maxlen=0)
-    deque(map(_set_is_safe, uuids, repeat(_unknown)), maxlen=0)
-    return uuids
+    """The UUIDs with these 128-bit values, in their order: 0.15 µs each, and 0.4 µs with `uuid_from_int`."""
+    return _uuids(len(values), values)
 
 
 def uuids_from_bytes(data: bytes) -> list[UUID]:
@@ -41,10 +38,19 @@ def uuids_from_bytes(data: bytes) -> list[UUID]:
     """
     if len(data) % 16:
         raise ValueError(f"UUIDs have 16 bytes each, and {len(data)} is no multiple of 16")
-    return uuids_from_ints(list(starmap(int.from_bytes, _sixteen(data))))
+    return _uuids(len(data) // 16, starmap(int.from_bytes, _sixteen(data)))
 
 
 _sixteen = struct.Struct("16s").iter_unpack
+
+
+def _uuids(count: int, values: Iterable[int]) -> list[UUID]:
+    uuids = list(map(_new_uuid, repeat(UUID, count)))
+    # A deque of no length is the cheapest way to run through a map.
+    deque(map(_set_int, uuids, values), maxlen=0)
+    deque(map(_set_is_safe, uuids, repeat(_unknown)), maxlen=0)
+    return uuids
+
 
 # `uuid4()` asks the operating system for 16 bytes and runs a constructor made for every kind of input: 1.7 µs, a
 # quarter of a whole request and reply. These ids come from the same source, `os.urandom`, 512 at a time: 0.28 µs
@@ -74,7 +80,7 @@ def refill() -> UUID:
     random = bytearray(os.urandom(_split.size))
     random[6::16] = random[6::16].translate(_WITH_VERSION_4)
     random[8::16] = random[8::16].translate(_WITH_VARIANT)
-    fresh = uuids_from_ints(list(map(int.from_bytes, _split.unpack(random))))
+    fresh = _uuids(_IDS_AT_ONCE, map(int.from_bytes, _split.unpack(random)))
     first = fresh.pop()
     pool.extend(fresh)
     return first

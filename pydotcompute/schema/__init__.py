@@ -1,6 +1,7 @@
 """From a message class to everything that is derived from it.
 
 `model` reads a dataclass into small typed nodes, once; each of the other modules walks those nodes:
-`door` checks values, `descriptors` makes protobuf types, `codec` turns instances into bytes and back, `sample` writes
-example JSON, and `render` writes `.proto` source. Only `descriptors`, `codec` and `render` need protobuf.
+`door` checks values, `descriptors` makes protobuf types, `codec` turns instances into bytes and back (small ones by way
+of `flat`), `sample` writes example JSON, and `render` writes `.proto` source. Only `descriptors`, `codec`, `flat` and
+`render` need protobuf.
 """

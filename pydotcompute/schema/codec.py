@@ -7,6 +7,7 @@ which is turned into text only if something is wrong.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
@@ -22,8 +23,10 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
+from pydotcompute.ring_kernels.constructor import only_assigns
 from pydotcompute.schema.descriptors import BOX_FIELD, ONEOF, TypePool, compatible, message_type
 from pydotcompute.schema.door import ARRAY_KINDS, EPOCH, as_numpy, checker, settled
+from pydotcompute.schema.flat import Layout, layout_of
 from pydotcompute.schema.model import introspect
 from pydotcompute.schema.nodes import (
     HEADER_FIELDS,
@@ -64,13 +67,13 @@ _Path: TypeAlias = "tuple[Any, ...] | None"
 class Decode(Protocol[T_co]):
     """The type of `Codec.decode`."""
 
-    def __call__(self, data: bytes, *, message_id: UUID, priority: int, correlation_id: UUID | None) -> T_co: ...
+    def __call__(self, data: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> T_co: ...
 
 
 class FromProto(Protocol[T_co]):
     """The type of `Codec.from_proto`."""
 
-    def __call__(self, pb: Proto, *, message_id: UUID, priority: int, correlation_id: UUID | None) -> T_co: ...
+    def __call__(self, pb: Proto, message_id: UUID, priority: int, correlation_id: UUID | None) -> T_co: ...
 
 
 class Codec(Generic[T]):
@@ -95,6 +98,9 @@ class Codec(Generic[T]):
     """
     decode: Decode[T]
     """An instance with this body and this header; a class without header fields gets none.
+
+    The header is taken as it is: whoever received it has checked it. The constructor runs only where it does more than
+    to assign the fields (a `__post_init__`, say).
 
     Raises MessageDeserializationError: the bytes are no such message, or its constructor refuses it. Errors about the
     header are the constructor's own.
@@ -137,7 +143,15 @@ class _Compiler:
         new, bound_schema = source.bind(pb_class, "new"), source.bind(schema, "schema")
         serialize = source.bind(pb_class.SerializeToString, "serialize")
         parse = source.bind(pb_class.FromString, "parse")
-        for name, result in [("encode", f"{serialize}(pb)"), ("to_proto", "pb")]:
+        layout = layout_of(schema, self._descriptor)
+        encode, decode = "encode", "decode"
+        if layout is not None:
+            encode = "encode_any"
+            self._flat_encode(layout)
+        if layout is not None and only_assigns(schema.cls):
+            decode = "decode_any"
+            self._flat_decode(layout)
+        for name, result in [(encode, f"{serialize}(pb)"), ("to_proto", "pb")]:
             with source.block(f"def {name}(message):"):
                 with source.block("try:"):
                     source.line(f"pb = {new}()")
@@ -145,10 +159,10 @@ class _Compiler:
                     source.line(f"return {result}")
                 with source.block("except Exception as error:"):
                     source.line(f"{self._call(_explain_writing)}({bound_schema}, message, error)")
-        for name, parameter in [("decode", "data"), ("from_proto", "pb")]:
-            with source.block(f"def {name}({parameter}, *, {', '.join(HEADER_FIELDS)}):"):
+        for name, parameter in [(decode, "data"), ("from_proto", "pb")]:
+            with source.block(f"def {name}({parameter}, {', '.join(HEADER_FIELDS)}):"):
                 with source.block("try:"):
-                    if name == "decode":
+                    if name == decode:
                         source.line(f"pb = {parse}(data)")
                     source.line("path = None")
                     source.line(f"return {self._read_message(schema, self._descriptor, schema.header)}")
@@ -168,6 +182,26 @@ class _Compiler:
                     problem = f"{self._call(_text_of)}(error)"
                     source.line(f"raise {self._call(_UnreadableError)}({problem}, path) from error")
         return source.run()
+
+    def _flat_encode(self, layout: Layout) -> None:
+        """The `encode` of a class with a layout; what does not fit is left to `encode_any`."""
+        otherwise = "return encode_any(message)"
+        with self._source.block("def encode(message):"):
+            with self._source.block("try:"):
+                layout.emit_encode(self._source, otherwise)
+            with self._source.block("except Exception:"):
+                self._source.line(otherwise)
+
+    def _flat_decode(self, layout: Layout) -> None:
+        """The `decode` of a class with a layout; what does not fit is left to `decode_any`."""
+        header = dict(zip(self._schema.header, self._schema.header, strict=True))
+        otherwise = f"return decode_any(data, {', '.join(HEADER_FIELDS)})"
+        with self._source.block(f"def decode(data, {', '.join(HEADER_FIELDS)}):"):
+            with self._source.block("try:"):
+                values = layout.emit_decode(self._source, otherwise)
+                self._source.line(f"return {self._make(self._schema, header | values)}")
+            with self._source.block("except Exception:"):
+                self._source.line(otherwise)
 
     def _number(self, message: Message, descriptor: Descriptor) -> int:
         """The N of a class's functions, which are then generated later."""
@@ -263,12 +297,23 @@ class _Compiler:
     # Reading: expressions for the value of a field, where `path` is an expression for where it is.
 
     def _read_message(self, schema: MessageSchema, descriptor: Descriptor, header: tuple[str, ...]) -> str:
-        """Reads the fields of `pb` into variables; the call that makes an instance of them."""
+        """Reads the fields of `pb` into variables; an expression for the instance made of them."""
         source = self._source
         values = {name: name for name in header}
         for field in schema.fields:
             kept = values[field.name] = source.fresh("value")
             source.line(f"{kept} = {self._read_field(field, descriptor.fields_by_name[field.name], kept)}")
+        return self._make(schema, values)
+
+    def _make(self, schema: MessageSchema, values: dict[str, str]) -> str:
+        """An instance with these values, made by the constructor, or without it where that is the same."""
+        source, cls = self._source, self._source.bind(schema.cls, "cls")
+        names = [field.name for field in dataclasses.fields(schema.cls)]
+        if only_assigns(schema.cls) and values.keys() == set(names):
+            source.line(f"made = {source.bind(object.__new__, 'make')}({cls})")
+            for name in names:
+                source.line(f"made.{name} = {values[name]}")
+            return "made"
         # By position as far as that goes: half the cost of the same call by name.
         parameters = inspect.signature(schema.cls).parameters.values()
         by_position = [
@@ -276,7 +321,7 @@ class _Compiler:
             for parameter in takewhile(lambda p: p.kind is p.POSITIONAL_OR_KEYWORD and p.name in values, parameters)
         ]
         by_name = [f"{name}={value}" for name, value in values.items()]
-        return f"{source.bind(schema.cls, 'cls')}({', '.join(by_position + by_name)})"
+        return f"{cls}({', '.join(by_position + by_name)})"
 
     def _read_field(self, field: Field, descriptor: FieldDescriptor, kept: str) -> str:
         """The value of a field; where it is absent, None or the default."""

@@ -48,7 +48,7 @@ from pydotcompute.schema.nodes import (
 )
 from pydotcompute.schema.source import Source
 
-__all__ = ["ARRAY_KINDS", "EPOCH", "as_numpy", "checker", "door_check", "normalizer", "settled"]
+__all__ = ["ARRAY_KINDS", "EPOCH", "as_numpy", "checker", "door_check", "emit_normalizing", "normalizer", "settled"]
 
 ARRAY_KINDS = "biufc"
 """The kinds of NumPy dtype that travel: bool, integers, floats and complex numbers."""
@@ -76,6 +76,19 @@ def door_check(schema: MessageSchema) -> Callable[[object], None]:
     """See `model.door_check`."""
     key = "__pydotcompute_door__"
     return kept_on_class(schema.cls, key) or keep_on_class(schema.cls, key, _make_door(schema))
+
+
+def emit_normalizing(source: Source, schema: MessageSchema, message: str) -> None:
+    """Adds the end of a function: it normalizes `message`, whose fields are also in variables of their names."""
+    normalize = normalizer(schema)
+    if normalize is None:
+        return
+    otherwise = f"return {source.bind(normalize, 'normalize')}({message})"
+    nodes = [node for field in schema.fields if _has_numbers(field.node) for node in walk(field.node)]
+    if any(isinstance(node, Message | Union) for node in nodes):
+        source.line(otherwise)  # The tests of these are functions of the normalizer's own.
+    else:
+        _emit_fields(source, schema, {}, otherwise, "0", numbers_only=True, in_variables=True)
 
 
 def _make_checker(schema: MessageSchema) -> Callable[[object], None]:
@@ -142,7 +155,13 @@ def _compile(
 
 
 def _emit_fields(
-    source: Source, schema: MessageSchema, fits: dict[type, str], failure: str, depth: str, numbers_only: bool
+    source: Source,
+    schema: MessageSchema,
+    fits: dict[type, str],
+    failure: str,
+    depth: str,
+    numbers_only: bool,
+    in_variables: bool = False,
 ) -> None:
     def emit(node: Node, value: str, depth: str) -> None:
         if numbers_only and not _has_numbers(node):
@@ -205,8 +224,9 @@ def _emit_fields(
 
     for field in schema.fields:
         if not numbers_only or _has_numbers(field.node):
-            value = source.fresh("value")
-            source.line(f"{value} = message.{field.name}")
+            value = field.name if in_variables else source.fresh("value")
+            if not in_variables:
+                source.line(f"{value} = message.{field.name}")
             emit(field.node, value, depth)
 
 

@@ -3,7 +3,7 @@ would cost more than the work itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,11 @@ __all__ = ["Source"]
 
 
 class Source:
-    """Source text under construction, and the objects it names."""
+    """Source text under construction, and the objects it names. No name it makes is one of `taken`."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, taken: Iterable[str] = ()) -> None:
         self._title = title
+        self._taken = frozenset(taken)
         self._lines: list[str] = []
         self._depth = 0
         self._fresh = 0
@@ -37,14 +38,18 @@ class Source:
         """The name under which the source can use `value`; the same object gets the same name."""
         name = self._names.get(id(value))
         if name is None:
-            name = self._names[id(value)] = f"{hint}_{len(self._names)}"
+            name = f"{hint}_{len(self._names)}"
+            while name in self._taken:
+                name += "_"
+            self._names[id(value)] = name
             self._scope[name] = value
         return name
 
     def fresh(self, hint: str) -> str:
         """A name that is not in use."""
         self._fresh += 1
-        return f"{hint}{self._fresh}"
+        name = f"{hint}{self._fresh}"
+        return self.fresh(hint) if name in self._taken else name
 
     def run(self) -> dict[str, Any]:
         """Compiles the text; returns its functions by name."""
