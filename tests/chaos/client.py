@@ -2,8 +2,8 @@
 
     python -m tests.chaos.client 127.0.0.1:50051 ledger --number 3 --count 1000
 
-It prints `under way` after the first reply, and at the end a line of JSON with what it has seen. SIGTERM makes it send no
-more, receive what is under way, and end.
+It prints `under way` after the first reply, and at the end a line of JSON with what it has seen. SIGTERM makes it send
+no more, receive what is under way, and end.
 """
 
 from __future__ import annotations

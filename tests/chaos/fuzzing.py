@@ -2,8 +2,8 @@
 
     python -m tests.chaos.fuzzing --inputs 100000 --seed 1
 
-Half of the attempts are calls of unary RPCs, half are conversations on Exchange; each payload and each frame is one input.
-An attempt is made of the seed and its own number alone, so that one can be looked at by itself: `--only 4711`.
+Half of the attempts are calls of unary RPCs, half are conversations on Exchange; each payload and each frame is one
+input. An attempt is made of the seed and its own number alone, so that one can be looked at by itself: `--only 4711`.
 """
 
 from __future__ import annotations
@@ -164,11 +164,11 @@ class Fuzzer:
         try:
             timeout = MAY_WAIT if waits else HANGS_AFTER
             if method.server_streaming:
-                stream: Any = self._channel.unary_stream(name)(payload, timeout=timeout)  # type: ignore[misc]
+                stream: Any = self._channel.unary_stream(name)(payload, timeout=timeout)
                 answer = await stream.read()
                 stream.cancel()
             else:
-                answer = await self._channel.unary_unary(name)(payload, timeout=timeout)  # type: ignore[misc]
+                answer = await self._channel.unary_unary(name)(payload, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             code, details = error.code(), error.details() or ""
             told = _details(error)
@@ -201,7 +201,7 @@ class Fuzzer:
 
     async def _converse(self, number: int, dice: random.Random, mutator: Mutator) -> None:
         frames = self._spoiled(dice, mutator)
-        call: Any = self._channel.stream_stream(EXCHANGE)(timeout=HANGS_AFTER)  # type: ignore[misc]
+        call: Any = self._channel.stream_stream(EXCHANGE)(timeout=HANGS_AFTER)
         heard = 0
         progress = asyncio.Event()
 
@@ -396,8 +396,7 @@ def fuzz(inputs: int, seed: int, only: int | None = None) -> Verdict:
         healthy = processes.client(target, kernel=healthy_kernel, window=8, pause=1)
         healthy.under_way()
         verdict = asyncio.run(_attack(daemon, target, seed, inputs, only, healthy_kernel))
-        healthy.end()
-        report = healthy.report()
+        report = healthy.stop()
         for problem in report.problems:
             verdict.found(f"the client beside it: {problem}")
         if report.answered != report.sent:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 
-from pydotcompute import message, ring_kernel
+from pydotcompute import RingKernelMessage, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 QUESTION = -1
@@ -16,7 +16,7 @@ QUESTION = -1
 
 
 @message
-class Entry:
+class Entry(RingKernelMessage):
     """One numbered request of a client."""
 
     client: int = 0
@@ -25,7 +25,7 @@ class Entry:
 
 
 @message
-class Account:
+class Account(RingKernelMessage):
     """What the ledger knows of a client, in answer to an entry."""
 
     client: int = 0

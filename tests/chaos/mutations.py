@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import any_pb2, message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 __all__ = ["Mutator"]
@@ -41,7 +41,7 @@ class Mutator:
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def message(self, descriptor: Descriptor, share: float = 0.7, depth: int = 0) -> Any:
+    def message(self, descriptor: Any, share: float = 0.7, depth: int = 0) -> Any:
         """A message of this type with random values in this share of its fields."""
         made = message_factory.GetMessageClass(descriptor)()
         if isinstance(made, any_pb2.Any):
@@ -80,6 +80,7 @@ class Mutator:
 
     def _fill_map(self, made: Any, field: FieldDescriptor, depth: int) -> None:
         entry = field.message_type
+        assert entry is not None
         key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
         for _ in range(self._dice.randrange(MOST_REPEATED)):
             if value.message_type is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -73,6 +74,13 @@ class Process:
         """Its id, and that of its group."""
         return self.popen.pid
 
+    def started(self) -> str:
+        """The address in its first line of output, if that is what it says."""
+        first = self.line()
+        found = re.fullmatch(r"listening on (\S+:\d+)", first)
+        assert found, f"{self.name}: not what a first line should be: {first!r}"
+        return found[1]
+
     def line(self, timeout: float = PATIENCE) -> str:
         """The next line of its output; empty if it has ended."""
         try:
@@ -105,10 +113,8 @@ class Process:
 
     def kill(self) -> None:
         """End it, and all that it has started, whatever it is doing."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.popen.wait()
         self._reader.join()
         for stream in (self.popen.stdin, self.popen.stdout):
@@ -134,13 +140,6 @@ class Daemon(Process):
         env = {} if session_timeout is None else {"PYDOTCOMPUTE_SESSION_TIMEOUT": f"{session_timeout:g}"}
         super().__init__("daemon", command, stderr, env)
 
-    def started(self) -> str:
-        """Its address, once it listens."""
-        first = self.line()
-        found = re.fullmatch(r"listening on (\S+:\d+)", first)
-        assert found, f"{self.name}: not what a first line should be: {first!r}"
-        return found[1]
-
 
 class Proxy(Process):
     """`tests.chaos.proxy` in front of a daemon."""
@@ -148,8 +147,6 @@ class Proxy(Process):
     def __init__(self, stderr: IO[bytes], target: str, seed: int, arguments: tuple[str, ...]) -> None:
         command = [sys.executable, "-m", "tests.chaos.proxy", "--to", target, "--seed", str(seed), *arguments]
         super().__init__("proxy", command, stderr)
-
-    started = Daemon.started
 
     def statistics(self) -> dict[str, Any]:
         """What it has done so far."""
@@ -173,14 +170,22 @@ class Client(Process):
 
     def under_way(self) -> None:
         """Wait until it has had a reply."""
-        assert (first := self.line()) == "under way", f"{self.name}: {first}"
+        first = self.line()
+        assert first == "under way", f"{self.name}: {first or 'has ended'}"
 
-    def report(self, timeout: float = PATIENCE) -> Report:
-        """What it has seen, when it has ended of itself or as it was asked to."""
+    def last_words(self, timeout: float = PATIENCE) -> Report:
+        """What it has seen, when it has ended."""
         last = self.line(timeout)
+        while last == "under way":
+            last = self.line(timeout)
         assert last, f"{self.name} has ended without a report"
         self.wait()
         return Report(**json.loads(last))
+
+    def stop(self, timeout: float = PATIENCE) -> Report:
+        """Let it receive what is under way, and end."""
+        self.signal(signal.SIGTERM)
+        return self.last_words(timeout)
 
 
 P = TypeVar("P", bound=Process)

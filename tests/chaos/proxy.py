@@ -3,8 +3,8 @@
     python -m tests.chaos.proxy --to 127.0.0.1:50051 --every 50-300 --faults cut=3,reset=1 --seed 7
 
 Its first line of output is `listening on HOST:PORT`. A line of input names a fault for all connections that there are;
-the answer is the fault and how many they were. The line `statistics` is answered with a line of JSON, and so is SIGTERM, which
-ends it.
+the answer is the fault and how many they were. The line `statistics` is answered with a line of JSON, and so is
+SIGTERM, which ends it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["FAULTS", "Link", "Options", "Proxy"]
+__all__ = ["FAULTS", "Link", "Options", "Proxy", "options"]
 
 CHUNK = 64 << 10
 """Bytes read at once."""
@@ -251,7 +251,8 @@ class Proxy:
         }
 
 
-def _options(arguments: list[str] | None = None) -> Options:
+def options(arguments: list[str] | None = None) -> Options:
+    """What a command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.proxy", description=__doc__)
     parser.add_argument("--to", required=True, metavar="HOST:PORT")
     parser.add_argument("--every", metavar="MIN-MAX", help="milliseconds between faults")
@@ -299,4 +300,4 @@ async def _serve(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(_options()))
+    asyncio.run(_serve(options()))
