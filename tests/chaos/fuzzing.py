@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import itertools
+import pkgutil
 import random
 import re
 import sys
@@ -29,11 +31,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
+from pydotcompute import v1
 from pydotcompute.schema.codec import Codec
 from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from tests.chaos.kernels import Entry
 from tests.chaos.memory import Memory
@@ -50,6 +52,8 @@ HANGS_AFTER = 15.0
 """Seconds after which what has no status never gets one."""
 MAY_WAIT = 0.1
 """Seconds for a call that rightly waits for something: a message that nobody sends, say."""
+NOTICED_AFTER = 5.0
+"""Seconds that a reply to the client beside may take."""
 AT_ONCE = 16
 ROUND = 256
 """Attempts between two repairs."""
@@ -109,11 +113,7 @@ class Fuzzer:
         self._samples = {kernel_id: _sample(kernel_id) for kernel_id in TARGETS}
         self._tokens: list[bytes] = []
         self.verdict = Verdict()
-        files = (kernel_pb, pb, telemetry_pb)
-        services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
-        self._methods: list[MethodDescriptor] = [
-            method for service in services for method in service.methods if not method.client_streaming
-        ]
+        self._methods = _methods()
         self.untouched: set[str] = set()
         """Kernels that are not repaired, because they are not attacked."""
 
@@ -323,6 +323,14 @@ def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     return None
 
 
+def _methods() -> list[MethodDescriptor]:
+    """Every RPC that takes one request."""
+    names = sorted(module.name for module in pkgutil.iter_modules(v1.__path__) if module.name.endswith("_service_pb2"))
+    files = [importlib.import_module(f"{v1.__name__}.{name}").DESCRIPTOR for name in names]
+    services = [service for file in files for service in file.services_by_name.values()]
+    return [method for service in services for method in service.methods if not method.client_streaming]
+
+
 def _may_wait(method: MethodDescriptor, payload: bytes) -> bool:
     """Whether a call may rightly take as long as it is let."""
     if "timeout" not in method.input_type.fields_by_name:
@@ -401,6 +409,8 @@ def fuzz(inputs: int, seed: int, only: int | None = None) -> Verdict:
             verdict.found(f"the client beside it: {problem}")
         if report.answered != report.sent:
             verdict.found(f"the client beside it has {report.answered} replies to {report.sent} requests")
+        if report.slowest > NOTICED_AFTER:
+            verdict.found(f"the client beside it has waited {report.slowest:.1f} s for a reply")
         if verdict.memory.grows(WARM_UP_SHARE * verdict.inputs):
             verdict.found(f"memory grows: {verdict.memory}")
         if (code := daemon.end()) != 0:
