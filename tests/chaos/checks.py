@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
 from pydotcompute_client import connect
 from tests.chaos.client import Report
 from tests.chaos.kernels import QUESTION, Account, Entry
 
-__all__ = ["dropped", "nothing_lost_nothing_doubled"]
+__all__ = ["nothing_lost_nothing_doubled", "telemetry"]
 
 
 def _wrong_in(reports: Iterable[Report]) -> list[str]:
@@ -49,13 +50,13 @@ async def _accounts(target: str, numbers: Iterable[int]) -> dict[int, Account]:
         }
 
 
-def dropped(target: str) -> int:
-    """How many messages of the ledger could not be delivered so far."""
+def telemetry(target: str) -> RingKernelTelemetry:
+    """What the ledger has done so far."""
 
-    async def ask() -> int:
+    async def ask() -> RingKernelTelemetry:
         async with connect(target) as runtime:
-            telemetry = await runtime.fetch_telemetry("ledger")
-            assert telemetry is not None
-            return telemetry.messages_dropped
+            snapshot = await runtime.fetch_telemetry("ledger")
+            assert snapshot is not None
+            return snapshot
 
     return asyncio.run(ask())

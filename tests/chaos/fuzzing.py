@@ -55,6 +55,7 @@ MAY_WAIT = 0.1
 NOTICED_AFTER = 5.0
 """Seconds that a reply to the client beside may take."""
 AT_ONCE = 16
+LONGEST_EXAMPLE = 1_000
 ROUND = 256
 """Attempts between two repairs."""
 RENEW_EVERY = 4
@@ -95,7 +96,10 @@ class Verdict:
         self.findings.setdefault(re.sub(r"\d+", "#", finding), []).append(example)
 
     def __str__(self) -> str:
-        parts = [f"{len(examples)} times: {finding}\n  {examples[0]}" for finding, examples in self.findings.items()]
+        parts = [
+            f"{len(examples)} times: {finding}\n  {examples[0][:LONGEST_EXAMPLE]}"
+            for finding, examples in self.findings.items()
+        ]
         return "\n".join(parts)
 
 

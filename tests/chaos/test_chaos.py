@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.chaos.checks import dropped, nothing_lost_nothing_doubled
+from tests.chaos.checks import nothing_lost_nothing_doubled, telemetry
 from tests.chaos.processes import Client, Processes, eventually, seed_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -33,7 +33,7 @@ def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
         reports = [client.last_words() for client in clients]
         nothing_lost_nothing_doubled(target, reports)
         assert proxy.faults() >= 20
-        assert dropped(target) == 0, "no reply has become a dead letter"
+        assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
 def test_what_is_lost_without_a_trace_is_found_by_keepalive() -> None:
@@ -66,7 +66,9 @@ def test_the_end_of_other_clients_is_nothing_to_those_that_live() -> None:
                 victim.signal(signal.SIGKILL)
                 victim.wait()
             sizes.append(daemon.resident_bytes)
-        assert eventually(lambda: dropped(target) > 0), "the replies to the dead are dead letters once their time is up"
+        assert eventually(lambda: telemetry(target).messages_dropped > 0), (
+            "the replies to the dead are dead letters once their time is up"
+        )
         nothing_lost_nothing_doubled(target, [survivor.stop() for survivor in survivors], dead)
         assert sizes[1] - sizes[0] < 50 * MIB, sizes
 
@@ -80,6 +82,7 @@ def test_a_slow_client_does_not_delay_a_fast_one(way: str) -> None:
         slow = processes.client(target, window=3_000 if stops else 100, padding=1_000, pause=0 if stops else 10)
         slow.under_way()
         if stops:
+            assert eventually(lambda: telemetry(target).messages_processed > 8_000), "it is in full flow"
             slow.signal(signal.SIGSTOP)
         before = daemon.resident_bytes
         busy = processes.client(target, count=4_000).last_words()
