@@ -10,8 +10,11 @@ PROTOS := $(shell find proto -name '*.proto')
 PROTOC = PATH="$(CURDIR)/$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -Iproto \
 	-I$$($(PROTO_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 BASE ?= main
+SOAK_MINUTES ?= 30
+FUZZ_INPUTS ?= 100000
+CHAOS_SEED ?= 1
 
-.PHONY: demo test bench profile proto verify fix clean \
+.PHONY: demo test bench profile soak fuzz proto verify fix clean \
 	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
 
 ## What a newcomer types
@@ -29,6 +32,13 @@ bench: $(INSTALLED)  ## Print the figures, beside the peers and the limit.
 
 profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
 	$(BIN)/python benchmarks/profile_piped.py
+
+soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad connections: nothing lost, doubled or leaked.
+	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000
+	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --minutes $(SOAK_MINUTES)
+
+fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, and nobody else notices.
+	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)
 
 verify: verify-style verify-types verify-imports verify-proto verify-generated  ## All checks but the tests.
 

@@ -60,6 +60,15 @@ LONGEST_TEXT = 600
 MOST_NAMES = 30
 """Names in an error that cross the wire."""
 
+_GRPCS_OWN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    # Also what comes of a connection that was broken in the middle of something. The daemon's own have details.
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+)
+
 _BY_DETAIL = {detail.DESCRIPTOR.full_name: (error, detail) for error, (_, detail) in ERRORS.items()}
 
 
@@ -116,6 +125,6 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
     if status is not None:
         return from_status(status)
     details = error.details() or ""
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if error.code() in _GRPCS_OWN:
         return ConnectionLostError(target, details)
     return PyDotComputeError(f"{error.code().name}: {details}")

@@ -1,0 +1,171 @@
+"""The proxy itself, between a client and an echo of the test's own."""
+
+import asyncio
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.chaos.processes import Processes
+from tests.chaos.proxy import FAULTS, Options, Proxy, options
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Echo:
+    """A server that sends back what it gets, and ends when the client does."""
+
+    def __init__(self) -> None:
+        self.ends: asyncio.Queue[str] = asyncio.Queue()
+        """How each connection has ended, as the server saw it."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+            self.ends.put_nowait("end")
+        except ConnectionError:
+            self.ends.put_nowait("reset")
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def mistreated(seed: int = 0) -> AsyncIterator[tuple[Proxy, Echo, Callable[[], Awaitable[Streams]]]]:
+    """A proxy before an echo, and how to connect to it."""
+    echo = Echo()
+    opened: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(echo.serve, "127.0.0.1", 0) as server:
+        to = server.sockets[0].getsockname()
+        async with Proxy(Options(to, seed=seed)) as proxy:
+
+            async def connect() -> Streams:
+                host, _, port = proxy.address.rpartition(":")
+                reader, writer = await asyncio.open_connection(host, int(port))
+                opened.append(writer)
+                assert await echoed((reader, writer), b"hello") == b"hello"
+                return reader, writer
+
+            yield proxy, echo, connect
+            for writer in opened:
+                writer.close()
+
+
+async def echoed(streams: Streams, data: bytes) -> bytes:
+    """What comes back for these bytes."""
+    reader, writer = streams
+    writer.write(data)
+    async with asyncio.timeout(10):
+        return await reader.readexactly(len(data))
+
+
+async def test_bytes_pass_and_so_does_the_end() -> None:
+    async with mistreated() as (proxy, echo, connect):
+        reader, writer = await connect()
+        data = random.Random(1).randbytes(500_000)
+        assert await echoed((reader, writer), data) == data
+        writer.write_eof()
+        assert await reader.read() == b""
+        assert await echo.ends.get() == "end"
+        assert proxy.statistics()["bytes"] == 2 * (len(data) + len(b"hello"))
+
+
+async def test_a_cut_closes_both_ends() -> None:
+    async with mistreated() as (proxy, echo, connect):
+        reader, _ = await connect()
+        assert proxy.inflict_on_all("cut") == 1
+        assert await reader.read() == b""
+        assert await echo.ends.get() == "end"
+
+
+async def test_a_reset_is_one_at_both_ends() -> None:
+    async with mistreated() as (proxy, echo, connect):
+        reader, _ = await connect()
+        proxy.inflict_on_all("reset")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        assert await echo.ends.get() == "reset"
+
+
+async def test_nothing_passes_a_half_open_link_not_even_its_end() -> None:
+    async with mistreated() as (proxy, echo, connect):
+        silent = await connect()
+        assert proxy.inflict_on_all("half_open") == 1
+        silent[1].write(b"into the void")
+        reading = asyncio.ensure_future(silent[0].read(1))
+        other = await connect()
+        assert await echoed(other, b"x" * 100_000) == b"x" * 100_000
+        assert not reading.done()
+        assert proxy.inflict_on_all("cut") == 1, "the silent one is past all that"
+        assert await echo.ends.get() == "end"
+        reading.cancel()
+        silent[1].close()
+        assert echo.ends.empty()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_halved_link_goes_on_in_one_direction(seed: int) -> None:
+    async with mistreated(seed) as (proxy, echo, connect):
+        reader, _ = await connect()
+        proxy.inflict_on_all("halve")
+        # The echo ends when it hears of an end; the client here does not, so only it can tell which direction it was.
+        assert await reader.read() == b""
+        proxy.inflict_on_all("cut")
+        assert await echo.ends.get() == "end"
+
+
+@pytest.mark.parametrize("fault", ["stall", "trickle"])
+async def test_what_is_only_slow_comes_whole(fault: str) -> None:
+    async with mistreated() as (proxy, _, connect):
+        streams = await connect()
+        proxy.inflict_on_all(fault)
+        data = random.Random(2).randbytes(20_000)
+        assert await echoed(streams, data) == data
+
+
+async def test_a_client_is_turned_away_if_there_is_no_daemon() -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        to = server.sockets[0].getsockname()
+    async with Proxy(Options(to)) as proxy:
+        host, _, port = proxy.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        assert await reader.read() == b""
+        assert proxy.statistics()["refused"] == 1
+        writer.close()
+
+
+async def test_faults_come_by_themselves_if_they_are_to() -> None:
+    echo = Echo()
+    async with await asyncio.start_server(echo.serve, "127.0.0.1", 0) as server:
+        given = Options(server.sockets[0].getsockname(), every=(0.001, 0.002), faults=(("cut", 1),))
+        async with Proxy(given) as proxy:
+            host, _, port = proxy.address.rpartition(":")
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                assert await reader.read() == b""
+                writer.close()
+            assert proxy.statistics()["faults"] == {"cut": 5}
+
+
+def test_the_command_line_says_what_and_how_often() -> None:
+    assert options(["--to", "127.0.0.1:1", "--every", "50-300", "--faults", "cut=3,reset", "--seed", "7"]) == Options(
+        ("127.0.0.1", 1), (0.05, 0.3), (("cut", 3.0), ("reset", 1.0)), 7
+    )
+    with pytest.raises(SystemExit):
+        options(["--to", "127.0.0.1:1", "--faults", "earthquake"])
+
+
+def test_it_obeys_orders_and_ends_with_its_statistics() -> None:
+    with Processes(seed=5) as processes:
+        proxy, _ = processes.proxy("127.0.0.1:1")
+        for fault in FAULTS:
+            assert proxy.order(fault) == f"{fault} 0"
+        assert proxy.statistics()["connections"] == 0
+        proxy.signal(signal.SIGTERM)
+        assert json.loads(proxy.line()) == {"seed": 5, "connections": 0, "refused": 0, "bytes": 0, "faults": {}}
+        assert proxy.wait() == 0
