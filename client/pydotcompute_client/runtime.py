@@ -181,6 +181,9 @@ class RemoteRuntime:
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
             ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
+            # Of a ping that was sent for another purpose, for which keepalive waits too: a minute, if not told.
+            ("grpc.http2.ping_timeout_ms", round(500 * keepalive)),
+            ("grpc.http2.max_pings_without_data", 0),  # Otherwise the third ping in a row is not sent.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from google.protobuf import any_pb2
@@ -55,10 +56,10 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
 }
 """The code and the detail message of each error that crosses the wire."""
 
-LONGEST_TEXT = 600
-"""Characters of a text in an error that cross the wire."""
-MOST_NAMES = 30
-"""Names in an error that cross the wire."""
+LONGEST_STATUS = 6_000
+"""Bytes that a status may take in the call's trailing metadata, which may have 8 KiB in all."""
+SHORTENINGS = ((600, 30), (200, 20), (60, 10), (20, 5))
+"""The characters of a text and the names in a list that are kept, until the status fits."""
 
 _GRPCS_OWN = (
     grpc.StatusCode.UNAVAILABLE,
@@ -78,25 +79,33 @@ def to_status(error: BaseException) -> status_pb2.Status:
     if entry is None:
         return status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
     assert isinstance(error, PyDotComputeError)
-    code, detail_class = entry
-    status = status_pb2.Status(code=code, message=_short(str(error)))
+    for longest, most in SHORTENINGS:
+        status = _status(error, *entry, longest, most)
+        # The text travels twice: beside the details, which are in base64, it is percent-encoded.
+        if status.ByteSize() * 4 // 3 + len(quote(status.message)) <= LONGEST_STATUS:
+            break
+    return status
+
+
+def _status(
+    error: PyDotComputeError, code: int, detail_class: type[Message], longest: int, most: int
+) -> status_pb2.Status:
+    def short(value: Any) -> Any:
+        if isinstance(value, str):
+            return value if len(value) <= longest else value[: longest - 1] + "…"
+        if isinstance(value, tuple):
+            return tuple(short(str(each)) for each in value[:most]) + (("…",) if len(value) > most else ())
+        return value
+
+    status = status_pb2.Status(code=code, message=short(str(error)))
     for detail in (
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN),
-        detail_class(**{name: _short(getattr(error, name)) for name in error.fields}),
+        detail_class(**{name: short(getattr(error, name)) for name in error.fields}),
     ):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
-
-
-def _short(value: Any) -> Any:
-    """A field that fits: the status travels in the call's trailing metadata, which may have 8 KiB in all."""
-    if isinstance(value, str):
-        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
-    if isinstance(value, tuple):
-        return tuple(_short(each) for each in value[:MOST_NAMES]) + (("…",) if len(value) > MOST_NAMES else ())
-    return value
 
 
 def from_status(status: status_pb2.Status) -> PyDotComputeError:

@@ -130,9 +130,10 @@ class Daemon:
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.max_ping_strikes", 0),  # A client says how soon it wants to know.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.ping_timeout_ms", 10_000),
             ],
         )
         kernels = KernelServicer(self._runtime, self._catalog)
