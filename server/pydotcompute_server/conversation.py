@@ -17,6 +17,7 @@ from pydotcompute.exceptions import (
     MessageTypeError,
     PyDotComputeError,
 )
+from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
@@ -314,7 +315,7 @@ class Conversation:
                 error = MessageSerializationError(type(message).__name__, problem)
             except MessageError as unfit:  # The actor has changed it after it was sent.
                 error = unfit
-        self._kernel.bury(message, str(error))
+        self._kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
         request = message.correlation_id or message.message_id
         self._refuse(request.bytes, error)
         return None
