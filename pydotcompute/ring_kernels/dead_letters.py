@@ -17,7 +17,7 @@ __all__ = ["DeadLetter", "DeadLetterDirection", "DeadLetterReason", "DeadLetters
 DEAD_LETTERS_KEPT = 1_000
 """How many dead letters a kernel keeps; the oldest go first."""
 DEAD_LETTER_BYTES = 64 << 20
-"""How much memory they may take together, as estimated; the oldest go first, and the newest is kept whatever its size."""
+"""What they may take together, as estimated; the oldest go first, and the newest is kept whatever its size."""
 VALUES_LOOKED_AT = 256
 """Of a message whose size is estimated, at most, so that it takes the same short time whatever is in it."""
 ITEMS_LOOKED_AT = 16
@@ -134,7 +134,7 @@ def estimated_size(message: Any) -> int:
     total = _SMALL_SIZE
     large: list[tuple[Any, float]] = []
     for name in message.__dataclass_fields__:
-        value = getattr(message, name, None)
+        value: Any = getattr(message, name, None)
         cls = value.__class__
         total += _SMALL_SIZE
         if cls is str or cls is bytes:
