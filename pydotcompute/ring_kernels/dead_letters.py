@@ -152,7 +152,7 @@ def _size_of(waiting: list[tuple[Any, float]]) -> int:
         looked_at += 1
         value, count = waiting.pop()
         # An array that is a view of received bytes owns none of them, and yet keeps them.
-        total += count * (sys.getsizeof(value, _SMALL_SIZE) + getattr(value, "nbytes", 0))
+        total += count * (getattr(value, "nbytes", 0) or sys.getsizeof(value, _SMALL_SIZE))
         parts, stand_for = _parts(value)
         for part in parts:
             if part.__class__ in _SMALL:
