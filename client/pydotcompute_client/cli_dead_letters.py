@@ -68,9 +68,10 @@ def requeue(daemon: Daemon, kernel: str, ids: tuple[int, ...], everything: bool)
         click.echo(f"requeued: {' '.join(map(str, response.ids)) or 'none'}")
     left = [str(each) for each in dict.fromkeys(ids) if each not in response.ids]
     if left:
-        raise Failure(f"not requeued, for want of room or because there is no such dead letter: {' '.join(left)}")
+        why = "for want of room, as not of the kernel's types, or as there is no such dead letter"
+        raise Failure(f"not requeued, {why}: {' '.join(left)}")
     if everything and response.remaining:
-        raise Failure(f"{response.remaining} not requeued, for want of room")
+        raise Failure(f"{response.remaining} not requeued, for want of room or as not of the kernel's types")
 
 
 COMMANDS = (dead_letters, requeue)

@@ -180,6 +180,19 @@ async def test_a_reply_that_is_too_long_is_listed_without_its_body_and_fits_nowh
     assert "the limit is 800000" in listed.problem
 
 
+async def test_a_reply_that_no_unary_call_can_return_is_a_dead_letter_and_stays_one(wire: Wire) -> None:
+    kernel_id = await wire.launch("scribbler")
+    await wire.send(kernel_id, text="spoil", count=1)
+    assert (await failure_of(wire.receive(kernel_id))).reason == "MESSAGE_INVALID"
+    assert (await failure_of(wire.ask(kernel_id, text="spoil", count=1))).reason == "MESSAGE_INVALID"
+    letters = (await page(wire, kernel_id)).dead_letters
+    assert [(letter.id, letter.reason) for letter in letters] == [
+        (number, pb.DEAD_LETTER_REASON_UNDELIVERABLE) for number in (1, 2)
+    ]
+    answer = await requeue(wire, kernel_id)
+    assert (list(answer.ids), answer.remaining) == ([], 2), "it is not of the kernel's type"
+
+
 @pytest.mark.parametrize("token", ["next", "-1", "1.0", "²", "1" * 21])
 async def test_a_page_token_that_is_none_is_refused(wire: Wire, token: str) -> None:
     kernel_id = await wire.launch("last")
@@ -341,7 +354,7 @@ def test_a_kernel_without_dead_letters_has_an_empty_table(run: Callable[..., Res
 def test_requeue_says_what_it_has_done_and_fails_if_that_is_not_all(run: Callable[..., Result], kernel: str) -> None:
     full = run("requeue", kernel, "--all")
     assert (full.exit_code, full.stdout) == (1, "requeued: none\n")
-    assert full.stderr == "error: 3 not requeued, for want of room\n"
+    assert full.stderr == "error: 3 not requeued, for want of room or as not of the kernel's types\n"
     run("reactivate", kernel)
     for _ in range(4):
         run("receive", kernel, "--client-id", "sender")
