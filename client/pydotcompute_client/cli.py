@@ -15,7 +15,7 @@ from click.shell_completion import get_completion_class
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
-from pydotcompute_client import cli_kernels, cli_messages
+from pydotcompute_client import cli_dead_letters, cli_kernels, cli_messages
 from pydotcompute_client.cli_daemon import DEFAULT_TARGET, PROGRAM, Daemon, Failure, TimedOut, Unreachable
 
 __all__ = ["main"]
@@ -162,5 +162,5 @@ def completion(shell: str) -> None:
 
 
 main.params[:0] = _global_options(before_command=True)
-for command in (*cli_kernels.COMMANDS, *cli_messages.COMMANDS, completion):
+for command in (*cli_kernels.COMMANDS, *cli_messages.COMMANDS, *cli_dead_letters.COMMANDS, completion):
     main.add_command(command)

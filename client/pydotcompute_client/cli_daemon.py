@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from pydotcompute.exceptions import ConnectionLostError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
@@ -98,6 +99,10 @@ class Daemon:
     @cached_property
     def telemetry(self) -> TelemetryServiceStub:
         return TelemetryServiceStub(self.channel)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetterServiceStub:
+        return DeadLetterServiceStub(self.channel)
 
     def close(self) -> None:
         """Disconnects, if there was a call."""

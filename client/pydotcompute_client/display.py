@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 import click
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -16,9 +19,17 @@ from pydotcompute.wire.kernels import state_from_proto, strategy_from_proto
 
 # Rich is imported where it is used: what programs run (`health`, `ask`, `--json`) does without.
 
-__all__ = ["show_description", "show_kernels", "show_telemetry", "show_types", "state_name", "watch_telemetry"]
+__all__ = [
+    "show_dead_letters",
+    "show_description",
+    "show_kernels",
+    "show_telemetry",
+    "show_types",
+    "state_name",
+    "watch_telemetry",
+]
 
-_NUMBERS = {"QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
+_NUMBERS = {"ID", "QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _IF_ANY = {"FAILURE", "LAST ERROR"}
 """Columns that are left out where they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
@@ -157,6 +168,35 @@ def _uptime(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}"
+
+
+_LONGEST_BODY = 60
+"""Characters of a dead letter's body in a table; --json has all of it."""
+
+
+def show_dead_letters(letters: Iterable[dict[str, Any]], discarded: int) -> None:
+    """One row a dead letter, from its document."""
+    rows = [
+        (
+            letter["id"],
+            datetime.fromisoformat(letter["time"]).astimezone().isoformat(" ", "seconds"),
+            letter["direction"].removeprefix("DEAD_LETTER_DIRECTION_"),
+            letter["reason"].removeprefix("DEAD_LETTER_REASON_"),
+            _short_body(letter["message"].get("body")),
+            letter["detail"],
+        )
+        for letter in letters
+    ]
+    _show(("ID", "TIME", "DIRECTION", "REASON", "BODY", "DETAIL"), rows)
+    if discarded:
+        click.echo(f"\n{discarded} older ones are gone")
+
+
+def _short_body(body: dict[str, Any] | None) -> str:
+    if body is None:
+        return "-"
+    text = json.dumps({name: value for name, value in body.items() if name != "@type"}, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_BODY else f"{text[: _LONGEST_BODY - 1]}…"
 
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -19,17 +19,21 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueTimeoutError,
 )
+from pydotcompute.ring_kernels.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.declaration import KernelFunction, RingKernelConfig, kernel_type_of
 from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.replies import current_task_or_none
 from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
+from pydotcompute.v1 import dead_letter_service_pb2 as dead_letter_pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
+from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
 from pydotcompute_client.session import Session
 from pydotcompute_client.types import RemoteTypes
 
@@ -218,6 +222,7 @@ class RemoteRuntime:
         self._kernels = KernelServiceStub(channel)
         self._messages = MessageServiceStub(channel)
         self._telemetry = TelemetryServiceStub(channel)
+        self._dead_letters = DeadLetterServiceStub(channel)
         try:
             await self._reach(channel)
         except BaseException:
@@ -572,6 +577,40 @@ class RemoteRuntime:
         request = telemetry_pb.GetTelemetryRequest(kernel_ids=kernel_ids)
         answer = await self._call(self._telemetry.GetTelemetry, request)
         return [telemetry_from_proto(each) for each in answer.kernels]
+
+    # -- dead letters --------------------------------------------------------------------------------------------------
+
+    def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
+        """What a kernel could not deliver, oldest first. Blocks; see `fetch_dead_letters`. KernelNotFoundError if there
+        is none. A message that cannot be had here is an `UnreadableMessage`.
+        """
+        stub = DeadLetterServiceStub(self._blocking())
+        request = dead_letter_pb.ListDeadLettersRequest(kernel_id=kernel_id, page_size=LARGEST_PAGE)
+        letters: list[DeadLetter] = []
+        while True:
+            page = self._blocking_call(stub.ListDeadLetters, request)
+            letters += read_page(page, self._types)
+            if not page.next_page_token:
+                return letters
+            request.page_token = page.next_page_token
+
+    async def fetch_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
+        """`get_dead_letters`, without blocking."""
+        request = dead_letter_pb.ListDeadLettersRequest(kernel_id=kernel_id, page_size=LARGEST_PAGE)
+        letters: list[DeadLetter] = []
+        while True:
+            page = await self._call(self._dead_letters.ListDeadLetters, request)
+            letters += read_page(page, self._types)
+            if not page.next_page_token:
+                return letters
+            request.page_token = page.next_page_token
+
+    async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]:
+        """See `RingKernelRuntime.requeue_dead_letters`."""
+        # On the wire, no ids are all; 0 is no dead letter's. Nor are those that a uint64 cannot hold.
+        named = [] if ids is None else [each for each in ids if 0 < each < 2**64] or [0]
+        request = dead_letter_pb.RequeueDeadLettersRequest(kernel_id=kernel_id, ids=named)
+        return list((await self._call(self._dead_letters.RequeueDeadLetters, request)).ids)
 
 
 def _ids(answer: kernel_pb.ListKernelsResponse) -> list[str]:

@@ -1,13 +1,16 @@
 """The runtime: messages, kernel types, mailboxes, lifecycle, telemetry. It imports no gRPC and no protobuf."""
 
+from pydotcompute.ring_kernels.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig, ring_kernel
-from pydotcompute.ring_kernels.lifecycle import DeadLetter, KernelContext, KernelState, RingKernel, managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext, KernelState, RingKernel, managed_kernel
 from pydotcompute.ring_kernels.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.runtime import KernelRuntime, RingKernelRuntime
 from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
 
 __all__ = [
     "DeadLetter",
+    "DeadLetterDirection",
+    "DeadLetterReason",
     "KernelContext",
     "KernelRuntime",
     "KernelState",

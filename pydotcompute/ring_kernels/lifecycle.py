@@ -6,9 +6,7 @@ import asyncio
 import enum
 import logging
 import math
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,10 +18,19 @@ from uuid import UUID
 from pydotcompute.exceptions import (
     KernelFailedError,
     KernelStateError,
+    MessageError,
     MessageSerializationError,
     PyDotComputeError,
     QueueFullError,
     QueueTimeoutError,
+)
+from pydotcompute.ring_kernels.dead_letters import (
+    FROM_KERNEL,
+    TO_KERNEL,
+    DeadLetter,
+    DeadLetterDirection,
+    DeadLetterReason,
+    DeadLetters,
 )
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mailbox import Mailbox
@@ -33,7 +40,6 @@ from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
 __all__ = [
-    "DeadLetter",
     "KernelContext",
     "KernelState",
     "RingKernel",
@@ -42,10 +48,9 @@ __all__ = [
     "managed_kernel",
 ]
 
-DEAD_LETTERS_KEPT = 1_000
-"""How many dead letters a kernel keeps; the oldest go first."""
 CHECKPOINT_EVERY = 128
 """How many messages an actor is handed in a row before the other tasks have their turn."""
+OVERDUE = "its deadline had passed before the kernel took it"
 CANCELLATION_GRACE = 1.0
 """Seconds that a cancelled actor has to end before the kernel goes on without it."""
 
@@ -79,16 +84,6 @@ class KernelState(enum.Enum):
 
 _OPEN = (KernelState.ACTIVE, KernelState.DEACTIVATED)
 _ENDED = (KernelState.TERMINATED, KernelState.FAILED)
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A message that could not be delivered."""
-
-    message: Any
-    reason: str
-    time: float
-    """Seconds since the epoch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -235,7 +230,7 @@ class RingKernel(Generic[TIn, TOut]):
         self._hurry = Signal()
         self._failure: KernelFailedError | None = None
         self._counters = Counters()
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.dead_letters = DeadLetters()
         self.on_state: Callable[[RingKernel[Any, Any]], None] | None = None
         """Called after each change of state."""
 
@@ -431,14 +426,51 @@ class RingKernel(Generic[TIn, TOut]):
             self._in_hand = None
         self.inbox_bytes = self._timed = 0
         for message, _, _ in left:
-            self.bury(message, str(error))
+            self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
             self.replies.fail(cast(Header, message).message_id, error)
         self.replies.end(error)
 
-    def bury(self, message: Any, reason: str) -> None:
-        """Keep a message that cannot be delivered as a dead letter, and count it."""
+    def bury(
+        self,
+        message: Any,
+        detail: str,
+        reason: DeadLetterReason = DeadLetterReason.CALLER_GONE,
+        direction: DeadLetterDirection | None = None,
+    ) -> None:
+        """Keep a message that cannot be delivered as a dead letter, and count it. See `DeadLetters.add`."""
         self._counters.dropped += 1
-        self.dead_letters.append(DeadLetter(message, reason, time.time()))
+        self.dead_letters.add(message, detail, reason, direction)
+
+    async def requeue_dead_letters(self, ids: Iterable[int] | None = None) -> list[int]:
+        """Put the dead letters of these ids, or all, back, oldest first, and forget them: requests into the input
+        mailbox, replies and outputs into the output mailbox, where anyone can receive them.
+
+        It waits for nothing: what finds no room stays a dead letter, and so does what is not of the kernel's types. Ids
+        of no dead letter are passed over. What a requeued request is answered with is an output, for its caller was
+        told that there would be no reply; unless a caller waits for a reply to a request of this id all the same.
+
+        Returns:
+            The ids of those that were put back.
+
+        Raises:
+            KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
+        """
+        self._require("requeue_dead_letters", *_OPEN)
+        return self.dead_letters.requeue(ids, self._put_back)
+
+    def _put_back(self, letter: DeadLetter) -> bool:
+        message = letter.message
+        to_kernel = letter.direction is TO_KERNEL
+        try:
+            (self._check_in if to_kernel else self._check_out)(message)
+        except MessageError:  # An earlier kernel of this id was of another type.
+            return False
+        if to_kernel:
+            return self.inbox.offer((message, perf_counter_ns(), None), message.priority)
+        if not self.outputs.offer(message, message.priority):
+            return False
+        self.replies.wanted.notify()
+        return True
 
     # -- the actor's side ----------------------------------------------------------------------------------------------
 
@@ -480,7 +512,7 @@ class RingKernel(Generic[TIn, TOut]):
         self._left_inbox(terms)
         if terms.deadline is None or monotonic() < terms.deadline:
             return False
-        self.bury(message, "its deadline had passed before the kernel took it")
+        self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)
         error = QueueTimeoutError(self.kernel_id, terms.timeout, "send_and_receive")
         self.replies.fail(cast(Header, message).message_id, error)
         return True
@@ -509,7 +541,8 @@ class RingKernel(Generic[TIn, TOut]):
         try:
             await self.outputs.put(message, message.priority)
         except asyncio.CancelledError:
-            self.bury(message, "the kernel ended while its output mailbox was full")
+            detail = "the kernel ended while its output mailbox was full"
+            self.bury(message, detail, DeadLetterReason.KERNEL_ENDED, FROM_KERNEL)
             raise
         self.replies.wanted.notify()
 
@@ -656,7 +689,7 @@ class RingKernel(Generic[TIn, TOut]):
             if dropped[2] is not None:
                 self._left_inbox(dropped[2])
             error = QueueFullError(self.kernel_id, self.inbox.capacity)
-            self.bury(dropped[0], f"dropped to make room: {error}")
+            self.bury(dropped[0], f"dropped to make room: {error}", DeadLetterReason.DROPPED)
             self.replies.fail(cast(Header, dropped[0]).message_id, error)
         return dropped is not None
 
@@ -706,7 +739,7 @@ class RingKernel(Generic[TIn, TOut]):
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
         except QueueTimeoutError:
             if self.withdraw(message_id):
-                self.bury(message, "its deadline had passed before the kernel took it")
+                self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)
             raise
         except asyncio.CancelledError:
             self.withdraw(message_id)

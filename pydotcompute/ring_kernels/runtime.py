@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, Self, runtime_checkable
 
 from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
+from pydotcompute.ring_kernels.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
     KernelType,
@@ -87,6 +88,8 @@ class KernelRuntime(Protocol):
     def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None: ...
     def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]: ...
     def get_summary(self) -> RuntimeSummary: ...
+    def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]: ...
+    async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]: ...
 
 
 class RingKernelRuntime:
@@ -196,6 +199,8 @@ class RingKernelRuntime:
             output_type=output_type or kernel_type.output_type,
             type_name=kernel_type.name,
         )
+        if existing is not None:
+            kernel.dead_letters = existing.dead_letters
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel
         try:
@@ -203,6 +208,8 @@ class RingKernelRuntime:
         except BaseException:
             if self._kernels.get(kernel_id) is kernel:
                 del self._kernels[kernel_id]
+                if existing is not None:
+                    self._kernels[kernel_id] = existing
             raise
         kernel.on_state = self._state_changed
         self._state_changed(kernel)
@@ -307,3 +314,19 @@ class RingKernelRuntime:
     def get_summary(self) -> RuntimeSummary:
         """The sums over `get_all_telemetry()`."""
         return summarize(self.get_all_telemetry().values())
+
+    def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
+        """What could not be delivered, oldest first; a kernel that is launched again under its id keeps it.
+        KernelNotFoundError if there is no such kernel.
+        """
+        return list(self.kernel(kernel_id).dead_letters)
+
+    async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]:
+        """Put the dead letters of these ids, or all, back into the mailboxes, as far as there is room; returns the ids
+        of those that were put back. See `RingKernel.requeue_dead_letters`.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
+            KernelStateError: it is neither ACTIVE nor DEACTIVATED.
+        """
+        return await self.kernel(kernel_id).requeue_dead_letters(ids)

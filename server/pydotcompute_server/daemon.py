@@ -21,6 +21,8 @@ from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
+    dead_letter_service_pb2,
+    dead_letter_service_pb2_grpc,
     errors_pb2,
     kernel_service_pb2,
     kernel_service_pb2_grpc,
@@ -30,6 +32,7 @@ from pydotcompute.v1 import (
     telemetry_service_pb2_grpc,
 )
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.dead_letters import DeadLetterServicer
 from pydotcompute_server.interceptor import ErrorInterceptor
 from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
@@ -141,7 +144,10 @@ class Daemon:
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(self._messages, server)
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        files = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, errors_pb2, health_pb2)
+        dead_letters = DeadLetterServicer(self._runtime, self._catalog, self._settings.max_message_bytes)
+        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, server)
+        services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+        files = (*services, errors_pb2, health_pb2)
         add_reflection(server, [file.DESCRIPTOR for file in files], self._catalog.pool)
         listen = self._settings.listen
         try:

@@ -11,7 +11,8 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, status_pb2
 
-from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError, SessionLostError
+from pydotcompute.exceptions import MessageDeserializationError, MessageError, PyDotComputeError, SessionLostError
+from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -54,15 +55,16 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
     async def Receive(self, request: pb.ReceiveRequest, context: Context) -> pb.ReceiveResponse:
         kernel = self._runtime.kernel(request.kernel_id)
         message = await kernel.receive_as(self._caller(kernel, request.client_id), _seconds(request))
+        converted = self._convert(message, kernel)
         if context.done():
             kernel.replies.give_back(message)
-        return pb.ReceiveResponse(message=to_message(message, self._catalog.codec(type(message))))
+        return pb.ReceiveResponse(message=converted)
 
     async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         reply = await kernel.send_and_receive(message, timeout=_seconds(request))
-        return pb.AskResponse(message=to_message(reply, self._catalog.codec(type(reply))))
+        return pb.AskResponse(message=self._convert(reply, kernel))
 
     async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
         self, request_iterator: object, context: Context
@@ -128,6 +130,14 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
                 if not isinstance(item, Unanswered):
                     kernel.bury(item, "its caller has not asked for it")
         return caller
+
+    def _convert(self, message: Any, kernel: RingKernel[Any, Any]) -> pb.Message:
+        """A message for the wire; if it cannot cross it, it is a dead letter, of which the caller is told."""
+        try:
+            return to_message(message, self._catalog.codec(type(message)))
+        except MessageError as error:
+            kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
+            raise
 
     def _message(self, message: pb.Message, kernel: RingKernel[Any, Any]) -> Any:
         codec = self._catalog.codecs(kernel.type)[0]

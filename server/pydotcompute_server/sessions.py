@@ -16,6 +16,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     SessionLostError,
 )
+from pydotcompute.ring_kernels.dead_letters import TO_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.ids import uuid_from_int
 from pydotcompute.ring_kernels.lifecycle import RingKernel, Terms
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
@@ -263,7 +264,7 @@ class Session:
             error = MessageTypeError(" or ".join(cls.__name__ for cls in self._types), type(message).__name__)
         except MessageError as unfit:  # The actor has changed it after it was sent.
             error = unfit
-        self.kernel.bury(message, str(error))
+        self.kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
         self.refuse(message.correlation_id or message.message_id, error)
         return False
 
@@ -309,7 +310,8 @@ class Session:
             message = self._decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id)
         except MessageError:
             return  # It would have been refused, and its sender, whose mistake it was, is gone.
-        self.kernel.bury(message, "its session ended before there was room for it")
+        detail = "its session ended before there was room for it"
+        self.kernel.bury(message, detail, DeadLetterReason.CALLER_GONE, TO_KERNEL)
 
 
 class Sessions:

@@ -18,7 +18,7 @@ from pydotcompute.schema import nodes
 from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.schema.model import introspect
 from pydotcompute.schema.render import render
-from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute.wire.errors import ERRORS
 from pydotcompute_client import connect
 from pydotcompute_client.cli import main as client_command
@@ -49,7 +49,7 @@ def test_the_cli_page_has_every_command_and_its_options() -> None:
     everywhere = options(client_command)
     for option in everywhere:
         assert f"`{option}" in page
-    found: list[tuple[str, str]] = re.findall(r"^### (\w+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    found: list[tuple[str, str]] = re.findall(r"^### ([\w-]+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
     sections = dict(found)
     assert sections.keys() == client_command.commands.keys()
     for name, command in client_command.commands.items():
@@ -58,7 +58,9 @@ def test_the_cli_page_has_every_command_and_its_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [kernel_service_pb2, message_service_pb2, telemetry_service_pb2], ids=lambda file: file.__name__
+    "file",
+    [kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2],
+    ids=lambda file: file.__name__,
 )
 def test_the_wire_page_has_every_call(file: ModuleType) -> None:
     page = (DOCS / "wire.md").read_text()

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from pydotcompute.v1 import errors_pb2, kernel_service_pb2, message_service_pb2
+from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
@@ -80,6 +81,7 @@ class Wire:
         self.kernels: Any = KernelServiceStub(channel)
         self.messages: Any = MessageServiceStub(channel)
         self.telemetry: Any = TelemetryServiceStub(channel)
+        self.dead_letters: Any = DeadLetterServiceStub(channel)
         self.launched: list[str] = []
         self.pool = DescriptorPool()
         self._known: set[str] = set()

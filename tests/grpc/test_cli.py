@@ -493,8 +493,9 @@ def test_a_daemon_that_does_not_answer_is_a_timeout(fail: Callable[..., str], mo
 EVERY_CALL = {
     **{name: [name] for name in ("ps", "types", "health", "telemetry")},
     **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
-    **{name: [name, "nobody"] for name in ("launch", "receive")},
+    **{name: [name, "nobody"] for name in ("launch", "receive", "dead-letters")},
     **{name: [name, "nobody", "{}"] for name in ("ask", "send")},
+    "requeue": ["requeue", "nobody", "--all"],
     "telemetry --watch": ["telemetry", "--watch"],
 }
 
@@ -591,7 +592,7 @@ def complete(run: Callable[..., Result], line: str, **env: str) -> list[str]:
 def test_commands_options_kernels_and_types_are_completed(
     run: Callable[..., Result], nowhere: str, target: str
 ) -> None:
-    assert complete(run, "pydotcompute de") == ["deactivate", "describe"]
+    assert complete(run, "pydotcompute de") == ["deactivate", "dead-letters", "describe"]
     assert "calculator" in complete(run, "pydotcompute ask ")
     assert "silent" not in complete(run, "pydotcompute ask ")
     assert complete(run, "pydotcompute describe sil") == ["silent"]

@@ -17,18 +17,19 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from tests.grpc.conftest import Wire
 
 SERVICES = {
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "pydotcompute.v1.DeadLetterService",
     "pydotcompute.v1.KernelService",
     "pydotcompute.v1.MessageService",
     "pydotcompute.v1.TelemetryService",
 }
-MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, health_pb2)
+MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2, health_pb2)
 Request = reflection_pb2.ServerReflectionRequest
 
 

@@ -17,8 +17,9 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.runtime import KernelHandle, KernelRuntime
-from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute_client.runtime import RemoteKernel, RemoteRuntime
+from pydotcompute_server.dead_letters import DeadLetterServicer
 from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
 from pydotcompute_server.telemetry import TelemetryServicer
@@ -27,10 +28,11 @@ SERVICERS: dict[str, type] = {
     "KernelService": KernelServicer,
     "MessageService": MessageServicer,
     "TelemetryService": TelemetryServicer,
+    "DeadLetterService": DeadLetterServicer,
 }
 METHODS = [
     method
-    for module in (kernel_service_pb2, message_service_pb2, telemetry_service_pb2)
+    for module in (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

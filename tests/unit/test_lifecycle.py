@@ -16,7 +16,7 @@ from pydotcompute.exceptions import (
     MessageTypeError,
     QueueFullError,
 )
-from pydotcompute.ring_kernels import lifecycle
+from pydotcompute.ring_kernels import dead_letters, lifecycle
 from pydotcompute.ring_kernels import runtime as runtime_module
 from pydotcompute.ring_kernels.lifecycle import (
     KernelContext,
@@ -195,7 +195,7 @@ async def test_the_message_in_hand_at_a_failure_is_a_dead_letter_with_its_reason
         await kernel.send(Ping(number))
     await turns()
     assert kernel.state is KernelState.FAILED
-    assert [(letter.message.number, letter.reason) for letter in kernel.dead_letters] == [
+    assert [(letter.message.number, letter.detail) for letter in kernel.dead_letters] == [
         (number, "kernel 'k' failed: ValueError: no") for number in range(3)
     ]
     assert all(letter.time > 1.7e9 for letter in kernel.dead_letters)
@@ -237,11 +237,11 @@ async def test_a_dropped_message_is_a_dead_letter() -> None:
         for number in range(4):
             await kernel.send(Ping(number))
         assert [letter.message.number for letter in kernel.dead_letters] == [0, 1]
-        assert str(QueueFullError("k", 2)) in kernel.dead_letters[0].reason
+        assert str(QueueFullError("k", 2)) in kernel.dead_letters[0].detail
 
 
 async def test_dead_letters_are_bounded_and_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "DEAD_LETTERS_KEPT", 5)
+    monkeypatch.setattr(dead_letters, "DEAD_LETTERS_KEPT", 5)
     config = RingKernelConfig("k", input_queue_size=1, backpressure_strategy="drop_oldest")
     async with managed("k", echo, config=config) as kernel:
         await kernel.deactivate()

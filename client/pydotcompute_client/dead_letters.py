@@ -1,0 +1,53 @@
+"""The dead letters of a daemon, with their messages as the program's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydotcompute.exceptions import MessageError
+from pydotcompute.ring_kernels.dead_letters import DeadLetter
+from pydotcompute.v1 import dead_letter_service_pb2 as pb
+from pydotcompute.wire.dead_letters import dead_letter_from_proto
+from pydotcompute.wire.messages import from_message
+from pydotcompute_client.types import RemoteTypes
+
+__all__ = ["LARGEST_PAGE", "UnreadableMessage", "read_page"]
+
+LARGEST_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class UnreadableMessage:
+    """Stands for the message of a dead letter that cannot cross the wire, or that its class in this program refuses."""
+
+    message_id: UUID
+    priority: int
+    correlation_id: UUID | None
+    problem: str
+    """Why the message itself is not here."""
+
+
+def read_page(page: pb.ListDeadLettersResponse, types: RemoteTypes) -> list[DeadLetter]:
+    """The dead letters of a page. The types of their bodies are learned on the way."""
+    unknown: dict[str, str] = {}
+    for message_type in page.types:
+        try:
+            types.learn(message_type)
+        except MessageError as error:  # Of a daemon that was there before, and had another type of this name.
+            unknown[message_type.full_name] = str(error)
+    return [dead_letter_from_proto(letter, _message(letter, types, unknown)) for letter in page.dead_letters]
+
+
+def _message(letter: pb.DeadLetter, types: RemoteTypes, unknown: dict[str, str]) -> Any:
+    sent = letter.message
+    name = sent.body.TypeName()
+    problem = letter.problem or unknown.get(name)
+    if not problem:
+        try:
+            return from_message(sent, types.receiving_codec(name))
+        except MessageError as error:
+            problem = str(error)
+    correlation_id = UUID(sent.correlation_id) if sent.correlation_id else None
+    return UnreadableMessage(UUID(sent.message_id), sent.priority, correlation_id, problem)
