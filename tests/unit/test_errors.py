@@ -1,6 +1,7 @@
 """Every error crosses the wire whole."""
 
 import pickle
+from uuid import UUID
 
 import pytest
 from google.rpc import error_details_pb2
@@ -27,6 +28,11 @@ SAMPLES: dict[str, object] = {
     "backend": "cuda",
     "parameter": "grid_size",
     "value": "0",
+    "size": 70_000_000,
+    "limit": 64 << 20,
+    "target": "127.0.0.1:50051",
+    "message_ids": (UUID(int=1), UUID(int=2)),
+    "unsent_ids": (UUID(int=3),),
 }
 CONCRETE = [
     cls
