@@ -28,6 +28,10 @@ KernelFunction = Callable[["KernelContext[Any, Any]"], Awaitable[None]]
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 
 
+LONGEST_ID = 200
+"""Characters of a kernel's id, which is in every log line and every error about it."""
+
+
 @dataclass(frozen=True)
 class RingKernelConfig:
     """The settings of one kernel.
@@ -51,6 +55,9 @@ class RingKernelConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.kernel_id, str) or not self.kernel_id:
             raise InvalidConfigurationError("kernel_id", self.kernel_id, "a kernel's id is a text that is not empty")
+        if len(self.kernel_id) > LONGEST_ID:
+            shown = f"{self.kernel_id[:20]}…"
+            raise InvalidConfigurationError("kernel_id", shown, f"a kernel's id has at most {LONGEST_ID} characters")
         for name in ("grid_size", "block_size", "input_queue_size", "output_queue_size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -86,6 +86,8 @@ class Session:
 
     def take_batch(self, batch: pb.Batch) -> None:
         """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
+        if len(batch.bodies) > LARGEST_CREDIT:
+            raise ProtocolError(f"a batch has at most {LARGEST_CREDIT} messages, not {len(batch.bodies)}")
         bodies, message_ids, priorities, correlation_ids, _ = read(batch)
         sizes = list(map(len, bodies))
         again = self.incoming.receive(batch.first_sequence, sizes)
@@ -108,13 +110,13 @@ class Session:
         if ack.number <= self.acks_received:
             return
         self.acks_received = ack.number
+        if max(len(ack.undeliverable), len(ack.returned), len(ack.withdrawn)) > LARGEST_CREDIT:
+            raise ProtocolError(f"an ack names at most {LARGEST_CREDIT} messages of a kind")
         for sequence in ack.undeliverable:
-            if sequence > self.outgoing.acknowledged:
-                *_, message, kind = self.outgoing.find(sequence)
-                if kind != REFUSAL and message is not None:
-                    self.kernel.bury(message, "its caller had given up")
+            self.kernel.bury(self._take_out(sequence, output=False), "its caller had given up")
         for sequence in ack.returned:
-            self._take_back(sequence)
+            self.kernel.replies.give_back(self._take_out(sequence, output=True))
+            self.outputs_sent -= 1
         for message_id in ack.withdrawn:
             self._withdraw(message_id)
         self.outgoing.acknowledge(ack.through)
@@ -125,14 +127,13 @@ class Session:
         """However much a client allows: what it has not acknowledged is kept here, and that must have an end."""
         self.outgoing.grant(Credit(min(credit.messages, self.outgoing.acknowledged + LARGEST_CREDIT), credit.bytes))
 
-    def _take_back(self, sequence: int) -> None:
-        """Undo the sending of an output."""
+    def _take_out(self, sequence: int, *, output: bool) -> Any:
+        """The message of this sequence, which the client has not delivered: from now on it is not the client's."""
         body, key, priority, correlation_id, message, kind = self.outgoing.find(sequence)
-        if kind < OUTPUT or message is None:
-            raise ProtocolError(f"sequence {sequence} is no output that could be returned")
+        if message is None or kind == REFUSAL or (kind >= OUTPUT) is not output:
+            raise ProtocolError(f"sequence {sequence} is no {'output' if output else 'reply'} that was not delivered")
         self.outgoing.replace(sequence, (body, key, priority, correlation_id, None, kind))
-        self.outputs_sent -= 1
-        self.kernel.replies.give_back(message)
+        return message
 
     def _withdraw(self, message_id: bytes) -> None:
         if len(message_id) != 16:

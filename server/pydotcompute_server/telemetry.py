@@ -39,5 +39,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             await asyncio.sleep(max(interval, SHORTEST_INTERVAL))
 
     def _snapshots(self, kernel_ids: Sequence[str]) -> list[pb.KernelTelemetry]:
-        kernels = [self._runtime.kernel(kernel_id) for kernel_id in kernel_ids or self._runtime.kernel_ids]
+        kernels = [
+            self._runtime.kernel(kernel_id) for kernel_id in dict.fromkeys(kernel_ids) or self._runtime.kernel_ids
+        ]
         return [telemetry_to_proto(kernel.get_telemetry()) for kernel in kernels]
