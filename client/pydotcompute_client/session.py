@@ -499,12 +499,16 @@ class Session:
         bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs))
         again = self._incoming.receive(batch.first_sequence, list(map(len, bodies)))
         decoders = self._decoders
-        messages: list[Any] = [
-            decoders[kind](body, message_id=message_id, priority=priority, correlation_id=correlation_id)
-            for body, message_id, priority, correlation_id, kind in zip(
-                bodies, message_ids, priorities, correlation_ids, types, strict=True
-            )
-        ]
+        if len(batch.types) <= 1:
+            decode = decoders[batch.types[0] if batch.types else 0]
+            messages: list[Any] = list(map(decode, bodies, message_ids, priorities, correlation_ids))
+        else:
+            messages = [
+                decoders[kind](body, message_id, priority, answers)
+                for body, message_id, priority, answers, kind in zip(
+                    bodies, message_ids, priorities, correlation_ids, types, strict=True
+                )
+            ]
         replies, outputs = self.replies, set(batch.outputs)
         self._acks.arrived(batch.first_sequence, messages, self._incoming.received)
         if not again and not outputs and not batch.uncorrelated and batch.correlation_ids:

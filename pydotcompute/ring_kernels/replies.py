@@ -368,7 +368,7 @@ class Replies(Generic[T]):
             ready.push(message, priority)
         if caller.arrived.waiters:
             caller.arrived.notify()
-        elif not caller.claims:
+        elif ready.size == 1 and not caller.claims:
             self._offer_unclaimed(caller)
         return True
 

@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summarize"]
 
 
-GATHERED_AT_MOST = 512
+GATHERED_AT_MOST = 4_096
 """Durations that a histogram gathers before it counts them."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -162,29 +163,43 @@ class Session:
 
     def put(self, count: int) -> None:
         """Put the next messages into the mailbox, in which there is room for so many."""
-        messages, keys, terms, timed = [], [], [], False
-        pending, decode, limit = self.pending, self._decode, self.max_message_bytes
-        count = min(count, len(pending))
-        for done in range(1, count + 1):
-            body, message_id, priority, correlation_id, each = pending.popleft()
-            if message_id is None:
-                continue
-            self._pending_bytes -= len(body)
-            try:
-                if len(body) > limit:
-                    raise MessageTooLargeError(self.codecs[0].schema.name, len(body), limit)
-                messages.append(decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id))
-            except PyDotComputeError as error:
-                self.refuse(message_id, error, self.incoming.done + done)
-                continue
-            keys.append(message_id.int)
-            terms.append(each)
-            timed = timed or each is not None
+        count = min(count, len(self.pending))
+        popleft, decode = self.pending.popleft, self._decode
+        waiting = [popleft() for _ in range(count)]
+        terms = [each[4] for each in waiting]
+        sizes = [len(each[0]) for each in waiting]
+        self._pending_bytes -= sum(sizes)
+        messages = None
+        if max(sizes, default=0) <= self.max_message_bytes and all(each[1] for each in waiting):
+            with suppress(MessageError):
+                messages = [decode(*each[:4]) for each in waiting]  # type: ignore[arg-type]
+        if messages is None:  # One was withdrawn, or is malformed.
+            messages, terms = self._decode_each(waiting)
         if messages:
+            keys = [message.message_id.int for message in messages]
+            timed = terms.count(None) != len(terms)
             for index, refusal in self.kernel.accept(self.caller, messages, keys, terms if timed else ()):
                 # Of which sequence is of no interest: its id is that of a request that waits.
                 self.refuse(messages[index].message_id, refusal, self.incoming.done + count)
         self.incoming.finish(count)
+
+    def _decode_each(self, waiting: list[Waiting]) -> tuple[list[Any], list[Terms | None]]:
+        """The messages with their terms, without those that were withdrawn, and those that are refused."""
+        messages, terms = [], []
+        for done, (body, message_id, priority, correlation_id, each) in enumerate(waiting, 1):
+            if message_id is None:
+                continue
+            try:
+                messages.append(self._decode_one(body, message_id, priority, correlation_id))
+                terms.append(each)
+            except PyDotComputeError as error:
+                self.refuse(message_id, error, self.incoming.done + done)
+        return messages, terms
+
+    def _decode_one(self, body: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
+        if len(body) > self.max_message_bytes:
+            raise MessageTooLargeError(self.codecs[0].schema.name, len(body), self.max_message_bytes)
+        return self._decode(body, message_id, priority, correlation_id)
 
     async def put_next(self) -> None:
         """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
@@ -193,9 +208,7 @@ class Session:
         if message_id is not None:
             self._pending_bytes -= len(body)
             try:
-                if len(body) > self.max_message_bytes:
-                    raise MessageTooLargeError(self.codecs[0].schema.name, len(body), self.max_message_bytes)
-                message = self._decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id)
+                message = self._decode_one(body, message_id, priority, correlation_id)
                 await self.kernel.send_as(self.caller, message, terms=terms)
             except PyDotComputeError as error:
                 self.refuse(message_id, error, self.incoming.done + 1)
@@ -233,12 +246,14 @@ class Session:
         """
         room = self.outgoing.allowed - len(self.outgoing.queue)
         left = min(room, most)
-        for item in self.caller.take_many(left):
-            left -= 1
-            if item.__class__ is Unanswered:
-                self.refuse(item.message_id, item.error)
-            else:
-                self._queue(item, 0)
+        ready = self.caller.take_many(left)
+        left -= len(ready)
+        if ready and not self._queue_all(ready):
+            for item in ready:
+                if item.__class__ is Unanswered:
+                    self.refuse(item.message_id, item.error)
+                else:
+                    self._queue(item, 0)
         while left > 0 and self.outputs_sent < self.outputs_wanted:
             output = self.kernel.outputs.get_nowait()
             if output is None:
@@ -246,6 +261,28 @@ class Session:
             self.outputs_sent += self._queue(output, OUTPUT)
             left -= 1
         return left > 0 or room <= most
+
+    def _queue_all(self, messages: list[Any]) -> bool:
+        """Queue messages that are all of one class and can be sent; False, and nothing is done, if they are not that."""
+        cls = messages[0].__class__
+        known = self._types.get(cls)
+        if known is None or [message.__class__ for message in messages].count(cls) != len(messages):
+            return False
+        index, encode = known
+        try:
+            bodies = [encode(message) for message in messages]
+        except MessageError:
+            return False
+        sizes = [len(body) for body in bodies]
+        if max(sizes) > self._longest_reply:
+            return False
+        self.outgoing.queue += [
+            (body, message.message_id.int, message.priority, answers and answers.int, message, index)
+            for body, message in zip(bodies, messages, strict=True)
+            for answers in (message.correlation_id,)
+        ]
+        self.outgoing.queued_bytes += sum(sizes)
+        return True
 
     def _queue(self, message: Any, flag: int) -> bool:
         """Queue a message for sending; whether it can be sent. Else it is a dead letter, and its caller is told."""
