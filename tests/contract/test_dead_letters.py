@@ -121,12 +121,12 @@ async def test_a_reply_that_came_too_late_is_listed(world: World) -> None:
 
 async def test_an_output_for_which_there_was_no_room_before_the_end_is_listed(world: World) -> None:
     kernel_id = await world.launch(kernels.emitter, output_queue_size=1)
-    await world.runtime.send(kernel_id, Job(3))
+    await world.runtime.send(kernel_id, Job(100))
     assert (await world.runtime.receive(kernel_id, timeout=PATIENCE)).number == 0
-    await world.runtime.terminate(kernel_id, timeout=0.05)  # The second is in the mailbox, the third waits for room.
+    await world.runtime.terminate(kernel_id, timeout=0.05)  # The next is in the mailbox, and another waits for room.
     letters = await dead_letters(world, kernel_id, 2)
     (output,) = [letter for letter in letters if letter.direction is FROM_KERNEL]
-    assert (output.message.number, output.reason) == (2, DeadLetterReason.KERNEL_ENDED)
+    assert (output.message.number > 1, output.reason) == (True, DeadLetterReason.KERNEL_ENDED)
 
 
 async def test_the_last_thousand_are_kept_and_all_are_counted(world: World, clog: Clog) -> None:
