@@ -17,7 +17,7 @@ from pydotcompute.ring_kernels import DeadLetter, DeadLetterDirection, DeadLette
 from pydotcompute.ring_kernels.dead_letters import DEAD_LETTERS_KEPT
 from tests.contract import kernels
 from tests.contract.kernels import Job, Result
-from tests.contract.world import PATIENCE, Clogged, World, eventually, new_kernel_id
+from tests.contract.world import PATIENCE, Clogged, World, eventually, new_kernel_id, turns
 
 TO_KERNEL = DeadLetterDirection.TO_KERNEL
 FROM_KERNEL = DeadLetterDirection.FROM_KERNEL
@@ -193,9 +193,11 @@ async def test_a_late_reply_that_is_put_back_is_for_anyone(world: World) -> None
     await give_up(world, kernel_id, Job(3))
     await dead_letters(world, kernel_id, 1)
     another = await world.connect_another()
-    receiving = asyncio.create_task(another.receive(kernel_id, timeout=PATIENCE))
+    receiving = asyncio.create_task(another.receive(kernel_id))
+    await turns(3)  # It waits, and is to be woken.
     assert await world.runtime.requeue_dead_letters(kernel_id) == [1]
-    assert (await receiving).number == 9
+    async with asyncio.timeout(PATIENCE):
+        assert (await receiving).number == 9
     assert world.runtime.get_dead_letters(kernel_id) == []
     assert await world.nothing_to_receive(kernel_id)
 
