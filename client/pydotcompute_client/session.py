@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import grpc
-from google.rpc import code_pb2
+from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import (
     ConnectionLostError,
@@ -181,7 +181,7 @@ class Session:
         self._grant(opened.credit)
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
-            self._closed(from_status(opened.closed))
+            self._closed(self._error(opened.closed))
 
     async def _run(self) -> None:
         """Hold the conversation, over one stream after another, to its end."""
@@ -457,14 +457,14 @@ class Session:
             case "refused":
                 self._take_refused(frame.refused)
             case "closed":
-                self._closed(from_status(frame.closed.status))
+                self._closed(self._error(frame.closed.status))
             case "bye":
                 if frame.HasField("accepted"):
                     self._take_accepted(frame.accepted)
-                status = frame.bye.status
-                if status.code == code_pb2.UNAVAILABLE:
-                    return ConnectionLostError(self._target, status.message)
-                return from_status(status)
+                error = self._error(frame.bye.status)
+                if isinstance(error, ConnectionLostError) and self.replies.waiting_keys():
+                    error = self._lost(error.problem)  # The daemon could not finish in time what it had.
+                return error
             case None if frame.HasField("accepted"):
                 pass
             case other:
@@ -472,6 +472,12 @@ class Session:
         if frame.HasField("accepted"):
             self._take_accepted(frame.accepted)
         return None
+
+    def _error(self, status: status_pb2.Status) -> PyDotComputeError:
+        """What a status of the daemon's says; UNAVAILABLE is that it is about to end."""
+        if status.code == code_pb2.UNAVAILABLE:
+            return ConnectionLostError(self._target, status.message)
+        return from_status(status)
 
     def _take_accepted(self, accepted: pb.Accepted) -> None:
         acknowledged = self._outgoing.acknowledge(accepted.through)
@@ -528,7 +534,7 @@ class Session:
         again = self._incoming.receive(refused.first_sequence, [0] * len(refused.refusals))
         self._acks.arrived(refused.first_sequence, [None] * len(refused.refusals), self._incoming.received)
         for refusal in refused.refusals[again:]:
-            error = from_status(refusal.status)
+            error = self._error(refusal.status)
             key = int.from_bytes(refusal.message_id)
             outcome = self._outcomes.pop(key, None) if refusal.sequence else None
             if outcome is None:

@@ -69,6 +69,12 @@ class Conversation:
         self._farewell = status
         self._session.news.notify()
 
+    def drain(self, status: status_pb2.Status) -> None:
+        """Take no more messages; those that the mailbox has are finished."""
+        self._session.draining = status
+        self._fed.notify()
+        self._session.news.notify()
+
     def replace(self) -> None:
         """The client has opened another stream for the session: this one is dead."""
         self._replaced.set()
@@ -108,7 +114,7 @@ class Conversation:
         session.outgoing.resume(opening.received_through)
         session.grant_outgoing(opening.credit)
         session.grant()
-        refusal = kernel.refusal
+        refusal = session.refusal
         self._closed_told = refusal is not None
         self._told = pb.Accepted(credit=_credit(session.incoming.credit), acks_received=session.acks_received)
         timeout = Duration()
@@ -123,7 +129,7 @@ class Conversation:
             input_queue_size=kernel.config.input_queue_size,
             output_queue_size=kernel.config.output_queue_size,
             max_message_bytes=session.max_message_bytes,
-            closed=None if refusal is None else to_status(refusal),
+            closed=refusal,
             session_timeout=timeout,
         )
         await self._context.write(pb.ExchangeResponse(opened=opened))
@@ -174,6 +180,9 @@ class Conversation:
 
     async def _put_some(self) -> None:
         session, kernel = self._session, self._session.kernel
+        if session.draining is not None:
+            session.refuse_pending(session.draining)
+            return
         if kernel.refusal is not None or kernel.inbox.strategy != "block":
             for _ in range(min(AT_ONCE, len(session.pending))):
                 await session.put_next()
@@ -237,10 +246,9 @@ class Conversation:
             frame = pb.ExchangeResponse()
             if session.outgoing.all_sent and self._add_accepted(frame):
                 return frame
-        refusal = session.kernel.refusal
-        if refusal is not None and not self._closed_told:
+        if not self._closed_told and (refusal := session.refusal) is not None:
             self._closed_told = True
-            return pb.ExchangeResponse(closed=pb.Closed(status=to_status(refusal)))
+            return pb.ExchangeResponse(closed=pb.Closed(status=refusal))
         if self._farewell is None and session.all_is_sent:
             assert session.kernel.replies.ended is not None
             self._farewell = to_status(session.kernel.replies.ended)

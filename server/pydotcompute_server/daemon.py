@@ -184,6 +184,7 @@ class Daemon:
             await self._stop.wait()
             logger.info("draining", extra={"grace_seconds": self._settings.grace})
             await self._health.enter_graceful_shutdown()
+            self._messages.drain()
             await self._drain()
             health.cancel()
         logger.info("stopped")

@@ -31,6 +31,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 CLIENTS_REMEMBERED = 1_000
 """How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
 
+SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
+
 
 class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
     """Converts, calls the kernel, converts back."""
@@ -44,6 +46,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         self._callers: WeakKeyDictionary[RingKernel[Any, Any], OrderedDict[str, Caller[Any]]] = WeakKeyDictionary()
         self._sessions = Sessions(session_timeout)
         self._conversations: dict[bytes, Conversation] = {}  # Those that carry a session now, by its token.
+        self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
 
     async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
@@ -90,6 +93,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
             raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
         self._sessions.attach(session)
         conversation = self._conversations[session.token] = Conversation(session, context)
+        session.draining = self._draining
         if self._farewell is not None:
             conversation.farewell(self._farewell)
         is_over = False
@@ -105,11 +109,17 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
             else:
                 self._sessions.keep(session)
 
+    def drain(self) -> None:
+        """Take no more messages from sessions, and tell their clients."""
+        self._draining = SHUTTING_DOWN
+        for conversation in self._conversations.values():
+            conversation.drain(SHUTTING_DOWN)
+
     async def farewell(self, timeout: float) -> None:
         """End every session, each after what there is to send, within `timeout` seconds; also those whose stream has
         broken, if their clients come back in time.
         """
-        self._farewell = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
+        self._farewell = SHUTTING_DOWN
         for conversation in self._conversations.values():
             conversation.farewell(self._farewell)
         self._sessions.end_delivered()

@@ -10,6 +10,8 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
+from google.rpc import status_pb2
+
 from pydotcompute.exceptions import (
     MessageError,
     MessageTooLargeError,
@@ -79,6 +81,8 @@ class Session:
         self.acks_received = 0
         self.outputs_sent = 0
         self.outputs_wanted = 0
+        self.draining: status_pb2.Status | None = None
+        """Why no more messages are taken, when the daemon is about to end."""
         self.over = False
         self.lock = asyncio.Lock()
         """Held by whoever carries the session."""
@@ -147,6 +151,14 @@ class Session:
                 return
         self.kernel.withdraw(uuid, self.caller)
 
+    @property
+    def refusal(self) -> status_pb2.Status | None:
+        """Why no messages are taken; None if they are."""
+        if self.draining is not None:
+            return self.draining
+        refusal = self.kernel.refusal
+        return None if refusal is None else to_status(refusal)
+
     # -- into the mailbox ----------------------------------------------------------------------------------------------
 
     @property
@@ -154,7 +166,7 @@ class Session:
         """Whether the next message need not wait for anything."""
         kernel = self.kernel
         return (
-            kernel.refusal is None
+            self.refusal is None
             and kernel.inbox.strategy == "block"
             and kernel.inbox.room > 0
             and self.caller.ready.size < kernel.outputs.capacity
@@ -201,6 +213,15 @@ class Session:
             raise MessageTooLargeError(self.codecs[0].schema.name, len(body), self.max_message_bytes)
         return self._decode(body, message_id, priority, correlation_id)
 
+    def refuse_pending(self, status: status_pb2.Status) -> None:
+        """Put nothing more into the mailbox: refuse what has come."""
+        for done, (_, message_id, *_) in enumerate(self.pending, 1):
+            if message_id is not None:
+                self._refuse(message_id, status, self.incoming.done + done)
+        self.incoming.finish(len(self.pending))
+        self.pending.clear()
+        self._pending_bytes = 0
+
     async def put_next(self) -> None:
         """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
         it."""
@@ -236,7 +257,10 @@ class Session:
         """Tell the client that a request will not be answered: one of this sequence, that was not taken, or one that
         was given up later.
         """
-        refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=to_status(error))
+        self._refuse(message_id, to_status(error), sequence)
+
+    def _refuse(self, message_id: UUID, status: status_pb2.Status, sequence: int) -> None:
+        refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=status)
         self.outgoing.queue.append((b"", message_id.int, 0, None, refusal, REFUSAL))
         self.news.notify()
 
@@ -263,7 +287,7 @@ class Session:
         return left > 0 or room <= most
 
     def _queue_all(self, messages: list[Any]) -> bool:
-        """Queue messages that are all of one class and can be sent; False, and nothing is done, if they are not that."""
+        """Queue messages that are all of one class and can be sent; False, and nothing is done, if they are not."""
         cls = messages[0].__class__
         known = self._types.get(cls)
         if known is None or [message.__class__ for message in messages].count(cls) != len(messages):
