@@ -52,7 +52,7 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     BackendUnavailableError: (code_pb2.FAILED_PRECONDITION, errors_pb2.BackendUnavailableDetail),
     InvalidConfigurationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.InvalidConfigurationDetail),
     MessageTooLargeError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageTooLargeDetail),
-    SessionLostError: (code_pb2.ABORTED, errors_pb2.SessionLostDetail),
+    SessionLostError: (code_pb2.NOT_FOUND, errors_pb2.SessionLostDetail),
 }
 """The code and the detail message of each error that crosses the wire."""
 

@@ -45,7 +45,7 @@ from tests.chaos.recording import EXCHANGE, Conversation, everything, record
 
 __all__ = ["Verdict", "fuzz"]
 
-TARGETS = ("ledger", "everything", "small", "forgetful")
+TARGETS = ("ledger", "everything", "narrow", "forgetful")
 """Kernels that are attacked; what is wrong with them between two rounds is repaired."""
 WORDS = (*TARGETS * 4, "new-1", "new-2", "Everything", "kernels.v1.Entry", str(UUID(int=11)), "\u00e9")
 HANGS_AFTER = 15.0

@@ -115,7 +115,7 @@ async def everything(ctx: KernelContext[Everything, Everything]) -> None:
 
 
 @ring_kernel(input_type=Entry, output_type=Account, input_queue_size=4, output_queue_size=4, backpressure="reject")
-async def small(ctx: KernelContext[Entry, Account]) -> None:
+async def narrow(ctx: KernelContext[Entry, Account]) -> None:
     """Refuses what it has no room for."""
     async for entry in ctx:
         await ctx.send(Account(entry.client, entry.number, correlation_id=entry.message_id))

@@ -112,8 +112,8 @@ async def record(target: str) -> list[Conversation]:
         for _ in range(3):
             await runtime.send_and_receive("everything", everything(), timeout=5.0)
         await runtime.send_and_receive("everything", Everything(), timeout=5.0)
-        await runtime.send("small", Entry(0, 1), timeout=5.0)
-        await runtime.receive("small", timeout=5.0)
+        await runtime.send("narrow", Entry(0, 1), timeout=5.0)
+        await runtime.receive("narrow", timeout=5.0)
         await runtime.send("forgetful", Entry(0, 3))
         for _ in range(3):
             await runtime.receive("forgetful", timeout=5.0)
