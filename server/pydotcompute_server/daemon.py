@@ -30,7 +30,7 @@ from pydotcompute.v1 import (
     telemetry_service_pb2_grpc,
 )
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.interceptor import ErrorInterceptor
+from pydotcompute_server.handlers import Handlers
 from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
 from pydotcompute_server.reflection import add_reflection
@@ -121,7 +121,6 @@ class Daemon:
     def _make_server(self) -> grpc.aio.Server:
         longest = self._settings.max_message_bytes + FRAME_OVERHEAD_BYTES
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
@@ -131,13 +130,15 @@ class Daemon:
                 ("grpc.keepalive_timeout_ms", 10_000),
             ],
         )
+        handlers: Any = Handlers()  # It has of a server what adding a service needs.
+        message_service_pb2_grpc.add_MessageServiceServicer_to_server(self._messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
-        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, server)
-        message_service_pb2_grpc.add_MessageServiceServicer_to_server(self._messages, server)
-        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
+        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         files = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, errors_pb2, health_pb2)
-        add_reflection(server, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
         try:
             credentials = self._settings.credentials()
