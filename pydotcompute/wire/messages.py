@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from google.protobuf import any_pb2
-
 from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY, new_message_id, uuid_from_int
 from pydotcompute.schema.codec import Codec
 from pydotcompute.v1 import message_service_pb2 as pb
 
-__all__ = ["Packed", "add_envelope", "from_envelope", "from_message", "pack", "to_message"]
+__all__ = ["Packed", "add_envelope", "from_envelope", "from_message", "pack", "write_message"]
 
 _from_bytes = int.from_bytes
 
@@ -74,14 +72,22 @@ def _malformed(envelope: pb.Envelope, codec: Codec[Any]) -> MessageDeserializati
     )
 
 
-def to_message(message: Any, codec: Codec[Any]) -> pb.Message:
-    """A message in the form for people."""
-    return pb.Message(
-        message_id=str(message.message_id),
-        priority=message.priority,
-        correlation_id="" if message.correlation_id is None else str(message.correlation_id),
-        body=any_pb2.Any(type_url=f"type.googleapis.com/{codec.descriptor.full_name}", value=codec.encode(message)),
-    )
+def write_message(into: pb.Message, message: Any, codec: Codec[Any]) -> None:
+    """Write a message in the form for people into an empty one. (To make one, and have it copied, costs three times as
+    much.)"""
+    into.message_id = _text(message.message_id)
+    into.priority = message.priority
+    if message.correlation_id is not None:
+        into.correlation_id = _text(message.correlation_id)
+    body = into.body
+    body.type_url = f"type.googleapis.com/{codec.descriptor.full_name}"
+    body.value = codec.encode(message)
+
+
+def _text(uuid: UUID) -> str:
+    """`str(uuid)`, which every answer needs twice, at half its cost."""
+    pairs = uuid.int.to_bytes(16).hex("-", 2)
+    return pairs[:4] + pairs[5:29] + pairs[30:34] + pairs[35:]
 
 
 def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
@@ -91,15 +97,15 @@ def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
         MessageTypeError: the body is of another type than the codec's.
         MessageDeserializationError: the header or the body is malformed.
     """
-    type_name = message.body.type_url.rpartition("/")[2]
+    body, name = message.body, codec.schema.name
+    type_name = body.type_url.rpartition("/")[2]
     if type_name != codec.descriptor.full_name:
         raise MessageTypeError(codec.descriptor.full_name, type_name or "no body", "$.body")
-    name = codec.schema.name
     priority = message.priority if message.HasField("priority") else DEFAULT_PRIORITY
     if priority > MAX_PRIORITY:
         raise MessageDeserializationError(name, f"{priority} is outside 0 to {MAX_PRIORITY}", "$.priority")
     return codec.decode(
-        message.body.value,
+        body.value,
         message_id=_uuid(message.message_id, name, "$.message_id") or new_message_id(),
         priority=priority,
         correlation_id=_uuid(message.correlation_id, name, "$.correlation_id"),

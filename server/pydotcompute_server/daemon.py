@@ -196,6 +196,7 @@ class Daemon:
         await self._runtime.shutdown(left(0.5))
         await self._messages.farewell(left(0.5))
         await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
+        self._messages.close()
 
 
 def _require_free(listen: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -90,16 +90,15 @@ def answers_itself(behavior: Behavior) -> Behavior:
     return behavior
 
 
-async def answer(context: Context, response: Any) -> NoReturn:
-    """Send the response and the status OK, and end the call with `grpc.aio.AbortError`, which is to be let pass.
+async def answer(context: Context, response: Any) -> None:
+    """Send the response; the handler must return then, which sends the status.
 
     Raises:
         ClientGoneError: the client does not have the response, for the call was cancelled, or its connection broke,
-            before the status had been handed to the connection.
+            before the response had left.
     """
     try:
         await context.write(response)
-        await context.abort(grpc.StatusCode.OK)  # Sends the status now, and says whether that went well.
     except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientGoneError from error
 

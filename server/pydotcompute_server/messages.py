@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, status_pb2
 
-from pydotcompute.exceptions import MessageDeserializationError
-from pydotcompute.ring_kernels.lifecycle import RingKernel
-from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc
 from pydotcompute.wire.exchange import ProtocolError
-from pydotcompute.wire.messages import from_message, to_message
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.conversation import Conversation
+from pydotcompute_server.handlers import answers_itself
+from pydotcompute_server.unary import UnaryLane
 
 __all__ = ["MessageServicer"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-CLIENTS_REMEMBERED = 1_000
-"""How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
 
 
 class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
@@ -37,27 +29,21 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         self._runtime = runtime
         self._catalog = catalog
         self._max_message_bytes = max_message_bytes
-        self._callers: WeakKeyDictionary[RingKernel[Any, Any], OrderedDict[str, Caller[Any]]] = WeakKeyDictionary()
+        self._unary = UnaryLane(runtime, catalog, max_message_bytes)
         self._conversations: set[Conversation] = set()
 
     async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
-        kernel = self._runtime.kernel(request.kernel_id)
-        message = self._message(request.message, kernel)
-        await kernel.send_as(self._caller(kernel, request.client_id), message, _seconds(request))
-        return pb.SendResponse(message_id=str(message.message_id))
+        return await self._unary.send(request, context)
 
-    async def Receive(self, request: pb.ReceiveRequest, context: Context) -> pb.ReceiveResponse:
-        kernel = self._runtime.kernel(request.kernel_id)
-        message = await kernel.receive_as(self._caller(kernel, request.client_id), _seconds(request))
-        if context.done():
-            kernel.replies.give_back(message)
-        return pb.ReceiveResponse(message=to_message(message, self._catalog.codec(type(message))))
+    @answers_itself
+    async def Receive(self, request: pb.ReceiveRequest, context: Context) -> None:
+        await self._unary.receive(request, context)
+
+    async def Acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
+        return await self._unary.acknowledge(request, context)
 
     async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
-        kernel = self._runtime.kernel(request.kernel_id)
-        message = self._message(request.message, kernel)
-        reply = await kernel.send_and_receive(message, timeout=_seconds(request))
-        return pb.AskResponse(message=to_message(reply, self._catalog.codec(type(reply))))
+        return await self._unary.ask(request, context)
 
     async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
         self, request_iterator: object, context: Context
@@ -82,30 +68,6 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         if self._conversations:
             await asyncio.wait([c.ended for c in self._conversations], timeout=timeout)
 
-    def _caller(self, kernel: RingKernel[Any, Any], client_id: str) -> Caller[Any]:
-        """Whose replies the unary calls with this client_id send for and receive."""
-        callers = self._callers.setdefault(kernel, OrderedDict())
-        caller = callers[client_id] = callers.pop(client_id) if client_id in callers else Caller(private=True)
-        if len(callers) > CLIENTS_REMEMBERED:
-            quiet = (name for name, each in callers.items() if not (each.arrived.waiters or each.unanswered))
-            forgotten = callers.pop(next(quiet, next(iter(callers))))
-            forgotten.gone = True
-            while (item := forgotten.take()) is not None:
-                if not isinstance(item, Unanswered):
-                    kernel.bury(item, "its caller has not asked for it")
-        return caller
-
-    def _message(self, message: pb.Message, kernel: RingKernel[Any, Any]) -> Any:
-        codec = self._catalog.codecs(kernel.type)[0]
-        if len(message.body.value) > self._max_message_bytes:
-            problem = f"{len(message.body.value)} bytes, the limit is {self._max_message_bytes}"
-            raise MessageDeserializationError(codec.schema.name, problem)
-        return from_message(message, codec)
-
-
-def _seconds(request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest) -> float | None:
-    """The request's time-out, in seconds."""
-    if not request.HasField("timeout"):
-        return None
-    timeout: Duration = request.timeout
-    return timeout.ToTimedelta().total_seconds()
+    def close(self) -> None:
+        """Forget what the unary calls have left: the daemon ends."""
+        self._unary.close()
