@@ -63,7 +63,8 @@ class MessageServiceStub:
 
     With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
     before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
-    Leases go on when the kernel has ended; when its id is launched again, or the daemon ends, they end with the messages.
+    Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+    wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
     Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
@@ -128,7 +129,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
 
     With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
     before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
-    Leases go on when the kernel has ended; when its id is launched again, or the daemon ends, they end with the messages.
+    Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+    wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
     Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
@@ -202,7 +204,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
 
         With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
         before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
-        Leases go on when the kernel has ended; when its id is launched again, or the daemon ends, they end with the messages.
+        Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+        wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
         Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
