@@ -6,7 +6,7 @@ import click
 
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute_client.cli_bodies import as_document, echo_json, make_message, show_message, types_of
-from pydotcompute_client.cli_daemon import CALL_SECONDS, Daemon
+from pydotcompute_client.cli_daemon import CALL_SECONDS, Daemon, Failure
 from pydotcompute_client.cli_parameters import duration, kernel_argument, pass_daemon, seconds_option
 
 _body = click.argument("body", required=False)
@@ -63,16 +63,39 @@ def send(daemon: Daemon, kernel: str, body: str | None, priority: int | None, ti
 @click.option(
     "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Messages to receive; each is one line."
 )
+@seconds_option("--lease", None, "Each message comes again unless it is acknowledged in this time.")
 @pass_daemon
-def receive(daemon: Daemon, kernel: str, timeout: float, client_id: str, count: int) -> None:
+def receive(daemon: Daemon, kernel: str, timeout: float, client_id: str, count: int, lease: float | None) -> None:
     """Take a message from a kernel and print it.
 
-    It is a reply to what was sent with the same --client-id, or an output that nobody has received yet.
+    It is a reply to what was sent with the same --client-id, or an output that nobody has received yet. With --lease,
+    the line begins with the delivery id, for `acknowledge`.
     """
     types = types_of(daemon.describe(kernel))
     request = message_pb.ReceiveRequest(kernel_id=kernel, timeout=duration(timeout), client_id=client_id)
+    if lease is not None:
+        request.lease.CopyFrom(duration(lease))
     for _ in range(count):
-        show_message(daemon, daemon.call(daemon.messages.Receive, request, timeout + CALL_SECONDS), types)
+        response = daemon.call(daemon.messages.Receive, request, timeout + CALL_SECONDS)
+        if response.delivery_id and not daemon.as_json:
+            click.echo(f"{response.delivery_id} ", nl=False)
+        show_message(daemon, response, types)
 
 
-COMMANDS = (ask, send, receive)
+@click.command()
+@kernel_argument
+@click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY_ID...")
+@pass_daemon
+def acknowledge(daemon: Daemon, kernel: str, delivery_ids: tuple[str, ...]) -> None:
+    """Say that messages need not come again which `receive --lease` has printed."""
+    request = message_pb.AcknowledgeRequest(kernel_id=kernel, delivery_ids=delivery_ids)
+    response = daemon.call(daemon.messages.Acknowledge, request)
+    if daemon.as_json:
+        echo_json(as_document(response))
+    if unknown := response.unknown_delivery_ids:
+        raise Failure(f"kernel {kernel!r}: too late, or never received with a lease: {', '.join(unknown)}")
+    if not daemon.as_json:
+        click.echo(f"{len(set(delivery_ids))} acknowledged")
+
+
+COMMANDS = (ask, send, receive, acknowledge)

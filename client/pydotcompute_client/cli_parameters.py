@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -47,16 +48,30 @@ def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool
     return [CompletionItem(name, help=text) for name, text in found.items() if name.startswith(incomplete)]
 
 
-def _checked_seconds(ctx: click.Context, param: click.Parameter, seconds: float) -> float:
-    if not 0 <= seconds <= LONGEST_SECONDS:
+class _Seconds(click.types.FloatParamType):
+    """A number, with or without its unit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number: Any = value.removesuffix("s") if isinstance(value, str) else value
+        return super().convert(number, param, ctx)
+
+
+def _checked_seconds(ctx: click.Context, param: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
         raise click.BadParameter(f"{seconds} is not from 0 to {LONGEST_SECONDS:g}.", ctx, param)
     return seconds
 
 
-def seconds_option(name: str, default: float, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option that is a time."""
+def seconds_option(name: str, default: float | None, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option that is a time, such as `30` or `30s`."""
     return click.option(
-        name, type=float, default=default, callback=_checked_seconds, metavar="SECONDS", show_default=True, help=text
+        name,
+        type=_Seconds(),
+        default=default,
+        callback=_checked_seconds,
+        metavar="SECONDS",
+        show_default=True,
+        help=text,
     )
 
 

@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Any, Self, TypeVar
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from pydotcompute.exceptions import (
     ConnectionLostError,
@@ -31,6 +30,7 @@ from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
 from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
@@ -379,7 +379,7 @@ class RemoteRuntime:
 
     async def terminate(self, kernel_id: str, timeout: float = 5.0) -> None:
         """See `RingKernelRuntime.terminate`."""
-        request = kernel_pb.TerminateRequest(kernel_id=kernel_id, timeout=_duration(timeout))
+        request = kernel_pb.TerminateRequest(kernel_id=kernel_id, timeout=duration(timeout))
         await self._call(self._kernels.Terminate, request, extra=timeout)
         self._launched.pop(kernel_id, None)
         session = self._sessions.get(kernel_id)
@@ -561,7 +561,7 @@ class RemoteRuntime:
     ) -> AsyncIterator[dict[str, RingKernelTelemetry]]:
         """Snapshots of these kernels, or of all, at once and then every `interval` seconds."""
         self._require_connection()
-        request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernel_ids, interval=_duration(interval))
+        request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernel_ids, interval=duration(interval))
         try:
             async for response in self._telemetry.WatchTelemetry(request):
                 yield _by_id([telemetry_from_proto(each) for each in response.kernels])
@@ -619,9 +619,3 @@ def _ids(answer: kernel_pb.ListKernelsResponse) -> list[str]:
 
 def _by_id(snapshots: Iterable[RingKernelTelemetry]) -> dict[str, RingKernelTelemetry]:
     return {snapshot.kernel_id: snapshot for snapshot in snapshots}
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration

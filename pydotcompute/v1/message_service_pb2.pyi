@@ -55,20 +55,40 @@ class SendResponse(_message.Message):
     def __init__(self, message_id: _Optional[str] = ...) -> None: ...
 
 class ReceiveRequest(_message.Message):
-    __slots__ = ("kernel_id", "timeout", "client_id")
+    __slots__ = ("kernel_id", "timeout", "client_id", "lease")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     timeout: _duration_pb2.Duration
     client_id: str
-    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
+    lease: _duration_pb2.Duration
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ReceiveResponse(_message.Message):
-    __slots__ = ("message",)
+    __slots__ = ("message", "delivery_id", "redelivered")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    REDELIVERED_FIELD_NUMBER: _ClassVar[int]
     message: Message
-    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
+    delivery_id: str
+    redelivered: bool
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., delivery_id: _Optional[str] = ..., redelivered: bool = ...) -> None: ...
+
+class AcknowledgeRequest(_message.Message):
+    __slots__ = ("kernel_id", "delivery_ids")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_IDS_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    delivery_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kernel_id: _Optional[str] = ..., delivery_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AcknowledgeResponse(_message.Message):
+    __slots__ = ("unknown_delivery_ids",)
+    UNKNOWN_DELIVERY_IDS_FIELD_NUMBER: _ClassVar[int]
+    unknown_delivery_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, unknown_delivery_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AskRequest(_message.Message):
     __slots__ = ("kernel_id", "message", "timeout")

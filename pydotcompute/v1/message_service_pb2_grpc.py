@@ -51,6 +51,11 @@ class MessageServiceStub(object):
                 request_serializer=pydotcompute_dot_v1_dot_message__service__pb2.ReceiveRequest.SerializeToString,
                 response_deserializer=pydotcompute_dot_v1_dot_message__service__pb2.ReceiveResponse.FromString,
                 _registered_method=True)
+        self.Acknowledge = channel.unary_unary(
+                '/pydotcompute.v1.MessageService/Acknowledge',
+                request_serializer=pydotcompute_dot_v1_dot_message__service__pb2.AcknowledgeRequest.SerializeToString,
+                response_deserializer=pydotcompute_dot_v1_dot_message__service__pb2.AcknowledgeResponse.FromString,
+                _registered_method=True)
         self.Ask = channel.unary_unary(
                 '/pydotcompute.v1.MessageService/Ask',
                 request_serializer=pydotcompute_dot_v1_dot_message__service__pb2.AskRequest.SerializeToString,
@@ -77,6 +82,12 @@ class MessageServiceServicer(object):
         """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
         A reply goes to Receive calls with the same client_id.
 
+        Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
+        taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
+        nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
+        fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+        So a client that got no answer can send again, and the kernel gets the message once.
+
         Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
         """
@@ -86,11 +97,32 @@ class MessageServiceServicer(object):
 
     def Receive(self, request, context):
         """Takes one message from a kernel: a reply to a request sent with the same client_id, or an output that nobody has
-        received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
-        the next call finds it, unless the connection breaks while the response is on its way.
+        received yet, whichever there is; waits if there is none.
+
+        Without a lease the message is gone from the kernel when the response has left the daemon. A call that ends sooner
+        leaves it where the next call finds it. One that is cancelled, or whose connection breaks, when the response has left
+        but not arrived loses the message: of that the daemon learns nothing. If that must not be, ask for a lease.
+
+        With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
+        before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
+        Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+        wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
         Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
-        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
+        dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
+        positive, or longer than 10 minutes).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Acknowledge(self, request, context):
+        """Says that messages which were received with a lease need not come again. Idempotent: the daemon remembers the last
+        10,000 acknowledged ids of each kernel.
+
+        Allowed in every state.
+        Errors: KERNEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +170,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.Receive,
                     request_deserializer=pydotcompute_dot_v1_dot_message__service__pb2.ReceiveRequest.FromString,
                     response_serializer=pydotcompute_dot_v1_dot_message__service__pb2.ReceiveResponse.SerializeToString,
+            ),
+            'Acknowledge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acknowledge,
+                    request_deserializer=pydotcompute_dot_v1_dot_message__service__pb2.AcknowledgeRequest.FromString,
+                    response_serializer=pydotcompute_dot_v1_dot_message__service__pb2.AcknowledgeResponse.SerializeToString,
             ),
             'Ask': grpc.unary_unary_rpc_method_handler(
                     servicer.Ask,
@@ -211,6 +248,33 @@ class MessageService(object):
             '/pydotcompute.v1.MessageService/Receive',
             pydotcompute_dot_v1_dot_message__service__pb2.ReceiveRequest.SerializeToString,
             pydotcompute_dot_v1_dot_message__service__pb2.ReceiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acknowledge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pydotcompute.v1.MessageService/Acknowledge',
+            pydotcompute_dot_v1_dot_message__service__pb2.AcknowledgeRequest.SerializeToString,
+            pydotcompute_dot_v1_dot_message__service__pb2.AcknowledgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,16 +44,39 @@ class MessageServiceStub:
     """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
     A reply goes to Receive calls with the same client_id.
 
+    Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
+    taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
+    nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
+    fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+    So a client that got no answer can send again, and the kernel gets the message once.
+
     Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
     """
     Receive: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReceiveRequest, _message_service_pb2.ReceiveResponse]
     """Takes one message from a kernel: a reply to a request sent with the same client_id, or an output that nobody has
-    received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
-    the next call finds it, unless the connection breaks while the response is on its way.
+    received yet, whichever there is; waits if there is none.
+
+    Without a lease the message is gone from the kernel when the response has left the daemon. A call that ends sooner
+    leaves it where the next call finds it. One that is cancelled, or whose connection breaks, when the response has left
+    but not arrived loses the message: of that the daemon learns nothing. If that must not be, ask for a lease.
+
+    With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
+    before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
+    Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+    wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
     Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
-    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
+    dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
+    positive, or longer than 10 minutes).
+    """
+    Acknowledge: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AcknowledgeRequest, _message_service_pb2.AcknowledgeResponse]
+    """Says that messages which were received with a lease need not come again. Idempotent: the daemon remembers the last
+    10,000 acknowledged ids of each kernel.
+
+    Allowed in every state.
+    Errors: KERNEL_NOT_FOUND.
     """
     Ask: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AskRequest, _message_service_pb2.AskResponse]
     """Sends one request and returns its reply. A reply that comes after the time-out becomes a dead letter.
@@ -94,16 +117,39 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
     A reply goes to Receive calls with the same client_id.
 
+    Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
+    taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
+    nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
+    fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+    So a client that got no answer can send again, and the kernel gets the message once.
+
     Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
     """
     Receive: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReceiveRequest, _message_service_pb2.ReceiveResponse]  # type: ignore[assignment]
     """Takes one message from a kernel: a reply to a request sent with the same client_id, or an output that nobody has
-    received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
-    the next call finds it, unless the connection breaks while the response is on its way.
+    received yet, whichever there is; waits if there is none.
+
+    Without a lease the message is gone from the kernel when the response has left the daemon. A call that ends sooner
+    leaves it where the next call finds it. One that is cancelled, or whose connection breaks, when the response has left
+    but not arrived loses the message: of that the daemon learns nothing. If that must not be, ask for a lease.
+
+    With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
+    before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
+    Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+    wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
     Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
-    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
+    dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
+    positive, or longer than 10 minutes).
+    """
+    Acknowledge: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AcknowledgeRequest, _message_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
+    """Says that messages which were received with a lease need not come again. Idempotent: the daemon remembers the last
+    10,000 acknowledged ids of each kernel.
+
+    Allowed in every state.
+    Errors: KERNEL_NOT_FOUND.
     """
     Ask: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AskRequest, _message_service_pb2.AskResponse]  # type: ignore[assignment]
     """Sends one request and returns its reply. A reply that comes after the time-out becomes a dead letter.
@@ -147,6 +193,12 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts one message into a kernel's input mailbox. When it returns, the mailbox holds the message.
         A reply goes to Receive calls with the same client_id.
 
+        Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
+        taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
+        nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
+        fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+        So a client that got no answer can send again, and the kernel gets the message once.
+
         Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
         """
@@ -158,11 +210,34 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ReceiveResponse, _abc.Awaitable[_message_service_pb2.ReceiveResponse]]:
         """Takes one message from a kernel: a reply to a request sent with the same client_id, or an output that nobody has
-        received yet, whichever there is; waits if there is none. A call that ends without a response leaves the message where
-        the next call finds it, unless the connection breaks while the response is on its way.
+        received yet, whichever there is; waits if there is none.
+
+        Without a lease the message is gone from the kernel when the response has left the daemon. A call that ends sooner
+        leaves it where the next call finds it. One that is cancelled, or whose connection breaks, when the response has left
+        but not arrived loses the message: of that the daemon learns nothing. If that must not be, ask for a lease.
+
+        With a lease the daemon keeps the message until Acknowledge. If that does not come in time, the message comes again,
+        before others of its priority: to the same client_id if it was a reply, else to whoever receives first.
+        Leases go on when the kernel has ended, and what comes back can be received; but a call that finds nothing then does not
+        wait for them. When its id is launched again, or the daemon ends, they end with the messages.
 
         Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
-        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (the request was dropped).
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
+        dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
+        positive, or longer than 10 minutes).
+        """
+
+    @_abc_1.abstractmethod
+    def Acknowledge(
+        self,
+        request: _message_service_pb2.AcknowledgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.AcknowledgeResponse, _abc.Awaitable[_message_service_pb2.AcknowledgeResponse]]:
+        """Says that messages which were received with a lease need not come again. Idempotent: the daemon remembers the last
+        10,000 acknowledged ids of each kernel.
+
+        Allowed in every state.
+        Errors: KERNEL_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

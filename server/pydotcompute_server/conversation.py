@@ -9,13 +9,13 @@ from itertools import groupby
 from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange import Chunk, Credit, ProtocolError
 from pydotcompute.wire.frames import fill
@@ -117,8 +117,6 @@ class Conversation:
         refusal = session.refusal
         self._closed_told = refusal is not None
         self._told = pb.Accepted(credit=_credit(session.incoming.credit), acks_received=session.acks_received)
-        timeout = Duration()
-        timeout.FromNanoseconds(round(session_timeout * 1e9))
         opened = pb.Opened(
             session_token=session.token,
             received_through=session.incoming.received,
@@ -130,7 +128,7 @@ class Conversation:
             output_queue_size=kernel.config.output_queue_size,
             max_message_bytes=session.max_message_bytes,
             closed=refusal,
-            session_timeout=timeout,
+            session_timeout=duration(session_timeout),
         )
         await self._context.write(pb.ExchangeResponse(opened=opened))
 

@@ -33,11 +33,13 @@ from pydotcompute.v1 import (
 )
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.dead_letters import DeadLetterServicer
-from pydotcompute_server.interceptor import ErrorInterceptor
+from pydotcompute_server.exchange import ExchangeLane
+from pydotcompute_server.handlers import Handlers
 from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
 from pydotcompute_server.reflection import add_reflection
 from pydotcompute_server.telemetry import TelemetryServicer
+from pydotcompute_server.unary import UnaryLane
 
 __all__ = ["Daemon", "ListenError", "Settings"]
 
@@ -104,7 +106,8 @@ class Daemon:
             self._catalog.add(kernel_type)
         self._health = health.aio.HealthServicer()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self._messages = MessageServicer(
+        self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
+        self._exchange = ExchangeLane(
             self._runtime, self._catalog, settings.max_message_bytes, settings.session_timeout
         )
         self._stop = asyncio.Event()
@@ -128,7 +131,6 @@ class Daemon:
     def _make_server(self) -> grpc.aio.Server:
         longest = self._settings.max_message_bytes + FRAME_OVERHEAD_BYTES
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
@@ -139,16 +141,19 @@ class Daemon:
                 ("grpc.http2.ping_timeout_ms", 10_000),
             ],
         )
+        handlers: Any = Handlers()  # It has of a server what adding a service needs.
+        messages = MessageServicer(self._unary, self._exchange)
+        message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
-        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, server)
-        message_service_pb2_grpc.add_MessageServiceServicer_to_server(self._messages, server)
-        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
+        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, self._settings.max_message_bytes)
-        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, server)
+        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         files = (*services, errors_pb2, health_pb2)
-        add_reflection(server, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
         try:
             credentials = self._settings.credentials()
@@ -184,7 +189,7 @@ class Daemon:
             await self._stop.wait()
             logger.info("draining", extra={"grace_seconds": self._settings.grace})
             await self._health.enter_graceful_shutdown()
-            self._messages.drain()
+            self._exchange.drain()
             await self._drain()
             health.cancel()
         logger.info("stopped")
@@ -205,8 +210,9 @@ class Daemon:
             for kernel_id in self._runtime.kernel_ids:
                 group.create_task(self._runtime.kernel(kernel_id).wait_idle(timeout))
         await self._runtime.shutdown(left(0.5))
-        await self._messages.farewell(left(0.5))
+        await self._exchange.farewell(left(0.5))
         await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
+        self._unary.close()
 
 
 def _require_free(listen: str) -> None:

@@ -11,8 +11,9 @@ from pydotcompute.ring_kernels.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.v1 import dead_letter_service_pb2_grpc
+from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.dead_letters import dead_letter_to_proto, header_to_proto
-from pydotcompute.wire.messages import to_message
+from pydotcompute.wire.messages import write_message
 from pydotcompute_server.catalog import Catalog
 
 __all__ = ["DeadLetterServicer"]
@@ -65,7 +66,8 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         """A dead letter for the wire; without the body of its message if that cannot cross it."""
         message = letter.message
         try:
-            converted = to_message(message, self._catalog.codec(type(message)))
+            converted = message_pb.Message()
+            write_message(converted, message, self._catalog.codec(type(message)))
             if (size := len(converted.body.value)) > self._max_message_bytes:
                 problem = f"{size} bytes, the limit is {self._max_message_bytes}"
                 raise MessageSerializationError(type(message).__name__, problem)

@@ -14,6 +14,7 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.schema.sample import sample_json
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
+from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_to_proto
 from pydotcompute_server.catalog import Catalog
 
@@ -71,7 +72,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
 
     async def Terminate(self, request: pb.TerminateRequest, context: Context) -> pb.TerminateResponse:
         kernel = self._runtime.kernel(request.kernel_id)
-        timeout = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 5.0
+        timeout = seconds(request.timeout) if request.HasField("timeout") else 5.0
         await self._runtime.terminate(request.kernel_id, timeout)
         return pb.TerminateResponse(kernel=_kernel(kernel))
 

@@ -11,6 +11,7 @@ import grpc
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
+from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import telemetry_to_proto
 
 __all__ = ["TelemetryServicer"]
@@ -33,7 +34,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     async def WatchTelemetry(
         self, request: pb.WatchTelemetryRequest, context: Context
     ) -> AsyncIterator[pb.WatchTelemetryResponse]:
-        interval = request.interval.ToTimedelta().total_seconds() if request.HasField("interval") else 1.0
+        interval = seconds(request.interval) if request.HasField("interval") else 1.0
         while True:
             yield pb.WatchTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
             await asyncio.sleep(max(interval, SHORTEST_INTERVAL))

@@ -167,6 +167,22 @@ class Wire:
         answer: message_service_pb2.ReceiveResponse = await self.messages.Receive(request)
         return answer.message
 
+    async def lease(
+        self, kernel_id: str, lease: float, timeout: float = PATIENCE, client_id: str = ""
+    ) -> message_service_pb2.ReceiveResponse:
+        """Receive a message with a lease."""
+        request = message_service_pb2.ReceiveRequest(
+            kernel_id=kernel_id, timeout=duration(timeout), client_id=client_id, lease=duration(lease)
+        )
+        answer: message_service_pb2.ReceiveResponse = await self.messages.Receive(request)
+        return answer
+
+    async def acknowledge(self, kernel_id: str, *delivery_ids: str) -> list[str]:
+        """Acknowledge; returns the ids that the daemon does not know."""
+        request = message_service_pb2.AcknowledgeRequest(kernel_id=kernel_id, delivery_ids=delivery_ids)
+        answer: message_service_pb2.AcknowledgeResponse = await self.messages.Acknowledge(request)
+        return list(answer.unknown_delivery_ids)
+
     async def ask(self, kernel_id: str, timeout: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """Send a request with these fields; returns the fields of its reply."""
         name = (await self.describe(kernel_id)).input_type.full_name

@@ -206,6 +206,22 @@ def test_receive_takes_as_many_messages_as_it_is_told(ok: Callable[..., str], la
     assert bodies == [{"text": "again and again", "count": str(index)} for index in range(3)]
 
 
+def test_what_was_received_with_a_lease_is_acknowledged_by_its_delivery_id(
+    ok: Callable[..., str], fail: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("calculator")
+    for a in range(2):
+        ok("send", kernel, json.dumps({"a": a}))
+    delivery_id, _, body = ok("receive", kernel, "--lease", "60s").partition(" ")
+    assert (UUID(delivery_id).version, json.loads(body)) == (4, {"result": 0.0, "success": True})
+    received = json.loads(ok("receive", kernel, "--lease", "60", "--json"))
+    assert (received["message"]["body"]["result"], received["redelivered"]) == (1.0, False)
+    assert ok("acknowledge", kernel, delivery_id, received["delivery_id"]) == "2 acknowledged\n"
+    assert json.loads(ok("acknowledge", kernel, delivery_id, "--json")) == {"unknown_delivery_ids": []}
+    assert "or never received with a lease: 7f3a, 7f3b" in fail(1, "acknowledge", kernel, "7f3a", delivery_id, "7f3b")
+    assert "at most 600 s" in fail(1, "receive", kernel, "--lease", "601")
+
+
 def test_a_higher_priority_is_handled_sooner(ok: Callable[..., str], launched: Callable[..., str]) -> None:
     kernel = launched("calculator")
     ok("deactivate", kernel)
@@ -494,6 +510,7 @@ EVERY_CALL = {
     **{name: [name] for name in ("ps", "types", "health", "telemetry")},
     **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
     **{name: [name, "nobody"] for name in ("launch", "receive", "dead-letters")},
+    "acknowledge": ["acknowledge", "nobody", "x"],
     **{name: [name, "nobody", "{}"] for name in ("ask", "send")},
     "requeue": ["requeue", "nobody", "--all"],
     "telemetry --watch": ["telemetry", "--watch"],

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +14,17 @@ import pytest
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
-from tests.grpc.conftest import PATIENCE, Failure, Wire, duration, failure_of
+from tests.grpc.conftest import (
+    MAX_MESSAGE_BYTES,
+    PATIENCE,
+    Failure,
+    Talk,
+    Wire,
+    duration,
+    envelope,
+    failure_of,
+    job_bytes,
+)
 
 LAUNCHED = kernel_pb.KERNEL_STATE_LAUNCHED
 ACTIVE = kernel_pb.KERNEL_STATE_ACTIVE
@@ -168,6 +181,340 @@ async def test_a_receive_whose_deadline_passes_leaves_the_message(wire: Wire) ->
     await wire.counters(kernel_id)  # Went out after the news of the end.
     await wire.send(kernel_id, number=1)
     await wire.receive(kernel_id)
+
+
+async def test_the_deadline_of_a_call_is_a_timeout_too(wire: Wire) -> None:
+    kernel_id = await wire.launch("sink", input_queue_size=1)
+    await wire.describe(kernel_id)
+    message = pb.Message(body=wire.body("kernels.v1.Job"))
+    receiving = wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id), timeout=0.5)
+    asking = wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message), timeout=0.5)
+    for call, operation in ((receiving, "receive"), (asking, "send_and_receive")):
+        failure = await failure_of(call)
+        assert (failure.reason, failure.detail["operation"]) == ("QUEUE_TIMEOUT", operation)
+        assert 0.3 < failure.detail["timeout"] < 0.5
+    await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
+    await wire.send(kernel_id)
+    request = pb.SendRequest(kernel_id=kernel_id, message=message, timeout=duration(PATIENCE))
+    assert (await failure_of(wire.messages.Send(request, timeout=0.5))).reason == "QUEUE_FULL"
+
+
+async def test_an_ask_that_is_cancelled_leaves_no_waiter(wire: Wire) -> None:
+    kernel_id = await wire.launch("gate")
+    await wire.describe(kernel_id)
+    message = pb.Message(message_id=str(uuid4()), body=wire.body("kernels.v1.Job", number=3, note="open"))
+    await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
+    call = wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message))
+    await wire.until(kernel_id, queue_depth=1)
+    refused = await failure_of(wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message)))
+    assert refused.detail["path"] == "$.message_id"
+    call.cancel()
+    await wire.counters(kernel_id)  # Went out after the news of the end.
+    again = asyncio.ensure_future(wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message)))
+    await wire.kernels.Reactivate(kernel_pb.ReactivateRequest(kernel_id=kernel_id))
+    assert wire.fields((await again).message.body)["number"] == "9"
+
+
+class Pipe:
+    """A connection to the daemon that can be held up, and broken."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, self._port = target.rpartition(":")
+        self._writers: list[asyncio.StreamWriter] = []
+        self._copying: set[asyncio.Task[Any]] = set()
+        self.open = asyncio.Event()
+        """Cleared: nothing passes, in either direction."""
+        self.open.set()
+        self.target = ""
+
+    async def __aenter__(self) -> "Pipe":
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.target = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, int(self._port))
+        self._writers += [writer, far_writer]
+        for source, to in ((reader, far_writer), (far_reader, writer)):
+            self._copying.add(asyncio.create_task(self._copy(source, to)))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            await self.open.wait()
+            writer.write(data)
+
+    def cut(self) -> None:
+        """Break every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.cut()
+        self._server.close()
+        for task in self._copying:
+            task.cancel()
+        await asyncio.gather(*self._copying, return_exceptions=True)
+
+
+@pytest.mark.parametrize("lease", [None, 600.0], ids=["no lease", "a lease"])
+async def test_a_response_that_cannot_leave_before_the_connection_breaks_leaves_its_message(
+    wire: Wire, daemon: Any, lease: float | None
+) -> None:
+    kernel_id = await wire.launch("echo_job")
+    longest = "x" * (MAX_MESSAGE_BYTES - 10)  # More than the client's end takes before it is read.
+    small_window = [("grpc.http2.lookahead_bytes", 65_535), ("grpc.http2.bdp_probe", 0)]
+    async with Pipe(daemon.target) as pipe, grpc.aio.insecure_channel(pipe.target, small_window) as channel:
+        broken = Wire(channel)
+        await broken.describe(kernel_id)
+        request = pb.ReceiveRequest(kernel_id=kernel_id, client_id="a")
+        if lease is not None:
+            request.lease.CopyFrom(duration(lease))
+        call = broken.messages.Receive(request)
+        await broken.counters(kernel_id)  # When its answer is here, the call waits at the daemon.
+        pipe.open.clear()
+        message_id = await wire.send(kernel_id, client_id="a", note=longest)
+        await wire.until(kernel_id, messages_processed=1)
+        assert (await failure_of(wire.receive(kernel_id, 0.01, "a"))).reason == "QUEUE_TIMEOUT"
+        pipe.cut()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+    again = await wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id, client_id="a"))
+    assert (again.message.message_id, again.redelivered) == (message_id, True)
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+SOON = 0.05
+"""A lease, in seconds, that is meant to run out."""
+
+
+@pytest.mark.parametrize("kernel_type", ["emitter", "repeater"])
+async def test_with_leases_nothing_is_lost_or_acknowledged_twice_whatever_is_cancelled(
+    wire: Wire, kernel_type: str
+) -> None:
+    kernel_id = await wire.launch(kernel_type)
+    await wire.send(kernel_id, number=100, client_id="a")
+    await wire.until(kernel_id, messages_processed=1)
+    request = pb.ReceiveRequest(kernel_id=kernel_id, client_id="a", timeout=duration(PATIENCE), lease=duration(SOON))
+    dice = random.Random(3)
+    acknowledged: list[str] = []
+    cancelled = redelivered = 0
+    while cancelled < 200 or len(acknowledged) < 100:
+        call = wire.messages.Receive(request)
+        if cancelled < 200:
+            await turns(dice.randrange(60))  # A call takes about 30, so that many are cancelled as they are answered.
+            call.cancel()
+        try:
+            response = await call
+        except asyncio.CancelledError:
+            cancelled += 1
+            continue
+        redelivered += response.redelivered
+        if not await wire.acknowledge(kernel_id, response.delivery_id):
+            acknowledged.append(response.message.message_id)
+    assert redelivered
+    assert len(set(acknowledged)) == len(acknowledged) == 100
+    assert (await failure_of(wire.receive(kernel_id, 2 * SOON, "a"))).reason == "QUEUE_TIMEOUT"
+
+
+async def turns(count: int) -> None:
+    """Let the event loop go round so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_an_output_whose_lease_runs_out_comes_again_first_and_to_anyone(wire: Wire) -> None:
+    kernel_id = await wire.launch("emitter")
+    await wire.send(kernel_id, number=3)
+    first = await wire.lease(kernel_id, SOON, client_id="a")
+    second = await wire.lease(kernel_id, 600.0, client_id="a")
+    assert (first.redelivered, second.redelivered) == (False, False)
+    assert len({first.delivery_id, second.delivery_id, ""}) == 3
+    third = await wire.receive(kernel_id)
+    again = await wire.lease(kernel_id, 600.0, client_id="b")  # Waits until the first lease has run out.
+    assert again.message == first.message
+    assert again.redelivered
+    assert again.delivery_id != first.delivery_id
+    assert [int(wire.fields(m.body)["number"]) for m in (first.message, second.message, third)] == [0, 1, 2]
+    assert await wire.acknowledge(kernel_id, first.delivery_id, again.delivery_id) == [first.delivery_id]
+
+
+@pytest.mark.parametrize("kernel_type", ["emitter", "repeater"])
+async def test_what_comes_again_comes_before_others_of_its_priority(wire: Wire, kernel_type: str) -> None:
+    kernel_id = await wire.launch(kernel_type, output_queue_size=2)
+    await wire.send(kernel_id, number=2)
+    first = await wire.lease(kernel_id, SOON)
+    await wire.lease(kernel_id, 600.0)
+    await wire.send(kernel_id, number=1)
+    await wire.until(kernel_id, messages_processed=2)
+    again: pb.ReceiveResponse | None = None
+    async with asyncio.timeout(PATIENCE):
+        while again is None:
+            with suppress(grpc.aio.AioRpcError):  # Until the lease has run out there is no place for another.
+                again = await wire.lease(kernel_id, 600.0)
+    assert (again.message, again.redelivered) == (first.message, True)
+    assert await wire.receive(kernel_id) != first.message
+
+
+async def test_a_reply_whose_lease_runs_out_comes_again_to_its_client_alone_however_many_were_answered_since(
+    wire: Wire, talk: Callable[[], Talk]
+) -> None:
+    kernel_id = await wire.launch("square")
+    message_id = await wire.send(kernel_id, number=5, client_id="a")
+    leased = await wire.lease(kernel_id, 2.0, client_id="a")
+    other = talk()
+    await other.open(kernel_id, credit=10_000)
+    for _ in range(10):  # More than the kernel remembers of whom it has answered.
+        await other.send(*[envelope(job_bytes(1)) for _ in range(1_000)])
+        await other.received(other.sent)
+        await other.ack(other.sent, credit=10_000 + other.sent)
+    elsewhere = wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id, client_id="b"))
+    again = await wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id, client_id="a"))
+    assert (again.message, again.redelivered) == (leased.message, True)
+    assert again.message.correlation_id == message_id
+    await wire.counters(kernel_id)
+    assert not elsewhere.done()
+    elsewhere.cancel()
+
+
+async def test_what_is_acknowledged_does_not_come_again(wire: Wire) -> None:
+    kernel_id = await wire.launch("emitter")
+    await wire.send(kernel_id, number=2)
+    done, forgotten = [await wire.lease(kernel_id, 2 * SOON) for _ in range(2)]
+    for _ in range(2):
+        assert await wire.acknowledge(kernel_id, done.delivery_id) == []
+    assert await wire.acknowledge(kernel_id, "never", done.delivery_id) == ["never"]
+    assert await wire.receive(kernel_id) == forgotten.message  # The time of both leases is over.
+    assert await wire.acknowledge(kernel_id, done.delivery_id, forgotten.delivery_id) == [forgotten.delivery_id]
+    assert (await failure_of(wire.receive(kernel_id, 0.01))).reason == "QUEUE_TIMEOUT"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 600.1])
+async def test_a_lease_that_is_not_positive_or_too_long_is_refused(wire: Wire, seconds: float) -> None:
+    kernel_id = await wire.launch("emitter")
+    await wire.send(kernel_id, number=1)
+    failure = await failure_of(wire.lease(kernel_id, seconds))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID")
+    assert (failure.detail["message_type"], failure.detail["path"]) == ("ReceiveRequest", "$.lease")
+    await wire.receive(kernel_id)
+
+
+async def test_a_kernel_has_as_many_open_leases_as_its_output_mailbox_holds_messages(wire: Wire) -> None:
+    kernel_id = await wire.launch("emitter", output_queue_size=2)
+    await wire.send(kernel_id, number=4)
+    first, _ = [await wire.lease(kernel_id, 600.0) for _ in range(2)]
+    full = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", {"kernel_id": kernel_id, "queue_size": 2})
+    assert await failure_of(wire.lease(kernel_id, 600.0)) == full
+    await wire.receive(kernel_id)
+    assert await wire.acknowledge(kernel_id, first.delivery_id) == []
+    await wire.lease(kernel_id, 600.0)
+
+
+async def test_a_lease_that_found_nothing_takes_no_place(wire: Wire) -> None:
+    kernel_id = await wire.launch("emitter", output_queue_size=1)
+    for _ in range(3):
+        assert (await failure_of(wire.lease(kernel_id, 600.0, timeout=0.01))).reason == "QUEUE_TIMEOUT"
+
+
+@pytest.mark.parametrize("kernel_type", ["emitter", "repeater"])
+async def test_a_lease_that_runs_out_after_the_end_of_its_kernel_brings_the_message_back(
+    wire: Wire, kernel_type: str
+) -> None:
+    kernel_id = await wire.launch(kernel_type)
+    await wire.send(kernel_id, number=3, client_id="a")
+    await wire.until(kernel_id, messages_processed=1)
+    leased = await wire.lease(kernel_id, 0.3, client_id="a")
+    kept = await wire.lease(kernel_id, 600.0, client_id="a")
+    await wire.terminate(kernel_id)
+    await wire.receive(kernel_id, client_id="a")
+    again: pb.ReceiveResponse | None = None
+    async with asyncio.timeout(PATIENCE):
+        while again is None:
+            with suppress(grpc.aio.AioRpcError):  # Until the lease has run out there is nothing.
+                again = await wire.lease(kernel_id, 600.0, client_id="a")
+    assert (again.message, again.redelivered) == (leased.message, True)
+    assert await wire.acknowledge(kernel_id, leased.delivery_id, kept.delivery_id) == [leased.delivery_id]
+
+
+# -- sending again -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_send_of_an_id_that_was_taken_answers_and_puts_nothing(wire: Wire) -> None:
+    kernel_id = await wire.launch("square")
+    request = await request_of(wire, kernel_id, number=3)
+    answers = [await wire.messages.Send(request) for _ in range(3)]
+    assert [answer.message_id for answer in answers] == [request.message.message_id] * 3
+    assert (await wire.receive(kernel_id)).correlation_id == request.message.message_id
+    await wire.messages.Send(request)
+    await wire.ask(kernel_id, number=1)  # Is handled after all that was put before.
+    assert (await wire.counters(kernel_id)).messages_processed == 2
+    await wire.terminate(kernel_id)
+    await wire.messages.Send(request)
+
+
+async def test_another_message_of_an_id_that_was_taken_is_refused(wire: Wire) -> None:
+    kernel_id = await wire.launch("square")
+    request = await request_of(wire, kernel_id, number=3)
+    await wire.messages.Send(request)
+    await wire.receive(kernel_id)
+    for changed in (
+        await request_of(wire, kernel_id, request.message.message_id, number=4),
+        pb.SendRequest(kernel_id=kernel_id, message=request.message, client_id="b"),
+        pb.SendRequest(kernel_id=kernel_id, message=pb.Message(body=request.message.body, priority=1)),
+    ):
+        changed.message.message_id = request.message.message_id.upper()
+        failure = await failure_of(wire.messages.Send(changed))
+        assert (failure.reason, failure.detail["path"]) == ("MESSAGE_INVALID", "$.message_id")
+    assert (await wire.counters(kernel_id)).messages_processed == 1
+
+
+@pytest.fixture
+async def full(wire: Wire) -> str:
+    """A kernel whose mailbox is full until it is reactivated."""
+    kernel_id = await wire.launch("sink", input_queue_size=1)
+    await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
+    await wire.send(kernel_id)
+    return kernel_id
+
+
+async def test_a_second_send_of_an_id_waits_with_the_first(wire: Wire, full: str) -> None:
+    request = await request_of(wire, full, number=1)
+    sends = [asyncio.ensure_future(wire.messages.Send(request)) for _ in range(5)]
+    hasty = pb.SendRequest(kernel_id=full, message=request.message, timeout=duration(0.05))
+    assert (await failure_of(wire.messages.Send(hasty))).reason == "QUEUE_FULL"
+    changed = await request_of(wire, full, request.message.message_id, number=2)
+    assert (await failure_of(wire.messages.Send(changed))).detail["path"] == "$.message_id"
+    await wire.kernels.Reactivate(kernel_pb.ReactivateRequest(kernel_id=full))
+    assert {answer.message_id for answer in await asyncio.gather(*sends)} == {request.message.message_id}
+    await wire.send(full)
+    await wire.until(full, messages_processed=3)
+
+
+@pytest.mark.parametrize("end", ["times out", "is cancelled"])
+async def test_if_the_first_send_of_an_id_fails_a_second_tries_for_itself(wire: Wire, full: str, end: str) -> None:
+    request = await request_of(wire, full, number=1)
+    hasty = pb.SendRequest(kernel_id=full, message=request.message, timeout=duration(0.2))
+    first = wire.messages.Send(hasty if end == "times out" else request)
+    second = asyncio.ensure_future(wire.messages.Send(request))
+    await wire.counters(full)  # Went out after them: when its answer is here, they wait at the daemon.
+    if end == "times out":
+        assert (await failure_of(first)).reason == "QUEUE_FULL"
+    else:
+        first.cancel()
+        await wire.counters(full)
+    assert not second.done()
+    await wire.kernels.Reactivate(kernel_pb.ReactivateRequest(kernel_id=full))
+    assert (await second).message_id == request.message.message_id
+    await wire.messages.Send(request)
+    await wire.send(full)
+    await wire.until(full, messages_processed=3)
+
+
+async def request_of(wire: Wire, kernel_id: str, message_id: str = "", **fields: Any) -> pb.SendRequest:
+    """A request to send a job with these fields, under an id of the client's."""
+    await wire.describe(kernel_id)
+    message = pb.Message(message_id=message_id or str(uuid4()), body=wire.body("kernels.v1.Job", **fields))
+    return pb.SendRequest(kernel_id=kernel_id, message=message)
 
 
 # -- lifecycle ---------------------------------------------------------------------------------------------------------

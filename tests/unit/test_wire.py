@@ -31,7 +31,7 @@ from pydotcompute.wire.kernels import (
     telemetry_from_proto,
     telemetry_to_proto,
 )
-from pydotcompute.wire.messages import add_envelope, from_envelope, from_message, pack, to_message
+from pydotcompute.wire.messages import add_envelope, from_envelope, from_message, pack, write_message
 
 
 @message
@@ -84,7 +84,9 @@ def test_an_envelope_brings_a_message_back_whole(parcel: Parcel, type_index: int
 
 @given(parcel=parcels)
 def test_the_form_for_people_brings_a_message_back_whole(parcel: Parcel) -> None:
-    form = pb.Message.FromString(to_message(parcel, CODEC).SerializeToString())
+    written = pb.Message()
+    write_message(written, parcel, CODEC)
+    form = pb.Message.FromString(written.SerializeToString())
     assert from_message(form, CODEC) == parcel
     assert form.body.type_url == f"type.googleapis.com/{CODEC.descriptor.full_name}"
 
