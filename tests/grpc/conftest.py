@@ -1,8 +1,8 @@
 """A daemon without its client: its services by their generated stubs, and the types that it made at run time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 KERNELS = Path(__file__).parents[1] / "contract" / "kernels.py"
 VECTOR_ADD = Path(__file__).parents[2] / "examples" / "vector_add.py"
 MAX_MESSAGE_BYTES = 100_000
+PLENTY_OF_BYTES = 1 << 40
 PATIENCE = 10.0
 """Seconds that anything may take that ought to happen soon."""
 
@@ -207,92 +208,233 @@ class Wire:
                     return
 
 
+@dataclass(frozen=True)
+class Letter:
+    """A message of Exchange by itself: what a batch has of it in its columns."""
+
+    body: bytes
+    message_id: bytes = field(default_factory=lambda: uuid4().bytes)
+    priority: int = 128
+    correlation_id: bytes | None = None
+    type: int = 0
+    output: bool = False
+    timeout_us: int = field(default=0, compare=False)
+
+
+def batch_of(first_sequence: int, letters: Sequence[Letter]) -> message_service_pb2.Batch:
+    """The columns, in full; of the ids of requests only if there are any."""
+    batch = message_service_pb2.Batch(
+        first_sequence=first_sequence,
+        message_ids=b"".join(letter.message_id for letter in letters),
+        bodies=[letter.body for letter in letters],
+        priorities=[letter.priority for letter in letters],
+        types=[letter.type for letter in letters],
+        outputs=[index for index, letter in enumerate(letters) if letter.output],
+        timeouts_us=[letter.timeout_us for letter in letters],
+    )
+    if any(letter.correlation_id is not None for letter in letters):
+        batch.correlation_ids = b"".join(letter.correlation_id or bytes(16) for letter in letters)
+        batch.uncorrelated.extend(index for index, letter in enumerate(letters) if letter.correlation_id is None)
+    return batch
+
+
+def letters_of(batch: message_service_pb2.Batch) -> list[Letter]:
+    """The messages of a batch, as a program in any language reads them."""
+
+    def ids(column: bytes) -> list[bytes]:
+        assert len(column) == 16 * len(batch.bodies)
+        return [column[at : at + 16] for at in range(0, len(column), 16)]
+
+    def each(column: Sequence[int], default: int) -> list[int]:
+        assert len(column) in (0, 1, len(batch.bodies))
+        return list(column) if len(column) > 1 else (list(column) or [default]) * len(batch.bodies)
+
+    correlation_ids: list[bytes | None] = [None] * len(batch.bodies)
+    if batch.correlation_ids:
+        correlation_ids = list(ids(batch.correlation_ids))
+    for index in batch.uncorrelated:
+        assert correlation_ids[index] == bytes(16)
+        correlation_ids[index] = None
+    columns = zip(
+        batch.bodies,
+        ids(batch.message_ids),
+        each(batch.priorities, 128),
+        correlation_ids,
+        each(batch.types, 0),
+        [index in batch.outputs for index in range(len(batch.bodies))],
+        strict=True,
+    )
+    return [Letter(*column) for column in columns]
+
+
 class Talk:
-    """One raw Exchange stream: what the daemon says, frame by frame."""
+    """A session by raw Exchange streams, one after the other: what the daemon says, frame by frame."""
 
     def __init__(self, wire: Wire) -> None:
-        self.call: Any = wire.messages.Exchange()
+        self._wire = wire
+        self.calls: list[Any] = [wire.messages.Exchange()]
+        """The streams, the current one last."""
+        self.kernel_id = ""
         self.opened = message_service_pb2.Opened()
         self.accepted = message_service_pb2.Accepted()
-        """The last frame of this kind."""
+        """What is known of the messages sent."""
         self.batches: list[message_service_pb2.Batch] = []
         """The batches, in order."""
+        self.letters: list[Letter] = []
+        """The messages in them."""
+        self.refusals: list[message_service_pb2.Refusal] = []
+        self.seen = 0
+        """The last sequence that has come."""
         self.sent = 0
+        self.acks = 0
+        """How many Acks were sent."""
+        self._credit = message_service_pb2.Credit()
+        self._through = 0
+        self._wish = 0
 
-    async def open(self, kernel_id: str, credit: int = 1_000) -> message_service_pb2.Opened:
+    @property
+    def call(self) -> Any:
+        """The current stream."""
+        return self.calls[-1]
+
+    async def open(self, kernel_id: str, credit: int = 1_000, **fields: Any) -> message_service_pb2.Opened:
         """Begin."""
-        await self.say(open=message_service_pb2.Open(kernel_id=kernel_id, credit=credit))
+        self.kernel_id = kernel_id
+        self._credit = message_service_pb2.Credit(messages=credit, bytes=PLENTY_OF_BYTES)
+        return await self._open(kernel_id=kernel_id, **fields)
+
+    async def resume(self, **fields: Any) -> message_service_pb2.Opened:
+        """Go on with the session on a new stream; the old one may still be there."""
+        going_on = {
+            "kernel_id": self.kernel_id,
+            "session_token": self.opened.session_token,
+            "received_through": self.seen,
+            **fields,
+        }
+        self._wish = 0
+        self.calls.append(self._wire.messages.Exchange())
+        return await self._open(**going_on)
+
+    async def _open(self, **fields: Any) -> message_service_pb2.Opened:
+        await self.say(open=message_service_pb2.Open(**{"credit": self._credit, **fields}))
+        self.seen = fields.get("received_through", self.seen)
         opened: message_service_pb2.Opened = await self.hear("opened")
         self.opened = opened
-        self.accepted.credit = opened.credit
+        self.accepted.credit.CopyFrom(opened.credit)
         return opened
+
+    def cut(self) -> None:
+        """End the stream, and not the session."""
+        self.call.cancel()
 
     async def say(self, **frame: Any) -> None:
         """Send a frame."""
         await self.call.write(message_service_pb2.ExchangeRequest(**frame))
 
-    async def send(self, *envelopes: message_service_pb2.Envelope, first: int | None = None) -> None:
+    async def send(self, *letters: Letter, first: int | None = None, **beside: Any) -> None:
         """Send messages in one frame."""
         first = self.sent + 1 if first is None else first
-        await self.say(batch=message_service_pb2.Batch(first_sequence=first, messages=envelopes))
-        self.sent += len(envelopes)
+        await self.say(batch=batch_of(first, letters), **beside)
+        self.sent = max(self.sent, first + len(letters) - 1)
 
-    async def ack(self, through: int, credit: int = 0, undeliverable: tuple[int, ...] = ()) -> None:
-        """Acknowledge."""
-        await self.say(ack=message_service_pb2.Ack(through=through, credit=credit, undeliverable=undeliverable))
+    def make_ack(self, through: int | None = None, credit: int | None = None, **fields: Any) -> message_service_pb2.Ack:
+        """The next acknowledgement. What is not stated is as before."""
+        self.acks += 1
+        self._through = self._through if through is None else through
+        if credit is not None:
+            self._credit.messages = credit
+        self._wish = fields.get("outputs", self._wish)
+        return message_service_pb2.Ack(
+            **{
+                "number": self.acks,
+                "through": self._through,
+                "credit": self._credit,
+                "outputs": self._wish,
+                **fields,
+            }
+        )
+
+    async def ack(self, through: int | None = None, credit: int | None = None, **fields: Any) -> None:
+        """Acknowledge, and allow."""
+        await self.say(ack=self.make_ack(through, credit, **fields))
 
     async def pull(self, outputs: int) -> None:
         """Ask for outputs."""
-        await self.say(pull=message_service_pb2.Pull(outputs=outputs))
+        await self.ack(outputs=outputs)
+
+    async def heard(self) -> None:
+        """Wait until the daemon has acted on every Ack."""
+        while self.accepted.acks_received < self.acks:
+            await self.hear("accepted")
 
     async def hear(self, *kinds: str, besides: tuple[str, ...] = ()) -> Any:
-        """The next frame of one of these kinds. What is accepted and what is received meanwhile is noted; a frame of
-        another kind is an error, but for those `besides`."""
+        """The next frame of one of these kinds, `accepted` also where it comes beside another. What is accepted and
+        what is received meanwhile is noted; a frame of another kind is an error, but for those `besides`."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 frame = await self.call.read()
                 assert frame is not grpc.aio.EOF, f"ended: {await self.call.code()}"
                 kind = frame.WhichOneof("frame")
-                content = getattr(frame, kind)
-                if kind == "accepted":
-                    assert content.through >= self.accepted.through
-                    assert content.credit >= self.accepted.credit, "credit never falls"
-                    self.accepted = content
-                elif kind == "batch":
-                    assert content.first_sequence == sum(len(batch.messages) for batch in self.batches) + 1
-                    self.batches.append(content)
+                assert kind or frame.HasField("accepted"), "an empty frame"
+                self._note(frame)
                 if kind in kinds:
-                    return content
-                assert kind in ("accepted", "batch", *besides), frame
+                    return getattr(frame, kind)
+                assert kind in (None, "batch", *besides), frame
+                if "accepted" in kinds and frame.HasField("accepted"):
+                    return frame.accepted
 
-    async def received(self, count: int) -> list[message_service_pb2.Envelope]:
-        """The first `count` messages of the conversation."""
-        while sum(len(batch.messages) for batch in self.batches) < count:
+    def _note(self, frame: message_service_pb2.ExchangeResponse) -> None:
+        if frame.HasField("batch"):
+            assert frame.batch.first_sequence == self.seen + 1
+            self.batches.append(frame.batch)
+            self.letters += letters_of(frame.batch)
+            self.seen += len(frame.batch.bodies)
+        if frame.HasField("refused"):
+            assert frame.refused.first_sequence == self.seen + 1
+            self.refusals += frame.refused.refusals
+            self.seen += len(frame.refused.refusals)
+        if frame.HasField("accepted"):
+            now, before = frame.accepted, self.accepted
+            assert now.through >= before.through
+            assert now.acks_received >= before.acks_received
+            assert now.credit.messages >= before.credit.messages, "credit never falls"
+            assert now.credit.bytes >= before.credit.bytes
+            self.accepted = now
+
+    async def received(self, count: int) -> list[Letter]:
+        """The first `count` messages of the session."""
+        while len(self.letters) < count:
             await self.hear("batch")
-        envelopes = [envelope for batch in self.batches for envelope in batch.messages]
-        assert len(envelopes) == count
-        return envelopes
+        assert len(self.letters) == count
+        return self.letters
 
-    async def until_accepted(self, through: int) -> None:
+    async def refused(self, count: int = 1) -> list[message_service_pb2.Refusal]:
+        """The first `count` refusals of the session."""
+        while len(self.refusals) < count:
+            await self.hear("refused")
+        assert len(self.refusals) == count
+        return self.refusals
+
+    async def until_accepted(self, through: int, besides: tuple[str, ...] = ()) -> None:
         """Wait until the daemon has accepted everything through this sequence."""
         while self.accepted.through < through:
-            await self.hear("accepted")
+            await self.hear("accepted", besides=besides)
 
     async def ended(self) -> Failure | grpc.StatusCode:
         """How the daemon ends the stream, when it does; what it says before that is passed over."""
-        async with asyncio.timeout(PATIENCE):
-            try:
-                while await self.call.read() is not grpc.aio.EOF:
-                    pass
-            except grpc.aio.AioRpcError as error:
-                return read_error(error)
-            code: grpc.StatusCode = await self.call.code()
-            return code
+        return await how_it_ends(self.call)
 
 
-def envelope(body: bytes, priority: int = 128, **fields: Any) -> message_service_pb2.Envelope:
-    """A message for Exchange, with an id of its own."""
-    return message_service_pb2.Envelope(**{"message_id": uuid4().bytes, "priority": priority, "body": body, **fields})
+async def how_it_ends(call: Any) -> Failure | grpc.StatusCode:
+    """How the daemon ends a stream, when it does; what it says before that is passed over."""
+    async with asyncio.timeout(PATIENCE):
+        try:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        except grpc.aio.AioRpcError as error:
+            return read_error(error)
+        code: grpc.StatusCode = await call.code()
+        return code
 
 
 def duration(seconds: float) -> Duration:
@@ -328,7 +470,8 @@ def talk(wire: Wire) -> Iterator[Callable[[], Talk]]:
 
     yield make
     for made in talks:
-        made.call.cancel()
+        for call in made.calls:
+            call.cancel()
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from tests.grpc.conftest import (
     MAX_MESSAGE_BYTES,
     Failure,
+    Letter,
     Talk,
     Wire,
+    batch_of,
     duration,
-    envelope,
     failure_of,
     job_bytes,
     read_status,
@@ -34,11 +35,11 @@ async def healthy(wire: Wire, daemon: Any) -> AsyncIterator[Talk]:
     kernel_id = await wire.launch("square")
     talk = Talk(wire)
     await talk.open(kernel_id)
-    await talk.send(envelope(job_bytes(3)))
+    await talk.send(Letter(job_bytes(3)))
     await talk.received(1)
     logged = daemon.log.stat().st_size
     yield talk
-    await talk.send(*[envelope(job_bytes(n)) for n in range(100)])
+    await talk.send(*[Letter(job_bytes(n)) for n in range(100)])
     await talk.received(101)
     await wire.ask(kernel_id, number=3)
     assert daemon.process.poll() is None
@@ -295,50 +296,28 @@ async def test_a_negative_timeout_is_a_timeout(wire: Wire) -> None:
 
 # -- Exchange: messages that are refused, while the conversation goes on -----------------------------------------------
 
-BAD_ENVELOPES: dict[str, tuple[pb.Envelope, dict[str, Any]]] = {
-    "a body that is no protobuf": (envelope(NOT_PROTOBUF), {"message_type": "Job", "path": "$"}),
-    "a short message_id": (
-        envelope(job_bytes(), message_id=b"short"),
-        {"message_type": "Job", "problem": "a UUID has 16 bytes, not 5", "path": "$.message_id"},
-    ),
-    "no message_id": (
-        envelope(job_bytes(), message_id=b""),
-        {"message_type": "Job", "problem": "a UUID has 16 bytes, not 0", "path": "$.message_id"},
-    ),
-    "a long correlation_id": (
-        envelope(job_bytes(), correlation_id=bytes(17)),
-        {"message_type": "Job", "problem": "a UUID has 16 bytes, not 17", "path": "$.correlation_id"},
-    ),
-    "a priority of 300": (
-        envelope(job_bytes(), priority=300),
-        {"message_type": "Job", "problem": "300 is outside 0 to 255", "path": "$.priority"},
-    ),
-    "another type": (
-        envelope(job_bytes(), type=1),
-        {"expected": "kernels.v1.Job", "actual": "type 1 of the opening frame", "path": "$"},
-    ),
+BAD_BODIES: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "no protobuf": (NOT_PROTOBUF, {"message_type": "Job", "path": "$"}),
+    "no unicode": (b"\x1a\x01\xff", {"message_type": "Job"}),
     "too many bytes": (
-        envelope(bytes(MAX_MESSAGE_BYTES + 1)),
-        {
-            "message_type": "Job",
-            "problem": f"{MAX_MESSAGE_BYTES + 1} bytes, the limit is {MAX_MESSAGE_BYTES}",
-            "path": "$",
-        },
+        bytes(MAX_MESSAGE_BYTES + 1),
+        {"message_type": "Job", "size": MAX_MESSAGE_BYTES + 1, "limit": MAX_MESSAGE_BYTES},
     ),
 }
 
 
 @pytest.mark.usefixtures("healthy")
-@pytest.mark.parametrize("bad", BAD_ENVELOPES)
+@pytest.mark.parametrize("kernel_type", ["square", "small"])
+@pytest.mark.parametrize("bad", BAD_BODIES)
 async def test_a_bad_message_is_refused_and_those_beside_it_are_answered(
-    wire: Wire, talk: Callable[[], Talk], bad: str
+    wire: Wire, talk: Callable[[], Talk], bad: str, kernel_type: str
 ) -> None:
     one = talk()
-    await one.open(await wire.launch("square"))
-    before, after = envelope(job_bytes(1)), envelope(job_bytes(2))
-    wrong, expected = BAD_ENVELOPES[bad]
+    await one.open(await wire.launch(kernel_type))
+    body, expected = BAD_BODIES[bad]
+    before, wrong, after = Letter(job_bytes(1)), Letter(body), Letter(job_bytes(2))
     await one.send(before, wrong, after)
-    refused = await one.hear("refused")
+    (refused,) = await one.refused()
     assert (refused.sequence, refused.message_id) == (2, wrong.message_id)
     failure = read_status(refused.status)
     assert (failure.code, failure.reason) == (INVALID, "MESSAGE_INVALID")
@@ -347,28 +326,96 @@ async def test_a_bad_message_is_refused_and_those_beside_it_are_answered(
     await one.until_accepted(3)
 
 
-# -- Exchange: frames that break the rules, which end the conversation -------------------------------------------------
+@pytest.mark.usefixtures("healthy")
+async def test_the_id_of_a_request_that_waits_is_refused_and_the_first_is_answered(
+    wire: Wire, talk: Callable[[], Talk]
+) -> None:
+    kernel_id = await wire.launch("gate")
+    one, other = talk(), talk()
+    await one.open(kernel_id)
+    await other.open(kernel_id)
+    twice = Letter(job_bytes(3))
+    await one.send(twice)
+    await wire.until(kernel_id, queue_depth=0)
+    await other.send(twice)
+    (refused,) = await other.refused()
+    assert (refused.sequence, refused.message_id) == (1, twice.message_id)
+    failure = read_status(refused.status)
+    assert (failure.reason, failure.detail["path"]) == ("MESSAGE_INVALID", "$.message_id")
+    await one.send(Letter(job_bytes(note="open")))
+    assert (await one.received(2))[0].correlation_id == twice.message_id
+    await other.until_accepted(1)
+    assert not other.letters
+
+
+# -- Exchange: frames that break the rules, which end the session ------------------------------------------------------
 
 
 def _batch(first_sequence: int, count: int = 1) -> dict[str, Any]:
-    messages = [envelope(job_bytes()) for _ in range(count)]
-    return {"batch": pb.Batch(first_sequence=first_sequence, messages=messages)}
+    return {"batch": batch_of(first_sequence, [Letter(job_bytes()) for _ in range(count)])}
+
+
+def _columns(count: int = 2, **columns: Any) -> dict[str, Any]:
+    """A frame with a batch whose columns may not fit together."""
+    good = {"message_ids": b"".join(uuid4().bytes for _ in range(count)), "bodies": [job_bytes()] * count}
+    return {"batch": pb.Batch(first_sequence=1, **{**good, **columns})}
 
 
 BAD_FRAMES: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a batch that leaves one out": ([_batch(2)], "the batch begins at sequence 2, expected 1"),
     "a batch that begins at zero": ([_batch(0)], "the batch begins at sequence 0, expected 1"),
-    "a batch sent twice": ([_batch(1), _batch(1)], "the batch begins at sequence 1, expected 2"),
     "an empty batch": ([_batch(1, 0)], "the batch is empty"),
-    "a batch beyond the credit": ([_batch(1, 11)], "the batch ends at sequence 11, beyond the credit of 10"),
+    "a batch beyond the credit": ([_batch(1, 11)], "the batch ends at sequence 11, beyond 10, the credit"),
     "an acknowledgement of what was never sent": (
-        [{"ack": pb.Ack(through=1)}],
+        [{"ack": pb.Ack(number=1, through=1)}],
         "acknowledged sequence 1, but only 0 were sent",
     ),
-    "a dead letter that was never sent": ([{"ack": pb.Ack(undeliverable=[1])}], ""),
-    "a second open": ([{"open": pb.Open(kernel_id="square", credit=1)}], "unexpected frame: open"),
+    "a dead letter that was never sent": (
+        [{"ack": pb.Ack(number=1, undeliverable=[1])}],
+        "sequence 1 is not one of 1 to 0, which are under way",
+    ),
+    "the return of what was never sent": (
+        [{"ack": pb.Ack(number=1, returned=[1])}],
+        "sequence 1 is not one of 1 to 0, which are under way",
+    ),
+    "a withdrawal of no id": ([{"ack": pb.Ack(number=1, withdrawn=[b"short"])}], "a UUID has 16 bytes, not 5"),
+    "a second open": ([{"open": pb.Open(kernel_id="square")}], "unexpected frame: open"),
     "a frame without content": ([{}], "unexpected frame: none"),
 }
+
+
+BAD_COLUMNS: dict[str, tuple[dict[str, Any], str]] = {
+    "a short id": (_columns(message_ids=bytes(31)), "message_ids"),
+    "no id": (_columns(message_ids=b""), "message_ids"),
+    "an id too many": (_columns(message_ids=bytes(48)), "message_ids"),
+    "a short id of a request": (_columns(correlation_ids=bytes(17)), "correlation_ids"),
+    "a priority of 300": (_columns(priorities=[300]), "priorities"),
+    "too many priorities": (_columns(priorities=[1, 2, 3]), "priorities"),
+    "another type": (_columns(types=[1]), "types"),
+    "too many types": (_columns(types=[0, 0, 0]), "types"),
+    "an answer to nothing beyond the end": (
+        _columns(correlation_ids=bytes(32), uncorrelated=[2]),
+        "uncorrelated",
+    ),
+    "too many time-outs": (_columns(timeouts_us=[1, 2, 3]), "timeouts_us"),
+}
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize("bad", BAD_COLUMNS)
+async def test_columns_that_do_not_fit_together_end_the_conversation(
+    wire: Wire, talk: Callable[[], Talk], bad: str
+) -> None:
+    kernel_id = await wire.launch("sink")
+    one = talk()
+    await one.open(kernel_id)
+    frame, column = BAD_COLUMNS[bad]
+    await one.say(**frame)
+    failure = await one.ended()
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.reason) == (INVALID, "MESSAGE_INVALID")
+    assert (failure.detail["message_type"], failure.detail["path"]) == ("Batch", f"$.{column}")
+    assert (await wire.counters(kernel_id)).messages_processed == 0
 
 
 @pytest.mark.usefixtures("healthy")
@@ -385,6 +432,35 @@ async def test_a_frame_that_breaks_the_rules_ends_the_conversation_with_the_reas
     assert (failure.code, failure.reason) == (INVALID, "MESSAGE_INVALID")
     assert failure.detail["message_type"] == "ExchangeRequest"
     assert problem in failure.detail["problem"]
+
+
+@pytest.mark.usefixtures("healthy")
+async def test_a_client_cannot_return_a_reply(wire: Wire, talk: Callable[[], Talk]) -> None:
+    one = talk()
+    await one.open(await wire.launch("square"))
+    await one.send(Letter(job_bytes(1)))
+    await one.received(1)
+    await one.ack(returned=[1])
+    failure = await one.ended()
+    assert isinstance(failure, Failure)
+    assert failure.detail["problem"] == "sequence 1 is no output that could be returned"
+
+
+@pytest.mark.usefixtures("healthy")
+async def test_a_client_cannot_return_an_output_twice(wire: Wire, talk: Callable[[], Talk]) -> None:
+    kernel_id = await wire.launch("emitter")
+    one = talk()
+    await one.open(kernel_id)
+    await one.send(Letter(job_bytes(1)))
+    await one.pull(1)
+    await one.received(1)
+    await one.ack(returned=[1], outputs=0)
+    await one.ack(returned=[1], outputs=0)
+    failure = await one.ended()
+    assert isinstance(failure, Failure)
+    assert failure.detail["problem"] == "sequence 1 is no output that could be returned"
+    await wire.receive(kernel_id)
+    assert (await failure_of(wire.receive(kernel_id, timeout=0.01))).reason == "QUEUE_TIMEOUT"
 
 
 FIRST_FRAMES: dict[str, dict[str, Any]] = {
@@ -416,7 +492,7 @@ async def test_a_conversation_that_ends_before_it_begins_gets_a_status(talk: Cal
 @pytest.mark.usefixtures("healthy")
 async def test_a_conversation_with_an_unknown_kernel_is_not_found(talk: Callable[[], Talk]) -> None:
     one = talk()
-    await one.say(open=pb.Open(kernel_id="nobody", credit=1))
+    await one.say(open=pb.Open(kernel_id="nobody"))
     failure = await failure_of(one.hear("opened"))
     assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "KERNEL_NOT_FOUND")
 
@@ -424,7 +500,7 @@ async def test_a_conversation_with_an_unknown_kernel_is_not_found(talk: Callable
 @pytest.mark.usefixtures("healthy")
 async def test_a_frame_of_a_later_version_is_refused(wire: Wire, talk: Callable[[], Talk]) -> None:
     call: Any = wire.channel.stream_stream(EXCHANGE)()
-    opening = pb.ExchangeRequest(open=pb.Open(kernel_id=await wire.launch("square"), credit=1))
+    opening = pb.ExchangeRequest(open=pb.Open(kernel_id=await wire.launch("square")))
     await call.write(opening.SerializeToString())
     await call.read()
     await call.write(b"\x9a\x06\x00")  # Field 99, empty.
@@ -438,7 +514,7 @@ async def test_a_frame_of_a_later_version_is_refused(wire: Wire, talk: Callable[
 async def test_a_frame_that_is_no_protobuf_is_refused(wire: Wire, opened: bool) -> None:
     call: Any = wire.channel.stream_stream(EXCHANGE)()
     if opened:
-        opening = pb.ExchangeRequest(open=pb.Open(kernel_id=await wire.launch("square"), credit=1))
+        opening = pb.ExchangeRequest(open=pb.Open(kernel_id=await wire.launch("square")))
         await call.write(opening.SerializeToString())
         await call.read()
     await call.write(NOT_PROTOBUF)
@@ -452,7 +528,7 @@ async def test_what_a_client_sent_before_it_broke_the_rules_is_handled(wire: Wir
     kernel_id = await wire.launch("sink")
     one = talk()
     await one.open(kernel_id)
-    await one.send(*[envelope(job_bytes()) for _ in range(5)])
+    await one.send(*[Letter(job_bytes()) for _ in range(5)])
     await one.until_accepted(5)
     await one.say(**_batch(99))
     assert (await failure_of(one.hear("bye"))).reason == "MESSAGE_INVALID"

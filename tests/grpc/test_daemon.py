@@ -30,7 +30,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import connect
 from pydotcompute_server.cli import main
 from tests.contract.kernels import Job
-from tests.grpc.conftest import KERNELS, PATIENCE, Talk, Wire, envelope, job_bytes
+from tests.grpc.conftest import KERNELS, PATIENCE, Letter, Talk, Wire, job_bytes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CALCULATOR = str(EXAMPLES / "calculator.py")
@@ -606,7 +606,7 @@ async def test_a_conversation_is_ended_in_good_order_also_if_there_are_outputs_t
         async with wired(target) as wire:
             raw = Talk(wire)
             await raw.open("emitter")
-            await raw.send(envelope(job_bytes(3)))
+            await raw.send(Letter(job_bytes(3)))
             await raw.until_accepted(1)
             await wire.until("emitter", messages_processed=1)
             daemon.ask_to_end()
@@ -641,7 +641,7 @@ async def test_a_client_that_does_not_read_delays_the_end_no_longer_than_the_gra
             raw = Talk(wire)
             await raw.open("echo_job", credit=4_000)
             body = job_bytes() + b"\x1a\xa0\x8d\x06" + b"x" * 100_000
-            await raw.send(*[envelope(body) for _ in range(100)])  # More than the connection holds.
+            await raw.send(*[Letter(body) for _ in range(100)])  # More than the connection holds.
             await wire.until("echo_job", messages_processed=100)
             asked = daemon.ask_to_end()
             assert await asyncio.to_thread(daemon.ended) == 0

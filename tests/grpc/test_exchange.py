@@ -10,12 +10,12 @@ from google.rpc import code_pb2
 
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
-from tests.grpc.conftest import MAX_MESSAGE_BYTES, Failure, Talk, Wire, envelope, failure_of, job_bytes, read_status
+from tests.grpc.conftest import MAX_MESSAGE_BYTES, Failure, Letter, Talk, Wire, failure_of, job_bytes, read_status
 
 Talks = Callable[[], Talk]
 
 
-def number_of(wire: Wire, talk: Talk, message: pb.Envelope) -> int:
+def number_of(wire: Wire, talk: Talk, message: Letter) -> int:
     """The number in a `Result`."""
     result = wire.message(talk.opened.types[message.type].full_name)
     result.ParseFromString(message.body)
@@ -35,7 +35,10 @@ async def test_opened_tells_all_that_a_client_needs_to_know(wire: Wire, talk: Ta
     assert opened.backpressure_strategy == pb.BACKPRESSURE_STRATEGY_REJECT
     assert (opened.input_queue_size, opened.output_queue_size) == (4, 8)
     assert opened.max_message_bytes == MAX_MESSAGE_BYTES
-    assert opened.credit > 0
+    assert opened.credit.messages > 0
+    assert opened.credit.bytes > 0
+    assert opened.session_timeout.ToTimedelta().total_seconds() == 60
+    assert (opened.received_through, opened.acks_received) == (0, 0)
     assert not opened.HasField("closed")
     assert len(opened.session_token) >= 16
 
@@ -59,7 +62,7 @@ async def test_bye_ends_the_call_with_ok(wire: Wire, talk: Talks) -> None:
 async def test_a_kernel_that_is_not_active_yet_opens_no_conversation(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("square", activate=False)
     one = talk()
-    await one.say(open=pb.Open(kernel_id=kernel_id, credit=1))
+    await one.say(open=pb.Open(kernel_id=kernel_id))
     failure = await one.ended()
     assert isinstance(failure, Failure)
     assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KERNEL_STATE_INVALID")
@@ -84,11 +87,11 @@ async def test_a_failure_is_told_with_its_cause(wire: Wire, talk: Talks) -> None
     kernel_id = await wire.launch("fragile")
     one = talk()
     await one.open(kernel_id)
-    waiting, fatal = envelope(job_bytes(note="hold")), envelope(job_bytes(5, "boom"))
+    waiting, fatal = Letter(job_bytes(note="hold")), Letter(job_bytes(5, "boom"))
     await one.send(waiting, fatal)
     cause = {"kernel_id": kernel_id, "cause_type": "ValueError", "cause_message": "no square of 5"}
     failed = Failure(grpc.StatusCode.ABORTED, "KERNEL_FAILED", cause)
-    refused = await one.hear("refused")
+    (refused,) = await one.refused()
     assert (refused.sequence, refused.message_id) == (0, fatal.message_id)
     assert read_status(refused.status) == failed
     assert read_status((await one.hear("closed")).status) == failed
@@ -110,12 +113,13 @@ async def test_many_messages_of_one_frame_are_answered_in_order(wire: Wire, talk
     one = talk()
     await one.open(await wire.launch("square"))
     wire.learn(one.opened.types[1])
-    sent = [envelope(job_bytes(n % 128)) for n in range(500)]
+    sent = [Letter(job_bytes(n % 128)) for n in range(500)]
     await one.send(*sent)
     replies = await one.received(500)
     assert [reply.correlation_id for reply in replies] == [message.message_id for message in sent]
     assert [number_of(wire, one, reply) for reply in replies] == [(n % 128) ** 2 for n in range(500)]
-    assert {(reply.type, reply.output, len(reply.message_id)) for reply in replies} == {(1, False, 16)}
+    assert {(reply.type, reply.output) for reply in replies} == {(1, False)}
+    assert len({reply.message_id for reply in replies}) == 500
     assert len(one.batches) < 50, "what has gathered goes into one frame"
     await one.until_accepted(500)
 
@@ -123,7 +127,7 @@ async def test_many_messages_of_one_frame_are_answered_in_order(wire: Wire, talk
 async def test_an_echo_comes_back_with_its_header(wire: Wire, talk: Talks) -> None:
     one = talk()
     await one.open(await wire.launch("echo_job"))
-    sent = envelope(job_bytes(3, "x"), priority=7, correlation_id=uuid4().bytes)
+    sent = Letter(job_bytes(3, "x"), priority=7, correlation_id=uuid4().bytes)
     await one.send(sent)
     assert await one.received(1) == [sent]
 
@@ -132,7 +136,7 @@ async def test_a_message_that_is_not_answered_is_accepted_all_the_same(wire: Wir
     kernel_id = await wire.launch("sink")
     one = talk()
     await one.open(kernel_id)
-    await one.send(*[envelope(job_bytes()) for _ in range(3)])
+    await one.send(*[Letter(job_bytes()) for _ in range(3)])
     await one.until_accepted(3)
     await wire.until(kernel_id, messages_processed=3)
 
@@ -141,7 +145,7 @@ async def test_replies_stay_within_the_credit_of_the_client(wire: Wire, talk: Ta
     kernel_id = await wire.launch("square")
     one = talk()
     await one.open(kernel_id, credit=3)
-    await one.send(*[envelope(job_bytes(n)) for n in range(10)])
+    await one.send(*[Letter(job_bytes(n)) for n in range(10)])
     await wire.until(kernel_id, messages_processed=10)
     await one.received(3)
     # What the daemon says next is that the kernel is closed: a reply beyond the credit would come before that.
@@ -159,22 +163,22 @@ async def test_replies_stay_within_the_credit_of_the_client(wire: Wire, talk: Ta
 async def test_an_acknowledgement_that_allows_less_takes_no_credit_back(wire: Wire, talk: Talks) -> None:
     one = talk()
     await one.open(await wire.launch("square"), credit=5)
-    await one.ack(0, credit=1)
-    await one.send(*[envelope(job_bytes(n)) for n in range(5)])
+    await one.ack(credit=1)
+    await one.send(*[Letter(job_bytes(n)) for n in range(5)])
     await one.received(5)
 
 
 async def test_credit_of_the_daemon_follows_the_room_in_the_mailbox(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("square", input_queue_size=10)
     one = talk()
-    assert (await one.open(kernel_id)).credit == 10
+    assert (await one.open(kernel_id)).credit.messages == 10
     await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
-    await one.send(*[envelope(job_bytes()) for _ in range(10)])
+    await one.send(*[Letter(job_bytes()) for _ in range(10)])
     await one.until_accepted(10)
-    assert one.accepted.credit == 10, "the mailbox is full"
+    assert one.accepted.credit.messages == 10, "the mailbox is full"
     await wire.kernels.Reactivate(kernel_pb.ReactivateRequest(kernel_id=kernel_id))
     await one.received(10)
-    while one.accepted.credit < 20:
+    while one.accepted.credit.messages < 20:
         await one.hear("accepted")
 
 
@@ -183,13 +187,12 @@ async def test_a_refused_message_does_not_end_the_conversation(wire: Wire, talk:
     await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
     one = talk()
     await one.open(kernel_id)
-    sent = [envelope(job_bytes(n)) for n in range(6)]
+    sent = [Letter(job_bytes(n)) for n in range(6)]
     await one.send(*sent[:4])
     await one.until_accepted(4)
     await one.send(*sent[4:])
     full = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", {"kernel_id": kernel_id, "queue_size": 4})
-    for sequence in (5, 6):
-        refused = await one.hear("refused")
+    for sequence, refused in enumerate(await one.refused(2), 5):
         assert (refused.sequence, refused.message_id) == (sequence, sent[sequence - 1].message_id)
         assert read_status(refused.status) == full
     await wire.kernels.Reactivate(kernel_pb.ReactivateRequest(kernel_id=kernel_id))
@@ -203,11 +206,11 @@ async def test_a_message_that_is_dropped_to_make_room_is_refused_after_it_was_ac
     await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
     one = talk()
     await one.open(kernel_id)
-    sent = [envelope(job_bytes(n), priority=priority) for n, priority in enumerate((9, 5, 7))]
+    sent = [Letter(job_bytes(n), priority=priority) for n, priority in enumerate((9, 5, 7))]
     await one.send(*sent[:2])
     await one.until_accepted(2)
     await one.send(sent[2])
-    refused = await one.hear("refused")
+    (refused,) = await one.refused()
     assert (refused.sequence, refused.message_id) == (0, sent[1].message_id)
     assert read_status(refused.status).reason == "QUEUE_FULL"
     await wire.until(kernel_id, messages_dropped=1)
@@ -220,13 +223,13 @@ async def test_outputs_come_only_as_far_as_they_are_pulled(wire: Wire, talk: Tal
     kernel_id = await wire.launch("emitter")
     one = talk()
     await one.open(kernel_id)
-    await one.send(envelope(job_bytes(5)))
+    await one.send(Letter(job_bytes(5)))
     await wire.until(kernel_id, messages_processed=1)
     await one.pull(2)
     outputs = await one.received(2)
-    assert [(output.output, output.correlation_id) for output in outputs] == [(True, b"")] * 2
+    assert [(output.output, output.correlation_id) for output in outputs] == [(True, None)] * 2
     # The daemon has looked for more to send by the time that it answers this.
-    await one.send(envelope(job_bytes(0)))
+    await one.send(Letter(job_bytes(0)))
     await one.until_accepted(2)
     await one.pull(5)
     wire.learn(one.opened.types[1])
@@ -239,7 +242,7 @@ async def test_a_client_that_does_not_pull_leaves_the_outputs_to_others(wire: Wi
     await idle.open(kernel_id)
     await eager.open(kernel_id)
     await eager.pull(3)
-    await idle.send(envelope(job_bytes(3)))
+    await idle.send(Letter(job_bytes(3)))
     await eager.received(3)
     assert not idle.batches
 
@@ -251,24 +254,24 @@ async def test_a_wish_can_be_taken_back(wire: Wire, talk: Talks) -> None:
     await other.open(kernel_id)
     await one.pull(1)
     await one.pull(0)
-    await one.send(envelope(job_bytes(0)))
+    await one.send(Letter(job_bytes(0)))
     await one.until_accepted(1)  # So it has heard both.
     await other.pull(1)
-    await other.send(envelope(job_bytes(1)))
+    await other.send(Letter(job_bytes(1)))
     await other.received(1)
 
 
-async def test_outputs_that_were_not_acknowledged_go_back_when_the_stream_is_cut(wire: Wire, talk: Talks) -> None:
+async def test_outputs_that_were_not_acknowledged_go_back_when_the_session_ends(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("emitter")
     one = talk()
     await one.open(kernel_id)
-    await one.send(envelope(job_bytes(5)))
+    await one.send(Letter(job_bytes(5)))
     await one.pull(4)
     held = await one.received(4)
-    await one.ack(2, credit=100)
-    await one.send(envelope(job_bytes(0)))
+    await one.ack(2)
+    await one.send(Letter(job_bytes(0)))
     await one.until_accepted(2)  # So it has heard the acknowledgement.
-    one.call.cancel()
+    await one.say(bye=pb.Bye())
     another = talk()
     await another.open(kernel_id)
     await another.pull(3)
@@ -283,7 +286,7 @@ async def test_outputs_acknowledged_after_the_daemons_bye_do_not_go_back(wire: W
     one = talk()
     await one.open(kernel_id)
     await one.pull(2)
-    await one.send(envelope(job_bytes(2)))
+    await one.send(Letter(job_bytes(2)))
     await one.received(2)
     await wire.terminate(kernel_id)
     await one.hear("bye", besides=("closed",))
@@ -294,18 +297,18 @@ async def test_outputs_acknowledged_after_the_daemons_bye_do_not_go_back(wire: W
     assert (failure.reason, failure.detail["state"]) == ("KERNEL_STATE_INVALID", "TERMINATED")
 
 
-async def test_replies_to_a_client_that_is_cut_off_become_dead_letters(wire: Wire, talk: Talks) -> None:
+async def test_replies_to_a_client_that_leaves_become_dead_letters(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("square")
     one = talk()
     await one.open(kernel_id, credit=2)
-    await one.send(*[envelope(job_bytes(n)) for n in range(6)])
+    await one.send(*[Letter(job_bytes(n)) for n in range(6)])
     await wire.until(kernel_id, messages_processed=6)
     await one.received(2)
     await one.ack(1)
-    await one.send(envelope(job_bytes()))
+    await one.send(Letter(job_bytes()))
     await one.until_accepted(7)
     await wire.until(kernel_id, messages_processed=7)
-    one.call.cancel()
+    await one.say(bye=pb.Bye())
     await wire.until(kernel_id, messages_dropped=6)  # All but the one acknowledged.
     assert (await failure_of(wire.receive(kernel_id, timeout=0.01))).reason == "QUEUE_TIMEOUT"
 
@@ -314,9 +317,9 @@ async def test_a_reply_that_the_client_cannot_deliver_becomes_a_dead_letter(wire
     kernel_id = await wire.launch("square")
     one = talk()
     await one.open(kernel_id)
-    await one.send(*[envelope(job_bytes(n)) for n in range(3)])
+    await one.send(*[Letter(job_bytes(n)) for n in range(3)])
     await one.received(3)
-    await one.ack(3, undeliverable=(2,))
+    await one.ack(3, undeliverable=[2])
     await wire.until(kernel_id, messages_dropped=1)
 
 
@@ -330,9 +333,9 @@ async def test_a_client_that_takes_no_replies_is_held_back_and_nobody_else_is(wi
     await healthy.open(kernel_id)
     listening = asyncio.ensure_future(slow.hear("bye", besides=("closed",)))
     for _ in range(30):
-        if (room := slow.accepted.credit - slow.sent) > 0:
-            await slow.send(*[envelope(job_bytes(1)) for _ in range(room)])
-        await healthy.send(*[envelope(job_bytes(2)) for _ in range(10)])
+        if (room := slow.accepted.credit.messages - slow.sent) > 0:
+            await slow.send(*[Letter(job_bytes(1)) for _ in range(room)])
+        await healthy.send(*[Letter(job_bytes(2)) for _ in range(10)])
         await healthy.received(healthy.sent)
     # 5 replies on their way, 20 that wait, the mailbox once; and as much again waits at the daemon's door.
     assert slow.sent <= 5 + 20 + 2 * 50
@@ -351,5 +354,5 @@ async def test_two_conversations_of_one_kernel_have_sequences_of_their_own(
     for _ in range(2):
         one = talk()
         await one.open(kernel_id)
-        await one.send(envelope(job_bytes(4)))
+        await one.send(Letter(job_bytes(4)))
         await one.until_accepted(1)

@@ -1,7 +1,7 @@
 """Messages, states, settings and telemetry cross the wire whole."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,6 +21,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.exchange import ProtocolError
+from pydotcompute.wire.frames import Packed, fill, read
 from pydotcompute.wire.kernels import (
     config_from_proto,
     config_to_proto,
@@ -31,7 +32,7 @@ from pydotcompute.wire.kernels import (
     telemetry_from_proto,
     telemetry_to_proto,
 )
-from pydotcompute.wire.messages import add_envelope, from_envelope, from_message, pack, write_message
+from pydotcompute.wire.messages import from_message, write_message
 
 
 @message
@@ -62,24 +63,7 @@ parcels = st.builds(
 )
 
 
-def in_envelope(parcel: Parcel, type_index: int = 0) -> pb.Envelope:
-    """As it travels: packed, put into a frame, serialized and parsed."""
-    batch = pb.Batch(first_sequence=1)
-    add_envelope(batch, pack(parcel, CODEC.encode(parcel), type_index))
-    (envelope,) = pb.Batch.FromString(batch.SerializeToString()).messages
-    return envelope
-
-
 # -- messages ----------------------------------------------------------------------------------------------------------
-
-
-@given(parcel=parcels, type_index=st.integers(0, 1))
-def test_an_envelope_brings_a_message_back_whole(parcel: Parcel, type_index: int) -> None:
-    envelope = in_envelope(parcel, type_index)
-    assert from_envelope(envelope, CODEC) == parcel
-    assert len(envelope.message_id) == 16
-    assert envelope.message_id == parcel.message_id.bytes  # type: ignore[attr-defined]
-    assert (envelope.type, envelope.output) == (type_index, False)
 
 
 @given(parcel=parcels)
@@ -89,50 +73,6 @@ def test_the_form_for_people_brings_a_message_back_whole(parcel: Parcel) -> None
     form = pb.Message.FromString(written.SerializeToString())
     assert from_message(form, CODEC) == parcel
     assert form.body.type_url == f"type.googleapis.com/{CODEC.descriptor.full_name}"
-
-
-@given(first=parcels, second=parcels)
-def test_a_frame_keeps_its_messages_apart(first: Parcel, second: Parcel) -> None:
-    batch = pb.Batch()
-    for parcel in (first, second):
-        add_envelope(batch, pack(parcel, CODEC.encode(parcel)))
-    assert [from_envelope(envelope, CODEC) for envelope in batch.messages] == [first, second]
-
-
-@given(
-    message_id=st.binary(max_size=20) | st.binary(min_size=16, max_size=16),
-    correlation_id=st.just(b"") | st.binary(max_size=20) | st.binary(min_size=16, max_size=16),
-    priority=st.integers(0, 255) | st.integers(0, 2**32 - 1),
-    body=st.binary(max_size=40),
-)
-def test_whatever_an_envelope_holds_gives_a_message_or_an_error_that_names_the_place(
-    message_id: bytes, correlation_id: bytes, priority: int, body: bytes
-) -> None:
-    envelope = pb.Envelope(message_id=message_id, correlation_id=correlation_id, priority=priority, body=body)
-    error = error_of(lambda: from_envelope(envelope, CODEC))
-    if len(message_id) != 16:
-        assert error is not None
-        assert error.path == "$.message_id"
-    elif priority > 255:
-        assert error is not None
-        assert error.path == "$.priority"
-    elif len(correlation_id) not in (0, 16):
-        assert error is not None
-        assert error.path == "$.correlation_id"
-    elif error is None:
-        assert from_envelope(envelope, CODEC).message_id.bytes == message_id
-    else:
-        assert error.path in ("$", "$.text", "$.weight")
-    assert error is None or (error.message_type == "Parcel" and error.problem)
-
-
-def error_of(read: Callable[[], object]) -> MessageDeserializationError | None:
-    """Why it cannot be read; None if it can."""
-    try:
-        read()
-    except MessageDeserializationError as error:
-        return error
-    return None
 
 
 def body(value: bytes = b"", cls: type = Parcel) -> any_pb2.Any:
@@ -190,14 +130,137 @@ def test_a_message_that_a_person_got_wrong_is_refused_with_the_place(form: pb.Me
     assert refused.value == error
 
 
-def test_bytes_that_are_no_body_are_refused_in_both_forms() -> None:
-    for read in (
-        lambda: from_message(pb.Message(body=body(b"\xff")), CODEC),
-        lambda: from_envelope(pb.Envelope(message_id=UUID(int=1).bytes, body=b"\xff"), CODEC),
-    ):
-        with pytest.raises(MessageDeserializationError) as refused:
-            read()
-        assert (refused.value.message_type, refused.value.path) == ("Parcel", "$")
+def test_bytes_that_are_no_body_are_refused() -> None:
+    with pytest.raises(MessageDeserializationError) as refused:
+        from_message(pb.Message(body=body(b"\xff")), CODEC)
+    assert (refused.value.message_type, refused.value.path) == ("Parcel", "$")
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+NIL = UUID(int=0)
+ids = st.uuids() | st.just(NIL)
+headers = st.tuples(
+    st.binary(max_size=9),
+    ids.map(lambda each: each.int),
+    st.integers(0, 255) | st.just(128),
+    st.none() | ids.map(lambda each: each.int),
+)
+alike = st.tuples(st.integers(1, 9), headers).map(lambda drawn: [drawn[1]] * drawn[0])
+
+
+def sent(items: Sequence[Packed], first: int = 1) -> pb.Batch:
+    """A batch, after its journey."""
+    batch = pb.Batch()
+    fill(batch, first, items)
+    return pb.Batch.FromString(batch.SerializeToString())
+
+
+def received(batch: pb.Batch) -> list[Packed]:
+    """What is read of it."""
+    bodies, message_ids, priorities, correlation_ids, types = read(batch)
+    assert list(types) == [0] * len(bodies)
+    return [
+        (body, message_id.int, priority, None if correlation_id is None else correlation_id.int)
+        for body, message_id, priority, correlation_id in zip(
+            bodies, message_ids, priorities, correlation_ids, strict=True
+        )
+    ]
+
+
+@given(items=st.lists(headers, min_size=1) | alike, first=st.integers(1, 2**64 - 1))
+def test_a_batch_brings_its_messages_back_whole(items: list[Packed], first: int) -> None:
+    batch = sent(items, first)
+    assert received(batch) == items
+    assert batch.first_sequence == first
+
+
+@given(items=st.lists(headers, min_size=1), more=st.tuples(st.integers(), st.text()))
+def test_what_a_sender_keeps_beside_a_message_does_not_travel(items: list[Packed], more: tuple[int, str]) -> None:
+    assert sent([(*item, *more) for item in items]) == sent(items)
+
+
+def test_the_nil_uuid_is_an_answer_and_none_is_not() -> None:
+    batch = sent([(b"", 1, 128, 0), (b"", 2, 128, None), (b"", 3, 128, 7)])
+    assert list(batch.uncorrelated) == [1]
+    assert [item[3] for item in received(batch)] == [0, None, 7]
+    batch = sent([(b"", 1, 128, 0)])
+    assert batch.correlation_ids == NIL.bytes
+    assert list(batch.uncorrelated) == []
+
+
+def test_a_column_that_says_nothing_is_left_out() -> None:
+    batch = sent([(b"a", 1, 128, None), (b"b", 2, 128, None)])
+    assert {field.name for field, _ in batch.ListFields()} == {"first_sequence", "message_ids", "bodies"}
+    assert batch.message_ids == UUID(int=1).bytes + UUID(int=2).bytes
+
+
+@pytest.mark.parametrize("column", ["priorities", "types"])
+def test_one_value_holds_for_all(column: str) -> None:
+    batch = pb.Batch(message_ids=bytes(48), bodies=[b""] * 3, **{column: [1]})
+    columns = read(batch, type_count=2)
+    assert list(getattr(columns, column)) == [1, 1, 1]
+
+
+def test_one_value_each_holds_for_each() -> None:
+    batch = pb.Batch(message_ids=bytes(48), bodies=[b""] * 3, priorities=[0, 255, 7], types=[1, 0, 1])
+    columns = read(batch, type_count=2)
+    assert (list(columns.priorities), list(columns.types)) == ([0, 255, 7], [1, 0, 1])
+
+
+BAD_BATCHES: list[tuple[str, dict[str, Any], str]] = [
+    ("message_ids", {"message_ids": bytes(31)}, "31 bytes for 2 messages of 16 each"),
+    ("message_ids", {"message_ids": b""}, "0 bytes for 2 messages of 16 each"),
+    ("message_ids", {"bodies": []}, "32 bytes for 0 messages of 16 each"),
+    ("priorities", {"priorities": [1, 2, 3]}, "3 values for 2 messages"),
+    ("priorities", {"priorities": [256]}, "256 is outside 0 to 255"),
+    ("priorities", {"priorities": [0, 2**32 - 1]}, "4294967295 is outside 0 to 255"),
+    ("types", {"types": [0, 0, 0]}, "3 values for 2 messages"),
+    ("types", {"types": [0, 2]}, "2 is none of the 2 types"),
+    ("correlation_ids", {"correlation_ids": bytes(16)}, "16 bytes for 2 messages of 16 each"),
+    ("correlation_ids", {"correlation_ids": bytes(33)}, "33 bytes for 2 messages of 16 each"),
+    ("uncorrelated", {"correlation_ids": bytes(32), "uncorrelated": [2]}, "2 is none of 2 messages"),
+]
+
+
+@pytest.mark.parametrize(("column", "columns", "problem"), BAD_BATCHES)
+def test_a_batch_whose_columns_do_not_fit_together_is_refused_with_the_column(
+    column: str, columns: dict[str, Any], problem: str
+) -> None:
+    batch = pb.Batch(**{"message_ids": bytes(32), "bodies": [b"a", b"b"], **columns})
+    with pytest.raises(MessageDeserializationError) as refused:
+        read(batch, type_count=2)
+    assert refused.value == MessageDeserializationError("Batch", problem, f"$.{column}")
+
+
+numbers = st.lists(st.integers(0, 3) | st.integers(0, 2**32 - 1), max_size=4)
+columns_of_all_lengths = st.builds(
+    pb.Batch,
+    bodies=st.lists(st.binary(max_size=3), max_size=3),
+    message_ids=st.integers(0, 3).map(lambda count: bytes(16 * count)) | st.binary(max_size=50),
+    priorities=numbers,
+    correlation_ids=st.integers(0, 3).map(lambda count: bytes(16 * count)) | st.binary(max_size=50),
+    uncorrelated=numbers,
+    types=numbers,
+)
+
+
+@given(batch=columns_of_all_lengths)
+def test_whatever_a_batch_holds_gives_messages_or_an_error_that_names_a_column(batch: pb.Batch) -> None:
+    try:
+        columns = read(batch, type_count=2)
+    except MessageDeserializationError as error:
+        assert error.message_type == "Batch"
+        assert error.path.removeprefix("$.") in pb.Batch.DESCRIPTOR.fields_by_name
+        assert error.problem
+        return
+    priorities, correlation_ids, types = map(list[Any], (columns.priorities, columns.correlation_ids, columns.types))
+    lengths = {len(column) for column in (columns.message_ids, priorities, correlation_ids, types)}
+    assert lengths == {len(batch.bodies)}
+    assert all(0 <= priority <= 255 for priority in priorities)
+    assert all(0 <= each < 2 for each in types)
+    if batch.correlation_ids:
+        assert {index for index, each in enumerate(correlation_ids) if each is None} == set(batch.uncorrelated)
 
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
