@@ -18,10 +18,10 @@ from tests.grpc.conftest import (
     MAX_MESSAGE_BYTES,
     PATIENCE,
     Failure,
+    Letter,
     Talk,
     Wire,
     duration,
-    envelope,
     failure_of,
     job_bytes,
 )
@@ -365,7 +365,7 @@ async def test_a_reply_whose_lease_runs_out_comes_again_to_its_client_alone_howe
     other = talk()
     await other.open(kernel_id, credit=10_000)
     for _ in range(10):  # More than the kernel remembers of whom it has answered.
-        await other.send(*[envelope(job_bytes(1)) for _ in range(1_000)])
+        await other.send(*[Letter(job_bytes(1)) for _ in range(1_000)])
         await other.received(other.sent)
         await other.ack(other.sent, credit=10_000 + other.sent)
     elsewhere = wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id, client_id="b"))
