@@ -75,6 +75,8 @@ class ExchangeLane:
                 self._sessions.end(session)
             else:
                 self._sessions.keep(session)
+            if self._farewell is not None:
+                self._sessions.end_delivered()
 
     def drain(self) -> None:
         """Take no more messages, and tell the clients."""

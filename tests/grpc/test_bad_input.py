@@ -138,8 +138,9 @@ async def test_a_payload_over_the_limit_is_refused_and_one_of_just_the_limit_is_
     assert len(longest.body.value) == MAX_MESSAGE_BYTES
     await put(kernel_id, longest)
     too_long = pb.Message(body=wire.body("kernels.v1.Job", note="x" * (MAX_MESSAGE_BYTES - frame + 1)))
-    problem = f"{MAX_MESSAGE_BYTES + 1} bytes, the limit is {MAX_MESSAGE_BYTES}"
-    assert await failure_of(put(kernel_id, too_long)) == deserialization(problem, "$")
+    detail = {"message_type": "Job", "size": MAX_MESSAGE_BYTES + 1, "limit": MAX_MESSAGE_BYTES}
+    failure = Failure(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID", detail)
+    assert await failure_of(put(kernel_id, too_long)) == failure
 
 
 @pytest.mark.usefixtures("healthy")
@@ -443,7 +444,7 @@ async def test_a_client_cannot_return_a_reply(wire: Wire, talk: Callable[[], Tal
     await one.ack(returned=[1])
     failure = await one.ended()
     assert isinstance(failure, Failure)
-    assert failure.detail["problem"] == "sequence 1 is no output that could be returned"
+    assert failure.detail["problem"] == "sequence 1 is no output that was not delivered"
 
 
 @pytest.mark.usefixtures("healthy")
@@ -458,7 +459,7 @@ async def test_a_client_cannot_return_an_output_twice(wire: Wire, talk: Callable
     await one.ack(returned=[1], outputs=0)
     failure = await one.ended()
     assert isinstance(failure, Failure)
-    assert failure.detail["problem"] == "sequence 1 is no output that could be returned"
+    assert failure.detail["problem"] == "sequence 1 is no output that was not delivered"
     await wire.receive(kernel_id)
     assert (await failure_of(wire.receive(kernel_id, timeout=0.01))).reason == "QUEUE_TIMEOUT"
 
