@@ -176,26 +176,28 @@ class Session:
     def put(self, count: int) -> None:
         """Put the next messages into the mailbox, in which there is room for so many."""
         count = min(count, len(self.pending))
+        if not count:
+            return
         popleft, decode = self.pending.popleft, self._decode
         waiting = [popleft() for _ in range(count)]
-        terms = [each[4] for each in waiting]
-        sizes = [len(each[0]) for each in waiting]
+        bodies, message_ids, priorities, correlation_ids, terms = zip(*waiting, strict=True)
+        sizes = list(map(len, bodies))
         self._pending_bytes -= sum(sizes)
         messages = None
-        if max(sizes, default=0) <= self.max_message_bytes and all(each[1] for each in waiting):
+        if max(sizes) <= self.max_message_bytes and None not in message_ids:
             with suppress(MessageError):
-                messages = [decode(*each[:4]) for each in waiting]  # type: ignore[arg-type]
+                messages = list(map(decode, bodies, message_ids, priorities, correlation_ids))
         if messages is None:  # One was withdrawn, or is malformed.
             messages, terms = self._decode_each(waiting)
         if messages:
             keys = [message.message_id.int for message in messages]
-            timed = terms.count(None) != len(terms)
-            for index, refusal in self.kernel.accept(self.caller, messages, keys, terms if timed else ()):
+            plain = terms.count(None) == len(terms)
+            for index, refusal in self.kernel.accept(self.caller, messages, keys, () if plain else terms):
                 # Of which sequence is of no interest: its id is that of a request that waits.
                 self.refuse(messages[index].message_id, refusal, self.incoming.done + count)
         self.incoming.finish(count)
 
-    def _decode_each(self, waiting: list[Waiting]) -> tuple[list[Any], list[Terms | None]]:
+    def _decode_each(self, waiting: list[Waiting]) -> tuple[list[Any], tuple[Terms | None, ...]]:
         """The messages with their terms, without those that were withdrawn, and those that are refused."""
         messages, terms = [], []
         for done, (body, message_id, priority, correlation_id, each) in enumerate(waiting, 1):
@@ -206,7 +208,7 @@ class Session:
                 terms.append(each)
             except PyDotComputeError as error:
                 self.refuse(message_id, error, self.incoming.done + done)
-        return messages, terms
+        return messages, tuple(terms)
 
     def _decode_one(self, body: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
         if len(body) > self.max_message_bytes:
@@ -301,9 +303,15 @@ class Session:
         if max(sizes) > self._longest_reply:
             return False
         self.outgoing.queue += [
-            (body, message.message_id.int, message.priority, answers and answers.int, message, index)
+            (
+                body,
+                message.message_id.int,
+                message.priority,
+                None if (answers := message.correlation_id) is None else answers.int,
+                message,
+                index,
+            )
             for body, message in zip(bodies, messages, strict=True)
-            for answers in (message.correlation_id,)
         ]
         self.outgoing.queued_bytes += sum(sizes)
         return True
