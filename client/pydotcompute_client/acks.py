@@ -13,8 +13,10 @@ __all__ = ["Acks"]
 
 TELL_AFTER = 512
 """Messages received that the daemon must hear of at once, for it may be out of credit."""
+TELL_BESIDE = 64
+"""Messages received that it hears of beside the next batch: to tell it of each would cost as much as the message."""
 TELL_WITHIN = 0.05
-"""Seconds after which it hears of fewer, if there was no frame to tell it beside."""
+"""Seconds after which it hears of fewer."""
 
 
 class Acks:
@@ -105,6 +107,10 @@ class Acks:
                     return True
         return False
 
+    def ask_for_news(self) -> None:
+        """Tell the daemon something, for it then tells what it has accepted."""
+        self._now()
+
     def withdraw(self, message_id: bytes) -> None:
         """A request has been given up."""
         self._withdrawn.append(message_id)
@@ -125,6 +131,11 @@ class Acks:
     def is_due(self) -> bool:
         """Whether it should be told at once."""
         return self._urgent
+
+    @property
+    def can_go_beside(self) -> bool:
+        """Whether there is enough to be told beside a batch."""
+        return self._settled - self._told >= TELL_BESIDE and self.has_news
 
     def fill(self, ack: pb.Ack) -> None:
         """Say it; all but the credit."""

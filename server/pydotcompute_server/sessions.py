@@ -250,8 +250,7 @@ class Session:
         else:
             room = inbox.room - len(self.pending)
         room_bytes = 0 if self.kernel.inbox_bytes >= MAILBOX_BYTES else CREDIT_BYTES - self._pending_bytes
-        if self.incoming.grant(min(room, LARGEST_CREDIT), room_bytes):
-            self.news.notify()
+        self.incoming.grant(min(room, LARGEST_CREDIT), room_bytes)
 
     # -- to the client -------------------------------------------------------------------------------------------------
 
