@@ -140,6 +140,7 @@ class Conversation:
             if frame.HasField("ack"):
                 session.take_ack(frame.ack)
                 session.news.notify()
+                self._tell_in_time()  # The client keeps what it has told until it knows that it has come.
             match frame.WhichOneof("frame"):
                 case "batch":
                     idle = not session.pending
