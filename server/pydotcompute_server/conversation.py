@@ -173,7 +173,8 @@ class Conversation:
             session.grant()
             self._tell_in_time()
             if self._wants_credit():
-                await wait_any((self._fed, inbox.taken))
+                if not await wait_any((self._fed, inbox.taken), session.kernel.seconds_to_overdue()):
+                    session.kernel.bury_overdue()
             else:
                 await self._fed.wait()
 
