@@ -608,7 +608,7 @@ async def test_requests_whose_time_has_passed_take_no_room(wire: Wire, talk: Tal
     await other.open(kernel_id)
     late = [Letter(job_bytes(n), timeout_us=1) for n in range(2)]
     await one.send(*late)
-    await one.until_accepted(2)
+    await one.until_accepted(2, besides=("refused",))
     await other.send(*(sent := jobs(5, 6)))
     await other.until_accepted(2)
     refusals = await one.refused(2)
