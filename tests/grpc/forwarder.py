@@ -36,10 +36,9 @@ class Forwarder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.close()
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def cut(self) -> None:
         """Close all connections, with what is on its way in them."""
@@ -57,6 +56,7 @@ class Forwarder:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         host, _, port = self.target.rpartition(":")
+        self._writers.add(writer)
         try:
             if not self.is_open:
                 raise ConnectionRefusedError
@@ -64,21 +64,19 @@ class Forwarder:
         except OSError:
             self.refused += 1
             writer.transport.abort()
+            self._writers.discard(writer)
             return
         self.connections += 1
-        writers = {writer, to_writer}
-        self._writers |= writers
-        try:
-            await asyncio.gather(_forward(reader, to_writer), _forward(to_reader, writer))
-        finally:
-            self._writers -= writers
-            for each in writers:
-                each.transport.abort()
+        self._writers.add(to_writer)
+        if writer.transport.is_closing():  # It was cut meanwhile.
+            to_writer.transport.abort()
+        await asyncio.gather(_forward(reader, to_writer), _forward(to_reader, writer))
+        self._writers -= {writer, to_writer}
 
 
 async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Until either end is closed; then the other is, too."""
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()

@@ -227,7 +227,7 @@ async def test_many_streams_with_one_token_take_turns_and_the_last_one_stays(wir
 def lost(kernel_id: str, failure: Failure) -> bool:
     """Whether this is the error for a session that is not there."""
     return (failure.code, failure.reason, failure.detail["kernel_id"]) == (
-        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.NOT_FOUND,
         "SESSION_LOST",
         kernel_id,
     )
