@@ -530,7 +530,7 @@ async def test_outputs_go_to_others_when_the_session_that_had_them_has_expired(b
     one.cut()
     await another.pull(4)
     again = await another.received(4)
-    assert sorted(ids(again[:3]) + ids(again[3:])) == sorted({*ids(outputs[1:]), *ids(again)})
+    assert len(set(ids(again))) == 4
     assert set(ids(outputs[1:])) < set(ids(again))
     assert outputs[0].message_id not in ids(again)
     assert (await brief.counters(kernel_id)).messages_dropped == 0
