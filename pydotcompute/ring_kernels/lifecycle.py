@@ -525,7 +525,14 @@ class RingKernel(Generic[TIn, TOut]):
         self.inbox_bytes -= terms.size
         self._timed -= terms.deadline is not None
 
-    def _bury_overdue(self) -> None:
+    def seconds_to_overdue(self) -> float | None:
+        """When to `bury_overdue`, so that those who wait for room have it; None if that would make none."""
+        if not self._timed or self.inbox.room:
+            return None
+        deadlines = (terms.deadline for _, _, terms in self.inbox.items if terms is not None)
+        return min(deadline for deadline in deadlines if deadline is not None) - monotonic()
+
+    def bury_overdue(self) -> None:
         """The mailbox is full: what is overdue need not take room."""
         if not self._timed:
             return
@@ -611,7 +618,7 @@ class RingKernel(Generic[TIn, TOut]):
                 await wait_any((caller.room, self.changed))
                 continue
             if self.inbox.room == 0:
-                self._bury_overdue()
+                self.bury_overdue()
             return await self.inbox.wait_for_room(wanted)
 
     def accept(
@@ -681,7 +688,7 @@ class RingKernel(Generic[TIn, TOut]):
     async def _put(self, message: Any, timeout: float | None, terms: Terms | None = None) -> bool:
         """Put a message into the mailbox; whether another had to go."""
         if self.inbox.room == 0:
-            self._bury_overdue()
+            self.bury_overdue()
         dropped = await self.inbox.put((message, perf_counter_ns(), terms), message.priority, timeout)
         if terms is not None:
             self._entered_inbox(terms)

@@ -148,6 +148,7 @@ class Conversation:
                 session.take_ack(frame.ack)
                 self._tell_now = self._tell_now or kind is None  # One that says nothing else may be waiting for news.
                 session.news.notify()
+                self._tell_in_time()  # The client keeps what it has told until it knows that it has come.
             match kind:
                 case "batch":
                     idle = not session.pending
@@ -182,7 +183,8 @@ class Conversation:
             session.grant()
             self._tell_in_time()
             if self._wants_credit():
-                await wait_any((self._fed, inbox.taken))
+                if not await wait_any((self._fed, inbox.taken), session.kernel.seconds_to_overdue()):
+                    session.kernel.bury_overdue()
             else:
                 await self._fed.wait()
 

@@ -51,8 +51,10 @@ class ExchangeLane:
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
+        session.newest_stream = context
         async with session.lock:
-            await self._carry(session, opening, context)
+            if session.newest_stream is context:  # Else the client has opened another since.
+                await self._carry(session, opening, context)
 
     async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
         """Hold a session on this stream, until one of them ends."""

@@ -86,6 +86,8 @@ class Session:
         self.over = False
         self.lock = asyncio.Lock()
         """Held by whoever carries the session."""
+        self.newest_stream: object = None
+        """The one that is to carry it next, or does."""
 
     # -- from the client -----------------------------------------------------------------------------------------------
 

@@ -283,6 +283,8 @@ class Talk:
         self.letters: list[Letter] = []
         """The messages in them."""
         self.refusals: list[message_service_pb2.Refusal] = []
+        self.frames: list[message_service_pb2.ExchangeResponse] = []
+        """Everything, in order."""
         self.seen = 0
         """The last sequence that has come."""
         self.sent = 0
@@ -297,10 +299,12 @@ class Talk:
         """The current stream."""
         return self.calls[-1]
 
-    async def open(self, kernel_id: str, credit: int = 1_000, **fields: Any) -> message_service_pb2.Opened:
+    async def open(
+        self, kernel_id: str, credit: int = 1_000, credit_bytes: int = PLENTY_OF_BYTES, **fields: Any
+    ) -> message_service_pb2.Opened:
         """Begin."""
         self.kernel_id = kernel_id
-        self._credit = message_service_pb2.Credit(messages=credit, bytes=PLENTY_OF_BYTES)
+        self._credit = message_service_pb2.Credit(messages=credit, bytes=credit_bytes)
         return await self._open(kernel_id=kernel_id, **fields)
 
     async def resume(self, **fields: Any) -> message_service_pb2.Opened:
@@ -337,12 +341,14 @@ class Talk:
         await self.say(batch=batch_of(first, letters), **beside)
         self.sent = max(self.sent, first + len(letters) - 1)
 
-    def make_ack(self, through: int | None = None, credit: int | None = None, **fields: Any) -> message_service_pb2.Ack:
+    def make_ack(
+        self, through: int | None = None, credit: int | None = None, credit_bytes: int | None = None, **fields: Any
+    ) -> message_service_pb2.Ack:
         """The next acknowledgement. What is not stated is as before."""
         self.acks += 1
         self._through = self._through if through is None else through
-        if credit is not None:
-            self._credit.messages = credit
+        self._credit.messages = self._credit.messages if credit is None else credit
+        self._credit.bytes = self._credit.bytes if credit_bytes is None else credit_bytes
         self._wish = fields.get("outputs", self._wish)
         return message_service_pb2.Ack(
             **{
@@ -384,6 +390,7 @@ class Talk:
                     return frame.accepted
 
     def _note(self, frame: message_service_pb2.ExchangeResponse) -> None:
+        self.frames.append(frame)
         if frame.HasField("batch"):
             assert frame.batch.first_sequence == self.seen + 1
             self.batches.append(frame.batch)

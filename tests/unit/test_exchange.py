@@ -350,6 +350,12 @@ class WholeSession(RuleBasedStateMachine):
             self.receive(self.daemon)
             self.receive(self.client)
 
+    @precondition(lambda self: self.connected)
+    @rule(modesty=st.integers(0, 3))
+    def lose_the_connection_and_connect(self, modesty: int) -> None:
+        self.lose()
+        self.connect(modesty, at_once=True)
+
     def has(self, peer: Peer, modesty: int) -> int:
         return max(peer.incoming.done, peer.incoming.received - modesty)
 
@@ -360,6 +366,9 @@ class WholeSession(RuleBasedStateMachine):
         for peer in (self.client, self.daemon):
             for _ in range(data.draw(st.integers(0, len(peer.arriving)))):
                 self.receive(peer)
+        self.lose()
+
+    def lose(self) -> None:
         for peer in (self.client, self.daemon):
             peer.arriving.clear()
             peer.is_open = False
