@@ -241,13 +241,10 @@ class Session:
 
     def _lost(self, problem: str) -> SessionLostError:
         """What is known of the messages of a session that cannot go on."""
-        unsent = [item[1] for item in self._outgoing.queue]
-        unknown = dict.fromkeys(item[1] for item in self._outgoing.unacknowledged())
-        unknown.update(dict.fromkeys(self.replies.waiting_keys()))
-        for key in unsent:
-            unknown.pop(key, None)
+        unsent = dict.fromkeys(item[1] for item in self._outgoing.queue)
+        unknown = [key for key in self.replies.waiting_keys() if key not in unsent]
         return SessionLostError(
-            self._target, problem, self.kernel_id, uuids_from_ints(list(unknown)), uuids_from_ints(unsent)
+            self._target, problem, self.kernel_id, uuids_from_ints(unknown), uuids_from_ints(list(unsent))
         )
 
     async def _why_it_broke(self) -> PyDotComputeError:
