@@ -49,7 +49,7 @@ LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
-SENT_IN_A_ROW = 128
+SENT_IN_A_ROW = 512
 """Messages that a task sends before other tasks, and so the writer, have their turn."""
 TURNS_TO_GO_ON = 3
 """Turns of the loop before the next frame is asked for: those of who gets a reply, of the writer if he goes on to ask

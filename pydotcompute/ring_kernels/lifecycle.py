@@ -48,7 +48,7 @@ __all__ = [
     "managed_kernel",
 ]
 
-CHECKPOINT_EVERY = 128
+CHECKPOINT_EVERY = 256
 """How many messages an actor is handed in a row before the other tasks have their turn."""
 OVERDUE = "its deadline had passed before the kernel took it"
 CANCELLATION_GRACE = 1.0

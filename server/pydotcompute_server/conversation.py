@@ -29,7 +29,7 @@ LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
-AT_ONCE = 128
+AT_ONCE = 256
 """Messages put into the mailbox, or prepared for sending, before other tasks have their turn."""
 TURNS_TO_ANSWER = 2
 """Turns of the loop before the next frame is asked for: the actor's, and then the writer's. To begin to read takes gRPC
