@@ -15,7 +15,7 @@ TELL_AFTER = 512
 """Messages received that the daemon must hear of at once, for it may be out of credit."""
 TELL_BESIDE = 64
 """Messages received that it hears of beside the next batch: to tell it of each would cost as much as the message."""
-TELL_WITHIN = 0.05
+TELL_WITHIN = 0.2
 """Seconds after which it hears of fewer."""
 
 

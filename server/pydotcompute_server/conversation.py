@@ -39,7 +39,7 @@ TELL_AFTER = 512
 """Messages accepted that the client must hear of at once."""
 TELL_BESIDE = 64
 """Messages accepted that it hears of beside the next replies: to tell it of each would cost as much as the message."""
-TELL_WITHIN = 0.02
+TELL_WITHIN = 0.2
 """Seconds after which it hears of fewer."""
 FAREWELL_SECONDS = 1.0
 """How long the client has to acknowledge and close after the daemon's `bye`."""
@@ -293,8 +293,8 @@ class Conversation:
         if incoming.done - told.through >= TELL_AFTER:
             return True
         window = min(LARGEST_CREDIT, session.kernel.inbox.capacity)
-        left = told.credit.messages - incoming.received
-        if left <= window // 2 and incoming.credit.messages > told.credit.messages:
+        left, more = told.credit.messages - incoming.received, incoming.credit.messages - told.credit.messages
+        if more > 0 and (left <= 0 or (left <= window // 2 and more >= window // 8)):
             return True
         left = told.credit.bytes - incoming.received_bytes
         return left <= CREDIT_BYTES // 2 and incoming.credit.bytes > told.credit.bytes

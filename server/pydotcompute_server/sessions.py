@@ -36,7 +36,7 @@ LARGEST_CREDIT = 4_096
 """Messages that either side may have under way at once, however much the other side allows."""
 CREDIT_BYTES = 16 << 20
 """Bytes of messages that a client may have under way at once, but for the last message."""
-READ_AHEAD = 256
+READ_AHEAD = 512
 """Messages that a client may have under way though the mailbox is full, while other clients send to it too: with less,
 each of many clients would have frames of a few messages."""
 LARGE_BYTES = 4_096
