@@ -205,6 +205,8 @@ class Conversation:
     def _wants_credit(self) -> bool:
         incoming = self._session.incoming
         left = incoming.credit.messages - incoming.received
+        if incoming.credit.bytes - incoming.received_bytes < CREDIT_BYTES // 2:
+            return True
         return left < min(LARGEST_CREDIT, self._session.kernel.inbox.capacity) // 2 or left == 0
 
     # -- to the client -------------------------------------------------------------------------------------------------
