@@ -131,6 +131,9 @@ async def test_a_time_out_ends_the_wait_for_a_connection(
     way.is_open = True
     result = await runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)
     assert (result.number, result.position) == (9, 1), "what was given up before it was sent is not sent"
+    telemetry = await direct.fetch_telemetry(kernel_id)
+    assert telemetry is not None
+    assert telemetry.messages_dropped == 0
 
 
 async def test_outputs_that_are_pulled_as_the_connection_is_cut_come_once(

@@ -646,16 +646,19 @@ async def test_requests_whose_time_has_passed_take_no_room(wire: Wire, talk: Tal
 async def test_a_withdrawn_request_is_not_handed_over(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("square")
     await pause(wire, kernel_id)
-    one = talk()
+    one, other = talk(), talk()
     await one.open(kernel_id)
     first, second, third = jobs(1, 2, 3)
     await one.send(first, second, third)
     await one.until_accepted(3)
     await one.ack(withdrawn=[second.message_id])
     await wire.until(kernel_id, queue_depth=2)
+    await other.open(kernel_id)
+    await other.send(second)  # Nobody waits for a reply to one of this id.
     await go_on(wire, kernel_id)
     assert answered(await one.received(2)) == ids([first, third])
-    await wire.until(kernel_id, messages_processed=2, messages_dropped=0)
+    assert answered(await other.received(1)) == ids([second])
+    await wire.until(kernel_id, messages_processed=3, messages_dropped=0)
 
 
 async def test_a_request_that_waits_for_room_can_be_withdrawn_too(wire: Wire, talk: Talks) -> None:
