@@ -23,7 +23,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.ids import uuid_from_int, uuids_from_ints
 from pydotcompute.ring_kernels.mailbox import Mailbox
-from pydotcompute.ring_kernels.message import check_header, door
+from pydotcompute.ring_kernels.message import MAX_PRIORITY, check_header, door
 from pydotcompute.ring_kernels.replies import TAKEN, Caller, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -51,10 +51,6 @@ LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
 SENT_IN_A_ROW = 512
 """Messages that a task sends before other tasks, and so the writer, have their turn."""
-TURNS_TO_GO_ON = 3
-"""Turns of the loop before the next frame is asked for: those of who gets a reply, of the writer if he goes on to ask
-again, and one between. To begin to read takes gRPC 20 µs, for which they need not wait.
-"""
 FAREWELL_SECONDS = 2.0
 """How long `close` waits for the daemon to have taken what was sent."""
 SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
@@ -359,7 +355,14 @@ class Session:
             codec = self._types.codec(cls, self._type_names[0])
             check, encode = self._encoders[cls] = (door(cls), codec.encode)
         check(message)
-        check_header(message)
+        priority, correlation_id = message.priority, message.correlation_id
+        if (
+            priority.__class__ is not int
+            or not 0 <= priority <= MAX_PRIORITY
+            or message.message_id.__class__ is not UUID
+            or (correlation_id is not None and correlation_id.__class__ is not UUID)
+        ):
+            check_header(message)
         body = encode(message)
         if len(body) > self._longest:
             raise MessageTooLargeError(cls.__name__, len(body), self._longest)
@@ -444,8 +447,6 @@ class Session:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse):
                 if (ending := self._take(frame)) is not None:
                     return ending
-                for _ in range(TURNS_TO_GO_ON):
-                    await asyncio.sleep(0)
             error = await self._why_it_broke()
         except grpc.aio.AioRpcError as broken:
             error = from_rpc_error(broken, self._target)

@@ -31,10 +31,6 @@ LARGEST_BATCH_BYTES = 1 << 20
 """Bytes of bodies after which a frame is sent."""
 AT_ONCE = 256
 """Messages put into the mailbox, or prepared for sending, before other tasks have their turn."""
-TURNS_TO_ANSWER = 2
-"""Turns of the loop before the next frame is asked for: the actor's, and then the writer's. To begin to read takes gRPC
-20 µs, for which a reply need not wait.
-"""
 TELL_AFTER = 512
 """Messages accepted that the client must hear of at once."""
 TELL_BESIDE = 64
@@ -159,8 +155,6 @@ class Conversation:
                     if session.pending or self._wants_credit():
                         self._fed.notify()
                     self._tell_in_time()
-                    for _ in range(TURNS_TO_ANSWER):
-                        await asyncio.sleep(0)
                 case "bye":
                     self._said_bye = True
                     return
