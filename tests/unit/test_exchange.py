@@ -90,6 +90,11 @@ def test_credit_in_bytes_lets_the_last_message_be_of_any_length() -> None:
     assert send_all(outgoing) == [[4]]
 
 
+def test_a_message_without_bytes_needs_credit_in_bytes_too() -> None:
+    assert send_all(sender([3, 4, 0], Credit(10, 7))) == [[1, 2]]
+    assert send_all(sender([3, 4, 0], Credit(10, 8))) == [[1, 2, 3]]
+
+
 def test_a_chunk_has_no_more_messages_than_it_may() -> None:
     assert send_all(sender([1] * 5), most=2) == [[1, 2], [3, 4], [5]]
 
@@ -194,6 +199,7 @@ def test_what_is_sent_again_needs_no_new_credit() -> None:
 def test_what_is_sent_again_comes_in_chunks_of_the_allowed_size() -> None:
     outgoing = sent(5)
     outgoing.resume(0)
+    assert not outgoing.all_sent
     assert send_all(outgoing, most=2) == [[1, 2], [3, 4], [5]]
 
 
