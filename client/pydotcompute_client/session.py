@@ -53,6 +53,8 @@ SENT_IN_A_ROW = 512
 """Messages that a task sends before other tasks, and so the writer, have their turn."""
 FAREWELL_SECONDS = 2.0
 """How long `close` waits for the daemon to have taken what was sent."""
+LAST_WORD_SECONDS = 0.5
+"""How long it takes, at most, to tell the daemon that the client leaves all the same."""
 SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
 """Seconds before a stream is opened again, if the last one was never answered: at first, and at most. (How long to wait
 before the connection is tried again, is gRPC's affair.)"""
@@ -120,7 +122,7 @@ class Session:
         self._refusing = Signal()
         self._news = Signal()
         self._acks = Acks(self._news.notify)
-        self._closing = False
+        self._closing = self._leaving = False
         self._reply_limit = WINDOW
         if replies is None:
             replies = Replies(kernel_id, _Outputs(kernel_id), self._nobody_waits)
@@ -235,9 +237,9 @@ class Session:
             problem = f"not reached again within {self._reconnect_timeout:g} s ({error.problem})"
             raise self._lost(problem) from None
 
-    def _lost(self, problem: str) -> SessionLostError:
-        """What is known of the messages of a session that cannot go on."""
-        unsent = dict.fromkeys(item[1] for item in self._outgoing.queue)
+    def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
+        """What is known of the messages of a session that cannot go on; some were certainly not taken."""
+        unsent = dict.fromkeys([*not_taken, *(item[1] for item in self._outgoing.queue)])
         unknown = [key for key in self.replies.waiting_keys() if key not in unsent]
         return SessionLostError(
             self._target, problem, self.kernel_id, uuids_from_ints(unknown), uuids_from_ints(list(unsent))
@@ -259,7 +261,11 @@ class Session:
             if self.over is None:
                 self._closing = True
                 self._acks.ask_for_news()
-                await asyncio.wait((self._task,), timeout=FAREWELL_SECONDS)
+            await asyncio.wait((self._task,), timeout=FAREWELL_SECONDS)  # If it is over, for its last word.
+            if self.over is None:  # The daemon need not keep for longer what nobody will come for.
+                self._leaving = True
+                self._news.notify()
+                await asyncio.wait((self._task,), timeout=LAST_WORD_SECONDS)
             self._end(ConnectionLostError(self._target, "the client has closed the connection"))
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -415,7 +421,7 @@ class Session:
                 _fill(frame.batch, chunk.first, chunk.items)
                 if outgoing.queue:
                     self._news.notify()
-        finished = self.over is not None or (self._closing and outgoing.all_acknowledged)
+        finished = self.over is not None or self._leaving or (self._closing and outgoing.all_acknowledged)
         if acks.is_due or (chunk is not None and acks.can_go_beside) or (finished and acks.has_news):
             self._incoming.grant(WINDOW, WINDOW_BYTES)
             acks.fill(frame.ack)
@@ -452,7 +458,7 @@ class Session:
             error = from_rpc_error(broken, self._target)
         except _BROKEN:
             error = await self._why_it_broke()
-        if self._closing and self._outgoing.all_acknowledged:
+        if self._leaving or (self._closing and self._outgoing.all_acknowledged):
             return ConnectionLostError(self._target, "the client has closed the connection")
         return None if isinstance(error, ConnectionLostError) else error
 
@@ -469,8 +475,10 @@ class Session:
                 if frame.HasField("accepted"):
                     self._take_accepted(frame.accepted)
                 error = self._error(frame.bye.status)
-                if isinstance(error, ConnectionLostError) and self.replies.waiting_keys():
-                    error = self._lost(error.problem)  # The daemon could not finish in time what it had.
+                if isinstance(error, ConnectionLostError):
+                    # What it has not accepted until now, it never will. Is there more, that it had no time to finish?
+                    lost = self._lost(error.problem, [item[1] for item in self._outgoing.unacknowledged()])
+                    return lost if lost.message_ids else error
                 return error
             case None if frame.HasField("accepted"):
                 pass

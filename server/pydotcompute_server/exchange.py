@@ -45,6 +45,8 @@ class ExchangeLane:
         opening = first.open
         if opening.session_token:
             session = self._sessions.find(opening.session_token, opening.kernel_id)
+        elif self._draining is not None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
             session = Session(kernel, self._catalog, self._max_message_bytes, opening)

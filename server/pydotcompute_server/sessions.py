@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -186,31 +187,34 @@ class Session:
         sizes = list(map(len, bodies))
         self._pending_bytes -= sum(sizes)
         messages = None
+        places: Sequence[int] = range(1, count + 1)
         if max(sizes) <= self.max_message_bytes and None not in message_ids:
             with suppress(MessageError):
                 messages = list(map(decode, bodies, message_ids, priorities, correlation_ids))
         if messages is None:  # One was withdrawn, or is malformed.
-            messages, terms = self._decode_each(waiting)
+            messages, terms, places = self._decode_each(waiting)
         if messages:
             keys = [message.message_id.int for message in messages]
             plain = terms.count(None) == len(terms)
             for index, refusal in self.kernel.accept(self.caller, messages, keys, () if plain else terms):
-                # Of which sequence is of no interest: its id is that of a request that waits.
-                self.refuse(messages[index].message_id, refusal, self.incoming.done + count)
+                self.refuse(messages[index].message_id, refusal, self.incoming.done + places[index])
         self.incoming.finish(count)
 
-    def _decode_each(self, waiting: list[Waiting]) -> tuple[list[Any], tuple[Terms | None, ...]]:
-        """The messages with their terms, without those that were withdrawn, and those that are refused."""
-        messages, terms = [], []
+    def _decode_each(self, waiting: list[Waiting]) -> tuple[list[Any], tuple[Terms | None, ...], list[int]]:
+        """The messages with their terms and their places, from 1, without those that were withdrawn, and those that are
+        refused.
+        """
+        messages, terms, places = [], [], []
         for done, (body, message_id, priority, correlation_id, each) in enumerate(waiting, 1):
             if message_id is None:
                 continue
             try:
                 messages.append(self._decode_one(body, message_id, priority, correlation_id))
                 terms.append(each)
+                places.append(done)
             except PyDotComputeError as error:
                 self.refuse(message_id, error, self.incoming.done + done)
-        return messages, tuple(terms)
+        return messages, tuple(terms), places
 
     def _decode_one(self, body: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
         if len(body) > self.max_message_bytes:
