@@ -29,7 +29,7 @@ from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
 from pydotcompute.wire.exchange import Credit, Incoming, Outgoing, ProtocolError
-from pydotcompute.wire.frames import fill, read
+from pydotcompute.wire.frames import credit_to_proto, fill, read
 from pydotcompute.wire.kernels import strategy_from_proto
 from pydotcompute_client.acks import Acks
 from pydotcompute_client.types import RemoteTypes
@@ -152,7 +152,7 @@ class Session:
                 kernel_id=self.kernel_id,
                 session_token=self._token,
                 received_through=self._incoming.received,
-                credit=_credit(self._incoming.credit),
+                credit=credit_to_proto(self._incoming.credit),
                 max_message_bytes=self._max_message_bytes,
             )
             try:
@@ -425,7 +425,7 @@ class Session:
         if acks.is_due or (chunk is not None and acks.can_go_beside) or (finished and acks.has_news):
             self._incoming.grant(WINDOW, WINDOW_BYTES)
             acks.fill(frame.ack)
-            frame.ack.credit.CopyFrom(_credit(self._incoming.credit))
+            frame.ack.credit.CopyFrom(credit_to_proto(self._incoming.credit))
         if finished and chunk is None:
             frame.bye.SetInParent()
         elif chunk is None and not frame.HasField("ack"):
@@ -582,10 +582,6 @@ class Session:
         for output in self.replies.outputs.drain():
             if not self._acks.holds(output):
                 self.replies.outputs.put_anyway(output, output.priority)
-
-
-def _credit(credit: Credit) -> pb.Credit:
-    return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
 def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:

@@ -15,14 +15,20 @@ from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.ids import uuids_from_bytes
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange import Credit
 
-__all__ = ["Columns", "Packed", "fill", "read", "spread"]
+__all__ = ["Columns", "Packed", "credit_to_proto", "fill", "read", "spread"]
 
 Packed = tuple[bytes, int, int, "int | None", *tuple[Any, ...]]
 """A message for a batch: body, `message_id.int`, priority, `correlation_id.int`, and what else its sender keeps."""
 
 _to_16_bytes = methodcaller("to_bytes", 16, "big")
 _NO_ID = bytes(16)
+
+
+def credit_to_proto(credit: Credit) -> pb.Credit:
+    """A credit for the wire."""
+    return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
 def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:

@@ -17,8 +17,8 @@ from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.exchange import Chunk, Credit, ProtocolError
-from pydotcompute.wire.frames import fill
+from pydotcompute.wire.exchange import Chunk, ProtocolError
+from pydotcompute.wire.frames import credit_to_proto, fill
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.sessions import CREDIT_BYTES, LARGEST_CREDIT, OUTPUT, REFUSAL, Sent, Session
@@ -118,7 +118,7 @@ class Conversation:
         session.grant()
         refusal = session.refusal
         self._closed_told = refusal is not None
-        self._told = pb.Accepted(credit=_credit(session.incoming.credit), acks_received=session.acks_received)
+        self._told = pb.Accepted(credit=credit_to_proto(session.incoming.credit), acks_received=session.acks_received)
         opened = pb.Opened(
             session_token=session.token,
             received_through=session.incoming.received,
@@ -306,10 +306,6 @@ class Conversation:
         self._tell = None
         self._tell_now = True
         self._session.news.notify()
-
-
-def _credit(credit: Credit) -> pb.Credit:
-    return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
 def _frames(chunk: Chunk[Sent]) -> Iterator[pb.ExchangeResponse]:
