@@ -27,6 +27,8 @@ def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
         _, target = processes.daemon()
         proxy, through = processes.proxy(target, "--every", "50-150", "--faults", STORM)
         clients = [processes.client(through) for _ in range(3)]
+        for client in clients:
+            client.under_way()
         eventually(lambda: proxy.faults() >= 20 or not all_live(clients))
         for client in clients:
             client.signal(signal.SIGTERM)

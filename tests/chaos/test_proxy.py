@@ -149,7 +149,9 @@ async def test_faults_come_by_themselves_if_they_are_to() -> None:
                 reader, writer = await asyncio.open_connection(host, int(port))
                 assert await reader.read() == b""
                 writer.close()
-            assert proxy.statistics()["faults"] == {"cut": 5}
+            faults = proxy.statistics()["faults"]  # One that was about to close may have been cut as well.
+            assert set(faults) == {"cut"}
+            assert faults["cut"] >= 5
 
 
 def test_the_command_line_says_what_and_how_often() -> None:

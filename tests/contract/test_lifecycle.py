@@ -464,6 +464,7 @@ async def test_a_kernel_that_is_ending_refuses_everything(world: World) -> None:
         world.runtime.terminate(kernel_id, timeout=60)
     )  # It takes until the outputs have room.
     await eventually(lambda: world.runtime.get_kernel_state(kernel_id) is KernelState.TERMINATING)
+    await world.heard_of_the_end(kernel_id)
     for operation in ("send", "send_and_receive", "activate", "deactivate", "reactivate"):
         with pytest.raises(KernelStateError) as refused:
             await OPERATIONS[operation](world.runtime, kernel_id)

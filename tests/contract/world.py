@@ -11,6 +11,7 @@ from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
 from pydotcompute.ring_kernels.declaration import KernelFunction
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernelConfig
 from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
+from pydotcompute_client import RemoteRuntime
 
 PATIENCE = 10.0
 """Seconds that anything may take that ought to happen soon."""
@@ -53,6 +54,11 @@ class World:
     async def failed(self, kernel_id: str, timeout: float = PATIENCE) -> None:
         """Wait until the kernel has failed."""
         await eventually(lambda: self.runtime.get_kernel_state(kernel_id) is KernelState.FAILED, timeout)
+
+    async def heard_of_the_end(self, kernel_id: str) -> None:
+        """Wait until `send` knows that the kernel takes no more messages: over the wire, the news take a moment."""
+        if isinstance(self.runtime, RemoteRuntime):
+            await self.runtime._sessions[kernel_id].wait_closed(PATIENCE)
 
     async def refusal(self, kernel_id: str, message: Any) -> PyDotComputeError:
         """The error that a sender gets of a kernel that has ended: from `send`, or, if over the wire the message and
