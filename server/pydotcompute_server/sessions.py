@@ -188,7 +188,7 @@ class Session:
         self._pending_bytes -= sum(sizes)
         messages = None
         places: Sequence[int] = range(1, count + 1)
-        if max(sizes) <= self.max_message_bytes and None not in message_ids:
+        if max(sizes) <= self.max_message_bytes and all(message_ids):
             with suppress(MessageError):
                 messages = list(map(decode, bodies, message_ids, priorities, correlation_ids))
         if messages is None:  # One was withdrawn, or is malformed.
