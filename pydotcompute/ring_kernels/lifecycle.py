@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from itertools import repeat
 from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
@@ -24,6 +22,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
+from pydotcompute.ring_kernels.context import KernelContext
 from pydotcompute.ring_kernels.dead_letters import (
     FROM_KERNEL,
     TO_KERNEL,
@@ -33,9 +32,11 @@ from pydotcompute.ring_kernels.dead_letters import (
     DeadLetters,
 )
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
+from pydotcompute.ring_kernels.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import check_header, door
 from pydotcompute.ring_kernels.replies import NEW, TAKEN, Caller, Header, Replies, receive_for_oneself
+from pydotcompute.ring_kernels.states import ENDED, OPEN, KernelState
 from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
@@ -48,8 +49,6 @@ __all__ = [
     "managed_kernel",
 ]
 
-CHECKPOINT_EVERY = 256
-"""How many messages an actor is handed in a row before the other tasks have their turn."""
 OVERDUE = "its deadline had passed before the kernel took it"
 CANCELLATION_GRACE = 1.0
 """Seconds that a cancelled actor has to end before the kernel goes on without it."""
@@ -61,121 +60,6 @@ logger = logging.getLogger(__name__)
 
 current_kernel_id: ContextVar[str | None] = ContextVar("pydotcompute_kernel_id", default=None)
 """The id of the kernel whose actor runs in this context: for whoever labels logs."""
-
-
-class KernelState(enum.Enum):
-    """What a kernel is doing."""
-
-    CREATED = "CREATED"
-    """Made, with nothing set up."""
-    LAUNCHED = "LAUNCHED"
-    """Set up; not yet active."""
-    ACTIVE = "ACTIVE"
-    """Handles messages."""
-    DEACTIVATED = "DEACTIVATED"
-    """Paused: takes messages, handles none."""
-    TERMINATING = "TERMINATING"
-    """Finishes what is in its hands; takes no messages."""
-    TERMINATED = "TERMINATED"
-    """Ended as asked, or by itself."""
-    FAILED = "FAILED"
-    """Ended by an exception."""
-
-
-_OPEN = (KernelState.ACTIVE, KernelState.DEACTIVATED)
-_ENDED = (KernelState.TERMINATED, KernelState.FAILED)
-
-
-@dataclass(slots=True, eq=False)
-class Terms:
-    """What goes with a message in the input mailbox, where there is anything."""
-
-    timeout: float = 0.0
-    """The seconds that its caller waits, for the error."""
-    deadline: float | None = None
-    """The time, of `time.monotonic()`, after which it is not handed to the actor."""
-    size: int = 0
-    """The bytes that it takes, as far as they matter."""
-
-
-class KernelContext(Generic[TIn, TOut]):
-    """What an actor sees of its kernel.
-
-    `receive` and `send` are passed by every message, and therefore reach into the kernel instead of asking it.
-    """
-
-    __slots__ = ("_kernel", "is_active", "kernel_id", "should_terminate")
-
-    def __init__(self, kernel: RingKernel[TIn, TOut]) -> None:
-        self._kernel = kernel
-        self.kernel_id = kernel.kernel_id
-        self.is_active = False
-        """Whether messages are handed out."""
-        self.should_terminate = False
-        """Whether the kernel was asked to end: finish what is in hand and return."""
-
-    async def wait_active(self) -> None:
-        """Wait until the kernel is active, or was asked to end."""
-        await self._kernel._wait_active()
-
-    async def receive(self, timeout: float | None = None) -> TIn:
-        """The next message, by priority. Asking for it says that the one before is done with.
-
-        Raises:
-            QueueTimeoutError: none came within `timeout` seconds.
-            KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
-        """
-        kernel = self._kernel
-        if kernel._in_hand is not None:
-            kernel._complete()
-        item = kernel.inbox.get_nowait() if kernel._handed_in_a_row < CHECKPOINT_EVERY else None
-        if item is None or (item[2] is not None and kernel._is_overdue(item)):
-            item = await kernel._next_item(timeout)
-        kernel._handed_in_a_row += 1
-        kernel._in_hand = item
-        return item[0]
-
-    async def send(self, message: TOut) -> None:
-        """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else
-        an output, which waits for room in the output mailbox, and until the kernel is active.
-
-        Raises:
-            MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
-        """
-        kernel = self._kernel
-        if kernel._has_ended:
-            raise kernel._state_error("send", *_OPEN)
-        (kernel._check_output if message.__class__ is kernel._output_type else kernel._check_out)(message)
-        header: Any = message
-        if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
-            check_header(message)
-        in_hand = kernel._in_hand
-        if in_hand is None:
-            answered = None
-        else:
-            request: Any = in_hand[0]
-            answered = request.message_id.int
-            named = header.correlation_id
-            if named is None or message is request:
-                named = header.message_id
-            if named.int == answered:
-                kernel._in_hand = None
-                kernel._counters.complete(in_hand[1])
-            else:
-                answered = None
-        if not kernel.replies.deliver(header, answered):
-            await kernel._send_output(message)
-
-    def __aiter__(self) -> AsyncIterator[TIn]:
-        return self._messages()
-
-    async def _messages(self) -> AsyncIterator[TIn]:
-        while not self.should_terminate:
-            try:
-                message = await self.receive()
-            except KernelStateError:
-                return
-            yield message
 
 
 class RingKernel(Generic[TIn, TOut]):
@@ -213,16 +97,10 @@ class RingKernel(Generic[TIn, TOut]):
         self._check_out = door(output_type, input_type)  # An echo is of the input type.
         self._output_type = output_type
         self._check_output = door(output_type)
-        # Each message with its arrival, in nanoseconds of `time.perf_counter_ns()`, and its terms.
-        self.inbox: Mailbox[tuple[TIn, int, Terms | None]] = Mailbox(
-            kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True
-        )
+        self.inbox: Inbox[TIn] = Inbox(kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True)
         self.outputs: Mailbox[Any] = Mailbox(kernel_id, config.output_queue_size)
         self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury)
-        self.inbox_bytes = 0
-        """The bytes of the messages in the input mailbox, as far as they are told by `Terms.size`."""
-        self._timed = 0  # How many of them have a deadline.
-        self._in_hand: tuple[TIn, int, Terms | None] | None = None
+        self._in_hand: Item[TIn] | None = None
         self._handed_in_a_row = 0
         self._task: asyncio.Task[None] | None = None
         self._termination: asyncio.Task[None] | None = None
@@ -262,7 +140,7 @@ class RingKernel(Generic[TIn, TOut]):
         """Why the kernel takes no messages; None if it does."""
         if self._failure is not None:
             return self._failure
-        return None if self._state in _OPEN else self._state_error("send", *_OPEN)
+        return None if self._state in OPEN else self._state_error("send", *OPEN)
 
     @property
     def has_ended(self) -> bool:
@@ -333,7 +211,7 @@ class RingKernel(Generic[TIn, TOut]):
         task = self._task
         if task is not None and not task.done():
             self._enter(KernelState.TERMINATING)
-            self.inbox.close(self._state_error("send", *_OPEN))
+            self.inbox.close(self._state_error("send", *OPEN))
             task.add_done_callback(lambda _: self._hurry.notify_all())
             while not task.done() and (left := self._cancel_at - monotonic()) > 0:
                 await self._hurry.wait(left)
@@ -366,8 +244,8 @@ class RingKernel(Generic[TIn, TOut]):
         if state is self._state:
             return
         self._state = state
-        self._is_open = state in _OPEN
-        self._has_ended = state in _ENDED
+        self._is_open = state in OPEN
+        self._has_ended = state in ENDED
         self._context.is_active = state is KernelState.ACTIVE
         self._context.should_terminate = (
             state is KernelState.TERMINATING or self._has_ended
@@ -413,18 +291,17 @@ class RingKernel(Generic[TIn, TOut]):
 
     def _end(self, state: KernelState) -> None:
         """The actor has ended: tell everyone who still waits for it."""
-        if self._state in _ENDED:
+        if self._state in ENDED:
             self._enter(state)  # A failed kernel that is terminated.
             return
         self._enter(state)
         self._counters.end()
-        error: PyDotComputeError = self._failure or self._state_error("handle messages", *_OPEN)
+        error: PyDotComputeError = self._failure or self._state_error("handle messages", *OPEN)
         self.inbox.close(error)
         left = self.inbox.drain()
         if self._in_hand is not None:
             left.insert(0, self._in_hand)
             self._in_hand = None
-        self.inbox_bytes = self._timed = 0
         for message, _, _ in left:
             self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
             self.replies.fail(cast(Header, message).message_id, error)
@@ -455,7 +332,7 @@ class RingKernel(Generic[TIn, TOut]):
         Raises:
             KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
         """
-        self._require("requeue_dead_letters", *_OPEN)
+        self._require("requeue_dead_letters", *OPEN)
         return self.dead_letters.requeue(ids, self._put_back)
 
     def _put_back(self, letter: DeadLetter) -> bool:
@@ -483,7 +360,7 @@ class RingKernel(Generic[TIn, TOut]):
         if in_hand is not None:
             self._counters.complete(in_hand[1])
 
-    async def _next_item(self, timeout: float | None) -> tuple[TIn, int, Terms | None]:
+    async def _next_item(self, timeout: float | None) -> Item[TIn]:
         """The next message that is not overdue, waiting for it if need be.
 
         First it lets the other tasks run. An actor may ignore every error and ask again at once; and one that is asked
@@ -500,18 +377,18 @@ class RingKernel(Generic[TIn, TOut]):
                 try:
                     item = await self.inbox.get(None if deadline is None else deadline - monotonic())
                 except KernelStateError:
-                    raise self._state_error("receive", *_OPEN) from None
+                    raise self._state_error("receive", *OPEN) from None
                 except QueueTimeoutError:
                     assert timeout is not None
                     raise QueueTimeoutError(self.kernel_id, timeout, "receive") from None
-            if item[2] is None or not self._is_overdue(item):
+            if item[2] is None or not self._bury_if_overdue(item):
                 return item
 
-    def _is_overdue(self, item: tuple[TIn, int, Terms | None]) -> bool:
+    def _bury_if_overdue(self, item: Item[TIn]) -> bool:
         """An item with terms was taken from the mailbox: whether its deadline has passed. Then it is a dead letter."""
         message, _, terms = item
         assert terms is not None
-        self._left_inbox(terms)
+        self.inbox.left(terms)
         if terms.deadline is None or monotonic() < terms.deadline:
             return False
         self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)
@@ -519,31 +396,10 @@ class RingKernel(Generic[TIn, TOut]):
         self.replies.fail(cast(Header, message).message_id, error)
         return True
 
-    def _entered_inbox(self, terms: Terms) -> None:
-        self.inbox_bytes += terms.size
-        self._timed += terms.deadline is not None
-
-    def _left_inbox(self, terms: Terms) -> None:
-        self.inbox_bytes -= terms.size
-        self._timed -= terms.deadline is not None
-
-    def seconds_to_overdue(self) -> float | None:
-        """When to `bury_overdue`, so that those who wait for room have it; None if that would make none."""
-        if not self._timed or self.inbox.room:
-            return None
-        deadlines = (terms.deadline for _, _, terms in self.inbox.items if terms is not None)
-        return min(deadline for deadline in deadlines if deadline is not None) - monotonic()
-
     def bury_overdue(self) -> None:
         """The mailbox is full: what is overdue need not take room."""
-        if not self._timed:
-            return
-        now = monotonic()
-        for item in list(self.inbox.items):
-            message, _, terms = item
-            overdue = terms is not None and terms.deadline is not None and terms.deadline <= now
-            if overdue and self.inbox.remove(item, cast(Header, message).priority):
-                self._is_overdue(item)
+        for item in self.inbox.take_overdue():
+            self._bury_if_overdue(item)
 
     async def _send_output(self, message: Any) -> None:
         await self._wait_active()
@@ -596,7 +452,7 @@ class RingKernel(Generic[TIn, TOut]):
             raise self._id_taken(message)
         if self.inbox.offer((message, perf_counter_ns(), terms), priority):
             if terms is not None:
-                self._entered_inbox(terms)
+                self.inbox.entered(terms)
         else:
             try:
                 another_dropped = await self._put(message, timeout, terms)
@@ -647,7 +503,7 @@ class RingKernel(Generic[TIn, TOut]):
                 refused.append((index, self._id_taken(message)))
                 continue
             if each is not None:
-                self._entered_inbox(each)
+                self.inbox.entered(each)
             self.inbox.add((message, now, each), message.priority)
         return refused
 
@@ -655,19 +511,10 @@ class RingKernel(Generic[TIn, TOut]):
         """Take a request back that the actor has not taken yet, and, where a caller is named, is that caller's; whether
         that was done. Nobody gets a reply to it.
         """
-        key = message_id.int
         if caller is not None and not self.replies.is_from(message_id, caller):
             return False
-        for item in self.inbox.items:
-            header: Any = item[0]
-            if header.message_id.int == key:
-                break
-        else:
+        if not self.inbox.take_out(message_id.int):
             return False
-        if not self.inbox.remove(item, header.priority):
-            return False  # Its sender has changed its priority since.
-        if item[2] is not None:
-            self._left_inbox(item[2])
         self.replies.forget(message_id)
         return True
 
@@ -693,10 +540,10 @@ class RingKernel(Generic[TIn, TOut]):
             self.bury_overdue()
         dropped = await self.inbox.put((message, perf_counter_ns(), terms), message.priority, timeout)
         if terms is not None:
-            self._entered_inbox(terms)
+            self.inbox.entered(terms)
         if dropped is not None:
             if dropped[2] is not None:
-                self._left_inbox(dropped[2])
+                self.inbox.left(dropped[2])
             error = QueueFullError(self.kernel_id, self.inbox.capacity)
             self.bury(dropped[0], f"dropped to make room: {error}", DeadLetterReason.DROPPED)
             self.replies.fail(cast(Header, dropped[0]).message_id, error)
@@ -717,7 +564,7 @@ class RingKernel(Generic[TIn, TOut]):
     def receive_as(self, caller: Caller[Any] | None, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
         """`receive` on behalf of this caller; None is one that has sent nothing."""
         if self._state in (KernelState.CREATED, KernelState.LAUNCHED):
-            return _refuse(self._state_error("receive", *_OPEN))
+            return _refuse(self._state_error("receive", *OPEN))
         return self.replies.receive(caller, timeout)
 
     async def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> TOut:

@@ -177,7 +177,7 @@ class Conversation:
             session.grant()
             self._tell_in_time()
             if self._wants_credit():
-                if not await wait_any((self._fed, inbox.taken), session.kernel.seconds_to_overdue()):
+                if not await wait_any((self._fed, inbox.taken), inbox.seconds_to_overdue()):
                     session.kernel.bury_overdue()
             else:
                 await self._fed.wait()

@@ -22,7 +22,8 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.dead_letters import TO_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.ids import uuid_from_int
-from pydotcompute.ring_kernels.lifecycle import RingKernel, Terms
+from pydotcompute.ring_kernels.inbox import Terms
+from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.waiting import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -173,7 +174,7 @@ class Session:
             and kernel.inbox.strategy == "block"
             and kernel.inbox.room > 0
             and self.caller.ready.size < kernel.outputs.capacity
-            and kernel.inbox_bytes < MAILBOX_BYTES
+            and kernel.inbox.bytes < MAILBOX_BYTES
         )
 
     def put(self, count: int) -> None:
@@ -255,7 +256,7 @@ class Session:
             room = READ_AHEAD - len(self.pending)
         else:
             room = inbox.room - len(self.pending)
-        room_bytes = 0 if self.kernel.inbox_bytes >= MAILBOX_BYTES else CREDIT_BYTES - self._pending_bytes
+        room_bytes = 0 if self.kernel.inbox.bytes >= MAILBOX_BYTES else CREDIT_BYTES - self._pending_bytes
         self.incoming.grant(min(room, LARGEST_CREDIT), room_bytes)
 
     # -- to the client -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pydotcompute.exceptions import (
     MessageTypeError,
     QueueFullError,
 )
-from pydotcompute.ring_kernels import dead_letters, lifecycle
+from pydotcompute.ring_kernels import context, dead_letters, lifecycle
 from pydotcompute.ring_kernels import runtime as runtime_module
 from pydotcompute.ring_kernels.lifecycle import (
     KernelContext,
@@ -323,7 +323,7 @@ async def test_an_actor_with_a_full_mailbox_lets_others_run() -> None:
         seen = 0
         while len(handled) < 4_000:
             await asyncio.sleep(0)
-            assert len(handled) - seen <= 2 * lifecycle.CHECKPOINT_EVERY
+            assert len(handled) - seen <= 2 * context.CHECKPOINT_EVERY
             seen = len(handled)
 
 

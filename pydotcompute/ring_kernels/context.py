@@ -1,0 +1,101 @@
+"""What an actor sees of its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydotcompute.exceptions import KernelStateError
+from pydotcompute.ring_kernels.message import check_header
+from pydotcompute.ring_kernels.states import OPEN
+
+if TYPE_CHECKING:
+    from pydotcompute.ring_kernels.lifecycle import RingKernel
+
+__all__ = ["KernelContext"]
+
+CHECKPOINT_EVERY = 256
+"""How many messages an actor is handed in a row before the other tasks have their turn."""
+
+TIn = TypeVar("TIn")
+TOut = TypeVar("TOut")
+
+
+class KernelContext(Generic[TIn, TOut]):
+    """What an actor sees of its kernel.
+
+    `receive` and `send` are passed by every message, and therefore reach into the kernel instead of asking it.
+    """
+
+    __slots__ = ("_kernel", "is_active", "kernel_id", "should_terminate")
+
+    def __init__(self, kernel: RingKernel[TIn, TOut]) -> None:
+        self._kernel = kernel
+        self.kernel_id = kernel.kernel_id
+        self.is_active = False
+        """Whether messages are handed out."""
+        self.should_terminate = False
+        """Whether the kernel was asked to end: finish what is in hand and return."""
+
+    async def wait_active(self) -> None:
+        """Wait until the kernel is active, or was asked to end."""
+        await self._kernel._wait_active()
+
+    async def receive(self, timeout: float | None = None) -> TIn:
+        """The next message, by priority. Asking for it says that the one before is done with.
+
+        Raises:
+            QueueTimeoutError: none came within `timeout` seconds.
+            KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
+        """
+        kernel = self._kernel
+        if kernel._in_hand is not None:
+            kernel._complete()
+        item = kernel.inbox.get_nowait() if kernel._handed_in_a_row < CHECKPOINT_EVERY else None
+        if item is None or (item[2] is not None and kernel._bury_if_overdue(item)):
+            item = await kernel._next_item(timeout)
+        kernel._handed_in_a_row += 1
+        kernel._in_hand = item
+        return item[0]
+
+    async def send(self, message: TOut) -> None:
+        """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else
+        an output, which waits for room in the output mailbox, and until the kernel is active.
+
+        Raises:
+            MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
+        """
+        kernel = self._kernel
+        if kernel._has_ended:
+            raise kernel._state_error("send", *OPEN)
+        (kernel._check_output if message.__class__ is kernel._output_type else kernel._check_out)(message)
+        header: Any = message
+        if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
+            check_header(message)
+        in_hand = kernel._in_hand
+        if in_hand is None:
+            answered = None
+        else:
+            request: Any = in_hand[0]
+            answered = request.message_id.int
+            named = header.correlation_id
+            if named is None or message is request:
+                named = header.message_id
+            if named.int == answered:
+                kernel._in_hand = None
+                kernel._counters.complete(in_hand[1])
+            else:
+                answered = None
+        if not kernel.replies.deliver(header, answered):
+            await kernel._send_output(message)
+
+    def __aiter__(self) -> AsyncIterator[TIn]:
+        return self._messages()
+
+    async def _messages(self) -> AsyncIterator[TIn]:
+        while not self.should_terminate:
+            try:
+                message = await self.receive()
+            except KernelStateError:
+                return
+            yield message
