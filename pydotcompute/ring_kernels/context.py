@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydotcompute.exceptions import KernelStateError
+from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError
+from pydotcompute.ring_kernels.batches import Batch
 from pydotcompute.ring_kernels.message import check_header
 from pydotcompute.ring_kernels.states import OPEN
 
@@ -37,6 +38,11 @@ class KernelContext(Generic[TIn, TOut]):
         self.should_terminate = False
         """Whether the kernel was asked to end: finish what is in hand and return."""
 
+    @property
+    def output_type(self) -> type[TOut] | None:
+        """The message class that the kernel sends, if it was declared with one."""
+        return self._kernel._output_type
+
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or was asked to end."""
         await self._kernel._wait_active()
@@ -49,7 +55,7 @@ class KernelContext(Generic[TIn, TOut]):
             KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
         """
         kernel = self._kernel
-        if kernel._in_hand is not None:
+        if kernel._in_hand is not None or kernel._batch:
             kernel._complete()
         item = kernel.inbox.get_nowait() if kernel._handed_in_a_row < CHECKPOINT_EVERY else None
         if item is None or (item[2] is not None and kernel._bury_if_overdue(item)):
@@ -75,6 +81,8 @@ class KernelContext(Generic[TIn, TOut]):
         in_hand = kernel._in_hand
         if in_hand is None:
             answered = None
+            if kernel._batch:
+                kernel._complete_in_batch(message)
         else:
             request: Any = in_hand[0]
             answered = request.message_id.int
@@ -88,6 +96,26 @@ class KernelContext(Generic[TIn, TOut]):
                 answered = None
         if not kernel.replies.deliver(header, answered):
             await kernel._send_output(message)
+
+    async def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> AsyncIterator[Batch[TIn]]:
+        """Messages by the batch, until the kernel is asked to end. Asking for the next says that this one is done with.
+
+        A batch is handed out when there are `max_size` messages, or when the first of them has waited for `max_delay`
+        seconds since it arrived: so an actor that was busy for longer gets what there is at once.
+
+        Raises:
+            InvalidConfigurationError: `max_size` is less than 1, or `max_delay` negative.
+        """
+        if max_size < 1:
+            raise InvalidConfigurationError("max_size", max_size, "a batch has at least one message")
+        if not max_delay >= 0:
+            raise InvalidConfigurationError("max_delay", max_delay, "must be a number of seconds, not negative")
+        while not self.should_terminate:
+            try:
+                items = await self._kernel._next_batch(max_size, max_delay)
+            except KernelStateError:
+                return
+            yield Batch(self, [item[0] for item in items])
 
     def __aiter__(self) -> AsyncIterator[TIn]:
         return self._messages()

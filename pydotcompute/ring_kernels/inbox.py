@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, TypeAlias, TypeVar
 
 from pydotcompute.ring_kernels.mailbox import Mailbox
@@ -66,6 +67,21 @@ class Inbox(Mailbox[Item[T]]):
             return terms is not None and terms.deadline is not None and terms.deadline <= now
 
         return [item for item in list(self.items) if is_overdue(item) and self.remove(item, _header(item).priority)]
+
+    async def ripen(self, size: int, max_delay: float) -> None:
+        """Wait until there are so many items to hand out, or some, of which the next has waited for `max_delay`
+        seconds. Raises why the mailbox is closed, if it is.
+        """
+        due = math.inf
+        while self._closed is None:
+            remaining = None
+            if self.items.size and not self._paused:
+                due = min(due, self.items.top[0][1] / 1e9 + max_delay)
+                remaining = due - perf_counter()
+                if self.items.size >= size or remaining <= 0:
+                    return
+            await self._getters.wait(remaining)
+        raise self._closed.again()
 
     def take_out(self, key: int) -> bool:
         """Take out the message with this `message_id.int`, wherever it is; whether it was there."""

@@ -101,6 +101,7 @@ class RingKernel(Generic[TIn, TOut]):
         self.outputs: Mailbox[Any] = Mailbox(kernel_id, config.output_queue_size)
         self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury)
         self._in_hand: Item[TIn] | None = None
+        self._batch: dict[int, Item[TIn]] = {}  # What else is in the actor's hands, by `message_id.int`.
         self._handed_in_a_row = 0
         self._task: asyncio.Task[None] | None = None
         self._termination: asyncio.Task[None] | None = None
@@ -228,7 +229,7 @@ class RingKernel(Generic[TIn, TOut]):
         first.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        while self._state is KernelState.ACTIVE and (self.inbox or self._in_hand is not None):
+        while self._state is KernelState.ACTIVE and (self.inbox or self._in_hand is not None or self._batch):
             if not await wait_any((self._idle, self.changed), None if deadline is None else deadline - monotonic()):
                 return False
         return True
@@ -272,7 +273,7 @@ class RingKernel(Generic[TIn, TOut]):
         except BaseException as error:  # SystemExit too: an actor does not end the daemon.
             self._fail(error)
         else:
-            if self._in_hand is not None:
+            if self._in_hand is not None or self._batch:
                 self._complete()  # To return is as good as to ask for the next.
             if self._state is not KernelState.TERMINATING:
                 self._end(KernelState.TERMINATED)
@@ -298,7 +299,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._counters.end()
         error: PyDotComputeError = self._failure or self._state_error("handle messages", *OPEN)
         self.inbox.close(error)
-        left = self.inbox.drain()
+        left = [*self._batch.values(), *self.inbox.drain()]
+        self._batch.clear()
         if self._in_hand is not None:
             left.insert(0, self._in_hand)
             self._in_hand = None
@@ -359,6 +361,42 @@ class RingKernel(Generic[TIn, TOut]):
         in_hand, self._in_hand = self._in_hand, None
         if in_hand is not None:
             self._counters.complete(in_hand[1])
+        if self._batch:
+            for _, arrived_ns, _ in self._batch.values():
+                self._counters.complete(arrived_ns)
+            self._batch.clear()
+
+    def _complete_in_batch(self, reply: Any) -> None:
+        """The actor sends this while a batch is in its hands."""
+        key = reply.message_id.int
+        if reply.correlation_id is not None and (key not in self._batch or self._batch[key][0] is not reply):
+            key = reply.correlation_id.int
+        item = self._batch.pop(key, None)
+        if item is not None:
+            self._counters.complete(item[1])
+
+    async def _next_batch(self, max_size: int, max_delay: float) -> list[Item[TIn]]:
+        """The next messages that are not overdue. Only when they are handed out do they leave the mailbox: until then a
+        pause holds them, and a more urgent one goes before them."""
+        self._complete()
+        if self._idle.waiters:
+            self._idle.notify_all()
+        await asyncio.sleep(0)
+        items: list[Item[TIn]] = []
+        while not items:
+            try:
+                await self.inbox.ripen(max_size, max_delay)
+            except KernelStateError:
+                raise self._state_error("receive", *OPEN) from None
+            while len(items) < max_size and (item := self.inbox.get_nowait()) is not None:
+                if item[2] is None or not self._bury_if_overdue(item):
+                    items.append(item)
+        for item in items:
+            key = cast(Header, item[0]).message_id.int
+            # A caller may have sent two of one id: then each reply is to the first that is left.
+            self._batch[key if key not in self._batch else -len(self._batch)] = item
+        self._counters.handed_batch(len(items))
+        return items
 
     async def _next_item(self, timeout: float | None) -> Item[TIn]:
         """The next message that is not overdue, waiting for it if need be.

@@ -45,6 +45,11 @@ class RingKernelTelemetry:
     """Percentiles are within 4 percent."""
     p95_latency_ns: int
     p99_latency_ns: int
+    batches: int
+    """Batches that the actor was handed; 0 if it takes its messages one by one."""
+    avg_batch_size: float
+    """Messages a batch; 0 before the first."""
+    max_batch_size: int
 
     @property
     def avg_latency_ms(self) -> float:
@@ -132,7 +137,18 @@ class LatencyHistogram:
 class Counters:
     """The counters of one kernel, which it alone writes."""
 
-    __slots__ = ("_ended", "dropped", "error_count", "last_error", "latency", "processed", "started")
+    __slots__ = (
+        "_batched",
+        "_batches",
+        "_ended",
+        "_largest_batch",
+        "dropped",
+        "error_count",
+        "last_error",
+        "latency",
+        "processed",
+        "started",
+    )
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -142,6 +158,13 @@ class Counters:
         self.error_count = 0
         self.last_error: str | None = None
         self.latency = LatencyHistogram()
+        self._batches = self._batched = self._largest_batch = 0
+
+    def handed_batch(self, size: int) -> None:
+        """The actor was handed so many messages together."""
+        self._batches += 1
+        self._batched += size
+        self._largest_batch = max(self._largest_batch, size)
 
     def complete(self, arrived_ns: int) -> None:
         """One message is done with that had arrived at this `time.perf_counter_ns()`."""
@@ -177,4 +200,7 @@ class Counters:
             p50_latency_ns=latency.percentile(0.50),
             p95_latency_ns=latency.percentile(0.95),
             p99_latency_ns=latency.percentile(0.99),
+            batches=self._batches,
+            avg_batch_size=self._batched / self._batches if self._batches else 0.0,
+            max_batch_size=self._largest_batch,
         )

@@ -37,7 +37,7 @@ class WatchTelemetryResponse(_message.Message):
     def __init__(self, kernels: _Optional[_Iterable[_Union[KernelTelemetry, _Mapping]]] = ...) -> None: ...
 
 class KernelTelemetry(_message.Message):
-    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput")
+    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput", "batches", "avg_batch_size", "max_batch_size")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_PROCESSED_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,9 @@ class KernelTelemetry(_message.Message):
     P95_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
     P99_LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
     THROUGHPUT_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    AVG_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     state: _kernel_service_pb2.KernelState
     messages_processed: int
@@ -68,4 +71,7 @@ class KernelTelemetry(_message.Message):
     p95_latency_ns: int
     p99_latency_ns: int
     throughput: float
-    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ...) -> None: ...
+    batches: int
+    avg_batch_size: float
+    max_batch_size: int
+    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ..., batches: _Optional[int] = ..., avg_batch_size: _Optional[float] = ..., max_batch_size: _Optional[int] = ...) -> None: ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -277,3 +278,34 @@ async def sore_loser(ctx: KernelContext[Job, Result]) -> None:
     async for _ in ctx:
         pass
     raise RuntimeError("not without a fight")
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def batched(ctx: KernelContext[Job, Result]) -> None:
+    """Answers eight jobs at a time, or after a fifth of a second what there is, with the size of the batch as the note
+    and the place in it as the position. The note "fail" of a job fails the kernel, "half" has every other job answered
+    by `ctx.send`, and no other."""
+    async for batch in ctx.batches(max_size=8, max_delay=0.2):
+        notes = [job.note for job in batch]
+        if "half" in notes:
+            for job in batch[::2]:
+                await ctx.send(result_of(job, note="by itself"))
+        if "fail" in notes:
+            raise RuntimeError(f"a batch of {len(batch)} failed")
+        if "half" not in notes:
+            numbers = batch.stack("number")
+            await batch.reply(
+                number=numbers**2, client=[job.client for job in batch], position=range_of(batch), note=str(len(batch))
+            )
+
+
+def range_of(batch: Sequence[object]) -> list[int]:
+    """The places in a batch."""
+    return list(range(len(batch)))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def patient(ctx: KernelContext[Job, Result]) -> None:
+    """Waits as long as it takes for four jobs."""
+    async for batch in ctx.batches(max_size=4, max_delay=3600.0):
+        await batch.reply(number=batch.stack("number"), position=range_of(batch), note=str(len(batch)))

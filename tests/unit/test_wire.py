@@ -330,6 +330,9 @@ snapshots = st.builds(
     p50_latency_ns=counts,
     p95_latency_ns=counts,
     p99_latency_ns=counts,
+    batches=counts,
+    avg_batch_size=st.floats(0, 1e9),
+    max_batch_size=st.integers(0, 2**32 - 1),
 )
 
 
