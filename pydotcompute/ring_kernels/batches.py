@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -12,12 +12,12 @@ from pydotcompute.exceptions import MessageTypeError
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.context import KernelContext
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "BlockingBatch", "Messages"]
 
 TIn = TypeVar("TIn")
 
 
-class Batch(Sequence[TIn], Generic[TIn]):
+class Messages(Sequence[TIn], Generic[TIn]):
     """Messages that an actor was handed together, the highest priority first.
 
     All of them are in the actor's hands: each is done with when it is answered, by `reply` or by `ctx.send`, or when
@@ -42,7 +42,7 @@ class Batch(Sequence[TIn], Generic[TIn]):
         return iter(self._messages)
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self)}>"
+        return f"<{type(self).__name__} of {len(self)}>"
 
     def stack(self, field: str) -> Any:
         """One array of a field's values, of shape (messages, *shape of a value).
@@ -54,10 +54,30 @@ class Batch(Sequence[TIn], Generic[TIn]):
         try:
             return np.stack(values) if hasattr(values[0], "shape") else np.array(values)
         except ValueError:
-            shapes = sorted({np.shape(value) for value in values})
-            raise ValueError(
-                f"{field}: a batch of the shapes {', '.join(map(str, shapes))} cannot be stacked"
-            ) from None
+            shapes = ", ".join(map(str, sorted({np.shape(value) for value in values})))
+            raise ValueError(f"{field}: a batch of the shapes {shapes} cannot be stacked") from None
+
+    def _replies(self, columns: dict[str, Any]) -> Iterator[Any]:
+        make = self._context.output_type
+        if make is None:
+            raise MessageTypeError("a kernel declared with an output_type", f"{self._context.kernel_id!r} without one")
+        rows = [self._rows(name, column) for name, column in columns.items()]
+        for message, *values in zip(self._messages, *rows, strict=True):
+            request: Any = message
+            yield make(**dict(zip(columns, values, strict=True)), correlation_id=request.message_id)
+
+    def _rows(self, name: str, column: Any) -> Sequence[Any]:
+        if not isinstance(column, list | tuple) and not getattr(column, "shape", ()):
+            return [column] * len(self)
+        if len(column) != len(self):
+            raise ValueError(f"{name}: {len(column)} rows for a batch of {len(self)} messages")
+        # NumPy makes Python's numbers of a whole array in a tenth of the time that it takes one by one.
+        rows: Sequence[Any] = column.tolist() if getattr(column, "ndim", 0) == 1 else column
+        return rows
+
+
+class Batch(Messages[TIn]):
+    """A batch of an actor on the event loop."""
 
     async def reply(self, **columns: Any) -> None:
         """Answer each message with an instance of the kernel's output type.
@@ -70,20 +90,21 @@ class Batch(Sequence[TIn], Generic[TIn]):
             ValueError: a column has not as many rows as the batch has messages.
             MessageTypeError: the kernel was declared without an output type, or the values do not fit it.
         """
-        make = self._context.output_type
-        if make is None:
-            raise MessageTypeError("a kernel declared with an output_type", f"{self._context.kernel_id!r} without one")
-        rows = [self._rows(name, column) for name, column in columns.items()]
-        for message, *values in zip(self._messages, *rows, strict=True):
-            request: Any = message
-            reply = make(**dict(zip(columns, values, strict=True)), correlation_id=request.message_id)
+        for reply in self._replies(columns):
             await self._context.send(reply)
 
-    def _rows(self, name: str, column: Any) -> Sequence[Any]:
-        if not isinstance(column, list | tuple) and not getattr(column, "shape", ()):
-            return [column] * len(self)
-        if len(column) != len(self):
-            raise ValueError(f"{name}: {len(column)} rows for a batch of {len(self)} messages")
-        # NumPy makes Python's numbers of a whole array in a tenth of the time that it takes one by one.
-        rows: Sequence[Any] = column.tolist() if getattr(column, "ndim", 0) == 1 else column
-        return rows
+
+class BlockingBatch(Messages[TIn]):
+    """A batch of an actor in a thread."""
+
+    def __init__(self, batch: Batch[TIn], call: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        super().__init__(batch._context, batch._messages)
+        self._call = call
+
+    def reply(self, **columns: Any) -> None:
+        """See `Batch.reply`."""
+        self._call(self._send(list(self._replies(columns))))
+
+    async def _send(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            await self._context.send(reply)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError
 from pydotcompute.ring_kernels.batches import Batch
+from pydotcompute.ring_kernels.forwarding import forward
 from pydotcompute.ring_kernels.message import check_header
 from pydotcompute.ring_kernels.states import OPEN
 
@@ -74,7 +75,7 @@ class KernelContext(Generic[TIn, TOut]):
         kernel = self._kernel
         if kernel._has_ended:
             raise kernel._state_error("send", *OPEN)
-        (kernel._check_output if message.__class__ is kernel._output_type else kernel._check_out)(message)
+        (kernel._check_output if message.__class__ is kernel._output_type else kernel.check_output)(message)
         header: Any = message
         if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
             check_header(message)
@@ -82,7 +83,7 @@ class KernelContext(Generic[TIn, TOut]):
         if in_hand is None:
             answered = None
             if kernel._batch:
-                kernel._complete_in_batch(message)
+                kernel.complete(kernel.request_of(message))
         else:
             request: Any = in_hand[0]
             answered = request.message_id.int
@@ -106,16 +107,34 @@ class KernelContext(Generic[TIn, TOut]):
         Raises:
             InvalidConfigurationError: `max_size` is less than 1, or `max_delay` negative.
         """
+        while not self.should_terminate:
+            try:
+                batch = await self.next_batch(max_size, max_delay)
+            except KernelStateError:
+                return
+            yield batch
+
+    async def next_batch(self, max_size: int, max_delay: float) -> Batch[TIn]:
+        """The next of `batches`. KernelStateError if the kernel was asked to end."""
         if max_size < 1:
             raise InvalidConfigurationError("max_size", max_size, "a batch has at least one message")
         if not max_delay >= 0:
             raise InvalidConfigurationError("max_delay", max_delay, "must be a number of seconds, not negative")
-        while not self.should_terminate:
-            try:
-                items = await self._kernel._next_batch(max_size, max_delay)
-            except KernelStateError:
-                return
-            yield Batch(self, [item[0] for item in items])
+        return Batch(self, [item[0] for item in await self._kernel._next_batch(max_size, max_delay)])
+
+    async def forward(self, kernel_id: str, message: Any) -> None:
+        """Hand a request on to another kernel of the same runtime: its reply goes to whoever waits for this one's.
+
+        `message` is the request itself, or another with its `message_id` as `correlation_id`, as a reply has it. The
+        other kernel gets a message with the id of the request, its deadline, and, unless it has one of its own, its
+        priority. To forward a request is to be done with it. It waits for room in the other's mailbox.
+
+        Raises:
+            KernelNotFoundError, KernelStateError, KernelFailedError, QueueFullError: of the other kernel.
+            MessageTypeError, MessageSerializationError: the message is none for it; or nobody waits for a reply to the
+                request; or the request has been at that kernel, and would go round in a circle.
+        """
+        await forward(self._kernel, kernel_id, message)
 
     def __aiter__(self) -> AsyncIterator[TIn]:
         return self._messages()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
@@ -13,9 +14,11 @@ from pydotcompute.ring_kernels.message import is_message_class
 from pydotcompute.schema.model import introspect
 
 if TYPE_CHECKING:
-    from pydotcompute.ring_kernels.lifecycle import KernelContext
+    from pydotcompute.ring_kernels.context import KernelContext
+    from pydotcompute.ring_kernels.threads import BlockingContext
 
 __all__ = [
+    "Executor",
     "KernelFunction",
     "KernelType",
     "RingKernelConfig",
@@ -24,8 +27,10 @@ __all__ = [
     "ring_kernel",
 ]
 
-KernelFunction = Callable[["KernelContext[Any, Any]"], Awaitable[None]]
-F = TypeVar("F", bound=Callable[..., Awaitable[None]])
+KernelFunction = Callable[["KernelContext[Any, Any]"], Awaitable[None]] | Callable[["BlockingContext[Any, Any]"], None]
+F = TypeVar("F", bound=Callable[..., Awaitable[None] | None])
+Executor = Literal["loop", "thread"]
+"""Where an actor runs: on the event loop, or in a thread of its own."""
 
 
 LONGEST_ID = 200
@@ -85,11 +90,10 @@ class KernelType:
     output_type: type | None = None
 
     def __post_init__(self) -> None:
-        if not inspect.iscoroutinefunction(self.func):
+        if not inspect.iscoroutinefunction(self.func) and not _is_plain(self.func):
             name = getattr(self.func, "__qualname__", repr(self.func))
-            raise InvalidConfigurationError(
-                "kernel_func", name, "an actor is an `async def` function that takes a KernelContext"
-            )
+            problem = "an actor is a function that takes a context: an `async def`, or a `def` that runs in a thread"
+            raise InvalidConfigurationError("kernel_func", name, problem)
         for role, cls in (("input_type", self.input_type), ("output_type", self.output_type)):
             if cls is None:
                 continue
@@ -105,9 +109,21 @@ class KernelType:
         return self.config.kernel_id
 
     @property
+    def executor(self) -> Executor:
+        """Where the actor runs: an `async def` on the event loop, a plain function in a thread."""
+        return "loop" if inspect.iscoroutinefunction(self.func) else "thread"
+
+    @property
     def documentation(self) -> str:
         """The actor's docstring."""
         return inspect.getdoc(self.func) or ""
+
+
+def _is_plain(func: object) -> bool:
+    """Whether this is a function that does its work when it is called, and not later."""
+    if isinstance(func, functools.partial):
+        return _is_plain(func.func)
+    return inspect.isroutine(func) and not (inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func))
 
 
 _registry: dict[str, KernelType] = {}
@@ -137,6 +153,7 @@ def ring_kernel(
     grid_size: int = 1,
     block_size: int = 256,
     backpressure: BackpressureStrategy = "block",
+    executor: Executor | None = None,
     auto_register: bool = True,
 ) -> Callable[[F], F]: ...
 
@@ -154,9 +171,10 @@ def ring_kernel(
     grid_size: int = 1,
     block_size: int = 256,
     backpressure: BackpressureStrategy = "block",
+    executor: Executor | None = None,
     auto_register: bool = True,
 ) -> F | Callable[[F], F]:
-    """Declare an async function as a kernel type.
+    """Declare a function as a kernel type.
 
     Args:
         kernel_id: the type's name; the function's name if absent.
@@ -166,6 +184,8 @@ def ring_kernel(
             otherwise.
         grid_size, block_size: the shape of a resident kernel.
         backpressure: what happens to a message when the input mailbox is full: `block`, `reject` or `drop_oldest`.
+        executor: where the actor runs, for the reader's sake: an `async def` runs on the "loop", a plain function,
+            which gets a `BlockingContext`, in a "thread" of its own.
         auto_register: whether `launch(kernel_id)` and a daemon that loads the file find the type by its name. A later
             declaration of the same name takes the place of the earlier one.
 
@@ -182,7 +202,11 @@ def ring_kernel(
             output_queue_size=queue_size if output_queue_size is None else output_queue_size,
             backpressure_strategy=backpressure,
         )
-        kernel_type = KernelType(func, config, input_type, output_type)
+        kernel_type = KernelType(cast(KernelFunction, func), config, input_type, output_type)
+        if executor not in (None, kernel_type.executor):
+            needed = "a plain function" if executor == "thread" else "an `async def` function"
+            problem = f"{func.__qualname__} is none; choose loop or thread, and for {executor!r} {needed}"
+            raise InvalidConfigurationError("executor", executor, problem)
         func.__ring_kernel__ = kernel_type  # type: ignore[attr-defined]
         if auto_register:
             _registry[kernel_type.name] = kernel_type

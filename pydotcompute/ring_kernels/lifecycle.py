@@ -38,6 +38,7 @@ from pydotcompute.ring_kernels.message import check_header, door
 from pydotcompute.ring_kernels.replies import NEW, TAKEN, Caller, Header, Replies, receive_for_oneself
 from pydotcompute.ring_kernels.states import ENDED, OPEN, KernelState
 from pydotcompute.ring_kernels.telemetry import Counters, RingKernelTelemetry
+from pydotcompute.ring_kernels.threads import run_in_thread
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 
 __all__ = [
@@ -94,7 +95,8 @@ class RingKernel(Generic[TIn, TOut]):
         """Notified at each change of state."""
         self._idle = Signal()
         self._check_in = door(input_type)
-        self._check_out = door(output_type, input_type)  # An echo is of the input type.
+        self.check_output = door(output_type, input_type)  # An echo is of the input type.
+        """Raises MessageTypeError or MessageSerializationError for what the kernel may not send."""
         self._output_type = output_type
         self._check_output = door(output_type)
         self.inbox: Inbox[TIn] = Inbox(kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True)
@@ -104,6 +106,9 @@ class RingKernel(Generic[TIn, TOut]):
         self._batch: dict[int, Item[TIn]] = {}  # What else is in the actor's hands, by `message_id.int`.
         self._handed_in_a_row = 0
         self._task: asyncio.Task[None] | None = None
+        self._at_first_wait = self.type.executor == "loop"  # Whether the actor has got as far as `launch` waits for.
+        self.find: Callable[[str], RingKernel[Any, Any]] | None = None
+        """The other kernels of its runtime, by their ids, to which its actor may forward."""
         self._termination: asyncio.Task[None] | None = None
         self._cancel_at = math.inf  # The earliest time that any `terminate` gave.
         self._hurry = Signal()
@@ -167,11 +172,17 @@ class RingKernel(Generic[TIn, TOut]):
         self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
         try:
             await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
+            while not (self._at_first_wait or self._has_ended):  # A thread has not.
+                await self.changed.wait()
         except asyncio.CancelledError:
             self._task.cancel()
             raise
         if self._failure is not None:
             raise self._failure
+
+    def _first_wait(self) -> None:
+        self._at_first_wait = True
+        self.changed.notify_all()
 
     async def activate(self) -> None:
         """Begin to hand messages to the actor. KernelStateError if the kernel is not LAUNCHED."""
@@ -260,7 +271,10 @@ class RingKernel(Generic[TIn, TOut]):
         current_kernel_id.set(self.kernel_id)
         receive_for_oneself()
         try:
-            await self.type.func(self._context)
+            if self.type.executor == "thread":
+                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait)
+            else:
+                await cast(Any, self.type.func)(self._context)
         except asyncio.CancelledError:
             if self._state is not KernelState.TERMINATING:
                 self._fail(asyncio.CancelledError("the actor was cancelled"))
@@ -341,7 +355,7 @@ class RingKernel(Generic[TIn, TOut]):
         message = letter.message
         to_kernel = letter.direction is TO_KERNEL
         try:
-            (self._check_in if to_kernel else self._check_out)(message)
+            (self._check_in if to_kernel else self.check_output)(message)
         except MessageError:  # An earlier kernel of this id was of another type.
             return False
         if to_kernel:
@@ -366,14 +380,31 @@ class RingKernel(Generic[TIn, TOut]):
                 self._counters.complete(arrived_ns)
             self._batch.clear()
 
-    def _complete_in_batch(self, reply: Any) -> None:
-        """The actor sends this while a batch is in its hands."""
-        key = reply.message_id.int
-        if reply.correlation_id is not None and (key not in self._batch or self._batch[key][0] is not reply):
-            key = reply.correlation_id.int
-        item = self._batch.pop(key, None)
-        if item is not None:
-            self._counters.complete(item[1])
+    def request_of(self, message: Any) -> int:
+        """The `message_id.int` of the request that the actor answers with this: the one that it names, or is itself."""
+        key: int = message.message_id.int
+        item = self.item_in_hand(key)
+        if message.correlation_id is None or (item is not None and item[0] is message):
+            return key
+        return cast(int, message.correlation_id.int)
+
+    def item_in_hand(self, key: int) -> Item[TIn] | None:
+        """The item in the actor's hands whose message has this `message_id.int`."""
+        in_hand = self._in_hand
+        if in_hand is not None and cast(Header, in_hand[0]).message_id.int == key:
+            return in_hand
+        return self._batch.get(key)
+
+    def complete(self, key: int) -> None:
+        """The actor is done with the item in its hands whose message has this `message_id.int`, if there is one."""
+        item = self.item_in_hand(key)
+        if item is None:
+            return
+        if item is self._in_hand:
+            self._in_hand = None
+        else:
+            del self._batch[key]
+        self._counters.complete(item[1])
 
     async def _next_batch(self, max_size: int, max_delay: float) -> list[Item[TIn]]:
         """The next messages that are not overdue. Only when they are handed out do they leave the mailbox: until then a
@@ -605,6 +636,22 @@ class RingKernel(Generic[TIn, TOut]):
             return _refuse(self._state_error("receive", *OPEN))
         return self.replies.receive(caller, timeout)
 
+    async def hand_over(self, message: TIn, terms: Terms | None, timeout: float | None) -> asyncio.Future[Any]:
+        """Put a request into the input mailbox; returns a future of its reply. Errors as `send`."""
+        self._require_open()
+        self._check_in(message)
+        check_header(message)
+        message_id = cast(Header, message).message_id
+        reply = self.replies.ask(message_id)
+        if reply is None:
+            raise self._id_taken(message)
+        try:
+            await self._put(message, timeout, terms)
+        except BaseException:
+            self.replies.unask(message_id)
+            raise
+        return reply
+
     async def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> TOut:
         """Send one request and wait for its own reply.
 
@@ -615,20 +662,9 @@ class RingKernel(Generic[TIn, TOut]):
             QueueTimeoutError: no reply came within `timeout` seconds.
             KernelStateError, KernelFailedError, QueueFullError, MessageTypeError, MessageSerializationError: as `send`.
         """
-        self._require_open()
-        self._check_in(message)
-        check_header(message)
         deadline = None if timeout is None else monotonic() + timeout
+        reply = await self.hand_over(message, None if timeout is None else Terms(timeout, deadline), timeout)
         message_id = cast(Header, message).message_id
-        reply = self.replies.ask(message_id)
-        if reply is None:
-            raise self._id_taken(message)
-        terms = None if timeout is None else Terms(timeout, deadline)
-        try:
-            await self._put(message, timeout, terms)
-        except BaseException:
-            self.replies.unask(message_id)
-            raise
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
         except QueueTimeoutError:

@@ -252,6 +252,10 @@ class Replies(Generic[T]):
         sender = self._senders.get(key)
         return sender is not None and sender is not caller and not sender.gone
 
+    def is_awaited(self, key: int) -> bool:
+        """Whether there is to be a reply to the request of this `message_id.int`."""
+        return key in self._asked or key in self._senders
+
     def expect(self, message_id: UUID, caller: Caller[T]) -> Expected:
         """The replies to this request are the caller's, unless the id is taken."""
         key = message_id.int

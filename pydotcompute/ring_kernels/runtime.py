@@ -199,6 +199,7 @@ class RingKernelRuntime:
             output_type=output_type or kernel_type.output_type,
             type_name=kernel_type.name,
         )
+        kernel.find = self.kernel
         if existing is not None:
             kernel.dead_letters = existing.dead_letters
         self._kernels.pop(kernel_id, None)

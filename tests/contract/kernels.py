@@ -1,14 +1,18 @@
 """The kernels of the contract suite: a daemon loads this file, the tests launch them under ids of their own."""
 
 import asyncio
+import contextlib
 import random
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from pydotcompute import RingKernelMessage, message, ring_kernel
-from pydotcompute.exceptions import KernelStateError, QueueTimeoutError
+from pydotcompute.exceptions import KernelStateError, PyDotComputeError, QueueTimeoutError
 from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute.ring_kernels.threads import BlockingContext
 
 
 @message
@@ -309,3 +313,52 @@ async def patient(ctx: KernelContext[Job, Result]) -> None:
     """Waits as long as it takes for four jobs."""
     async for batch in ctx.batches(max_size=4, max_delay=3600.0):
         await batch.reply(number=batch.stack("number"), position=range_of(batch), note=str(len(batch)))
+
+
+@ring_kernel(input_type=Job, output_type=Result, executor="thread")
+def blocking(ctx: BlockingContext[Job, Result]) -> None:
+    """As `square`, in a thread, whose name is the note. The note "fail" of a job fails it, "sleep" holds the thread up
+    for as many milliseconds as the number says, "wait" waits for another job until there is none."""
+    for job in ctx:
+        if job.note == "fail":
+            raise RuntimeError("as told")
+        if job.note == "sleep":
+            time.sleep(job.number / 1000)
+        if job.note == "wait":
+            with contextlib.suppress(QueueTimeoutError):
+                ctx.receive(timeout=0.01)
+        ctx.send(result_of(job, note=threading.current_thread().name))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+def blocking_batches(ctx: BlockingContext[Job, Result]) -> None:
+    """As `patient`, in a thread."""
+    for batch in ctx.batches(max_size=4, max_delay=3600.0):
+        batch.reply(number=batch.stack("number"), position=range_of(batch), note=str(len(batch)))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def entrance(ctx: KernelContext[Job, Result]) -> None:
+    """Forwards each job to the kernel that its note names: itself, or if its number is odd, as one that is a hundred
+    greater. What goes wrong in that is the note of the reply."""
+    async for job in ctx:
+        onward = Job(job.number + 100, job.client, correlation_id=job.message_id) if job.number % 2 else job
+        try:
+            await ctx.forward(job.note, onward)
+        except PyDotComputeError as error:
+            await ctx.send(result_of(job, note=f"{type(error).__name__}: {error}"))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+def blocking_entrance(ctx: BlockingContext[Job, Result]) -> None:
+    """As `entrance`, in a thread."""
+    for job in ctx:
+        ctx.forward(job.note, job)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def batched_entrance(ctx: KernelContext[Job, Result]) -> None:
+    """As `entrance`, by the batch."""
+    async for batch in ctx.batches(max_size=4):
+        for job in batch:
+            await ctx.forward(job.note, job)

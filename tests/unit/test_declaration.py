@@ -1,5 +1,6 @@
 """What `@ring_kernel` and `RingKernelConfig` make of what they are told."""
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydotcompute.ring_kernels.declaration import (
     registered_kernel_types,
 )
 from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute.ring_kernels.threads import BlockingContext
 
 Context = KernelContext[Any, Any]
 
@@ -118,13 +120,40 @@ def test_a_field_that_no_wire_could_carry_is_refused_by_its_path(role: str) -> N
     assert Unsendable(7).anything == 7, "by itself it is fine"
 
 
-def test_a_function_that_is_not_async_is_refused() -> None:
+def gives_one_by_one(ctx: object) -> Iterator[None]:
+    yield
+
+
+async def gives_one_by_one_async(ctx: object) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("func", [gives_one_by_one, gives_one_by_one_async, object(), int])
+def test_what_is_no_actor_is_refused(func: Any) -> None:
     with pytest.raises(InvalidConfigurationError) as refused:
-
-        @ring_kernel  # type: ignore[type-var]
-        def actor(ctx: Context) -> None: ...
-
+        KernelType(func, RingKernelConfig("k"))
     assert refused.value.parameter == "kernel_func"
+    assert "async def" in refused.value.problem
+
+
+def test_a_plain_function_runs_in_a_thread() -> None:
+    @ring_kernel(executor="thread", auto_register=False)
+    def plain(ctx: BlockingContext[Any, Any]) -> None: ...
+
+    @ring_kernel(executor="loop", auto_register=False)
+    async def coroutine(ctx: KernelContext[Any, Any]) -> None: ...
+
+    types = [kernel_type_of(plain), kernel_type_of(coroutine)]
+    assert [kernel_type.executor for kernel_type in types if kernel_type] == ["thread", "loop"]
+
+
+def test_an_executor_that_does_not_fit_the_function_is_refused() -> None:
+    async def coroutine(ctx: KernelContext[Any, Any]) -> None: ...
+
+    with pytest.raises(InvalidConfigurationError, match="a plain function"):
+        ring_kernel(executor="thread", auto_register=False)(coroutine)
+    with pytest.raises(InvalidConfigurationError, match="loop or thread"):
+        ring_kernel(executor="process", auto_register=False)(coroutine)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 
 from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import (
-    InvalidConfigurationError,
     KernelFailedError,
     KernelNotFoundError,
     KernelStateError,
@@ -173,11 +172,6 @@ async def test_the_output_type_is_checked_and_the_input_type_may_be_sent_back() 
     async with managed("k", actor, input_type=Ping, output_type=Pong) as kernel:
         assert type(await kernel.send_and_receive(Ping(), timeout=1)) is Ping
     assert refused == ["$: expected Pong or Ping, got str"]
-
-
-def test_an_actor_that_is_no_async_function_is_refused() -> None:
-    with pytest.raises(InvalidConfigurationError):
-        RingKernel("k", lambda ctx: None)  # type: ignore[arg-type,return-value]
 
 
 # -- dead letters ------------------------------------------------------------------------------------------------------
