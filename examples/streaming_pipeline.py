@@ -3,7 +3,8 @@
     python examples/streaming_pipeline.py                           in this process
     python examples/streaming_pipeline.py --target 127.0.0.1:50051  at a daemon
 
-The client passes each item on from stage to stage. Several items are under way at once; the reports come in order.
+The client sends each line to the first stage and hears from the last: the stages hand on among themselves, where they
+run. Several items are under way at once; the reports come in order.
 """
 
 import argparse
@@ -46,24 +47,25 @@ class Report(RingKernelMessage):
     text: str = ""
 
 
-@ring_kernel(input_type=Line, output_type=Reading)
-async def parse(ctx: KernelContext[Line, Reading]) -> None:
-    """The first stage."""
+@ring_kernel(input_type=Line, output_type=Report)
+async def parse(ctx: KernelContext[Line, Report]) -> None:
+    """The first stage; who sends it a line is answered with a report by the last."""
     async for line in ctx:
         sensor, _, number = line.text.partition(" ")
         try:
             fahrenheit = float(number)
         except ValueError:
             fahrenheit = None
-        await ctx.send(Reading(sensor=sensor, fahrenheit=fahrenheit, correlation_id=line.message_id))
+        await ctx.forward("convert", Reading(sensor=sensor, fahrenheit=fahrenheit, correlation_id=line.message_id))
 
 
-@ring_kernel(input_type=Reading, output_type=Measurement)
-async def convert(ctx: KernelContext[Reading, Measurement]) -> None:
+@ring_kernel(input_type=Reading, output_type=Report)
+async def convert(ctx: KernelContext[Reading, Report]) -> None:
     """The second stage."""
     async for reading in ctx:
         celsius = None if reading.fahrenheit is None else (reading.fahrenheit - 32) / 1.8
-        await ctx.send(Measurement(sensor=reading.sensor, celsius=celsius, correlation_id=reading.message_id))
+        onward = Measurement(sensor=reading.sensor, celsius=celsius, correlation_id=reading.message_id)
+        await ctx.forward("judge", onward)
 
 
 @ring_kernel(input_type=Measurement, output_type=Report)
@@ -82,10 +84,8 @@ async def judge(ctx: KernelContext[Measurement, Report]) -> None:
 STAGES = ("parse", "convert", "judge")
 
 
-async def through_all_stages(runtime: KernelRuntime, line: str) -> str:
-    reading = await runtime.send_and_receive("parse", Line(text=line), timeout=10.0)
-    measurement = await runtime.send_and_receive("convert", reading, timeout=10.0)
-    report = await runtime.send_and_receive("judge", measurement, timeout=10.0)
+async def report_on(runtime: KernelRuntime, line: str) -> str:
+    report = await runtime.send_and_receive("parse", Line(text=line), timeout=10.0)
     return report.text
 
 
@@ -99,7 +99,7 @@ async def use(runtime: KernelRuntime) -> None:
         for line in (f"{room} {temperature}" for temperature in (14, 50, 68.5, 95, "?") for room in rooms):
             if len(under_way) == ITEMS_AT_ONCE:
                 print(f"  {await under_way.popleft()}")
-            under_way.append(group.create_task(through_all_stages(runtime, line)))
+            under_way.append(group.create_task(report_on(runtime, line)))
         while under_way:
             print(f"  {await under_way.popleft()}")
     for stage in STAGES:

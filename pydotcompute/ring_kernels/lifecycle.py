@@ -235,12 +235,15 @@ class RingKernel(Generic[TIn, TOut]):
                 logger.error("the actor ignores its cancellation: abandoned", extra={"kernel_id": self.kernel_id})
         self._end(KernelState.TERMINATED)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the kernel is not ACTIVE, or has handled all it was sent."""
+        return self._state is not KernelState.ACTIVE or not (self.inbox or self._in_hand is not None or self._batch)
+
     async def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until an ACTIVE kernel has handled all it was sent, or is not ACTIVE; False if `timeout` seconds pass
-        first.
-        """
+        """Wait until the kernel is idle; False if `timeout` seconds pass first."""
         deadline = None if timeout is None else monotonic() + timeout
-        while self._state is KernelState.ACTIVE and (self.inbox or self._in_hand is not None or self._batch):
+        while not self.is_idle:
             if not await wait_any((self._idle, self.changed), None if deadline is None else deadline - monotonic()):
                 return False
         return True

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from time import monotonic
 from typing import Any, Protocol, Self, runtime_checkable
 
 from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
@@ -122,6 +123,17 @@ class RingKernelRuntime:
     async def start(self) -> None:
         """Make the runtime active. Needed by nothing but `is_active`: kernels start when they are launched."""
         self._active = True
+
+    async def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until all kernels are idle at once, for one may forward to another; False if `timeout` seconds pass
+        first.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while busy := [kernel for kernel in self._kernels.values() if not kernel.is_idle]:
+            left = None if deadline is None else deadline - monotonic()
+            if not all(await asyncio.gather(*(kernel.wait_idle(left) for kernel in busy))):
+                return False
+        return True
 
     async def shutdown(self, timeout: float = 10.0) -> None:
         """Terminate all kernels at once; each may take `timeout` seconds to end by itself. Idempotent."""

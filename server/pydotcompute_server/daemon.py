@@ -205,10 +205,7 @@ class Daemon:
         def left(share: float) -> float:
             return share * max(0.0, deadline - loop.time())
 
-        timeout = left(0.7)
-        async with asyncio.TaskGroup() as group:
-            for kernel_id in self._runtime.kernel_ids:
-                group.create_task(self._runtime.kernel(kernel_id).wait_idle(timeout))
+        await self._runtime.wait_idle(left(0.7))
         await self._runtime.shutdown(left(0.5))
         await self._exchange.farewell(left(0.5))
         await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, QueueTimeoutError
 from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
 from tests.contract.kernels import (
@@ -138,3 +139,16 @@ async def expect(error: type[Exception], outcome: Any) -> Any:
     with pytest.raises(error) as caught:
         await outcome
     return caught.value
+
+
+async def test_a_runtime_is_idle_when_what_was_forwarded_is_handled_too() -> None:
+    async with RingKernelRuntime() as runtime:
+        for kernel_id, kernel in (("first", entrance), ("slow", blocking), ("last", square)):
+            await runtime.launch(kernel_id, kernel)
+            await runtime.activate(kernel_id)
+        await runtime.send("first", Job(50, note="slow"))
+        await runtime.send("first", Job(2, note="last"))
+        assert not await runtime.wait_idle(0)
+        assert await runtime.wait_idle(PATIENCE)
+        assert all(runtime.kernel(kernel_id).is_idle for kernel_id in runtime.kernel_ids)
+        assert {(await runtime.receive("first", timeout=PATIENCE)).number for _ in range(2)} == {2500, 4}
