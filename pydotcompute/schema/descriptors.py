@@ -57,7 +57,7 @@ from pydotcompute.schema.nodes import (
 )
 from pydotcompute.v1 import tensor_pb2
 
-__all__ = ["BOX_FIELD", "ONEOF", "TypePool", "compatible", "dataclass_from", "message_type"]
+__all__ = ["BOX_FIELD", "ONEOF", "TypePool", "compatible", "dataclass_from", "in_order", "message_type"]
 
 BOX_FIELD = "value"
 """The one field of a box: the message that holds a list inside a list, an optional element, and the like."""
@@ -108,7 +108,7 @@ class TypePool:
                 files = FileDescriptorSet.FromString(files).file
             except google.protobuf.message.DecodeError as error:
                 raise MessageTypeError("a serialized FileDescriptorSet", str(error)) from error
-        for file in _in_order({file.name: file for file in files}):
+        for file in in_order({file.name: file for file in files}):
             self._add(file)
 
     def _add(self, file: FileDescriptorProto) -> None:
@@ -146,10 +146,10 @@ class TypePool:
         Raises as `descriptor` does.
         """
         last = self.descriptor(full_name).file.name
-        return FileDescriptorSet(file=_in_order(self._files, [last]))
+        return FileDescriptorSet(file=in_order(self._files, [last]))
 
 
-def _in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = None) -> list[FileDescriptorProto]:
+def in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = None) -> list[FileDescriptorProto]:
     """The roots (without any, all) and what they import, imports first. An import not in `files` is passed over."""
     ordered: dict[str, FileDescriptorProto] = {}
     visited: set[str] = set()
@@ -236,6 +236,9 @@ def _enum_file(node: EnumNode) -> FileDescriptorProto:
     enum.value.add(name=node.prefix + "UNSPECIFIED", number=0)
     for _, name, number in node.values():
         enum.value.add(name=name, number=number)
+    for name, number in node.reserved:
+        enum.reserved_range.add(start=number, end=number)  # For enums, the end is inclusive.
+        enum.reserved_name.append(name)
     return file
 
 
@@ -249,6 +252,9 @@ def _message_file(name: str, group: list[MessageSchema], file_names: dict[str, s
         for position, field in enumerate(schema.fields):
             builder.add(field.name, field.number, field.node, field.has_presence)
             _comment(file.source_code_info, [4, index, 2, position], _field_doc(field))
+        for reserved, number in schema.reserved:
+            message.reserved_range.add(start=number, end=number + 1)
+            message.reserved_name.append(reserved)
         for node in _inside(schema):
             match node:
                 case Message() | EnumNode():
