@@ -58,7 +58,7 @@ class Change:
 
 
 def compare(before: FileDescriptorSet, now: FileDescriptorSet) -> list[Change]:
-    """The differences, but for comments and options, in the order of their names. Protobuf's own types are passed over."""
+    """The differences, in the order of their names, but for comments and options, and for protobuf's own types."""
     return sorted(_changes(_Types.of(before), _Types.of(now)), key=lambda change: change.name)
 
 
