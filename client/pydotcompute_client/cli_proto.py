@@ -130,10 +130,11 @@ def _declared(daemon: Daemon, kernels: tuple[str, ...]) -> FileDescriptorSet:
     found = FileDescriptorSet()
     for name in names:
         described = daemon.describe(name)
-        files = [*described.input_type.files.file, *described.output_type.files.file]
-        if not files:
+        parts = (described.input_type.files, described.output_type.files, described.service_files)
+        files = FileDescriptorSet(file=[file for part in parts for file in part.file])
+        if not files.file:
             raise Failure(f"kernel {name!r} is declared without message types: it can only be used in-process")
-        found = laid_over(found, FileDescriptorSet(file=files))
+        found = laid_over(found, files)
     if not found.file:
         raise Failure(f"no kernel type at {daemon.target} is declared with message types")
     return found
