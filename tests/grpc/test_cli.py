@@ -513,6 +513,8 @@ EVERY_CALL = {
     "acknowledge": ["acknowledge", "nobody", "x"],
     **{name: [name, "nobody", "{}"] for name in ("ask", "send")},
     "requeue": ["requeue", "nobody", "--all"],
+    "proto export": ["proto", "export", "nobody", "--out", "nowhere"],
+    "proto check": ["proto", "check", "nobody", "--against", "nowhere"],
     "telemetry --watch": ["telemetry", "--watch"],
 }
 
