@@ -82,12 +82,13 @@ class RingKernel(Generic[TIn, TOut]):
         input_type: type[TIn] | None = None,
         output_type: type[TOut] | None = None,
         type_name: str | None = None,
+        service: str = "",
     ) -> None:
         config = RingKernelConfig(kernel_id) if config is None else config
         self.kernel_id = kernel_id
         self.type_name = type_name or kernel_id
         """The name of the kernel type that this is an instance of."""
-        self.type = KernelType(kernel_func, config, input_type, output_type)
+        self.type = KernelType(kernel_func, config, input_type, output_type, service)
         self._state = KernelState.CREATED
         self._is_open = self._has_ended = False  # What the hot paths ask of the state.
         self._context: KernelContext[TIn, TOut] = KernelContext(self)
@@ -589,6 +590,16 @@ class RingKernel(Generic[TIn, TOut]):
             return False
         self.replies.forget(message_id)
         return True
+
+    def withdraw_all(self, caller: Caller[Any]) -> None:
+        """`withdraw` every request of this caller."""
+        if not caller.unanswered:
+            return
+        is_from = self.replies.is_from
+        for message, _, terms in self.inbox.remove_all(lambda item: is_from(cast(Header, item[0]).message_id, caller)):
+            if terms is not None:
+                self._left_inbox(terms)
+            self.replies.forget(cast(Header, message).message_id)
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""

@@ -210,6 +210,7 @@ class RingKernelRuntime:
             input_type=input_type or kernel_type.input_type,
             output_type=output_type or kernel_type.output_type,
             type_name=kernel_type.name,
+            service=kernel_type.service,
         )
         kernel.find = self.kernel
         if existing is not None:

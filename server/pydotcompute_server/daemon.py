@@ -39,6 +39,7 @@ from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
 from pydotcompute_server.reflection import add_reflection
 from pydotcompute_server.telemetry import TelemetryServicer
+from pydotcompute_server.typed import TypedServices
 from pydotcompute_server.unary import UnaryLane
 
 __all__ = ["Daemon", "ListenError", "Settings"]
@@ -102,11 +103,11 @@ class Daemon:
         self._settings = settings
         self._runtime = RingKernelRuntime(kernel_types=kernel_types)
         self._catalog = Catalog()
-        for kernel_type in kernel_types.values():
-            self._catalog.add(kernel_type)
+        self._catalog.add(*kernel_types.values())
         self._health = health.aio.HealthServicer()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, settings.max_message_bytes)
         self._exchange = ExchangeLane(
             self._runtime, self._catalog, settings.max_message_bytes, settings.session_timeout
         )
@@ -141,7 +142,7 @@ class Daemon:
                 ("grpc.http2.ping_timeout_ms", 10_000),
             ],
         )
-        handlers: Any = Handlers()  # It has of a server what adding a service needs.
+        handlers: Any = Handlers(self._catalog.pool)  # It has of a server what adding a service needs.
         messages = MessageServicer(self._unary, self._exchange)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
@@ -153,6 +154,7 @@ class Daemon:
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         files = (*services, errors_pb2, health_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
         try:
@@ -190,6 +192,7 @@ class Daemon:
             logger.info("draining", extra={"grace_seconds": self._settings.grace})
             await self._health.enter_graceful_shutdown()
             self._exchange.drain()
+            self._typed.streams.drain()
             await self._drain()
             health.cancel()
         logger.info("stopped")
@@ -207,7 +210,10 @@ class Daemon:
 
         await self._runtime.wait_idle(left(0.7))
         await self._runtime.shutdown(left(0.5))
-        await self._exchange.farewell(left(0.5))
+        timeout = left(0.5)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._exchange.farewell(timeout))
+            group.create_task(self._typed.streams.farewell(timeout))
         await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
         self._unary.close()
 

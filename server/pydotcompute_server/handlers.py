@@ -10,29 +10,44 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange import ProtocolError
+from pydotcompute_server.unknown import unknown_method
 
-__all__ = ["ClientGoneError", "Handlers", "answer", "answers_itself"]
+__all__ = [
+    "ClientGoneError",
+    "Handler",
+    "Handlers",
+    "Metadata",
+    "StatusError",
+    "answer",
+    "answers_itself",
+    "send_header",
+]
 
 logger = logging.getLogger(__name__)
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields the stubs do not declare as replaceable.
 Context = grpc.aio.ServicerContext[Any, Any]
 Behavior = Callable[..., Awaitable[Any]]
+Metadata = Sequence[tuple[str, str]]
 
 
 class Handlers(grpc.GenericRpcHandler):
     """What the services are added to, in the place of the server, which is given this as its only handler.
 
-    Of our services, errors become the statuses of the table in `pydotcompute.wire.errors`; any other exception is a
-    fault of ours: INTERNAL. That is done when a method is first called and not, as an interceptor would, for each call.
+    Of our services and the kernels', errors become the statuses of the table in `pydotcompute.wire.errors`; any other
+    exception is a fault of ours: INTERNAL. That is done when a method is first called and not, as an interceptor would,
+    for each call. A method that does not exist is answered with the names of those that do, found in `types`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, types: TypePool) -> None:
+        self._types = types
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
 
@@ -44,20 +59,28 @@ class Handlers(grpc.GenericRpcHandler):
         """It calls this too, with the same handlers, which are not registered: a server of grpc.aio waits for the next
         call of every registered method by itself, which makes each call dearer by a few microseconds a method."""
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """The handler of a method; None if there is no such method."""
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a method; if there is no such method, one that says so."""
         method = handler_call_details.method
         handler = self._found.get(method)
         if handler is None:
             found = (each.service(handler_call_details) for each in self._added)
             handler = next((each for each in found if each is not None), None)
-            if handler is not None:
-                handler = self._found[method] = _wrapped(handler, method)
+            if handler is None:
+                return _unimplemented(unknown_method(method, self._types))  # Not kept: there is no end of these.
+            handler = self._found[method] = _wrapped(handler, method)
         return handler
 
 
+def _unimplemented(text: str) -> Handler:
+    async def refuse(_: object, context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)  # It reads nothing, so it suits calls of every kind.
+
+
 def _wrapped(handler: Handler, method: str) -> Handler:
-    if not method.startswith("/pydotcompute."):
+    if method.startswith("/grpc."):
         return handler
     read, write = handler.request_deserializer, handler.response_serializer
     name = method.rpartition("/")[2] + "Request"
@@ -80,6 +103,14 @@ class ClientGoneError(Exception):
     """The call was over before its answer had left."""
 
 
+class StatusError(Exception):
+    """The call ends with this status."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
 def answers_itself(behavior: Behavior) -> Behavior:
     """Marks the handler of a unary method that ends in `await answer(context, response)` and not in `return response`.
 
@@ -99,6 +130,14 @@ async def answer(context: Context, response: Any) -> None:
     """
     try:
         await context.write(response)
+    except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise ClientGoneError from error
+
+
+async def send_header(context: Context, metadata: Metadata) -> None:
+    """Send the initial metadata, before any response. ClientGoneError as of `answer`."""
+    try:
+        await context.send_initial_metadata(metadata)
     except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientGoneError from error
 
@@ -171,7 +210,7 @@ async def _abort(context: Context, name: str, error: BaseException) -> None:
         await context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
     if isinstance(error, ProtocolError):
         error = MessageDeserializationError(name, str(error))
-    if not isinstance(error, PyDotComputeError):
+    if not isinstance(error, PyDotComputeError | StatusError):
         logger.error("a handler failed", exc_info=error)
-    status = rpc_status.to_status(to_status(error))
+    status = rpc_status.to_status(error.status if isinstance(error, StatusError) else to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
