@@ -27,6 +27,7 @@ from pydotcompute.schema.nodes import (
     INT64_MAX,
     INT64_MIN,
     MAX_DEPTH,
+    Field,
     List,
     Map,
     Message,
@@ -36,6 +37,7 @@ from pydotcompute.schema.nodes import (
     Tuple,
     Union,
     Uuid,
+    snake,
 )
 from pydotcompute.v1 import tensor_pb2
 
@@ -163,7 +165,8 @@ class _Inside(NamedTuple):
     """What the class says of a message type."""
 
     nodes: dict[str, Node]
-    required: list[str]
+    required: dict[str, str]
+    """The fields that a message cannot be without, each with the problem if it is."""
 
 
 class _Reader:
@@ -181,9 +184,7 @@ class _Reader:
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def read(
-        self, pb: Proto, node: Node | None, value: Any, path: str, depth: int, expected: str = "an object"
-    ) -> None:
+    def read(self, pb: Any, node: Node | None, value: Any, path: str, depth: int, expected: str = "an object") -> None:
         """Reads a message, whose class or box `node` is, if that is known."""
         if not isinstance(value, dict):
             self._report(path, f"expected {expected}, got {_shown(value)}")
@@ -193,7 +194,7 @@ class _Reader:
             return
         for name in value.repeated if isinstance(value, _Object) else ():
             self._report(path + _step(name), "the name is there more than once")
-        descriptor: Descriptor = pb.DESCRIPTOR
+        descriptor = pb.DESCRIPTOR
         fields, inside = self._fields(descriptor), self._inside(node)
         given: dict[str, str] = {}
         for name, each in value.items():
@@ -211,9 +212,9 @@ class _Reader:
                     )
                 else:
                     self._field(pb, field, inside.nodes.get(field.name), each, path + _step(name), depth)
-        for name in inside.required:
+        for name, problem in inside.required.items():
             if name not in given:
-                self._report(path + _step(name), "a value is required, and there is none")
+                self._report(path + _step(name), problem)
         if ONEOF in descriptor.oneofs_by_name and all(each is None for each in value.values()):
             self._report(path, f"expected one of {_quoted(descriptor.fields_by_name)}, and there is none")
 
@@ -256,7 +257,7 @@ class _Reader:
             return
         item = node.item if isinstance(node, List | Tuple) else None
         if isinstance(node, Tuple) and node.length is not None and node.length != len(value):
-            self._report(path, f"{node.length} elements are required, and there are {len(value)}")
+            self._report(path, _of_length(node.length, len(value)))
         if field.message_type is not None:
             for index, each in enumerate(value):
                 self._message(into.add(), field, item, each, f"{path}[{index}]", depth)
@@ -306,15 +307,29 @@ class _Reader:
 def _inside(node: Node | None) -> _Inside:
     match node:
         case None:
-            return _Inside({}, [])
+            return _Inside({}, {})
         case Message():
             fields = node.schema.fields
-            absent = [f.name for f in fields if f.has_presence and not (f.has_default or isinstance(f.node, Optional))]
-            return _Inside({field.name: field.node for field in fields}, absent)
+            return _Inside({f.name: f.node for f in fields}, {f.name: problem for f in fields if (problem := _need(f))})
         case Union():
-            return _Inside(dict(node.named()), [])
+            return _Inside(dict(node.named()), {})
         case _:
-            return _Inside({BOX_FIELD: node}, [])
+            return _Inside({BOX_FIELD: node}, {})
+
+
+def _need(field: Field) -> str:
+    """The problem with a message in which a field is absent; empty if there is none."""
+    match field.node:
+        case Optional():
+            return ""
+        case Tuple(_, length):  # Absent is empty.
+            return _of_length(length, 0) if length else ""
+        case _:
+            return "a value is required, and there is none" if field.has_presence and not field.has_default else ""
+
+
+def _of_length(wanted: int, actual: int) -> str:
+    return f"{wanted} elements are required, and there are {actual}"
 
 
 def _parsed(message: Any, value: str) -> bool:
@@ -411,7 +426,8 @@ def _enum(enum_type: EnumDescriptor, value: Any) -> int:
         return members[value]
     if isinstance(value, int | float) and not isinstance(value, bool) and value in members.values():
         return int(value)
-    raise _WrongError(f"expected one of {_quoted(members)}, got {_shown(value)}{_likely(value, members)}")
+    likely = _likely(value, members, snake(enum_type.name) + "_")
+    raise _WrongError(f"expected one of {_quoted(members)}, got {_shown(value)}{likely}")
 
 
 def _members(enum_type: EnumDescriptor) -> dict[str, int]:
@@ -477,8 +493,8 @@ def _unknown(name: str, descriptor: Descriptor) -> str:
     return f"no such field{_likely(name, names)}; {known}"
 
 
-def _likely(value: Any, names: Iterable[str]) -> str:
-    """A question for the name that was probably meant, if there is one."""
-    by_lower = {name.lower(): name for name in names}
-    close = get_close_matches(value.lower(), by_lower, 1) if isinstance(value, str) else []
-    return f': did you mean "{by_lower[close[0]]}"?' if close else ""
+def _likely(value: Any, names: Iterable[str], prefix: str = "") -> str:
+    """A question for the name that was probably meant, if there is one; the prefix that all have tells nothing."""
+    by_rest = {name.lower().removeprefix(prefix): name for name in names}
+    close = get_close_matches(value.lower().removeprefix(prefix), by_rest, 1) if isinstance(value, str) else []
+    return f': did you mean "{by_rest[close[0]]}"?' if close else ""
