@@ -161,7 +161,7 @@ def test_everything_that_is_wrong_is_told_in_the_order_of_the_document() -> None
     document = {
         "nam": "x",
         "unit": "UNIT_FOOT",
-        "shapes": [{"circle": {"radius": "wide"}}, {"circle": {}, "rectangle": {}}, {"triangle": {}}, {}],
+        "shapes": [{"circle": {"radius": "wide"}}, {"circle": {}, "rectangle": {}}, {"oval": {}}, {}],
         "scores": {"a b": True},
         "ident": "me",
         "corner": [1],
@@ -172,7 +172,7 @@ def test_everything_that_is_wrong_is_told_in_the_order_of_the_document() -> None
         ("$.unit", 'expected one of "UNIT_METRE", "UNIT_INCH", got "UNIT_FOOT"'),
         ("$.shapes[0].circle.radius", 'expected a number, got "wide"'),
         ("$.shapes[1].rectangle", 'there is "circle" already, and only one of them can be'),
-        ("$.shapes[2].triangle", 'no such field; ShapesValue has "circle", "rectangle"'),
+        ("$.shapes[2].oval", 'no such field; ShapesValue has "circle", "rectangle"'),
         ("$.shapes[3]", 'expected one of "circle", "rectangle", and there is none'),
         ('$.scores["a b"]', "expected a number, got true"),
         ("$.ident", 'expected a UUID such as "00000000-0000-4000-8000-000000000000", got "me"'),
