@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 from uuid import UUID
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "QueueFullError",
     "QueueTimeoutError",
     "SessionLostError",
+    "Violation",
 ]
 
 
@@ -154,8 +155,35 @@ class QueueTimeoutError(QueueError, TimeoutError):
         return f"kernel {self.kernel_id!r}: {self.operation} timed out after {self.timeout:g} s"
 
 
+class Violation(NamedTuple):
+    """One thing that is wrong with a message."""
+
+    path: str
+    """Where, as in `$.items[3].weight`; `$` is the message itself."""
+    problem: str
+    """What was expected, and what was there."""
+
+
 class MessageError(PyDotComputeError):
     """An error about one message. `path` names the value, as in `$.items[3].weight`; `$` is the message itself."""
+
+    path: str
+    violations: tuple[Violation, ...]
+    """All that is wrong, as far as that is known; the first is what `path` says."""
+
+    def moved(self, old: str, new: str) -> Self:
+        """The same error, with `new` for `old` where a path begins with that: `$` for `$.message.body`, say, where the
+        body is a message by itself."""
+
+        def place(path: str) -> str:
+            return new + path[len(old) :] if path == old or path.startswith((f"{old}.", f"{old}[")) else path
+
+        values = {name: getattr(self, name) for name in self.fields}
+        if "path" in values:
+            values["path"] = place(self.path)
+        if "violations" in values:
+            values["violations"] = [Violation(place(path), problem) for path, problem in self.violations]
+        return type(self)(*values.values())
 
 
 class MessageTypeError(MessageError):
@@ -168,6 +196,7 @@ class MessageTypeError(MessageError):
         self.expected = expected
         self.actual = actual
         self.path = path
+        self.violations = (Violation(path, f"expected {expected}, got {actual}"),)
         super().__init__(f"{path}: expected {expected}, got {actual}")
 
 
@@ -183,6 +212,7 @@ class MessageSerializationError(MessageError):
         self.message_type = message_type
         self.problem = problem
         self.path = path
+        self.violations = (Violation(path, problem),)
         super().__init__(f"cannot serialize {message_type}: {path}: {problem}")
 
 
@@ -199,16 +229,21 @@ class MessageTooLargeError(MessageSerializationError):
 
 
 class MessageDeserializationError(MessageError):
-    """The bytes are no valid message of this type."""
+    """The bytes, or the JSON, are no valid message of this type. `problem` and `path` are those of the first of the
+    violations; without any given, it is the only one."""
 
     reason = "MESSAGE_INVALID"
-    fields = ("message_type", "problem", "path")
+    fields = ("message_type", "problem", "path", "violations")
 
-    def __init__(self, message_type: str, problem: str, path: str = "$") -> None:
+    def __init__(
+        self, message_type: str, problem: str, path: str = "$", violations: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self.message_type = message_type
         self.problem = problem
         self.path = path
-        super().__init__(f"cannot deserialize {message_type}: {path}: {problem}")
+        self.violations = tuple(Violation(*each) for each in violations) or (Violation(path, problem),)
+        told = "; ".join(f"{violation.path}: {violation.problem}" for violation in self.violations)
+        super().__init__(f"cannot deserialize {message_type}: {told}")
 
 
 class BackendUnavailableError(PyDotComputeError):

@@ -11,11 +11,11 @@ from typing import Any
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import click
-from click.shell_completion import get_completion_class
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
 from pydotcompute_client import cli_dead_letters, cli_kernels, cli_messages, cli_proto
+from pydotcompute_client.cli_completion import COMPLETERS
 from pydotcompute_client.cli_daemon import DEFAULT_TARGET, PROGRAM, Daemon, Failure, TimedOut, Unreachable
 
 __all__ = ["main"]
@@ -148,7 +148,7 @@ def main(ctx: click.Context) -> None:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice([*COMPLETERS]))
 def completion(shell: str) -> None:
     """Print a script that completes commands, options and kernels.
 
@@ -157,9 +157,7 @@ def completion(shell: str) -> None:
     zsh:   eval "$(pydotcompute completion zsh)"                      in ~/.zshrc
     fish:  pydotcompute completion fish > ~/.config/fish/completions/pydotcompute.fish
     """
-    completer = get_completion_class(shell)
-    assert completer is not None  # Click has one for each of the choices.
-    click.echo(completer(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    click.echo(COMPLETERS[shell](main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
 main.params[:0] = _global_options(before_command=True)

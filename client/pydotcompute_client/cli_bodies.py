@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
+from pydotcompute.exceptions import MessageDeserializationError, MessageError
 from pydotcompute.schema.descriptors import TypePool
+from pydotcompute.schema.json_body import load, read_json
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
-from pydotcompute_client.cli_daemon import PROGRAM, BadInput, Daemon, Failure
+from pydotcompute.wire.messages import BODY
+from pydotcompute_client.cli_daemon import PROGRAM, BadBody, BadInput, Daemon, Failure
+from pydotcompute_client.cli_fields import field_lines
 
-__all__ = ["as_document", "echo_json", "make_message", "show_message", "types_of"]
+__all__ = ["as_document", "echo_json", "make_message", "show_message", "telling_of_the_body", "types_of"]
+
+_STRUCT = Struct.DESCRIPTOR.full_name
 
 
 def as_document(message: Message, types: TypePool | None = None) -> dict[str, Any]:
@@ -60,7 +69,7 @@ def make_message(
     """The message that the command line spells.
 
     Raises:
-        UsageError: it spells none; shows one.
+        UsageError: it spells none; shows one, and what the fields are.
         BadInput: it is not of the kernel's input type; says what is wrong where.
         Failure: the kernel takes no messages from elsewhere.
     """
@@ -68,29 +77,54 @@ def make_message(
     if not name:
         raise Failure(f"kernel {kernel!r} is declared without an input_type: it can only be used in-process")
     if body is None:
-        command = click.get_current_context().command_path
-        sample = f"{command} {shlex.quote(kernel)} {shlex.quote(described.sample_json)}"
-        raise click.UsageError(f"a body is missing, for example:\n\n  {sample}\n\nor - for stdin, or @FILE")
-    hint = f"`{PROGRAM} describe {shlex.quote(kernel)}` tells its fields"
+        raise click.UsageError(_how_to(kernel, described, types))
     try:
-        document = json.loads(_read(body))
+        document = load(_read(body))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is no JSON: {error}; {hint}") from None
-    if not isinstance(document, dict):
-        raise BadInput(f"the body is no JSON object with the fields of {name}; {hint}")
-    stated = str(document.pop("@type", name)).rpartition("/")[2]
-    if stated != name:
-        raise BadInput(f"the body is of type {stated}, and kernel {kernel!r} takes {name}")
-    value = types.message_class(name)()
-    try:
-        # Not ParseDict: only Parse turns whatever goes wrong into a ParseError.
-        json_format.Parse(json.dumps(document), value, descriptor_pool=types.pool)
-    except json_format.ParseError as error:
-        problem = " ".join(str(error).split()).removesuffix(".")
-        raise BadInput(f"the body is no {name}: {problem}; {hint}") from None
+        raise BadInput(f"the body is no JSON: {error}; {_hint(kernel)}") from None
+    place = "$"
+    if isinstance(document, dict) and "@type" in document:
+        stated = str(document.pop("@type")).rpartition("/")[2]
+        if stated == _STRUCT:  # As grpcurl takes a body whose type its user does not know.
+            document, place = document.get("value"), "$.value"
+        elif stated != name:
+            raise BadInput(f"the body is of type {stated}, and kernel {kernel!r} takes {name}, or {_STRUCT}")
     message = message_pb.Message(priority=priority)
-    message.body.Pack(value)
+    try:
+        message.body.Pack(read_json(document, types.descriptor(name)))
+    except MessageDeserializationError as error:
+        raise _bad_body(kernel, name, error.moved("$", place)) from None
     return message
+
+
+@contextmanager
+def telling_of_the_body(kernel: str, described: kernel_pb.DescribeKernelResponse) -> Iterator[None]:
+    """What the daemon finds wrong with a body, and only it can know, is told as if it had been found here."""
+    try:
+        yield
+    except MessageError as error:
+        if not error.path.startswith(BODY):
+            raise
+        raise _bad_body(kernel, described.input_type.full_name, error.moved(BODY, "$")) from None
+
+
+def _bad_body(kernel: str, name: str, error: MessageError) -> BadBody:
+    return BadBody(f"the body is no {name}; {_hint(kernel)}", error.violations)
+
+
+def _hint(kernel: str) -> str:
+    return f"`{PROGRAM} ask {shlex.quote(kernel)}` tells its fields"
+
+
+def _how_to(kernel: str, described: kernel_pb.DescribeKernelResponse, types: TypePool) -> str:
+    command = click.get_current_context().command_path
+    name = described.input_type.full_name
+    lines = [
+        f"a body is missing, for example:\n\n  {command} {shlex.quote(kernel)} {shlex.quote(described.sample_json)}\n",
+        f"or - for stdin, or @FILE. The fields of {name}:\n",
+        *(f"  {line}" for line in field_lines(types.descriptor(name), described.input_type.files.file)),
+    ]
+    return "\n".join(lines)
 
 
 def _read(body: str) -> str | bytes:

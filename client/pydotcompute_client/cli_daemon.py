@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -11,7 +11,7 @@ import click
 import grpc
 from google.protobuf.message import Message
 
-from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.exceptions import ConnectionLostError, Violation
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
@@ -20,7 +20,17 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute_client import cli_tls
 
-__all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "BadInput", "Daemon", "Failure", "TimedOut", "Unreachable"]
+__all__ = [
+    "CALL_SECONDS",
+    "DEFAULT_TARGET",
+    "PROGRAM",
+    "BadBody",
+    "BadInput",
+    "Daemon",
+    "Failure",
+    "TimedOut",
+    "Unreachable",
+]
 
 R = TypeVar("R")
 
@@ -47,6 +57,19 @@ class BadInput(Failure):
     """A body or a file that is not what it should be."""
 
     exit_code = 2
+
+
+class BadBody(BadInput):
+    """A body that is not of the kernel's input type: after the one line, one for each thing that is wrong with it."""
+
+    def __init__(self, text: str, violations: Iterable[Violation]) -> None:
+        super().__init__(text)
+        self.violations = [" ".join(f"{path}: {problem}".split()) for path, problem in violations]
+
+    def show(self, file: Any = None) -> None:
+        super().show(file)
+        for violation in self.violations:
+            click.echo(f"  {violation}", file, err=True)
 
 
 class Unreachable(Failure):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from pydotcompute.v1 import message_service_pb2 as message_pb
-from pydotcompute_client.cli_bodies import as_document, echo_json, make_message, show_message, types_of
+from pydotcompute_client.cli_bodies import (
+    as_document,
+    echo_json,
+    make_message,
+    show_message,
+    telling_of_the_body,
+    types_of,
+)
 from pydotcompute_client.cli_daemon import CALL_SECONDS, Daemon, Failure
 from pydotcompute_client.cli_parameters import duration, kernel_argument, pass_daemon, seconds_option
 
@@ -25,13 +32,16 @@ _client_id = click.option(
 def ask(daemon: Daemon, kernel: str, body: str | None, priority: int | None, timeout: float) -> None:
     """Send a request and print its reply.
 
-    BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example is shown.
+    BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example and the fields are
+    shown.
     """
     described = daemon.describe(kernel)
     types = types_of(described)
     message = make_message(kernel, described, types, body, priority)
     request = message_pb.AskRequest(kernel_id=kernel, message=message, timeout=duration(timeout))
-    show_message(daemon, daemon.call(daemon.messages.Ask, request, timeout + CALL_SECONDS), types)
+    with telling_of_the_body(kernel, described):
+        response = daemon.call(daemon.messages.Ask, request, timeout + CALL_SECONDS)
+    show_message(daemon, response, types)
 
 
 @click.command()
@@ -44,12 +54,14 @@ def ask(daemon: Daemon, kernel: str, body: str | None, priority: int | None, tim
 def send(daemon: Daemon, kernel: str, body: str | None, priority: int | None, timeout: float, client_id: str) -> None:
     """Put a message into a kernel's mailbox and print its id.
 
-    BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example is shown.
+    BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example and the fields are
+    shown.
     """
     described = daemon.describe(kernel)
     message = make_message(kernel, described, types_of(described), body, priority)
     request = message_pb.SendRequest(kernel_id=kernel, message=message, timeout=duration(timeout), client_id=client_id)
-    response = daemon.call(daemon.messages.Send, request, timeout + CALL_SECONDS)
+    with telling_of_the_body(kernel, described):
+        response = daemon.call(daemon.messages.Send, request, timeout + CALL_SECONDS)
     if daemon.as_json:
         echo_json(as_document(response))
     else:

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 from google.protobuf.duration_pb2 import Duration
 
-from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_client import display
 from pydotcompute_client.cli_daemon import Daemon, Failure
@@ -43,9 +43,11 @@ def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool
         if kernels:
             running = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest(), COMPLETION_SECONDS)
             found.update((kernel.kernel_id, display.state_name(kernel.state)) for kernel in running.kernels)
-    except (ConnectionLostError, Failure):
+    except (PyDotComputeError, Failure):
         return []  # There is no place to say so: the shell would take it for a completion.
-    return [CompletionItem(name, help=text) for name, text in found.items() if name.startswith(incomplete)]
+    # The scripts read lines, so a name with a line break in it is beyond them.
+    usable = [name for name in found if name.startswith(incomplete) and name.isprintable()]
+    return [CompletionItem(name, help=found[name]) for name in usable]
 
 
 class _Seconds(click.types.FloatParamType):

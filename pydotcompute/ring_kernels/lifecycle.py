@@ -598,7 +598,7 @@ class RingKernel(Generic[TIn, TOut]):
         is_from = self.replies.is_from
         for message, _, terms in self.inbox.remove_all(lambda item: is_from(cast(Header, item[0]).message_id, caller)):
             if terms is not None:
-                self._left_inbox(terms)
+                self.inbox.left(terms)
             self.replies.forget(cast(Header, message).message_id)
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:

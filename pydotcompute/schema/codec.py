@@ -54,7 +54,7 @@ from pydotcompute.schema.nodes import (
 )
 from pydotcompute.schema.source import Source
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "UnreadableError", "read_array"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -180,7 +180,7 @@ class _Compiler:
                     source.line(f"return {instance}")
                 with source.block("except Exception as error:"):
                     problem = f"{self._call(_text_of)}(error)"
-                    source.line(f"raise {self._call(_UnreadableError)}({problem}, path) from error")
+                    source.line(f"raise {self._call(UnreadableError)}({problem}, path) from error")
         return source.run()
 
     def _flat_encode(self, layout: Layout) -> None:
@@ -382,7 +382,7 @@ class _Compiler:
             case Duration():
                 return f"{self._call(_read_duration)}({value}, {path})"
             case Array():
-                return f"{self._call(_read_array)}({value}, {path})"
+                return f"{self._call(read_array)}({value}, {path})"
             case Message():
                 return f"read_{self._number(node, message_type(field))}({value}, {path})"
             case Union():
@@ -411,7 +411,7 @@ def _owner(field: FieldDescriptor) -> Descriptor:
 # What the generated code calls when something is wrong.
 
 
-class _UnreadableError(Exception):
+class UnreadableError(Exception):
     """A value that is none of its annotation. Becomes a MessageDeserializationError on the way out."""
 
     def __init__(self, problem: str, path: _Path) -> None:
@@ -442,7 +442,7 @@ def _explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
     match error:
         case MessageError():
             raise error
-        case _UnreadableError():
+        case UnreadableError():
             raise MessageDeserializationError(schema.name, error.problem, _path_text(error.path)) from error.__cause__
         case google.protobuf.message.DecodeError():
             raise MessageDeserializationError(schema.name, str(error)) from error
@@ -454,12 +454,12 @@ def _explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
 
 
 def _absent(path: _Path) -> NoReturn:
-    raise _UnreadableError("a value is required, and there is none", path)
+    raise UnreadableError("a value is required, and there is none", path)
 
 
 def _of_length(elements: tuple[Any, ...], length: int, path: _Path) -> tuple[Any, ...]:
     if len(elements) != length:
-        raise _UnreadableError(f"{length} elements are required, and there are {len(elements)}", path)
+        raise UnreadableError(f"{length} elements are required, and there are {len(elements)}", path)
     return elements
 
 
@@ -469,7 +469,7 @@ def _read_uuid(text: str, path: _Path) -> UUID:
     except ValueError:
         value = None
     if value is None or str(value) != text.lower():  # UUID() takes braces and the like, too.
-        raise _UnreadableError(f"{text!r} is no UUID in its form of 36 characters", path)
+        raise UnreadableError(f"{text!r} is no UUID in its form of 36 characters", path)
     return value
 
 
@@ -477,7 +477,7 @@ def _read_enum(members: dict[int, Any], number: int, path: _Path) -> Any:
     try:
         return members[number]
     except KeyError:
-        raise _UnreadableError(f"{number} is none of the enum's members", path) from None
+        raise UnreadableError(f"{number} is none of the enum's members", path) from None
 
 
 def _write_timestamp(pb: Any, value: datetime) -> None:
@@ -492,7 +492,7 @@ def _read_timestamp(pb: Any, path: _Path) -> datetime:
             return EPOCH + timedelta(seconds=pb.seconds, microseconds=pb.nanos // 1000)
     except OverflowError:
         pass
-    raise _UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no time of the years 1 to 9999", path)
+    raise UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no time of the years 1 to 9999", path)
 
 
 def _write_duration(pb: Any, value: timedelta) -> None:
@@ -506,7 +506,7 @@ def _write_duration(pb: Any, value: timedelta) -> None:
 
 def _read_duration(pb: Any, path: _Path) -> timedelta:
     if abs(pb.seconds) > 315_576_000_000 or abs(pb.nanos) >= 1_000_000_000 or pb.seconds * pb.nanos < 0:
-        raise _UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no duration", path)
+        raise UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no duration", path)
     return timedelta(seconds=pb.seconds, microseconds=int(pb.nanos / 1000))
 
 
@@ -517,8 +517,8 @@ def _write_array(pb: Any, value: Any) -> None:
     pb.data = array.tobytes()
 
 
-def _read_array(pb: Any, path: _Path) -> Any:
-    """A read-only view of the received bytes."""
+def read_array(pb: Any, path: _Path) -> Any:
+    """The array in a Tensor: a read-only view of its bytes. Raises UnreadableError."""
     import numpy
 
     try:
@@ -526,11 +526,11 @@ def _read_array(pb: Any, path: _Path) -> Any:
             raise TypeError("it is no number type with a byte order")
         dtype = numpy.dtype(pb.dtype)
     except TypeError as error:
-        raise _UnreadableError(f"dtype {pb.dtype!r}: {error}", path) from None
+        raise UnreadableError(f"dtype {pb.dtype!r}: {error}", path) from None
     shape, data = tuple(pb.shape), pb.data
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
-        raise _UnreadableError(f"{len(data)} bytes are no array of shape {shape} and dtype {pb.dtype}", path)
+        raise UnreadableError(f"{len(data)} bytes are no array of shape {shape} and dtype {pb.dtype}", path)
     try:
         return numpy.ndarray(shape, dtype, data)
     except ValueError as error:  # too many dimensions
-        raise _UnreadableError(str(error), path) from None
+        raise UnreadableError(str(error), path) from None

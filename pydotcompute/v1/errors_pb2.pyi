@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -81,14 +81,24 @@ class MessageSerializationDetail(_message.Message):
     def __init__(self, message_type: _Optional[str] = ..., problem: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
 
 class MessageDeserializationDetail(_message.Message):
-    __slots__ = ("message_type", "problem", "path")
+    __slots__ = ("message_type", "problem", "path", "violations")
     MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     message_type: str
     problem: str
     path: str
-    def __init__(self, message_type: _Optional[str] = ..., problem: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+    violations: _containers.RepeatedCompositeFieldContainer[Violation]
+    def __init__(self, message_type: _Optional[str] = ..., problem: _Optional[str] = ..., path: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ...) -> None: ...
+
+class Violation(_message.Message):
+    __slots__ = ("path", "problem")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    problem: str
+    def __init__(self, path: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class BackendUnavailableDetail(_message.Message):
     __slots__ = ("backend", "problem")

@@ -33,7 +33,8 @@ class MessageServiceStub:
     Exchange is the lane for programs that want speed.
 
     Every error is a google.rpc.Status with an ErrorInfo of the domain "pydotcompute", whose reason is named below, and one
-    detail message of errors.proto.
+    detail message of errors.proto; MESSAGE_INVALID has a google.rpc.BadRequest besides. Its paths are those of the request in
+    JSON, such as $.message.body.items[3].weight; in Exchange, those of one message, such as $.items[3].weight.
     """
 
     @_typing.overload
@@ -47,7 +48,8 @@ class MessageServiceStub:
     Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
     taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
     nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
-    fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+    fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path
+    $.message.message_id.
     So a client that got no answer can send again, and the kernel gets the message once.
 
     Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
@@ -109,7 +111,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Exchange is the lane for programs that want speed.
 
     Every error is a google.rpc.Status with an ErrorInfo of the domain "pydotcompute", whose reason is named below, and one
-    detail message of errors.proto.
+    detail message of errors.proto; MESSAGE_INVALID has a google.rpc.BadRequest besides. Its paths are those of the request in
+    JSON, such as $.message.body.items[3].weight; in Exchange, those of one message, such as $.items[3].weight.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -120,7 +123,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
     taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
     nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
-    fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+    fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path
+    $.message.message_id.
     So a client that got no answer can send again, and the kernel gets the message once.
 
     Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
@@ -181,7 +185,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     Exchange is the lane for programs that want speed.
 
     Every error is a google.rpc.Status with an ErrorInfo of the domain "pydotcompute", whose reason is named below, and one
-    detail message of errors.proto.
+    detail message of errors.proto; MESSAGE_INVALID has a google.rpc.BadRequest besides. Its paths are those of the request in
+    JSON, such as $.message.body.items[3].weight; in Exchange, those of one message, such as $.items[3].weight.
     """
 
     @_abc_1.abstractmethod
@@ -196,7 +201,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         Idempotent for a message whose id the client gives: the daemon remembers the last 10,000 such ids that each kernel has
         taken, for 10 minutes. A second call with one of them, the same client_id and the same message, byte for byte, puts
         nothing and answers as the first did. While the first still waits for room, the second waits with it; if the first
-        fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path $.message_id.
+        fails, it tries for itself. With another message or client_id it is refused with MESSAGE_INVALID, path
+        $.message.message_id.
         So a client that got no answer can send again, and the kernel gets the message once.
 
         Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.

@@ -1,7 +1,8 @@
 """Errors as `google.rpc.Status`, and back.
 
 A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message whose fields are those of
-the exception class: the table below is all there is to it.
+the exception class: the table below is all there is to it. That of an error about a message carries a `BadRequest` too,
+for clients that know no more than `google.rpc`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pydotcompute.exceptions import (
     KernelNotFoundError,
     KernelStateError,
     MessageDeserializationError,
+    MessageError,
     MessageSerializationError,
     MessageTooLargeError,
     MessageTypeError,
@@ -32,6 +34,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
     SessionLostError,
+    Violation,
 )
 from pydotcompute.v1 import errors_pb2
 
@@ -93,15 +96,29 @@ def _status(
     def short(value: Any) -> Any:
         if isinstance(value, str):
             return value if len(value) <= longest else value[: longest - 1] + "…"
+        if isinstance(value, Violation):
+            return errors_pb2.Violation(path=short(value.path), problem=short(value.problem))
         if isinstance(value, tuple):
-            return tuple(short(str(each)) for each in value[:most]) + (("…",) if len(value) > most else ())
+            more = len(value) - most
+            if more > 0 and isinstance(value[0], Violation):
+                value = (*value[:most], Violation("…", f"and {more} more"))
+            elif more > 0:
+                value = (*value[:most], "…")
+            return [short(each if isinstance(each, Violation) else str(each)) for each in value]
         return value
 
     status = status_pb2.Status(code=code, message=short(str(error)))
-    for detail in (
+    details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN),
         detail_class(**{name: short(getattr(error, name)) for name in error.fields}),
-    ):
+    ]
+    if isinstance(error, MessageError):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=each.path, description=each.problem)
+            for each in short(error.violations)
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
@@ -121,7 +138,11 @@ def from_status(status: status_pb2.Status) -> PyDotComputeError:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) or not isinstance(value, Sequence) else tuple(value)
+    if isinstance(value, errors_pb2.Violation):
+        return Violation(value.path, value.problem)
+    return (
+        value if isinstance(value, str | int | float) or not isinstance(value, Sequence) else tuple(map(_plain, value))
+    )
 
 
 def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:

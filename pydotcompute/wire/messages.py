@@ -1,4 +1,7 @@
-"""Messages as `Message`, the form for people."""
+"""Messages as `Message`, the form for people.
+
+What is wrong with one is told with the place in the request, as who wrote that in JSON sees it: `$.message.body.a`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,25 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from pydotcompute.exceptions import MessageDeserializationError, MessageTooLargeError, MessageTypeError
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY, new_message_id
 from pydotcompute.schema.codec import Codec
+from pydotcompute.schema.json_body import document_of, read_json
 from pydotcompute.v1 import message_service_pb2 as pb
 
-__all__ = ["from_message", "write_message"]
+__all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "write_message"]
+
+MESSAGE = "$.message"
+"""Where a Message is in the requests that have one."""
+BODY = f"{MESSAGE}.body"
+LONGEST_STRUCT = 1 << 20
+"""Bytes of a body that is read as JSON: while that is done, nothing else is."""
+
+_STRUCT = Struct.DESCRIPTOR.full_name
 
 
 def write_message(into: pb.Message, message: Any, codec: Codec[Any]) -> None:
@@ -41,26 +57,67 @@ def _text(uuid: UUID) -> str:
 def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
     """The message that a person wrote; without an id it gets one.
 
+    The body is of the codec's type, or a Struct that holds the JSON of it.
+
     Raises:
-        MessageTypeError: the body is of another type than the codec's.
-        MessageDeserializationError: the header or the body is malformed.
+        MessageTypeError: the body is of another type.
+        MessageTooLargeError: the body is a Struct of more than `LONGEST_STRUCT`.
+        MessageDeserializationError: the header or the body is malformed; with all that is wrong with the body.
     """
     body = message.body
+    is_struct = False
     if body.type_url != _type_url(codec):  # It may have another prefix, or none.
         type_name = body.type_url.rpartition("/")[2]
-        if type_name != codec.descriptor.full_name:
-            raise MessageTypeError(codec.descriptor.full_name, type_name or "no body", "$.body")
+        is_struct = type_name == _STRUCT
+        if not is_struct and type_name != codec.descriptor.full_name:
+            expected = f"{codec.descriptor.full_name}, or {_STRUCT} with its fields"
+            raise MessageTypeError(expected, type_name or "no body", BODY)
     priority = message.priority if message.HasField("priority") else DEFAULT_PRIORITY
     if priority > MAX_PRIORITY:
         problem = f"{priority} is outside 0 to {MAX_PRIORITY}"
-        raise MessageDeserializationError(codec.schema.name, problem, "$.priority")
+        raise MessageDeserializationError(codec.schema.name, problem, f"{MESSAGE}.priority")
     message_id, correlation_id = message.message_id, message.correlation_id
-    return codec.decode(
-        body.value,
-        message_id=_uuid(message_id, codec, "$.message_id") if message_id else new_message_id(),
-        priority=priority,
-        correlation_id=_uuid(correlation_id, codec, "$.correlation_id") if correlation_id else None,
+    header = (
+        _uuid(message_id, codec, f"{MESSAGE}.message_id") if message_id else new_message_id(),
+        priority,
+        _uuid(correlation_id, codec, f"{MESSAGE}.correlation_id") if correlation_id else None,
     )
+    if is_struct:
+        return _from_struct(body.value, codec, header)
+    try:
+        return codec.decode(body.value, *header)
+    except MessageDeserializationError as error:
+        raise _told_in_json(error, body.value, codec).moved("$", BODY) from error.__cause__
+
+
+def _from_struct(value: bytes, codec: Codec[Any], header: tuple[UUID, int, UUID | None]) -> Any:
+    """The message with the body that a Struct means."""
+    if len(value) > LONGEST_STRUCT:
+        raise MessageTooLargeError(_STRUCT, len(value), LONGEST_STRUCT)
+    try:
+        struct = Struct.FromString(value)
+    except DecodeError as error:
+        raise MessageDeserializationError(_STRUCT, str(error), BODY) from None
+    try:
+        return codec.from_proto(read_json(document_of(struct), codec.descriptor, codec.schema), *header)
+    except MessageDeserializationError as error:
+        raise error.moved("$", f"{BODY}.value") from error.__cause__
+
+
+def _told_in_json(error: MessageDeserializationError, value: bytes, codec: Codec[Any]) -> MessageDeserializationError:
+    """What is wrong with a body, as its JSON shows it; the error that the codec has met first, where it has no JSON."""
+    if len(value) > LONGEST_STRUCT:
+        return error
+    try:
+        read = codec.message_class.FromString(value)
+        document = json_format.MessageToDict(read, preserving_proto_field_name=True)
+    except (DecodeError, json_format.SerializeToJsonError, ValueError):
+        return error
+    try:
+        read_json(document, codec.descriptor, codec.schema)
+    except MessageDeserializationError as better:
+        return better
+    return error
 
 
 def _uuid(text: str, codec: Codec[Any], path: str) -> UUID:

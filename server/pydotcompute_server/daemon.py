@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf import struct_pb2
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pydotcompute.ring_kernels.declaration import KernelType
@@ -152,7 +154,8 @@ class Daemon:
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, self._settings.max_message_bytes)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-        files = (*services, errors_pb2, health_pb2)
+        # The last two for whoever prints an error, or writes a body without knowing its type.
+        files = (*services, errors_pb2, health_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))

@@ -165,7 +165,7 @@ class Stream:
         while (
             len(self._numbers) >= LARGEST_OUTSTANDING
             or caller.ready.size >= kernel.outputs.capacity
-            or kernel.inbox_bytes >= MAILBOX_BYTES
+            or kernel.inbox.bytes >= MAILBOX_BYTES
         ):
             await wait_any((caller.room, kernel.inbox.taken, kernel.changed))
         self._numbers[message_id.int] = number

@@ -14,6 +14,7 @@ import grpc
 
 from pydotcompute.exceptions import (
     MessageDeserializationError,
+    MessageError,
     MessageTooLargeError,
     MessageTypeError,
     PyDotComputeError,
@@ -26,7 +27,7 @@ from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import from_message, write_message
+from pydotcompute.wire.messages import MESSAGE, from_message, write_message
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.handlers import ClientGoneError, answer
 from pydotcompute_server.leases import LONGEST_LEASE_SECONDS, Leases
@@ -44,6 +45,8 @@ RETURNS_REMEMBERED = 10_000
 """Of how many messages of one kernel it is remembered that they were in a response before."""
 SECONDS_TO_ANSWER = 0.1
 """What is left of a call's deadline, at most, when the daemon gives up."""
+_ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
+"""Where the id of a message is, and where that is in a request."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,10 @@ class UnaryLane:
         """A request and its reply, which must be of this class where one is named."""
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
-        reply = await kernel.send_and_receive(message, timeout=_patience(request, context))
+        try:
+            reply = await kernel.send_and_receive(message, timeout=_patience(request, context))
+        except MessageError as error:
+            raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse()
         self._write(response.message, reply, kernel, wanted)
         return response
@@ -100,10 +106,13 @@ class UnaryLane:
         message = self._message(request.message, kernel)
         desk = self._desk(kernel)
         timeout = _patience(request, context)
-        if request.message.message_id:
-            await self._send_once(kernel, desk, request, message, timeout)
-        else:
-            await kernel.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+        try:
+            if request.message.message_id:
+                await self._send_once(kernel, desk, request, message, timeout)
+            else:
+                await kernel.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+        except MessageError as error:
+            raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id))
 
     async def _send_once(

@@ -38,26 +38,34 @@ class Failure:
     reason: str
     detail: dict[str, Any]
     """The fields of the message of errors.proto."""
+    violations: list[tuple[str, str]] = field(default_factory=list, compare=False)
+    """The paths and the descriptions of its BadRequest."""
 
 
 def read_status(status: status_pb2.Status) -> Failure:
-    """What a status says; it must have an ErrorInfo of our domain, and then one detail."""
+    """What a status says; it must have an ErrorInfo of our domain, one detail, and for a message a BadRequest."""
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     info = error_details_pb2.ErrorInfo()
-    packed, detail = status.details
+    packed, detail, *more = status.details
     assert packed.Unpack(info)
     assert info.domain == "pydotcompute"
     detail_type = errors_pb2.DESCRIPTOR.message_types_by_name[detail.type_url.rpartition(".")[2]]
     message = message_factory.GetMessageClass(detail_type)()
     assert detail.Unpack(message)
     assert status.message
-    return Failure(
-        code, info.reason, {field.name: _plain(getattr(message, field.name)) for field in detail_type.fields}
-    )
+    fields = {field.name: _plain(getattr(message, field.name)) for field in detail_type.fields}
+    bad_request = error_details_pb2.BadRequest()
+    assert [each.Unpack(bad_request) for each in more] == [True] * (info.reason == "MESSAGE_INVALID")
+    violations = [(violation.field, violation.description) for violation in bad_request.field_violations]
+    if "path" in fields:
+        assert violations[0][0] == fields["path"]
+    return Failure(code, info.reason, fields, violations)
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) else list(value)
+    if isinstance(value, errors_pb2.Violation):
+        return value.path, value.problem
+    return value if isinstance(value, str | int | float) else [_plain(each) for each in value]
 
 
 def read_error(error: grpc.aio.AioRpcError) -> Failure:

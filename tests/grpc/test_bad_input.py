@@ -26,6 +26,7 @@ from tests.grpc.conftest import (
 
 NOT_PROTOBUF = b"\xff\xff\xff"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+JOB_OR_STRUCT = "kernels.v1.Job, or google.protobuf.Struct with its fields"
 EXCHANGE = "/pydotcompute.v1.MessageService/Exchange"
 
 
@@ -74,7 +75,8 @@ def put(wire: Wire, request: pytest.FixtureRequest) -> Put:
 
 
 def deserialization(problem: str, path: str, message_type: str = "Job") -> Failure:
-    return Failure(INVALID, "MESSAGE_INVALID", {"message_type": message_type, "problem": problem, "path": path})
+    detail = {"message_type": message_type, "problem": problem, "path": path, "violations": [(path, problem)]}
+    return Failure(INVALID, "MESSAGE_INVALID", detail)
 
 
 def wrong_type(expected: str, actual: str, path: str) -> Failure:
@@ -85,13 +87,13 @@ def wrong_type(expected: str, actual: str, path: str) -> Failure:
 async def test_a_message_of_the_wrong_class_is_refused(wire: Wire, put: Put, job: Callable[..., pb.Message]) -> None:
     kernel_id = await wire.launch("square")
     failure = await failure_of(put(kernel_id, job(type_name="kernels.v1.Bare")))
-    assert failure == wrong_type("kernels.v1.Job", "kernels.v1.Bare", "$.body")
+    assert failure == wrong_type(JOB_OR_STRUCT, "kernels.v1.Bare", "$.message.body")
 
 
 @pytest.mark.usefixtures("healthy")
 async def test_a_message_without_a_body_is_refused(wire: Wire, put: Put) -> None:
     kernel_id = await wire.launch("square")
-    assert await failure_of(put(kernel_id, pb.Message())) == wrong_type("kernels.v1.Job", "no body", "$.body")
+    assert await failure_of(put(kernel_id, pb.Message())) == wrong_type(JOB_OR_STRUCT, "no body", "$.message.body")
 
 
 @pytest.mark.usefixtures("healthy")
@@ -99,7 +101,7 @@ async def test_a_body_that_is_no_protobuf_is_refused(wire: Wire, put: Put, job: 
     kernel_id = await wire.launch("square")
     failure = await failure_of(put(kernel_id, job(NOT_PROTOBUF)))
     assert (failure.code, failure.reason) == (INVALID, "MESSAGE_INVALID")
-    assert (failure.detail["message_type"], failure.detail["path"]) == ("Job", "$")
+    assert (failure.detail["message_type"], failure.detail["path"]) == ("Job", "$.message.body")
     assert failure.detail["problem"]
 
 
@@ -116,7 +118,7 @@ async def test_a_priority_out_of_range_is_refused(wire: Wire, put: Put, job: Cal
     kernel_id = await wire.launch("square")
     for priority in (256, 2**32 - 1):
         failure = await failure_of(put(kernel_id, job(priority=priority)))
-        assert failure == deserialization(f"{priority} is outside 0 to 255", "$.priority")
+        assert failure == deserialization(f"{priority} is outside 0 to 255", "$.message.priority")
 
 
 @pytest.mark.usefixtures("healthy")
@@ -126,7 +128,7 @@ async def test_an_id_that_is_no_uuid_is_refused(
 ) -> None:
     kernel_id = await wire.launch("square")
     failure = await failure_of(put(kernel_id, job(**{field: "42"})))
-    assert failure == deserialization("not a UUID: '42'", f"$.{field}")
+    assert failure == deserialization("not a UUID: '42'", f"$.message.{field}")
 
 
 @pytest.mark.usefixtures("healthy")
@@ -163,7 +165,7 @@ async def test_a_second_request_of_an_id_that_waits_for_its_reply_is_refused(
     await wire.messages.Send(request)
     failure = await failure_of(put(kernel_id, job(message_id=message_id)))
     assert (failure.code, failure.reason) == (INVALID, "MESSAGE_INVALID")
-    assert failure.detail["path"] == "$.message_id"
+    assert failure.detail["path"] == "$.message.message_id"
 
 
 @pytest.mark.usefixtures("healthy")

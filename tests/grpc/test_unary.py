@@ -207,7 +207,7 @@ async def test_an_ask_that_is_cancelled_leaves_no_waiter(wire: Wire) -> None:
     call = wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message))
     await wire.until(kernel_id, queue_depth=1)
     refused = await failure_of(wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message)))
-    assert refused.detail["path"] == "$.message_id"
+    assert refused.detail["path"] == "$.message.message_id"
     call.cancel()
     await wire.counters(kernel_id)  # Went out after the news of the end.
     again = asyncio.ensure_future(wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message)))
@@ -464,7 +464,7 @@ async def test_another_message_of_an_id_that_was_taken_is_refused(wire: Wire) ->
     ):
         changed.message.message_id = request.message.message_id.upper()
         failure = await failure_of(wire.messages.Send(changed))
-        assert (failure.reason, failure.detail["path"]) == ("MESSAGE_INVALID", "$.message_id")
+        assert (failure.reason, failure.detail["path"]) == ("MESSAGE_INVALID", "$.message.message_id")
     assert (await wire.counters(kernel_id)).messages_processed == 1
 
 
@@ -483,7 +483,7 @@ async def test_a_second_send_of_an_id_waits_with_the_first(wire: Wire, full: str
     hasty = pb.SendRequest(kernel_id=full, message=request.message, timeout=duration(0.05))
     assert (await failure_of(wire.messages.Send(hasty))).reason == "QUEUE_FULL"
     changed = await request_of(wire, full, request.message.message_id, number=2)
-    assert (await failure_of(wire.messages.Send(changed))).detail["path"] == "$.message_id"
+    assert (await failure_of(wire.messages.Send(changed))).detail["path"] == "$.message.message_id"
     await wire.kernels.Reactivate(kernel_pb.ReactivateRequest(kernel_id=full))
     assert {answer.message_id for answer in await asyncio.gather(*sends)} == {request.message.message_id}
     await wire.send(full)

@@ -7,8 +7,14 @@ import pytest
 from google.rpc import error_details_pb2
 
 from pydotcompute import exceptions
-from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.wire.errors import DOMAIN, ERRORS, from_status, to_status
+from pydotcompute.exceptions import (
+    MessageDeserializationError,
+    MessageError,
+    MessageTypeError,
+    PyDotComputeError,
+    Violation,
+)
+from pydotcompute.wire.errors import DOMAIN, ERRORS, LONGEST_STATUS, from_status, to_status
 
 SAMPLES: dict[str, object] = {
     "kernel_id": "calculator",
@@ -23,6 +29,7 @@ SAMPLES: dict[str, object] = {
     "expected": "int",
     "actual": "str",
     "path": "$.items[3].weight",
+    "violations": (Violation("$.items[3].weight", "too long"), Violation("$.name", "expected a text, got 1")),
     "message_type": "Request",
     "problem": "too long",
     "backend": "cuda",
@@ -37,7 +44,7 @@ SAMPLES: dict[str, object] = {
 CONCRETE = [
     cls
     for name in exceptions.__all__
-    if (cls := getattr(exceptions, name)).fields
+    if getattr(cls := getattr(exceptions, name), "fields", ())
     and cls is not exceptions.ConnectionLostError  # raised by the client alone
 ]
 
@@ -75,6 +82,59 @@ def test_a_status_names_its_reason_and_our_domain(cls: type[PyDotComputeError]) 
 @pytest.mark.parametrize("cls", CONCRETE)
 def test_an_error_can_be_pickled(cls: type[PyDotComputeError]) -> None:
     assert pickle.loads(pickle.dumps(sample(cls))) == sample(cls)
+
+
+# -- what is wrong with a message --------------------------------------------------------------------------------------
+
+
+def bad_request(error: PyDotComputeError) -> list[tuple[str, str]] | None:
+    """The field violations of an error's status, as a program reads them that knows only google.rpc."""
+    found = error_details_pb2.BadRequest()
+    if not any(each.Unpack(found) for each in to_status(error).details):
+        return None
+    return [(violation.field, violation.description) for violation in found.field_violations]
+
+
+@pytest.mark.parametrize("cls", CONCRETE)
+def test_what_is_wrong_with_a_message_is_told_to_programs_that_know_only_google_rpc(
+    cls: type[PyDotComputeError],
+) -> None:
+    error = sample(cls)
+    if isinstance(error, MessageError):
+        assert bad_request(error) == list(error.violations)
+        assert error.violations[0].path == error.path
+    else:
+        assert bad_request(error) is None
+
+
+def test_a_single_problem_is_a_violation_too() -> None:
+    assert MessageDeserializationError("T", "too long", "$.a").violations == (("$.a", "too long"),)
+    assert MessageTypeError("int", "str", "$.a").violations == (("$.a", "expected int, got str"),)
+
+
+def test_more_violations_than_a_status_holds_are_counted() -> None:
+    violations = [(f"$.items[{index}].{'name' * 30}", "ü" * 300) for index in range(100)]
+    error = MessageDeserializationError("T", violations[0][1], violations[0][0], violations)
+    status = to_status(error)
+    assert status.ByteSize() < LONGEST_STATUS
+    *told, (path, problem) = bad_request(error) or []
+    assert [path for path, _ in told] == [path[:59] + "…" for path, _ in violations[: len(told)]]
+    assert (path, problem) == ("…", f"and {100 - len(told)} more")
+    assert len(told) >= 5
+    back = from_status(status)
+    assert isinstance(back, MessageDeserializationError)
+    assert list(back.violations) == bad_request(error)
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CONCRETE if issubclass(cls, MessageError) and "path" in cls.fields])
+def test_an_error_about_a_part_becomes_one_about_the_whole_and_back(cls: type[MessageError]) -> None:
+    error = sample(cls)
+    assert isinstance(error, MessageError)
+    moved = error.moved("$", "$.message.body")
+    assert moved.path == moved.violations[0].path == "$.message.body.items[3].weight"
+    assert moved.moved("$.message.body", "$") == error
+    assert error.moved("$.item", "$.x") == error, "it is another field"
+    assert "$.message.body.items[3].weight" in str(moved)
 
 
 def test_a_time_out_is_a_timeout_error() -> None:

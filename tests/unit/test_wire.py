@@ -102,23 +102,24 @@ def test_a_type_url_of_any_host_names_the_type() -> None:
     assert isinstance(from_message(pb.Message(body=elsewhere), CODEC), Parcel)
 
 
+EXPECTED = f"{CODEC.descriptor.full_name}, or google.protobuf.Struct with its fields"
 BAD_MESSAGES: list[tuple[pb.Message, PyDotComputeError]] = [
-    (pb.Message(), MessageTypeError(CODEC.descriptor.full_name, "no body", "$.body")),
+    (pb.Message(), MessageTypeError(EXPECTED, "no body", "$.message.body")),
     (
         pb.Message(body=body(cls=Letter)),
-        MessageTypeError(CODEC.descriptor.full_name, Codec(Letter, POOL).descriptor.full_name, "$.body"),
+        MessageTypeError(EXPECTED, Codec(Letter, POOL).descriptor.full_name, "$.message.body"),
     ),
     (
         pb.Message(body=body(), priority=256),
-        MessageDeserializationError("Parcel", "256 is outside 0 to 255", "$.priority"),
+        MessageDeserializationError("Parcel", "256 is outside 0 to 255", "$.message.priority"),
     ),
     (
         pb.Message(body=body(), message_id="x"),
-        MessageDeserializationError("Parcel", "not a UUID: 'x'", "$.message_id"),
+        MessageDeserializationError("Parcel", "not a UUID: 'x'", "$.message.message_id"),
     ),
     (
         pb.Message(body=body(), correlation_id="x"),
-        MessageDeserializationError("Parcel", "not a UUID: 'x'", "$.correlation_id"),
+        MessageDeserializationError("Parcel", "not a UUID: 'x'", "$.message.correlation_id"),
     ),
 ]
 
@@ -133,7 +134,7 @@ def test_a_message_that_a_person_got_wrong_is_refused_with_the_place(form: pb.Me
 def test_bytes_that_are_no_body_are_refused() -> None:
     with pytest.raises(MessageDeserializationError) as refused:
         from_message(pb.Message(body=body(b"\xff")), CODEC)
-    assert (refused.value.message_type, refused.value.path) == ("Parcel", "$")
+    assert (refused.value.message_type, refused.value.path) == ("Parcel", "$.message.body")
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,129 @@
+"""Completion in the shells, where click's own scripts break kernel ids, or addresses, apart."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+    add_completion_class,
+    split_arg_string,
+)
+
+__all__ = ["COMPLETERS"]
+
+# The line goes as it is, and not as the words that bash has made of it: to bash an address is three words.
+_BASH = """\
+%(complete_func)s() {
+    local type value
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("$value") ;;
+        esac
+    done < <(env COMP_WORDS="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \\
+        %(complete_var)s=bash_complete "$1" 2> /dev/null)
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+_FISH = """\
+function %(complete_func)s
+    set -l response (env COMP_WORDS=(commandline -cp | string collect) %(complete_var)s=fish_complete \\
+        %(prog_name)s 2> /dev/null)
+    for completion in $response
+        set -l parts (string split -m 1 "," -- $completion)
+        switch $parts[1]
+            case dir
+                __fish_complete_directories $parts[2]
+            case file
+                __fish_complete_path $parts[2]
+            case plain
+                printf '%%s\\n' $parts[2]
+        end
+    end
+end
+
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
+"""
+
+
+_UNSAFE = re.compile(r"[^\w%+=:@,./-]")
+
+
+def _words() -> tuple[list[str], str]:
+    """The arguments before the one that is to be completed, and as much of that as there is."""
+    # The end of the line is marked, so that a word which has not begun is there too.
+    words = split_arg_string(os.environ["COMP_WORDS"] + "|")
+    return words[1:-1], words[-1].removesuffix("|")
+
+
+def _with_option(item: CompletionItem[str], incomplete: str) -> str:
+    """What the whole word becomes: with `--type=`, if the completion is that of its value."""
+    option, sign, _ = incomplete.partition("=")
+    return option + sign + item.value if sign and option.startswith("-") else item.value
+
+
+class _Bash(BashComplete):
+    """Bash puts completions on the line as they are, for what stands there behind the last `:`, `=` or `@`."""
+
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        return _words()
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        if item.type != "plain":
+            return f"{item.type},"
+        _, incomplete = _words()
+        whole = _with_option(item, incomplete)
+        if _in_quotes(os.environ["COMP_WORDS"]):  # There nothing breaks a word, and bash adds the other quote.
+            return f"plain,{whole}"
+        breaks = [each for each in ":=@" if each in os.environ.get("COMP_WORDBREAKS", "")]
+        there = max((incomplete.rfind(each) + 1 for each in breaks), default=0)
+        escaped = _UNSAFE.sub(r"\\\g<0>", whole[there:])
+        return f"plain,{escaped}"
+
+
+def _in_quotes(line: str) -> bool:
+    """Whether a line ends inside quotes."""
+    try:
+        shlex.split(line)
+    except ValueError:
+        return not line.endswith("\\")  # The other thing that a line can lack is what is escaped.
+    return False
+
+
+class _Zsh(ZshComplete):
+    """Zsh replaces the whole word, and quotes what it puts there."""
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        _, incomplete = self.get_completion_args()
+        whole = CompletionItem(_with_option(item, incomplete), item.type, item.help)
+        return super().format_completion(whole)
+
+
+class _Fish(FishComplete):
+    """Fish replaces the whole word, and quotes what it puts there."""
+
+    source_template = _FISH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        return _words()
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        _, incomplete = _words()
+        return super().format_completion(CompletionItem(_with_option(item, incomplete), item.type, item.help))
+
+
+COMPLETERS: dict[str, type[ShellComplete]] = {cls.name: add_completion_class(cls) for cls in (_Bash, _Zsh, _Fish)}
+"""For each shell, what its script is made of, and asks."""
