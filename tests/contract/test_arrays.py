@@ -1,4 +1,4 @@
-"""Point 12: arrays arrive as they are, and what is no array that the field asks for is refused at the door."""
+"""Points 10 and 11 for arrays: they arrive as they are, and what is not as the field asks is refused at the door."""
 
 import sys
 from dataclasses import field, make_dataclass
