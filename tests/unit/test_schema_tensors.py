@@ -164,6 +164,13 @@ def test_elements_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.shares_memory(parts[1], array)
 
 
+def test_bytes_that_can_change_are_not_looked_into() -> None:
+    data = bytearray(SCENES.encode(Scene(np.arange(3))))
+    one = SCENES.decode(data, *HEADER).one  # type: ignore[arg-type]
+    assert not one.flags.writeable
+    assert not np.shares_memory(one, np.frombuffer(data, np.uint8))
+
+
 def test_a_required_array_that_is_none_is_refused() -> None:
     with pytest.raises(MessageError):
         SCENES.encode(Scene(None))  # type: ignore[arg-type]
@@ -193,6 +200,7 @@ ONE = ((1, b"<i2"), (2, b"\x02"), (3, b"\x01\x00\x02\x00"))
         tensor(1, ONE[0], (2, b"\x01"), (2, b"\x02"), ONE[2]),
         tensor(1, *ONE[:2], (3, b"\x09\x09\x09\x09"), ONE[2]),
         tensor(1, *ONE[:2]) + tensor(1, ONE[2]),
+        tensor(1, (1, b"<i4"), (3, b"\x09\x09\x09\x09")) + tensor(1, *ONE),
         tensor(1, *ONE) + b"\x12\x01a" + tensor(1, (15, b"")),
         tensor(1, *ONE[:2], (4, b"\x01\x00\x02\x00")),
         tensor(1, *ONE[:2], (3, b""), (4, b"\x01\x00\x02\x00")),
