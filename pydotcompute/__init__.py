@@ -7,7 +7,8 @@ from `pydotcompute_client`. The rest of the program is the same.
 from pydotcompute.ring_kernels.declaration import ring_kernel
 from pydotcompute.ring_kernels.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.runtime import KernelRuntime, RingKernelRuntime
+from pydotcompute.schema.arrays import Array
 
-__all__ = ["KernelRuntime", "RingKernelMessage", "RingKernelRuntime", "__version__", "message", "ring_kernel"]
+__all__ = ["Array", "KernelRuntime", "RingKernelMessage", "RingKernelRuntime", "__version__", "message", "ring_kernel"]
 
 __version__ = "0.1.0"

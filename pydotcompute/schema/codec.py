@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Generic, NoReturn, Protocol, TypeAlias, TypeVar, assert_never
@@ -24,8 +22,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
 from pydotcompute.ring_kernels.constructor import only_assigns
+from pydotcompute.schema import tensors
 from pydotcompute.schema.descriptors import BOX_FIELD, ONEOF, TypePool, compatible, message_type
-from pydotcompute.schema.door import ARRAY_KINDS, EPOCH, as_numpy, checker, settled
+from pydotcompute.schema.door import EPOCH, checker, settled
 from pydotcompute.schema.flat import Layout, layout_of
 from pydotcompute.schema.model import introspect
 from pydotcompute.schema.nodes import (
@@ -51,6 +50,8 @@ from pydotcompute.schema.nodes import (
     Union,
     Uuid,
     is_boxed,
+    reachable,
+    walk,
 )
 from pydotcompute.schema.source import Source
 
@@ -105,6 +106,10 @@ class Codec(Generic[T]):
     Raises MessageDeserializationError: the bytes are no such message, or its constructor refuses it. Errors about the
     header are the constructor's own.
     """
+    decode_checked: Decode[T]
+    """As `decode`, but also refuses arrays that are not what the annotations ask for: those of the sender's class may
+    not. Raises MessageTypeError then.
+    """
     to_proto: Callable[[T], Proto]
     """As `encode`, but gives protobuf's own object."""
     from_proto: FromProto[T]
@@ -123,8 +128,25 @@ class Codec(Generic[T]):
         functions = _Compiler(self.schema, descriptor).compile()
         self.encode = functions["encode"]
         self.decode = functions["decode"]
+        self.decode_checked = _checked(self.decode, self.schema) if _asks_of_arrays(self.schema) else self.decode
         self.to_proto = functions["to_proto"]
         self.from_proto = functions["from_proto"]
+
+
+def _asks_of_arrays(schema: MessageSchema) -> bool:
+    inside = [node for found in reachable(schema) for field in found.fields for node in walk(field.node)]
+    return any(isinstance(node, Array) and node.wanted for node in inside)
+
+
+def _checked(decode: Decode[T], schema: MessageSchema) -> Decode[T]:
+    check = checker(schema)
+
+    def decode_checked(data: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> T:
+        message = decode(data, message_id, priority, correlation_id)
+        check(message)
+        return message
+
+    return decode_checked
 
 
 class _Compiler:
@@ -144,6 +166,7 @@ class _Compiler:
         serialize = source.bind(pb_class.SerializeToString, "serialize")
         parse = source.bind(pb_class.FromString, "parse")
         layout = layout_of(schema, self._descriptor)
+        in_front = self._in_front()
         encode, decode = "encode", "decode"
         if layout is not None:
             encode = "encode_any"
@@ -151,7 +174,12 @@ class _Compiler:
         if layout is not None and only_assigns(schema.cls):
             decode = "decode_any"
             self._flat_decode(layout)
-        for name, result in [(encode, f"{serialize}(pb)"), ("to_proto", "pb")]:
+        if in_front:
+            encode, decode = "encode_any", "decode_any"
+            self._encode_in_front(in_front)
+            self._decode_in_front(in_front)
+        writers = [("to_proto", "pb")] if in_front else [(encode, f"{serialize}(pb)"), ("to_proto", "pb")]
+        for name, result in writers:
             with source.block(f"def {name}(message):"):
                 with source.block("try:"):
                     source.line(f"pb = {new}()")
@@ -203,6 +231,69 @@ class _Compiler:
             with self._source.block("except Exception:"):
                 self._source.line(otherwise)
 
+    def _in_front(self) -> dict[str, bool]:
+        """The fields of the message itself that hold arrays, and whether they hold many; see `tensors`."""
+        found = {}
+        for field in self._schema.fields:
+            match field.node:
+                case Array() | Optional(Array()):
+                    found[field.name] = False
+                case List(Array()) | Tuple(Array()):
+                    found[field.name] = True
+        return found
+
+    def _tag_of(self, name: str) -> tuple[int, bytes]:
+        return tensors.tag_of(self._descriptor.fields_by_name[name].number)
+
+    def _encode_in_front(self, in_front: dict[str, bool]) -> None:
+        """The `encode` of a class with arrays: these first, without a way through protobuf's objects."""
+        source = self._source
+        pb_class = message_factory.GetMessageClass(self._descriptor)
+        append = self._call(tensors.append)
+        with source.block("def encode(message):"):
+            with source.block("try:"):
+                source.line(f"pb = {source.bind(pb_class, 'new')}()")
+                self._write_fields(self._schema, self._descriptor, but=in_front)
+                source.line("parts, at = [], 0")
+                for field in self._schema.fields:
+                    if field.name not in in_front:
+                        continue
+                    tag, value = source.bind(self._tag_of(field.name)[1], "tag"), source.fresh("value")
+                    source.line(f"{value} = message.{field.name}")
+                    add = f"at = {append}(parts, at, {tag}, {value})"
+                    match field.node:
+                        case Array():
+                            source.line(add)
+                        case Optional():
+                            source.line(f"if {value} is not None: {add}")
+                        case _:
+                            source.line(f"for {value} in {value}: {add}")
+                source.line(f"parts.append({source.bind(pb_class.SerializeToString, 'serialize')}(pb))")
+                source.line("return b''.join(parts)")
+            with source.block("except Exception as error:"):
+                source.line(f"{self._call(_explain_writing)}({source.bind(self._schema, 'schema')}, message, error)")
+
+    def _decode_in_front(self, in_front: dict[str, bool]) -> None:
+        """The `decode` of a class with arrays; what is laid out in another way is left to `decode_any`."""
+        source, schema = self._source, self._schema
+        otherwise = f"return decode_any(data, {', '.join(HEADER_FIELDS)})"
+        tags = source.bind({self._tag_of(name)[0]: many for name, many in in_front.items()}, "tags")
+        pb_class = message_factory.GetMessageClass(self._descriptor)
+        with source.block(f"def decode(data, {', '.join(HEADER_FIELDS)}):"):
+            source.line(f"taken = {self._call(tensors.take)}(data, {tags})")
+            source.line(f"if taken is None: {otherwise}")
+            source.line("arrays, at = taken")
+            with source.block("try:"):
+                source.line(f"pb = {source.bind(pb_class.FromString, 'parse')}(data[at:])")
+                for name, many in in_front.items():
+                    is_there = f"pb.{name}" if many else f"{self._method(self._descriptor, 'HasField')}(pb, {name!r})"
+                    source.line(f"if {is_there}: {otherwise}")
+                source.line("path = None")
+                made = self._read_message(schema, self._descriptor, schema.header, in_front)
+                source.line(f"return {made}")
+            with source.block("except Exception as error:"):
+                source.line(f"{self._call(_explain_reading)}({source.bind(schema, 'schema')}, error)")
+
     def _number(self, message: Message, descriptor: Descriptor) -> int:
         """The N of a class's functions, which are then generated later."""
         key = (message.cls, descriptor.full_name)
@@ -220,9 +311,10 @@ class _Compiler:
 
     # Writing: statements that put `value` into the field `name` of the protobuf object `pb`.
 
-    def _write_fields(self, schema: MessageSchema, descriptor: Descriptor) -> None:
+    def _write_fields(self, schema: MessageSchema, descriptor: Descriptor, but: Collection[str] = ()) -> None:
         for field in schema.fields:
-            self._write(field.node, descriptor.fields_by_name[field.name], "pb", f"message.{field.name}")
+            if field.name not in but:
+                self._write(field.node, descriptor.fields_by_name[field.name], "pb", f"message.{field.name}")
 
     def _write(self, node: Node, field: FieldDescriptor, pb: str, value: str) -> None:
         source, target = self._source, f"{pb}.{field.name}"
@@ -280,7 +372,7 @@ class _Compiler:
             case Duration():
                 source.line(f"{self._call(_write_duration)}({pb}, {value})")
             case Array():
-                source.line(f"{self._call(_write_array)}({pb}, {value})")
+                source.line(f"{self._call(tensors.write)}({pb}, {value})")
             case Message():
                 source.line(f"write_{self._number(node, descriptor)}({pb}, {value})")
             case Union():
@@ -296,13 +388,23 @@ class _Compiler:
 
     # Reading: expressions for the value of a field, where `path` is an expression for where it is.
 
-    def _read_message(self, schema: MessageSchema, descriptor: Descriptor, header: tuple[str, ...]) -> str:
-        """Reads the fields of `pb` into variables; an expression for the instance made of them."""
+    def _read_message(
+        self,
+        schema: MessageSchema,
+        descriptor: Descriptor,
+        header: tuple[str, ...],
+        in_front: Collection[str] = (),
+    ) -> str:
+        """Reads the fields of `pb`, and those `in_front` of `arrays`, into variables; an expression for the instance
+        made of them."""
         source = self._source
         values = {name: name for name in header}
         for field in schema.fields:
             kept = values[field.name] = source.fresh("value")
-            source.line(f"{kept} = {self._read_field(field, descriptor.fields_by_name[field.name], kept)}")
+            if field.name in in_front:
+                source.line(f"{kept} = {self._taken_field(field)}")
+            else:
+                source.line(f"{kept} = {self._read_field(field, descriptor.fields_by_name[field.name], kept)}")
         return self._make(schema, values)
 
     def _make(self, schema: MessageSchema, values: dict[str, str]) -> str:
@@ -323,15 +425,34 @@ class _Compiler:
         by_name = [f"{name}={value}" for name, value in values.items()]
         return f"{cls}({', '.join(by_position + by_name)})"
 
+    def _taken_field(self, field: Field) -> str:
+        """The value of a field whose arrays are in `arrays`."""
+        tag, path = self._tag_of(field.name)[0], f"(path, {field.name!r})"
+        match field.node:
+            case List():
+                return f"arrays.get({tag}, [])"
+            case Tuple(length=length):
+                value = f"tuple(arrays.get({tag}, ()))"
+                return value if length is None else f"{self._call(_of_length)}({value}, {length}, {path})"
+            case Optional():
+                absent = "None"
+            case _:
+                absent = self._absent_value(field, path)
+        return f"arrays[{tag}][0] if {tag} in arrays else {absent}"
+
+    def _absent_value(self, field: Field, path: str) -> str:
+        """What a field that is not there has for a value: the default, or an error."""
+        if not field.has_default:
+            return f"{self._call(_absent)}({path})"
+        return f"{self._source.bind(lambda: settled(field.node, field.make_default()), 'default')}()"
+
     def _read_field(self, field: Field, descriptor: FieldDescriptor, kept: str) -> str:
         """The value of a field; where it is absent, None or the default."""
         source, path = self._source, f"(path, {field.name!r})"
         value = self._read(field.node, descriptor, "pb", path)
         if not descriptor.has_presence or isinstance(field.node, Optional):
             return value
-        default = f"{self._call(_absent)}({path})"
-        if field.has_default:
-            default = f"{source.bind(lambda: settled(field.node, field.make_default()), 'default')}()"
+        default = self._absent_value(field, path)
         present = f"{self._method(_owner(descriptor), 'HasField')}(pb, {field.name!r})"
         if isinstance(field.node, Float | Int | Bool | Str | Bytes | Literal):
             # Anything but zero is there without asking.
@@ -510,27 +631,9 @@ def _read_duration(pb: Any, path: _Path) -> timedelta:
     return timedelta(seconds=pb.seconds, microseconds=int(pb.nanos / 1000))
 
 
-def _write_array(pb: Any, value: Any) -> None:
-    array = as_numpy(value)
-    pb.dtype = array.dtype.str
-    pb.shape.extend(array.shape)
-    pb.data = array.tobytes()
-
-
 def read_array(pb: Any, path: _Path) -> Any:
     """The array in a Tensor: a read-only view of its bytes. Raises UnreadableError."""
-    import numpy
-
     try:
-        if not re.fullmatch(f"[<>|][{ARRAY_KINDS}][0-9]+", pb.dtype):
-            raise TypeError("it is no number type with a byte order")
-        dtype = numpy.dtype(pb.dtype)
-    except TypeError as error:
-        raise UnreadableError(f"dtype {pb.dtype!r}: {error}", path) from None
-    shape, data = tuple(pb.shape), pb.data
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
-        raise UnreadableError(f"{len(data)} bytes are no array of shape {shape} and dtype {pb.dtype}", path)
-    try:
-        return numpy.ndarray(shape, dtype, data)
-    except ValueError as error:  # too many dimensions
+        return tensors.read(pb)
+    except ValueError as error:
         raise UnreadableError(str(error), path) from None

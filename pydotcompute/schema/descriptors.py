@@ -294,6 +294,10 @@ def _field_doc(field: Field) -> str:
     lines = [field.doc] if field.doc else []
     if isinstance(field.node, Literal):
         lines.append(f"One of: {', '.join(map(repr, field.node.values))}.")
+    for node in walk(field.node):
+        if isinstance(node, Array) and node.wanted:
+            alone = isinstance(field.node, Array | Optional)
+            lines.append(f"{'Must be this' if alone else 'Each must be this'}: {node.wanted}.")
     if field.has_presence and not isinstance(field.node, Optional) and field.has_default:
         lines.append(f"If absent: {_default_text(field)}.")
     return "\n".join(lines)

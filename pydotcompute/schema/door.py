@@ -1,8 +1,8 @@
 """What a message must pass on its way into a mailbox: its values fit its annotations.
 
 Nearly every message fits as it is, so for each class there is one generated function that only tells whether it does
-(`_compile`). A message that does not is walked node by node: first to make its numbers those of the annotations
-(`_settled`), then to say exactly what is wrong, and where (`_Checker`).
+(`_compile`). A message that does not is walked node by node: first to make its numbers and arrays those of the
+annotations (`settled`), then to say exactly what is wrong, and where (`_Checker`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, assert_never
 from uuid import UUID
 
+import numpy
+
 from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
+from pydotcompute.schema import arrays
 from pydotcompute.schema.nodes import (
     INT64_MAX,
     INT64_MIN,
@@ -48,10 +51,8 @@ from pydotcompute.schema.nodes import (
 )
 from pydotcompute.schema.source import Source
 
-__all__ = ["ARRAY_KINDS", "EPOCH", "as_numpy", "checker", "door_check", "emit_normalizing", "normalizer", "settled"]
+__all__ = ["EPOCH", "checker", "door_check", "emit_normalizing", "normalizer", "settled"]
 
-ARRAY_KINDS = "biufc"
-"""The kinds of NumPy dtype that travel: bool, integers, floats and complex numbers."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime.min.replace(tzinfo=UTC) - EPOCH
 _LATEST = datetime.max.replace(tzinfo=UTC) - EPOCH
@@ -123,7 +124,12 @@ def _has_numbers(node: Node) -> bool:
     inside = list(walk(node))
     for message in [item for item in inside if isinstance(item, Message)]:
         inside += [item for schema in reachable(message.schema) for f in schema.fields for item in walk(f.node)]
-    return any(isinstance(item, Float | Int | Bool) for item in inside)
+    return any(isinstance(item, Float | Int | Bool | Array) for item in inside)
+
+
+def _has_named_lengths(schema: MessageSchema) -> bool:
+    inside = [node for found in reachable(schema) for field in found.fields for node in walk(field.node)]
+    return any(isinstance(length, str) for node in inside if isinstance(node, Array) for length in node.shape or ())
 
 
 # The generated test: does the message fit as it is?
@@ -139,16 +145,20 @@ def _compile(
     """
     source = Source(f"door of {schema.full_name}")
     fits = {found.cls: f"fits_{position}" for position, found in enumerate(reachable(schema))}
+    # The lengths of the arrays' dimensions that have names: the same in all of the message.
+    lengths = ", lengths" if not numbers_only and _has_named_lengths(schema) else ""
     for found in reachable(schema):
-        with source.block(f"def {fits[found.cls]}(message, depth):"):
+        with source.block(f"def {fits[found.cls]}(message, depth{lengths}):"):
             source.line(f"if depth > {MAX_DEPTH}: return False")
-            _emit_fields(source, found, fits, "return False", "depth", numbers_only)
+            _emit_fields(source, found, fits, "return False", "depth", numbers_only, lengths=lengths)
             source.line("return True")
     failure = f"return {source.bind(otherwise, 'otherwise')}(message)"
     with source.block("def door(message):"):
         if not numbers_only:
             source.line(f"if type(message) is not {source.bind(schema.cls, 'cls')}: {failure}")
-        _emit_fields(source, schema, fits, failure, "0", numbers_only)
+        if lengths:
+            source.line("lengths = {}")
+        _emit_fields(source, schema, fits, failure, "0", numbers_only, lengths=lengths)
         source.line("return None")
     door: Callable[[object], None] = source.run()["door"]
     return door
@@ -162,6 +172,7 @@ def _emit_fields(
     depth: str,
     numbers_only: bool,
     in_variables: bool = False,
+    lengths: str = "",
 ) -> None:
     def emit(node: Node, value: str, depth: str) -> None:
         if numbers_only and not _has_numbers(node):
@@ -191,7 +202,11 @@ def _emit_fields(
                 types, longest = source.bind(timedelta, "timedelta"), source.bind(_LONGEST, "longest")
                 source.line(f"if type({value}) is not {types} or not -{longest} <= {value} <= {longest}: {failure}")
             case Array():
-                source.line(f"if {source.bind(_array_problem, 'array_problem')}({value}) is not None: {failure}")
+                if numbers_only:
+                    source.line(f"if type({value}) is not {source.bind(numpy.ndarray, 'ndarray')}: {failure}")
+                else:
+                    fits_array = source.bind(arrays.tester(node), "fits_array")
+                    source.line(f"if not {fits_array}({value}, {lengths.strip(', ') or '{}'}): {failure}")
             case Optional(item):
                 with source.block(f"if {value} is not None:"):
                     emit(item, value, f"{depth} + 1" if is_boxed(item) else depth)
@@ -211,11 +226,14 @@ def _emit_fields(
                     emit(key, f"{each}_key", depth)
                     emit(item, each, f"{depth} + 2" if is_boxed(item) else f"{depth} + 1")
             case Message(cls):
-                test = f"type({value}) is not {source.bind(cls, 'cls')} or not {fits[cls]}({value}, {depth} + 1)"
+                test = (
+                    f"type({value}) is not {source.bind(cls, 'cls')} or not {fits[cls]}({value}, {depth} + 1{lengths})"
+                )
                 source.line(f"if {test}: {failure}")
             case Union(members):
                 tests = [
-                    f"(type({value}) is {source.bind(member.cls, 'cls')} and {fits[member.cls]}({value}, {depth} + 2))"
+                    f"(type({value}) is {source.bind(member.cls, 'cls')}"
+                    f" and {fits[member.cls]}({value}, {depth} + 2{lengths}))"
                     for member in members
                 ]
                 source.line(f"if not ({' or '.join(tests)}): {failure}")
@@ -242,6 +260,9 @@ def settled(node: Node, value: Any, depth: int = 0) -> Any:
             return operator.index(value) if hasattr(value, "__index__") and not _is_array_like(value) else value
         case Bool() if getattr(getattr(value, "dtype", None), "kind", "") == "b" and not _is_array_like(value):
             return bool(value)
+        case Array(on_device=on_device) if not (on_device and arrays.is_cupy(type(value))):
+            with suppress(TypeError):  # Left for the check to refuse.
+                return arrays.as_numpy(value)
         case Optional(item) if value is not None:
             return settled(item, value, depth)
         case List(item) if isinstance(value, list):
@@ -312,24 +333,12 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def as_numpy(array: Any) -> Any:
-    """A NumPy array of the same content; CuPy's arrays are copied from the device."""
-    return array.get() if type(array).__module__.partition(".")[0] == "cupy" else array
-
-
-def _array_problem(value: Any) -> str | None:
-    """What is wrong with `value` as an array, if anything. Masked arrays are wrong, as they would lose their masks."""
-    cls = type(value)
-    if cls.__name__ not in ("ndarray", "memmap") or cls.__module__.partition(".")[0] not in ("numpy", "cupy"):
-        return type_name(cls)
-    return None if value.dtype.kind in ARRAY_KINDS else f"an array of dtype {value.dtype}"
-
-
 class _Checker:
     """Finds what is wrong in one value, and raises. Being slow, it is asked only about values that seem wrong."""
 
     def __init__(self, message_type: str) -> None:
         self._message_type = message_type
+        self._lengths: dict[str, tuple[int, str]] = {}
 
     def check(self, node: Node, value: Any, path: str, depth: int) -> None:
         match node:
@@ -363,9 +372,9 @@ class _Checker:
                 if not -_LONGEST <= value <= _LONGEST:
                     self._refuse(f"{value} is longer than 10,000 years", path)
             case Array():
-                problem = _array_problem(value)
+                problem = arrays.misfit(node, value, self._lengths, path)
                 if problem is not None:
-                    raise MessageTypeError("an ndarray of numbers", problem, path)
+                    raise MessageTypeError(*problem, path)
             case Optional(item):
                 if value is not None:
                     self.check(item, value, path, depth + is_boxed(item))

@@ -1,6 +1,6 @@
 """Reads message classes into nodes, once for each class.
 
-This is the face of the package for code that needs no protobuf; it imports only the standard library.
+This is the face of the package for code that needs no protobuf; it imports only the standard library and NumPy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.schema import door, lock
+from pydotcompute.schema import arrays, door, lock
 from pydotcompute.schema.nodes import (
     HEADER_FIELDS,
     SCHEMA_KEY,
@@ -205,7 +205,10 @@ def _field(
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field.name):
         raise MessageTypeError("an ASCII name for the field", repr(field.name), path)
     if get_origin(annotation) is Annotated:
+        asked = [extra for extra in annotation.__metadata__ if isinstance(extra, arrays.Array)]
         annotation = get_args(annotation)[0]
+        if asked:
+            annotation = Annotated[annotation, *asked]
     if not 1 <= number < 2**29 or 19_000 <= number <= 19_999:
         raise MessageTypeError("a field number from 1 to 536870911, outside 19000 to 19999", str(number), path)
     factory = None if field.default_factory is MISSING else field.default_factory
@@ -235,7 +238,9 @@ def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) ->
     if origin is Annotated:
         if any(isinstance(extra, FieldNumber) for extra in annotation.__metadata__):
             raise MessageTypeError("FieldNumber on the field itself", "one inside its annotation", path)
-        return _node(args[0], path, read)
+        asked = [extra for extra in annotation.__metadata__ if isinstance(extra, arrays.Array)]
+        node = _node(args[0], path, read)
+        return _array(node, asked, path) if asked else node
     if origin is typing.Literal:
         if all(type(value) is str for value in args):
             return Literal(args)
@@ -251,7 +256,7 @@ def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) ->
             return Map(key, value)
         raise MessageTypeError("str, int or bool as the key of a dict", str(key), f"{path}[key]")
     elif _is_array_type(origin or annotation):
-        return Array()
+        return Array(on_device=arrays.is_cupy(origin or annotation))
     elif isinstance(annotation, type):
         if annotation in _LEAVES:
             return _LEAVES[annotation]
@@ -260,6 +265,13 @@ def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) ->
         if dataclasses.is_dataclass(annotation):
             return _message(annotation, path, read)
     raise MessageTypeError(SUPPORTED, _text(annotation), path)
+
+
+def _array(node: Node, asked: list[arrays.Array], path: str) -> Array:
+    if not isinstance(node, Array) or len(asked) != 1:
+        raise MessageTypeError("one Array, on an ndarray itself", f"{len(asked)} on {node}", path)
+    arrays.check_spec(asked[0], path)
+    return Array(asked[0].dtype, asked[0].shape, node.on_device)
 
 
 def _union(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, MessageSchema | None]) -> Node:

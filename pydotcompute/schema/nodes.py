@@ -194,7 +194,24 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """`numpy.ndarray` or `cupy.ndarray`, of numbers: a pydotcompute.v1.Tensor."""
+    """`numpy.ndarray` or `cupy.ndarray`, of numbers: a pydotcompute.v1.Tensor. What it asks for is as in
+    `arrays.Array`."""
+
+    dtype: str | None = None
+    shape: tuple[int | str | None, ...] | None = None
+    on_device: bool = False
+    """Whether it is CuPy's. In-process, CuPy's arrays then stay on the device."""
+
+    @property
+    def wanted(self) -> str:
+        """What an array must be to fit, such as "float32 array of shape (n, 3)"; empty if any array does."""
+        if self.dtype is None and self.shape is None:
+            return ""
+        text = "array" if self.dtype is None else f"{self.dtype} array"
+        if self.shape is None:
+            return text
+        lengths = ", ".join(map(str, self.shape))
+        return f"{text} of shape ({lengths}{',' if len(self.shape) == 1 else ''})"
 
     def __str__(self) -> str:
         return "ndarray"

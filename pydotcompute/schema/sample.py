@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import math
-import struct
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
-from pydotcompute.schema.door import as_numpy
+import numpy
+
+from pydotcompute.schema import arrays, tensors
 from pydotcompute.schema.nodes import (
     Array,
     Bool,
@@ -32,14 +33,18 @@ from pydotcompute.schema.nodes import (
     is_boxed,
     walk,
 )
+from pydotcompute.v1 import tensor_pb2
 
 __all__ = ["sample_json"]
+
+_MOST_ELEMENTS = 64
 
 
 def sample_json(schema: MessageSchema) -> dict[str, Any]:
     """A body in protobuf's JSON form, ready for `json.dumps` and for `grpcurl -d`.
 
-    Fields have their defaults, or else an example of their type. A message inside itself is left out.
+    Fields have their defaults, or else an example of their type. A message inside itself is left out, and so are the
+    elements of an array that has to be large.
     """
     return _message(schema, ())
 
@@ -84,8 +89,7 @@ def _json(node: Node, value: Any) -> Any:
             sign = "-" if value < timedelta() else ""
             return f"{sign}{seconds}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
         case Array():
-            array = as_numpy(value)
-            return {"dtype": array.dtype.str, "shape": list(array.shape), "data": _base64(array.tobytes())}
+            return _tensor(value)
         case Optional(item):
             return _boxed(item, _json(item, value))
         case List(item) | Tuple(item):
@@ -125,7 +129,7 @@ def _example(node: Node, outer: tuple[type, ...]) -> Any:
         case Duration():
             return _json(node, timedelta(seconds=1.5))
         case Array():
-            return {"dtype": "<f4", "shape": [2], "data": _base64(struct.pack("<2f", 1, 2))}
+            return _example_tensor(node)
         case Optional(item):
             return None if repeats else _boxed(item, _example(item, outer))
         case List(item):
@@ -141,6 +145,22 @@ def _example(node: Node, outer: tuple[type, ...]) -> Any:
             return {name: _example(member, outer)}
         case _:
             assert_never(node)
+
+
+def _tensor(value: Any) -> dict[str, Any]:
+    pb = tensor_pb2.Tensor()
+    tensors.write(pb, value)
+    name = "fortran_data" if pb.fortran_data else "data"
+    return {"dtype": pb.dtype, "shape": list(pb.shape), name: _base64(getattr(pb, name))}
+
+
+def _example_tensor(node: Array) -> dict[str, Any]:
+    """Of the dtype and shape that the node asks for, in which each name is a length of 2."""
+    shape = (2,) if node.shape is None else tuple(length if isinstance(length, int) else 2 for length in node.shape)
+    dtype = arrays.dtype_named(node.dtype or "float32")
+    if math.prod(shape) > _MOST_ELEMENTS:
+        return {"dtype": arrays.as_sent(dtype)[0], "shape": list(shape), "data": ""}
+    return _tensor(numpy.arange(1, math.prod(shape) + 1).reshape(shape).astype(dtype))
 
 
 def _base64(data: bytes) -> str:

@@ -70,7 +70,7 @@ class Session:
         self.max_message_bytes = max_message_bytes
         """The longest body that the client may send."""
         self._longest_reply = min(max_message_bytes, opening.max_message_bytes or max_message_bytes)
-        self._decode = self.codecs[0].decode
+        self._decode = self.codecs[0].decode_checked
         self._types = {codec.schema.cls: (index, codec.encode) for index, codec in enumerate(self.codecs)}
         self.news = Signal()
         """Notified when there may be something to send to the client."""

@@ -13,7 +13,8 @@ from google.rpc import status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError, QueueFullError
 from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel, Terms
+from pydotcompute.ring_kernels.inbox import Terms
+from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, new_message_id
 from pydotcompute.ring_kernels.replies import REMEMBERED_REQUESTS, Caller, Unanswered
 from pydotcompute.ring_kernels.waiting import Signal, wait_any

@@ -7,9 +7,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydotcompute import RingKernelMessage, message, ring_kernel
+import numpy as np
+
+from pydotcompute import Array, RingKernelMessage, message, ring_kernel
 from pydotcompute.exceptions import KernelStateError, PyDotComputeError, QueueTimeoutError
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute.ring_kernels.threads import BlockingContext
@@ -362,3 +365,32 @@ async def batched_entrance(ctx: KernelContext[Job, Result]) -> None:
     async for batch in ctx.batches(max_size=4):
         for job in batch:
             await ctx.forward(job.note, job)
+
+
+@message
+class Cloud:
+    """Points in space, with a weight for each, and whatever array else."""
+
+    points: Annotated[np.ndarray[Any, Any], Array(dtype="float32", shape=("n", 3))] = field(
+        default_factory=lambda: np.zeros((0, 3), np.float32)
+    )
+    weights: Annotated[np.ndarray[Any, Any], Array(shape=("n",))] | None = None
+    others: list[np.ndarray[Any, Any]] = field(default_factory=list)
+
+
+@ring_kernel(input_type=Cloud, output_type=Cloud)
+async def echo_cloud(ctx: KernelContext[Cloud, Cloud]) -> None:
+    """Sends each cloud back as it is; one whose priority is 1, with its points turned around."""
+    async for cloud in ctx:
+        if cloud.priority == 1:  # type: ignore[attr-defined]
+            cloud.points = cloud.points.T
+        await ctx.send(cloud)
+
+
+@ring_kernel(input_type=Cloud, output_type=Result)
+async def describe_cloud(ctx: KernelContext[Cloud, Result]) -> None:
+    """Says of which classes, types and shapes the other arrays arrive."""
+    async for cloud in ctx:
+        arrays = [f"{type(array).__module__} {array.dtype.str} {array.shape}" for array in cloud.others]
+        correlation_id = cloud.message_id  # type: ignore[attr-defined]
+        await ctx.send(Result(note=", ".join(arrays), correlation_id=correlation_id))

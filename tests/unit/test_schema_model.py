@@ -118,7 +118,7 @@ def test_the_table_above_has_every_kind_of_node() -> None:
 
 def test_cupy_arrays_are_recognised_without_cupy() -> None:
     stand_in = type("ndarray", (), {"__module__": "cupy"})
-    assert only_node(stand_in) == nodes.Array()
+    assert only_node(stand_in) == nodes.Array(on_device=True)
 
 
 T = TypeVar("T")
