@@ -74,7 +74,7 @@ def _with_option(item: CompletionItem[str], incomplete: str) -> str:
 
 
 class _Bash(BashComplete):
-    """Bash puts completions on the line as they are, for what stands there behind the last `:`, `=` or `@`."""
+    """Bash puts completions on the line as they are, for what stands there since the last `:`, `=` or `@`."""
 
     source_template = _BASH
 
@@ -89,8 +89,9 @@ class _Bash(BashComplete):
         if _in_quotes(os.environ["COMP_WORDS"]):  # There nothing breaks a word, and bash adds the other quote.
             return f"plain,{whole}"
         breaks = [each for each in ":=@" if each in os.environ.get("COMP_WORDBREAKS", "")]
-        there = max((incomplete.rfind(each) + 1 for each in breaks), default=0)
-        escaped = _UNSAFE.sub(r"\\\g<0>", whole[there:])
+        # Readline counts the `@` to what follows it.
+        there = max((incomplete.rfind(each) + (each != "@") for each in breaks), default=0)
+        escaped = _UNSAFE.sub(r"\\\g<0>", whole[max(there, 0) :])
         return f"plain,{escaped}"
 
 
