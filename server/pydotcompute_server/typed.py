@@ -5,17 +5,19 @@ Only the envelope differs from that of `MessageService`: what a call means is de
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
 
-from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.exceptions import InvalidConfigurationError, MessageError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
+from pydotcompute.wire.messages import BODY
 from pydotcompute_server.call_metadata import PREFIX, CallMetadata, header_of, read_metadata
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.handlers import ClientGoneError, Handler, answer, answers_itself, send_header
@@ -81,7 +83,8 @@ class _TypedLane:
         said, _ = self._read("Ask", context)
         request = pb.AskRequest(kernel_id=said.kernel_id)
         self._fill(request.message, body, said)
-        response = await self._unary.ask(request, context, self._output_type)
+        with _as_the_whole_request():
+            response = await self._unary.ask(request, context, self._output_type)
         with suppress(ClientGoneError):  # gRPC wants an answer all the same.
             await send_header(context, header_of(response.message))
         return self._body(response.message)
@@ -91,7 +94,8 @@ class _TypedLane:
         said, _ = self._read("Send", context)
         request = pb.SendRequest(kernel_id=said.kernel_id, client_id=said.client_id)
         self._fill(request.message, body, said)
-        response = await self._unary.send(request, context)
+        with _as_the_whole_request():
+            response = await self._unary.send(request, context)
         with suppress(ClientGoneError):
             await send_header(context, [(f"{PREFIX}message-id", response.message_id)])
         return b""
@@ -153,3 +157,12 @@ class _TypedLane:
     def _body(self, message: pb.Message) -> bytes:
         """The bytes of the answer: those of the kernel's output type, or an Any if it declares none."""
         return message.body.value if self._output_type is not None else message.body.SerializeToString()
+
+
+@contextmanager
+def _as_the_whole_request() -> Iterator[None]:
+    """Errors say where in the body something is wrong, which here is all that there is."""
+    try:
+        yield
+    except MessageError as error:
+        raise error.moved(BODY, "$") from error.__cause__

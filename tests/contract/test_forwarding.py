@@ -69,8 +69,11 @@ async def test_the_priority_goes_along(world: World) -> None:
 async def test_the_deadline_goes_along(world: World) -> None:
     first_id, last_id = await world.launch(entrance), await world.launch(square)
     await world.runtime.deactivate(last_id)
-    with pytest.raises(QueueTimeoutError):
-        await world.runtime.send_and_receive(first_id, Job(2, note=last_id), timeout=0.2)
+    job = Job(2, note=last_id)
+    async with asyncio.TaskGroup() as group:
+        asked = expect(QueueTimeoutError, world.runtime.send_and_receive(first_id, job, timeout=1.0))
+        group.create_task(asked)
+        await world.queued(last_id, 1)
     await world.runtime.reactivate(last_id)
     await eventually(lambda: len(world.runtime.get_dead_letters(last_id)) == 1)
     (letter,) = world.runtime.get_dead_letters(last_id)

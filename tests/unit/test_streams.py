@@ -147,10 +147,10 @@ async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes(monkeypatch
         client.sent.put_nowait(grpc.aio.EOF)
         running = asyncio.create_task(stream_of(kernel, catalog, client).run())
         await settled(lambda: kernel.queue_depth == 3 and kernel.inbox.taken.waiters)
-        assert (client.sent.qsize(), kernel.inbox_bytes) == (7, 6)  # One has been read and waits.
+        assert (client.sent.qsize(), kernel.inbox.bytes) == (7, 6)  # One has been read and waits.
         await kernel.reactivate()
         await running
-        assert (len(client.answers), kernel.inbox_bytes) == (10, 0)
+        assert (len(client.answers), kernel.inbox.bytes) == (10, 0)
 
 
 async def test_requests_that_the_kernel_has_forgotten_end_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
