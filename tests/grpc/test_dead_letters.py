@@ -196,7 +196,12 @@ async def test_a_reply_that_no_unary_call_can_return_is_a_dead_letter_and_stays_
 @pytest.mark.parametrize("token", ["next", "-1", "1.0", "²", "1" * 21])
 async def test_a_page_token_that_is_none_is_refused(wire: Wire, token: str) -> None:
     kernel_id = await wire.launch("last")
-    detail = {"message_type": "ListDeadLettersRequest", "problem": "not a token of ours", "path": "$.page_token"}
+    detail = {
+        "message_type": "ListDeadLettersRequest",
+        "problem": "not a token of ours",
+        "path": "$.page_token",
+        "violations": [("$.page_token", "not a token of ours")],
+    }
     failure = await failure_of(page(wire, kernel_id, page_token=token))
     assert failure == Failure(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID", detail)
 
