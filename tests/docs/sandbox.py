@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from tests.docs.pages import ROOT, Block, blocks, commands, matches
+from tests.tools import TOOLS, MissingToolError
 
 ADDRESS = "127.0.0.1:50051"
 """What the pages say; the daemon has a port of its own choice."""
@@ -20,15 +21,10 @@ STOP_SECONDS = 30.0
 RUN_SECONDS = 30.0
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-TOOLS = ROOT / ".tools" / "bin"
 
 
 class BlockError(AssertionError):
     """A block does not do what its page says."""
-
-
-class MissingToolError(Exception):
-    """A block needs a program that is not here."""
 
 
 class Sandbox:
@@ -195,4 +191,4 @@ class Sandbox:
                 re.search(rf"(^|[|;&]\s*){tool}\b", command)
                 and shutil.which(tool, path=self._environment["PATH"]) is None
             ):
-                raise MissingToolError(f"{tool} is not installed; `.ci/install-tools` installs grpcurl")
+                raise MissingToolError(tool)
