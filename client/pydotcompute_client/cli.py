@@ -15,7 +15,7 @@ from click.shell_completion import get_completion_class
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
-from pydotcompute_client import cli_dead_letters, cli_kernels, cli_messages
+from pydotcompute_client import cli_dead_letters, cli_kernels, cli_messages, cli_proto
 from pydotcompute_client.cli_daemon import DEFAULT_TARGET, PROGRAM, Daemon, Failure, TimedOut, Unreachable
 
 __all__ = ["main"]
@@ -110,7 +110,8 @@ class _Program(click.Group):
     """Gives each command the global options, and each error its line and its exit code."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        cmd.params.extend(_global_options(before_command=False))
+        for command in (cmd, *(cmd.commands.values() if isinstance(cmd, click.Group) else ())):
+            command.params.extend(_global_options(before_command=False))
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -162,5 +163,11 @@ def completion(shell: str) -> None:
 
 
 main.params[:0] = _global_options(before_command=True)
-for command in (*cli_kernels.COMMANDS, *cli_messages.COMMANDS, *cli_dead_letters.COMMANDS, completion):
+for command in (
+    *cli_kernels.COMMANDS,
+    *cli_messages.COMMANDS,
+    *cli_dead_letters.COMMANDS,
+    *cli_proto.COMMANDS,
+    completion,
+):
     main.add_command(command)

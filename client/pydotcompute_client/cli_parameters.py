@@ -26,7 +26,7 @@ pass_daemon = click.make_pass_decorator(Daemon, ensure=True)
 
 def complete_kernels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The ids of the daemon's kernels; none if there is no daemon."""
-    return _complete(ctx, incomplete, kernels=True, types=ctx.command.name in ("describe", "launch"))
+    return _complete(ctx, incomplete, kernels=True, types=ctx.command.name in ("describe", "launch", "export", "check"))
 
 
 def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:

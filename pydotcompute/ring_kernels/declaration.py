@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
@@ -30,6 +31,8 @@ F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 
 LONGEST_ID = 200
 """Characters of a kernel's id, which is in every log line and every error about it."""
+SERVICE_NAME = r"([a-z][a-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*"
+"""The package and the name of a gRPC service, as a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class KernelType:
     """A declared actor with its message types and settings. A kernel is a launched instance of one.
 
     Raises:
-        InvalidConfigurationError: the function is not async, or a setting cannot work.
+        InvalidConfigurationError: the function is not async, or a setting or the name of the service cannot work.
         MessageTypeError: an input or output type is no message class, or has a field that no wire could carry.
     """
 
@@ -83,6 +86,11 @@ class KernelType:
     """The settings; `config.kernel_id` is the type's name."""
     input_type: type | None = None
     output_type: type | None = None
+    service: str = ""
+    """The full name of the gRPC service that a daemon makes for the type, such as `calculator.v1.Calculator`; empty
+    without an input type. A name without a package is put into that of the input type; without a name, the service is
+    called as the type is, in camel case.
+    """
 
     def __post_init__(self) -> None:
         if not inspect.iscoroutinefunction(self.func):
@@ -98,6 +106,19 @@ class KernelType:
                     f"a class decorated with @message as {role}", getattr(cls, "__name__", repr(cls))
                 )
             introspect(cls)
+        object.__setattr__(self, "service", self._full_service_name())
+
+    def _full_service_name(self) -> str:
+        if self.service and not re.fullmatch(SERVICE_NAME, self.service):
+            problem = "neither a name such as Calculator, nor a full name such as calculator.v1.Calculator"
+            raise InvalidConfigurationError("service", self.service, f"{problem}; choose another with service=")
+        if self.input_type is None:
+            if self.service:
+                raise InvalidConfigurationError("service", self.service, "only a kernel with an input_type has one")
+            return ""
+        if "." in self.service:
+            return self.service
+        return f"{introspect(self.input_type).package}.{self.service or _camel(self.name)}"
 
     @property
     def name(self) -> str:
@@ -108,6 +129,13 @@ class KernelType:
     def documentation(self) -> str:
         """The actor's docstring."""
         return inspect.getdoc(self.func) or ""
+
+
+def _camel(kernel_id: str) -> str:
+    """`vector_add` → `VectorAdd`; always a name, for a kernel's id can be any text."""
+    words = re.findall("[A-Za-z0-9]+", kernel_id)
+    name = "".join(word[0].upper() + word[1:] for word in words)
+    return name if name[:1].isalpha() else f"Kernel{name}"
 
 
 _registry: dict[str, KernelType] = {}
@@ -137,6 +165,7 @@ def ring_kernel(
     grid_size: int = 1,
     block_size: int = 256,
     backpressure: BackpressureStrategy = "block",
+    service: str = "",
     auto_register: bool = True,
 ) -> Callable[[F], F]: ...
 
@@ -154,6 +183,7 @@ def ring_kernel(
     grid_size: int = 1,
     block_size: int = 256,
     backpressure: BackpressureStrategy = "block",
+    service: str = "",
     auto_register: bool = True,
 ) -> F | Callable[[F], F]:
     """Declare an async function as a kernel type.
@@ -166,6 +196,8 @@ def ring_kernel(
             otherwise.
         grid_size, block_size: the shape of a resident kernel.
         backpressure: what happens to a message when the input mailbox is full: `block`, `reject` or `drop_oldest`.
+        service: the name of the type's gRPC service, `Calculator` or `calculator.v1.Calculator`; see
+            `KernelType.service`.
         auto_register: whether `launch(kernel_id)` and a daemon that loads the file find the type by its name. A later
             declaration of the same name takes the place of the earlier one.
 
@@ -182,7 +214,7 @@ def ring_kernel(
             output_queue_size=queue_size if output_queue_size is None else output_queue_size,
             backpressure_strategy=backpressure,
         )
-        kernel_type = KernelType(func, config, input_type, output_type)
+        kernel_type = KernelType(func, config, input_type, output_type, service)
         func.__ring_kernel__ = kernel_type  # type: ignore[attr-defined]
         if auto_register:
             _registry[kernel_type.name] = kernel_type

@@ -197,12 +197,13 @@ class RingKernel(Generic[TIn, TOut]):
         input_type: type[TIn] | None = None,
         output_type: type[TOut] | None = None,
         type_name: str | None = None,
+        service: str = "",
     ) -> None:
         config = RingKernelConfig(kernel_id) if config is None else config
         self.kernel_id = kernel_id
         self.type_name = type_name or kernel_id
         """The name of the kernel type that this is an instance of."""
-        self.type = KernelType(kernel_func, config, input_type, output_type)
+        self.type = KernelType(kernel_func, config, input_type, output_type, service)
         self._state = KernelState.CREATED
         self._is_open = self._has_ended = False  # What the hot paths ask of the state.
         self._context: KernelContext[TIn, TOut] = KernelContext(self)

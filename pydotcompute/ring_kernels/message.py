@@ -6,13 +6,14 @@ import dataclasses
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, cast, dataclass_transform, overload
 from uuid import UUID, uuid4
 
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.ring_kernels.constructor import MAX_PRIORITY, check_header, first_check, is_generated
 from pydotcompute.ring_kernels.ids import new_message_id, uuid_from_int, uuids_from_bytes, uuids_from_ints
-from pydotcompute.schema.model import HEADER_FIELDS, door_check
+from pydotcompute.schema.model import HEADER_FIELDS, door_check, package_of
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -56,25 +57,38 @@ _classes: weakref.WeakSet[type] = weakref.WeakSet()
 @overload
 def message(cls: type[T], /) -> type[T]: ...
 @overload
-def message() -> Callable[[type[T]], type[T]]: ...
+def message(*, package: str | None = None) -> Callable[[type[T]], type[T]]: ...
 
 
 @dataclass_transform(field_specifiers=(field,))
-def message(cls: type[T] | None = None, /) -> type[T] | Callable[[type[T]], type[T]]:
+def message(cls: type[T] | None = None, /, *, package: str | None = None) -> type[T] | Callable[[type[T]], type[T]]:
     """Make a class a message class.
 
     The class becomes a dataclass if it is none yet, and gets those of the header fields `message_id`, `priority` and
     `correlation_id` that it lacks, as keyword arguments. Making an instance turns numbers in float fields into floats,
     and refuses a header that no mailbox could take.
 
+    Args:
+        package: the protobuf package of its type, such as `shop.v1`; else it is made of the module's name.
+
+    Raises:
+        MessageTypeError: that is no name of a protobuf package.
+
     Raises (when an instance is made):
         MessageSerializationError: `priority` is outside 0 to 255.
         MessageTypeError: a header field is of the wrong type.
     """
     if cls is None:
-        return message
+        return partial(_message_class, package=package)
+    return _message_class(cls, package)
+
+
+def _message_class(cls: type[T], package: str | None) -> type[T]:
     if "__dataclass_fields__" not in cls.__dict__:
         cls = dataclass(cls)
+    if package is not None:
+        cls.__proto_package__ = package  # type: ignore[attr-defined]
+        package_of(cls, "$")
     return _with_header(cls)
 
 

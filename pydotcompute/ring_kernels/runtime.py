@@ -198,6 +198,7 @@ class RingKernelRuntime:
             input_type=input_type or kernel_type.input_type,
             output_type=output_type or kernel_type.output_type,
             type_name=kernel_type.name,
+            service=kernel_type.service,
         )
         if existing is not None:
             kernel.dead_letters = existing.dead_letters

@@ -57,7 +57,7 @@ from pydotcompute.schema.nodes import (
 )
 from pydotcompute.v1 import tensor_pb2
 
-__all__ = ["BOX_FIELD", "ONEOF", "TypePool", "compatible", "dataclass_from", "message_type"]
+__all__ = ["BOX_FIELD", "ONEOF", "TypePool", "comment", "compatible", "dataclass_from", "in_order", "message_type"]
 
 BOX_FIELD = "value"
 """The one field of a box: the message that holds a list inside a list, an optional element, and the like."""
@@ -108,7 +108,7 @@ class TypePool:
                 files = FileDescriptorSet.FromString(files).file
             except google.protobuf.message.DecodeError as error:
                 raise MessageTypeError("a serialized FileDescriptorSet", str(error)) from error
-        for file in _in_order({file.name: file for file in files}):
+        for file in in_order({file.name: file for file in files}):
             self._add(file)
 
     def _add(self, file: FileDescriptorProto) -> None:
@@ -141,15 +141,27 @@ class TypePool:
         return message_factory.GetMessageClass(self.descriptor(full_name))
 
     def file_set(self, full_name: str) -> FileDescriptorSet:
-        """The file of a message type and all that it imports, each after its imports, comments included.
+        """The file of a message type or a service and all that it imports, each after its imports, comments included.
 
-        Raises as `descriptor` does.
+        Raises:
+            MessageTypeError: there is none.
         """
-        last = self.descriptor(full_name).file.name
-        return FileDescriptorSet(file=_in_order(self._files, [last]))
+        try:
+            last = self.pool.FindFileContainingSymbol(full_name).name
+        except KeyError as error:
+            raise MessageTypeError("a known type or service", full_name) from error
+        return FileDescriptorSet(file=self.with_imports(last))
+
+    def with_imports(self, name: str) -> list[FileDescriptorProto]:
+        """The file of this name after all that it imports, comments included. KeyError if there is none."""
+        return in_order(self._files, [self._files[name].name])
+
+    def services(self) -> list[str]:
+        """The full names of all services in the pool, in order."""
+        return sorted(f"{file.package}.{each.name}" for file in self._files.values() for each in file.service)
 
 
-def _in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = None) -> list[FileDescriptorProto]:
+def in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = None) -> list[FileDescriptorProto]:
     """The roots (without any, all) and what they import, imports first. An import not in `files` is passed over."""
     ordered: dict[str, FileDescriptorProto] = {}
     visited: set[str] = set()
@@ -224,18 +236,27 @@ def _file_name(full_name: str) -> str:
     return f"{package.replace('.', '/')}/{snake(name)}.proto"
 
 
-def _comment(info: SourceCodeInfo, path: list[int], text: str) -> None:
+def comment(info: SourceCodeInfo, path: list[int], text: str) -> None:
+    """Put a comment before what is at this path; none if the text is empty."""
     if text:
-        info.location.add(path=path, leading_comments="".join(f" {line}".rstrip() + "\n" for line in text.splitlines()))
+        # Where in a file, there is none to say; but Go programs take no location without it.
+        info.location.add(
+            path=path,
+            span=[0, 0, 0],
+            leading_comments="".join(f" {line}".rstrip() + "\n" for line in text.splitlines()),
+        )
 
 
 def _enum_file(node: EnumNode) -> FileDescriptorProto:
     file = FileDescriptorProto(name=_file_name(node.full_name), package=node.package, syntax="proto3")
     enum = file.enum_type.add(name=node.name)
-    _comment(file.source_code_info, [5, 0], inspect.cleandoc(node.cls.__dict__.get("__doc__") or ""))
+    comment(file.source_code_info, [5, 0], inspect.cleandoc(node.cls.__dict__.get("__doc__") or ""))
     enum.value.add(name=node.prefix + "UNSPECIFIED", number=0)
     for _, name, number in node.values():
         enum.value.add(name=name, number=number)
+    for name, number in node.reserved:
+        enum.reserved_range.add(start=number, end=number)  # For enums, the end is inclusive.
+        enum.reserved_name.append(name)
     return file
 
 
@@ -243,12 +264,15 @@ def _message_file(name: str, group: list[MessageSchema], file_names: dict[str, s
     file = FileDescriptorProto(name=name, package=group[0].package, syntax="proto3")
     imports: set[str] = set()
     for index, schema in enumerate(sorted(group, key=lambda member: member.full_name)):
-        _comment(file.source_code_info, [4, index], schema.doc)
+        comment(file.source_code_info, [4, index], schema.doc)
         message = file.message_type.add(name=schema.name)
         builder = _MessageBuilder(message, f".{schema.full_name}")
         for position, field in enumerate(schema.fields):
             builder.add(field.name, field.number, field.node, field.has_presence)
-            _comment(file.source_code_info, [4, index, 2, position], _field_doc(field))
+            comment(file.source_code_info, [4, index, 2, position], _field_doc(field))
+        for reserved, number in schema.reserved:
+            message.reserved_range.add(start=number, end=number + 1)
+            message.reserved_name.append(reserved)
         for node in _inside(schema):
             match node:
                 case Message() | EnumNode():

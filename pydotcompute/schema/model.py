@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.schema import door
+from pydotcompute.schema import door, lock
 from pydotcompute.schema.nodes import (
     HEADER_FIELDS,
     SCHEMA_KEY,
@@ -80,8 +80,10 @@ def introspect(cls: type) -> MessageSchema:
     """The schema of a dataclass, made on the first call and then kept for as long as the class lives.
 
     The fields are numbered 1, 2, 3, … in the order of declaration, unless pinned with `FieldNumber`; the header fields
-    are not counted. A field's documentation is `field(metadata={"doc": …})`. The protobuf package is the class
-    attribute `__proto_package__` if there is one, and else the last part of the module's name with ".v1".
+    are not counted. If the lock (see `lock`) knows the message, the fields that it names have the numbers that it says,
+    and others the next ones above all that ever were. A field's documentation is `field(metadata={"doc": …})`. The
+    protobuf package is the class attribute `__proto_package__` if there is one, and else the last part of the module's
+    name with ".v1".
 
     Raises:
         MessageTypeError: an annotation, a name or a number has no place on the wire; `path` says which, such as
@@ -138,15 +140,21 @@ def _read(cls: type, path: str, read: dict[type, MessageSchema | None]) -> Messa
     for name, annotation in hints.items():
         if isinstance(annotation, InitVar):
             raise MessageTypeError("a field that an instance holds", "InitVar", f"{path}.{name}")
-    fields: list[Field] = []
-    for field in declared:
-        if field.name not in header:
-            fields.append(_field(field, hints[field.name], len(fields) + 1, f"{path}.{field.name}", read))
+    package = package_of(cls, path)
+    body = {field.name: _pinned(hints[field.name]) for field in declared if field.name not in header}
+    locked = lock.in_force().messages.get(f"{package}.{cls.__name__}", {})
+    numbers = _numbers(body, locked, path)
+    fields = [
+        _field(field, hints[field.name], numbers[field.name], f"{path}.{field.name}", read)
+        for field in declared
+        if field.name not in header
+    ]
     _refuse_clashes(fields, path)
     doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
     if doc.startswith(f"{cls.__name__}("):  # the text that dataclasses puts where there is no docstring
         doc = ""
-    read[cls] = schema = MessageSchema(cls, package_of(cls, path), doc, tuple(fields), header)
+    reserved = tuple(item for item in locked.items() if item[0] not in body)
+    read[cls] = schema = MessageSchema(cls, package, doc, tuple(fields), header, reserved)
     return schema
 
 
@@ -168,6 +176,27 @@ def _header(cls: type) -> tuple[str, ...]:
     return HEADER_FIELDS if names.issuperset(HEADER_FIELDS) else ()
 
 
+def _pinned(annotation: Any) -> int | None:
+    """The number that a FieldNumber gives the field."""
+    extras = annotation.__metadata__ if get_origin(annotation) is Annotated else ()
+    return next((extra.number for extra in reversed(extras) if isinstance(extra, FieldNumber)), None)
+
+
+def _numbers(body: dict[str, int | None], locked: lock.Numbers, path: str) -> dict[str, int]:
+    """A number for each of these fields, some of which are pinned."""
+    if not locked:
+        return {name: position if pin is None else pin for position, (name, pin) in enumerate(body.items(), 1)}
+    owners = {number: name for name, number in locked.items()}
+    for name, pin in body.items():
+        if pin is not None and locked.get(name, pin) != pin:
+            raise MessageTypeError(f"field number {locked[name]}, as in the lock", f"{pin}", f"{path}.{name}")
+        if pin is not None and owners.get(pin, name) != name:
+            problem = f"{pin}, which the lock has for {owners[pin]}"
+            raise MessageTypeError("a field number of its own", problem, f"{path}.{name}")
+    fresh = lock.numbers_above([*owners, *(pin for pin in body.values() if pin is not None)])
+    return {name: pin if pin is not None else locked.get(name) or next(fresh) for name, pin in body.items()}
+
+
 def _field(
     field: dataclasses.Field[Any], annotation: Any, number: int, path: str, read: dict[type, MessageSchema | None]
 ) -> Field:
@@ -176,9 +205,6 @@ def _field(
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field.name):
         raise MessageTypeError("an ASCII name for the field", repr(field.name), path)
     if get_origin(annotation) is Annotated:
-        for extra in annotation.__metadata__:
-            if isinstance(extra, FieldNumber):
-                number = extra.number
         annotation = get_args(annotation)[0]
     if not 1 <= number < 2**29 or 19_000 <= number <= 19_999:
         raise MessageTypeError("a field number from 1 to 536870911, outside 19000 to 19999", str(number), path)
@@ -258,7 +284,8 @@ def _tuple(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, M
 
 
 def _enum(cls: type[enum.Enum], path: str) -> EnumNode:
-    node = EnumNode(cls, package_of(cls, path))
+    package = package_of(cls, path)
+    node = EnumNode(cls, package, tuple(lock.in_force().enums.get(f"{package}.{cls.__name__}", {}).items()))
     names = {name for _, name, _ in node.values()} - {node.prefix + "UNSPECIFIED"}
     if not names or len(names) != len(cls) or not all(re.fullmatch("[A-Z][A-Z0-9_]*", name) for name in names):
         expected = "an Enum with members, whose ASCII names differ in more than case, and none of them UNSPECIFIED"

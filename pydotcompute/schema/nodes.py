@@ -12,6 +12,8 @@ from dataclasses import MISSING, dataclass
 from math import copysign
 from typing import Any, TypeAlias, TypeVar, cast
 
+from pydotcompute.schema.lock import numbers_above
+
 __all__ = [
     "HEADER_FIELDS",
     "INT64_MAX",
@@ -123,11 +125,15 @@ class EnumNode:
     """An `enum.Enum`: a protobuf enum, whose values are `<ENUM_NAME>_<MEMBER>`.
 
     Number 0 is `<ENUM_NAME>_UNSPECIFIED`, which is no member. The members have the numbers of their Python values if
-    these are distinct positive int32, and else 1, 2, 3, … in the order of declaration.
+    these are distinct positive int32, and else 1, 2, 3, … in the order of declaration. If the lock knows the enum, the
+    values that it names have the numbers that it says; others those of their Python values where nothing had these,
+    and else the next ones above all that ever were.
     """
 
     cls: type[enum.Enum]
     package: str
+    locked: tuple[tuple[str, int], ...] = ()
+    """The names and numbers in the lock."""
 
     @property
     def name(self) -> str:
@@ -148,10 +154,23 @@ class EnumNode:
         """Each member with the name and the number of its protobuf value."""
         members = list(self.cls)
         usable = all(type(m.value) is int and 0 < m.value < 2**31 for m in members)
+        names = [self.prefix + snake(member.name).upper() for member in members]
+        numbers = dict(self.locked)
+        taken = set(numbers.values())
+        if usable:
+            new = [(name, m.value) for name, m in zip(names, members, strict=True) if name not in numbers]
+            numbers.update((name, value) for name, value in new if value not in taken)
+        fresh = numbers_above(numbers.values())
         return [
-            (member, self.prefix + snake(member.name).upper(), member.value if usable else position)
-            for position, member in enumerate(members, 1)
+            (member, name, numbers[name] if name in numbers else next(fresh))
+            for member, name in zip(members, names, strict=True)
         ]
+
+    @property
+    def reserved(self) -> tuple[tuple[str, int], ...]:
+        """The names and numbers of values that were, and are no more."""
+        names = {name for _, name, _ in self.values()}
+        return tuple(item for item in self.locked if item[0] not in names)
 
     def __str__(self) -> str:
         return type_name(self.cls)
@@ -329,6 +348,8 @@ class MessageSchema:
     """The body, in the order of declaration."""
     header: tuple[str, ...]
     """HEADER_FIELDS, or nothing for a class that has no header."""
+    reserved: tuple[tuple[str, int], ...] = ()
+    """The names and numbers of fields that were, and are no more."""
 
     @property
     def name(self) -> str:

@@ -9,6 +9,8 @@ from google.protobuf.descriptor_pb2 import (
     EnumDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
+    MethodDescriptorProto,
+    ServiceDescriptorProto,
 )
 
 __all__ = ["render"]
@@ -19,7 +21,7 @@ _Path = tuple[int, ...]
 def render(files: Iterable[FileDescriptorProto]) -> str:
     """Files of one package as the source of a single file, which protoc accepts; with their comments.
 
-    The files are of the kind that `TypePool` makes: proto3, no services, extensions, or options.
+    The files are of the kind that `TypePool` makes: proto3, without extensions, and with no option but `go_package`.
 
     Raises:
         ValueError: there is no file, or the files are of different packages.
@@ -32,6 +34,8 @@ def render(files: Iterable[FileDescriptorProto]) -> str:
     lines = ['syntax = "proto3";', "", f"package {files[0].package};"]
     if imports:
         lines += ["", *(f'import "{name}";' for name in sorted(imports))]
+    if files[0].options.go_package:
+        lines += ["", f'option go_package = "{files[0].options.go_package}";']
     # Inside a message, protobuf looks for the first part of a name among the nested types first, and then outwards.
     hidden = {nested.name for file in files for message in file.message_type for nested in _nested(message)}
     for file in files:
@@ -40,6 +44,8 @@ def render(files: Iterable[FileDescriptorProto]) -> str:
             lines += ["", *renderer.enum(enum, (5, index))]
         for index, message in enumerate(file.message_type):
             lines += ["", *renderer.message(message, (4, index))]
+        for index, service in enumerate(file.service):
+            lines += ["", *renderer.service(service, (6, index))]
     return "\n".join(lines) + "\n"
 
 
@@ -51,6 +57,14 @@ def _nested(message: DescriptorProto) -> Iterator[DescriptorProto]:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" if line else "" for line in lines]
+
+
+def _reserved(ranges: Iterable[tuple[int, int]], names: Iterable[str]) -> list[str]:
+    """The lines for numbers, as ranges that include their ends, and names."""
+    numbers = [f"{start}" if start == end else f"{start} to {end}" for start, end in ranges]
+    quoted = [f'"{name}"' for name in names]
+    lines = [f"reserved {', '.join(items)};" for items in (numbers, quoted) if items]
+    return [*lines, ""] if lines else []
 
 
 class _Renderer:
@@ -68,11 +82,26 @@ class _Renderer:
             for index, value in enumerate(enum.value)
             for line in [*self._comment((*path, 2, index)), f"{value.name} = {value.number};"]
         ]
-        return [*self._comment(path), f"enum {enum.name} {{", *_indented(values), "}"]
+        # The ends of an enum's ranges are inclusive, those of a message's are not.
+        reserved = _reserved([(area.start, area.end) for area in enum.reserved_range], enum.reserved_name)
+        return [*self._comment(path), f"enum {enum.name} {{", *_indented([*reserved, *values]), "}"]
+
+    def service(self, service: ServiceDescriptorProto, path: _Path) -> list[str]:
+        body: list[str] = []
+        for index, method in enumerate(service.method):
+            body += ["", *self._comment((*path, 2, index)), self._method(method)]
+        return [*self._comment(path), f"service {service.name} {{", *_indented(body[1:]), "}"]
+
+    def _method(self, method: MethodDescriptorProto) -> str:
+        taken, given = (self._name(name) for name in (method.input_type, method.output_type))
+        taken = f"stream {taken}" if method.client_streaming else taken
+        given = f"stream {given}" if method.server_streaming else given
+        return f"rpc {method.name}({taken}) returns ({given});"
 
     def message(self, message: DescriptorProto, path: _Path) -> list[str]:
         entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
-        body: list[str] = []
+        reserved = [(area.start, area.end - 1) for area in message.reserved_range]
+        body = _reserved(reserved, message.reserved_name)
         for index, nested in enumerate(message.nested_type):
             if nested.name not in entries:
                 body += [*self.message(nested, (*path, 3, index)), ""]
@@ -102,8 +131,11 @@ class _Renderer:
     def _type(self, field: FieldDescriptorProto) -> str:
         if not field.type_name:
             return FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
-        name = field.type_name.removeprefix(f".{self._package}.").removeprefix(".")
-        return field.type_name if name.partition(".")[0] in {*self._hidden, *self._package.split(".")} else name
+        return self._name(field.type_name)
+
+    def _name(self, full_name: str) -> str:
+        name = full_name.removeprefix(f".{self._package}.").removeprefix(".")
+        return full_name if name.partition(".")[0] in {*self._hidden, *self._package.split(".")} else name
 
     def _comment(self, path: _Path) -> list[str]:
         return [f"//{line}" for line in self._comments.get(path, "").splitlines()]

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from pydotcompute.v1 import message_service_pb2 as _message_service_pb2
 from google.protobuf.internal import containers as _containers
@@ -45,18 +46,20 @@ class KernelConfig(_message.Message):
     def __init__(self, input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., backpressure_strategy: _Optional[_Union[_message_service_pb2.BackpressureStrategy, str]] = ..., grid_size: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
 
 class KernelType(_message.Message):
-    __slots__ = ("name", "documentation", "input_type", "output_type", "config")
+    __slots__ = ("name", "documentation", "input_type", "output_type", "config", "service")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTATION_FIELD_NUMBER: _ClassVar[int]
     INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
     name: str
     documentation: str
     input_type: str
     output_type: str
     config: KernelConfig
-    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ...) -> None: ...
+    service: str
+    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ...) -> None: ...
 
 class Kernel(_message.Message):
     __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure")
@@ -99,18 +102,20 @@ class DescribeKernelRequest(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
 
 class DescribeKernelResponse(_message.Message):
-    __slots__ = ("kernel_type", "kernel", "input_type", "output_type", "sample_json")
+    __slots__ = ("kernel_type", "kernel", "input_type", "output_type", "sample_json", "service_files")
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_JSON_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FILES_FIELD_NUMBER: _ClassVar[int]
     kernel_type: KernelType
     kernel: Kernel
     input_type: _message_service_pb2.MessageType
     output_type: _message_service_pb2.MessageType
     sample_json: str
-    def __init__(self, kernel_type: _Optional[_Union[KernelType, _Mapping]] = ..., kernel: _Optional[_Union[Kernel, _Mapping]] = ..., input_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., output_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., sample_json: _Optional[str] = ...) -> None: ...
+    service_files: _descriptor_pb2.FileDescriptorSet
+    def __init__(self, kernel_type: _Optional[_Union[KernelType, _Mapping]] = ..., kernel: _Optional[_Union[Kernel, _Mapping]] = ..., input_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., output_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., sample_json: _Optional[str] = ..., service_files: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ...) -> None: ...
 
 class LaunchRequest(_message.Message):
     __slots__ = ("kernel_id", "kernel_type", "config")

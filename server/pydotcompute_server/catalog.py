@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydotcompute.exceptions import MessageTypeError
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.schema.codec import Codec
 from pydotcompute.schema.descriptors import TypePool
+from pydotcompute.schema.services import add_service
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["Catalog"]
+
+RESERVED_PACKAGES = ("google", "grpc", "pydotcompute")
+"""What packages of kernels' services do not begin with: there are the daemon's own."""
 
 
 class Catalog:
@@ -19,16 +25,48 @@ class Catalog:
     def __init__(self) -> None:
         self.pool = TypePool()
         self._codecs: dict[type, Codec[Any]] = {}
+        self.services: dict[str, KernelType] = {}
+        """The kernel types that have a service, by its full name."""
 
-    def add(self, kernel_type: KernelType) -> None:
-        """Make the types of a kernel type known.
+    def add(self, *kernel_types: KernelType) -> None:
+        """Make the types and services of kernel types known.
 
         Raises:
             MessageTypeError: another message class of the same full name has other fields.
+            InvalidConfigurationError: something else has the name of a service.
         """
-        for cls in (kernel_type.input_type, kernel_type.output_type):
-            if cls is not None:
-                self.codec(cls)
+        for kernel_type in kernel_types:
+            for cls in (kernel_type.input_type, kernel_type.output_type):
+                if cls is not None:
+                    self.codec(cls)
+        for kernel_type in kernel_types:  # Now that all messages are there, none comes later that has such a name.
+            if kernel_type.input_type is not None:
+                self._add_service(kernel_type, kernel_type.input_type)
+
+    def _add_service(self, kernel_type: KernelType, input_type: type) -> None:
+        name = kernel_type.service
+
+        def refusal(problem: str) -> InvalidConfigurationError:
+            problem = f"kernel type {kernel_type.name!r}: {problem}; choose another with service="
+            return InvalidConfigurationError("service", name, problem)
+
+        other = self.services.get(name)
+        if other is not None and other.name != kernel_type.name:
+            raise refusal(f"the service of {other.name!r} has this name")
+        if name.partition(".")[0] in RESERVED_PACKAGES:
+            raise refusal("there are services of the daemon in this package")
+        output_type = kernel_type.output_type
+        try:
+            add_service(
+                self.pool,
+                name,
+                self.codec(input_type).descriptor,
+                None if output_type is None else self.codec(output_type).descriptor,
+                kernel_type.documentation,
+            )
+        except MessageTypeError as error:
+            raise refusal("a message type, or a file of one, has this name") from error
+        self.services[name] = kernel_type
 
     def codec(self, cls: type) -> Codec[Any]:
         """The codec of a message class."""
@@ -47,6 +85,10 @@ class Catalog:
             raise MessageTypeError("a kernel declared with an input_type", f"kernel {kernel_type.name!r} without one")
         classes = dict.fromkeys((kernel_type.input_type, kernel_type.output_type or kernel_type.input_type))
         return [self.codec(cls) for cls in classes]
+
+    def service_files(self, name: str) -> FileDescriptorSet | None:
+        """The files that define a service, as those of `message_type`; None if there is none of this name."""
+        return self.pool.file_set(name) if name in self.services else None
 
     def message_type(self, cls: type) -> pb.MessageType:
         """The type with the files that define it."""

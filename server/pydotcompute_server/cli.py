@@ -18,6 +18,7 @@ import click
 from pydotcompute import __version__
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.schema import lock
 from pydotcompute_server.daemon import Daemon, ListenError, Settings
 from pydotcompute_server.loading import LoadError, load_kernel_types
 from pydotcompute_server.logs import LogFormat, configure
@@ -27,7 +28,7 @@ __all__ = ["main"]
 LAST_RESORT_SECONDS = 0.5
 """How long the process may take to end of itself, when the daemon has ended."""
 
-_pem = click.Path(exists=True, dir_okay=False, path_type=Path)
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class Failure(click.ClickException):
@@ -91,11 +92,17 @@ class _Program(click.Command):
     show_envvar=True,
     help="Seconds that a client's conversation lives on when its connection has broken.",
 )
-@click.option("--tls-certificate", type=_pem, show_envvar=True, help="PEM file of the certificate chain.")
-@click.option("--tls-key", type=_pem, show_envvar=True, help="PEM file of the certificate's key.")
+@click.option(
+    "--proto-lock",
+    type=_file,
+    show_envvar=True,
+    help="The pydotcompute.lock of `pydotcompute proto export`: fields keep the numbers that it says.",
+)
+@click.option("--tls-certificate", type=_file, show_envvar=True, help="PEM file of the certificate chain.")
+@click.option("--tls-key", type=_file, show_envvar=True, help="PEM file of the certificate's key.")
 @click.option(
     "--tls-client-ca",
-    type=_pem,
+    type=_file,
     show_envvar=True,
     help="PEM file of the authority whose certificates clients must present.",
 )
@@ -109,6 +116,7 @@ def main(
     grace: float,
     max_message_bytes: int,
     session_timeout: float,
+    proto_lock: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -131,6 +139,7 @@ def main(
         signal.signal(number, signal.default_int_handler)
     configure(log_level, log_format)
     try:
+        lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
         kernel_types = load_kernel_types(kernels)
         unknown = [name for name in launch if name != "all" and name not in kernel_types]
         if unknown:

@@ -39,6 +39,7 @@ from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
 from pydotcompute_server.reflection import add_reflection
 from pydotcompute_server.telemetry import TelemetryServicer
+from pydotcompute_server.typed import TypedServices
 from pydotcompute_server.unary import UnaryLane
 
 __all__ = ["Daemon", "ListenError", "Settings"]
@@ -102,8 +103,7 @@ class Daemon:
         self._settings = settings
         self._runtime = RingKernelRuntime(kernel_types=kernel_types)
         self._catalog = Catalog()
-        for kernel_type in kernel_types.values():
-            self._catalog.add(kernel_type)
+        self._catalog.add(*kernel_types.values())
         self._health = health.aio.HealthServicer()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
@@ -141,7 +141,7 @@ class Daemon:
                 ("grpc.http2.ping_timeout_ms", 10_000),
             ],
         )
-        handlers: Any = Handlers()  # It has of a server what adding a service needs.
+        handlers: Any = Handlers(self._catalog.pool)  # It has of a server what adding a service needs.
         messages = MessageServicer(self._unary, self._exchange)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
@@ -153,6 +153,7 @@ class Daemon:
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         files = (*services, errors_pb2, health_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        handlers.add_generic_rpc_handlers([TypedServices(self._runtime, self._catalog, self._unary)])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
         try:

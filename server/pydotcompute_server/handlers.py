@@ -13,26 +13,31 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange import ProtocolError
+from pydotcompute_server.unknown import unknown_method
 
-__all__ = ["ClientGoneError", "Handlers", "answer", "answers_itself"]
+__all__ = ["ClientGoneError", "Handler", "Handlers", "Metadata", "answer", "answers_itself"]
 
 logger = logging.getLogger(__name__)
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields the stubs do not declare as replaceable.
 Context = grpc.aio.ServicerContext[Any, Any]
 Behavior = Callable[..., Awaitable[Any]]
+Metadata = Sequence[tuple[str, str]]
 
 
 class Handlers(grpc.GenericRpcHandler):
     """What the services are added to, in the place of the server, which is given this as its only handler.
 
-    Of our services, errors become the statuses of the table in `pydotcompute.wire.errors`; any other exception is a
-    fault of ours: INTERNAL. That is done when a method is first called and not, as an interceptor would, for each call.
+    Of our services and the kernels', errors become the statuses of the table in `pydotcompute.wire.errors`; any other
+    exception is a fault of ours: INTERNAL. That is done when a method is first called and not, as an interceptor would,
+    for each call. A method that does not exist is answered with the names of those that do, found in `types`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, types: TypePool) -> None:
+        self._types = types
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
 
@@ -44,20 +49,28 @@ class Handlers(grpc.GenericRpcHandler):
         """It calls this too, with the same handlers, which are not registered: a server of grpc.aio waits for the next
         call of every registered method by itself, which makes each call dearer by a few microseconds a method."""
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """The handler of a method; None if there is no such method."""
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a method; if there is no such method, one that says so."""
         method = handler_call_details.method
         handler = self._found.get(method)
         if handler is None:
             found = (each.service(handler_call_details) for each in self._added)
             handler = next((each for each in found if each is not None), None)
-            if handler is not None:
-                handler = self._found[method] = _wrapped(handler, method)
+            if handler is None:
+                return _unimplemented(unknown_method(method, self._types))  # Not kept: there is no end of these.
+            handler = self._found[method] = _wrapped(handler, method)
         return handler
 
 
+def _unimplemented(text: str) -> Handler:
+    async def refuse(_: object, context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)  # It reads nothing, so it suits calls of every kind.
+
+
 def _wrapped(handler: Handler, method: str) -> Handler:
-    if not method.startswith("/pydotcompute."):
+    if method.startswith("/grpc."):
         return handler
     read, write = handler.request_deserializer, handler.response_serializer
     name = method.rpartition("/")[2] + "Request"
@@ -90,14 +103,16 @@ def answers_itself(behavior: Behavior) -> Behavior:
     return behavior
 
 
-async def answer(context: Context, response: Any) -> None:
-    """Send the response; the handler must return then, which sends the status.
+async def answer(context: Context, response: Any, metadata: Metadata = ()) -> None:
+    """Send the response, after this initial metadata; the handler must return then, which sends the status.
 
     Raises:
         ClientGoneError: the client does not have the response, for the call was cancelled, or its connection broke,
             before the response had left.
     """
     try:
+        if metadata:
+            await context.send_initial_metadata(metadata)
         await context.write(response)
     except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientGoneError from error

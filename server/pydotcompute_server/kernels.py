@@ -46,6 +46,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             kernel=None if kernel is None else _kernel(kernel),
             input_type=None if input_type is None else self._catalog.message_type(input_type),
             output_type=None if output_type is None else self._catalog.message_type(output_type),
+            service_files=self._catalog.service_files(kernel_type.service),
             sample_json="" if input_type is None else json.dumps(sample_json(self._catalog.codec(input_type).schema)),
         )
 
@@ -98,6 +99,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             input_type=name(kernel_type.input_type),
             output_type=name(kernel_type.output_type),
             config=config_to_proto(kernel_type.config),
+            service=kernel_type.service,
         )
 
 

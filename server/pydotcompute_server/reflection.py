@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from pydotcompute.schema.descriptors import TypePool
 
@@ -20,42 +18,79 @@ V1 = "grpc.reflection.v1"
 
 
 def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool) -> None:
-    """Serve reflection of the services of these files, and of every type in the pool, those added later included.
+    """Serve reflection of these files, and of every type and service in the pool, those added later included.
 
     grpcio-reflection has v1alpha alone. The messages of v1 are the same on the wire, so the same handler serves both.
     """
-    types.add_files(_with_imports([*files, reflection_pb2.DESCRIPTOR]))
-    types.add_files([_as_v1(reflection_pb2.DESCRIPTOR)])
-    services = [service.full_name for file in files for service in file.services_by_name.values()]
-    reflections = [f"{version}.ServerReflection" for version in (V1ALPHA, V1)]
-    servicer = reflection.aio.ReflectionServicer([*services, *reflections], pool=_Symbols(types.pool))
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    types.add_files(_with_imports([*files, pb.DESCRIPTOR]))
+    types.add_files([_as_v1(pb.DESCRIPTOR)])
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        _Reflection(types).info,
+        request_deserializer=pb.ServerReflectionRequest.FromString,
+        response_serializer=pb.ServerReflectionResponse.SerializeToString,
     )
+    methods = {"ServerReflectionInfo": handler}
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(f"{V1}.ServerReflection", {"ServerReflectionInfo": handler}),)
+        [grpc.method_handlers_generic_handler(f"{version}.ServerReflection", methods) for version in (V1ALPHA, V1)]
     )
 
 
-class _Symbols:
-    """A pool that also finds the file of a method, for `grpcurl describe`; protobuf's own does not."""
+class _Reflection:
+    """Answers from a pool as it is when it is asked.
 
-    def __init__(self, pool: DescriptorPool) -> None:
-        self._pool = pool
+    In the place of grpcio-reflection's own, which lists the services that there were at the start, does not find the
+    file of a method, and leaves the comments out.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
+    def __init__(self, types: TypePool) -> None:
+        self._types = types
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
-        """The file that declares this. KeyError if there is none."""
+    async def info(
+        self, requests: AsyncIterable[pb.ServerReflectionRequest], _: object
+    ) -> AsyncIterator[pb.ServerReflectionResponse]:
+        """An answer to each request."""
+        async for request in requests:
+            response = self._answer(request)
+            response.valid_host = request.host
+            response.original_request.CopyFrom(request)
+            yield response
+
+    def _answer(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
+        kind = request.WhichOneof("message_request")
         try:
-            return self._pool.FindFileContainingSymbol(symbol)
+            match kind:
+                case "list_services":
+                    services = [pb.ServiceResponse(name=name) for name in self._types.services()]
+                    return pb.ServerReflectionResponse(list_services_response=pb.ListServiceResponse(service=services))
+                case "file_by_filename":
+                    return self._files(request.file_by_filename)
+                case "file_containing_symbol":
+                    return self._files(self._file_of(request.file_containing_symbol))
+                case "file_containing_extension" | "all_extension_numbers_of_type":
+                    return _error(grpc.StatusCode.NOT_FOUND, "there are no extensions")
+                case _:
+                    return _error(grpc.StatusCode.INVALID_ARGUMENT, "nothing is asked for")
         except KeyError:
-            file: FileDescriptor = self._pool.FindMethodByName(symbol).containing_service.file
-            return file
+            return _error(grpc.StatusCode.NOT_FOUND, f"{getattr(request, str(kind))} is not known here")
+
+    def _file_of(self, symbol: str) -> str:
+        """The name of the file that declares this. KeyError if there is none."""
+        pool = self._types.pool
+        try:
+            return str(pool.FindFileContainingSymbol(symbol).name)
+        except KeyError:  # Of a method, protobuf's own pool does not tell.
+            return str(pool.FindMethodByName(symbol).containing_service.file.name)
+
+    def _files(self, name: str) -> pb.ServerReflectionResponse:
+        """A file, which clients take to be the first, and all that it imports. KeyError if there is none."""
+        files = [file.SerializeToString() for file in reversed(self._types.with_imports(name))]
+        return pb.ServerReflectionResponse(
+            file_descriptor_response=pb.FileDescriptorResponse(file_descriptor_proto=files)
+        )
+
+
+def _error(code: grpc.StatusCode, text: str) -> pb.ServerReflectionResponse:
+    return pb.ServerReflectionResponse(error_response=pb.ErrorResponse(error_code=code.value[0], error_message=text))
 
 
 def _with_imports(files: Sequence[FileDescriptor]) -> list[FileDescriptorProto]:

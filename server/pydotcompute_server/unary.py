@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -14,6 +15,7 @@ import grpc
 from pydotcompute.exceptions import (
     MessageDeserializationError,
     MessageTooLargeError,
+    MessageTypeError,
     PyDotComputeError,
     QueueFullError,
 )
@@ -34,6 +36,7 @@ __all__ = ["UnaryLane"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Kernel = RingKernel[Any, Any]
+Answer = Callable[[Context, pb.ReceiveResponse], Awaitable[None]]
 
 CLIENTS_REMEMBERED = 1_000
 """How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
@@ -80,13 +83,13 @@ class UnaryLane:
         self._max_message_bytes = max_message_bytes
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
 
-    async def ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
-        """A request and its reply."""
+    async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
+        """A request and its reply, which must be of this class where one is named."""
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         reply = await kernel.send_and_receive(message, timeout=_patience(request, context))
         response = pb.AskResponse()
-        self._write(response.message, reply, kernel)
+        self._write(response.message, reply, kernel, wanted)
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -124,8 +127,12 @@ class UnaryLane:
 
     # -- receive -------------------------------------------------------------------------------------------------------
 
-    async def receive(self, request: pb.ReceiveRequest, context: Context) -> None:
-        """Answer with a message, which stays the kernel's if the answer cannot be sent."""
+    async def receive(
+        self, request: pb.ReceiveRequest, context: Context, wanted: type | None = None, answer: Answer = answer
+    ) -> None:
+        """Answer with a message, which must be of the class `wanted` where one is named, and stays the kernel's if
+        `answer` raises ClientGoneError.
+        """
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request)
@@ -139,7 +146,7 @@ class UnaryLane:
             client.took = None
             put_back = partial(_put_back, kernel, desk, owner, message)
             response = pb.ReceiveResponse(redelivered=desk.returned.pop(message.message_id.int, False) is None)
-            self._write(response.message, message, kernel)
+            self._write(response.message, message, kernel, wanted)
             if lease is not None:
                 response.delivery_id = desk.leases.grant(lease, put_back)
         finally:
@@ -203,10 +210,12 @@ class UnaryLane:
             raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._max_message_bytes)
         return from_message(message, codec)
 
-    def _write(self, into: pb.Message, message: Any, kernel: Kernel) -> None:
+    def _write(self, into: pb.Message, message: Any, kernel: Kernel, wanted: type | None) -> None:
         """Write what a kernel sent. If that cannot be, it is a dead letter: to put it back would be to fail again."""
         try:
             codec = self._catalog.codec(type(message))
+            if wanted is not None and message.__class__ is not wanted:
+                raise MessageTypeError(self._catalog.codec(wanted).descriptor.full_name, codec.descriptor.full_name)
             write_message(into, message, codec)
             if len(into.body.value) > self._max_message_bytes:
                 raise MessageTooLargeError(codec.schema.name, len(into.body.value), self._max_message_bytes)

@@ -29,6 +29,8 @@ SERVICES = {
     "pydotcompute.v1.MessageService",
     "pydotcompute.v1.TelemetryService",
 }
+KERNELS_PACKAGES = ("kernels.v1.", "vector_add.v1.")
+"""Where the services of the kernels themselves are."""
 MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2, health_pb2)
 Request = reflection_pb2.ServerReflectionRequest
 
@@ -109,7 +111,7 @@ def structure(file: FileDescriptorProto) -> FileDescriptorProto:
 def test_every_service_is_listed_and_no_other(reflection: Reflection) -> None:
     services = reflection.services()
     assert len(services) == len(set(services))
-    assert set(services) == SERVICES
+    assert {name for name in services if not name.startswith(KERNELS_PACKAGES)} == SERVICES
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -243,7 +245,7 @@ async def test_grpcurl_lists_describes_and_asks(daemon: Any, wire: Wire) -> None
             [program, "-plaintext", *arguments], check=True, capture_output=True, text=True, timeout=20
         ).stdout
 
-    assert set(grpcurl(daemon.target, "list").split()) == SERVICES
+    assert set(grpcurl(daemon.target, "list").split()) >= SERVICES
     assert "int64 number = 1;" in grpcurl(daemon.target, "describe", "kernels.v1.Job")
     body = {"@type": "type.googleapis.com/kernels.v1.Job", "number": 5}
     request = json.dumps({"kernel_id": kernel_id, "message": {"body": body}})

@@ -1,0 +1,111 @@
+"""The lock: the number of every field of a message, and of every value of an enum, that ever was.
+
+Numbers follow the order of declaration, so they change when a field is moved or removed. With a lock they do not: what
+it names keeps its number, and what is new gets one that nothing has had.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pydotcompute.exceptions import InvalidConfigurationError
+
+__all__ = ["LOCK_VARIABLE", "Lock", "Numbers", "in_force", "numbers_above", "parse", "read", "use"]
+
+LOCK_VARIABLE = "PYDOTCOMPUTE_PROTO_LOCK"
+"""The environment variable that names the lock of this process."""
+
+Numbers = Mapping[str, int]
+"""The fields of a message, or the values of an enum but the zero, each with its number."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Numbers by the full name of the message or the enum. The fields inside unions and boxes are not among them."""
+
+    messages: Mapping[str, Numbers] = field(default_factory=dict)
+    enums: Mapping[str, Numbers] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The file. It has a line for each field, in the order of the numbers, so that two branches which both add one
+        conflict where they are merged."""
+        document = {
+            kind: {name: dict(sorted(numbers.items(), key=_by_number)) for name, numbers in sorted(section.items())}
+            for kind, section in (("enums", self.enums), ("messages", self.messages))
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+
+def parse(text: str) -> Lock:
+    """The lock that `Lock.text` wrote. Raises ValueError, with the reason in one line."""
+    document = json.loads(text, object_pairs_hook=_without_doubles)
+    if not isinstance(document, dict) or document.keys() != {"enums", "messages"}:
+        raise ValueError('it is no object with "enums" and "messages"')
+    for section in document.values():
+        if not isinstance(section, dict) or not all(isinstance(numbers, dict) for numbers in section.values()):
+            raise ValueError("it is no object of objects of numbers")
+        for name, numbers in section.items():
+            owners: dict[int, str] = {}
+            for own, number in numbers.items():
+                if type(number) is not int or not 0 < number < 2**31:
+                    raise ValueError(f"{name}.{own} has the number {json.dumps(number)}")
+                if owners.setdefault(number, own) != own:
+                    raise ValueError(f"{name}.{own} has the number {number}, as {owners[number]}")
+    return Lock(document["messages"], document["enums"])
+
+
+def _by_number(item: tuple[str, int]) -> int:
+    return item[1]
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two lines for one field are what is left of a merge; the last must not win silently."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        double = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+        raise ValueError(f"{double} is there twice")
+    return found
+
+
+def read(path: Path) -> Lock:
+    """The lock in a file.
+
+    Raises:
+        InvalidConfigurationError: the file cannot be read, or is no lock.
+    """
+    try:
+        return parse(path.read_text())
+    except OSError as error:
+        raise InvalidConfigurationError(LOCK_VARIABLE, path, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidConfigurationError(LOCK_VARIABLE, path, str(error)) from error
+
+
+_lock: Lock | None = None
+
+
+def use(lock: Lock | None) -> None:
+    """Sets the lock of this process. Message classes that were introspected before keep their numbers. None: the one
+    that the environment names."""
+    global _lock
+    _lock = lock
+
+
+def in_force() -> Lock:
+    """The lock of this process; an empty one, if neither `use` nor the environment names one. Raises as `read` does."""
+    if _lock is None:
+        path = os.environ.get(LOCK_VARIABLE)
+        use(read(Path(path)) if path else Lock())
+        return in_force()
+    return _lock
+
+
+def numbers_above(taken: Iterable[int]) -> Iterator[int]:
+    """Ascending numbers above all of these, without those that protobuf keeps for itself."""
+    return (number for number in count(max(taken, default=0) + 1) if not 19_000 <= number <= 19_999)
