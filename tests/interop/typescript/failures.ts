@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { CalculationResponseSchema } from "./gen/calculator/v1/calculator_pb.js";
+import { CalculationResponseSchema } from "./gen/calculator/v1/calculation_response_pb.js";
 import { Calculator } from "./gen/calculator/v1/calculator_service_pb.js";
 import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { KernelNotFoundDetailSchema } from "./gen/pydotcompute/v1/errors_pb.js";
