@@ -672,6 +672,16 @@ class RingKernel(Generic[TIn, TOut]):
         self.replies.forget(message_id)
         return True
 
+    def withdraw_all(self, caller: Caller[Any]) -> None:
+        """`withdraw` every request of this caller."""
+        if not caller.unanswered:
+            return
+        is_from = self.replies.is_from
+        for message, _, terms in self.inbox.remove_all(lambda item: is_from(cast(Header, item[0]).message_id, caller)):
+            if terms is not None:
+                self._left_inbox(terms)
+            self.replies.forget(cast(Header, message).message_id)
+
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
         """One who does not receive its replies cannot go on sending."""
         deadline = None if timeout is None else monotonic() + timeout

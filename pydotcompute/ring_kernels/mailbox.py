@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from time import monotonic
 from typing import Generic, Literal, TypeVar, get_args
@@ -132,6 +132,25 @@ class PriorityQueue(Generic[T]):
             else:
                 self.others ^= 1 << priority
         return True
+
+    def remove_all(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Remove the items of which this is true, in one pass; returns them, in no particular order."""
+        removed: list[T] = []
+        for priority, queue in self._queues.items():
+            before = len(removed)
+            kept: list[T] = []
+            for item in queue:
+                (removed if unwanted(item) else kept).append(item)
+            if len(removed) == before:
+                continue
+            queue.clear()
+            queue.extend(kept)
+            if not queue and queue is not self.top:
+                self.others ^= 1 << priority
+        self.size -= len(removed)
+        if not self.top:
+            self.find_top()
+        return removed
 
     def __iter__(self) -> Iterator[T]:
         """What is in it, in no particular order."""
@@ -324,6 +343,13 @@ class Mailbox(Generic[T]):
     def remove(self, item: T, priority: int) -> bool:
         """Take this very item out, wherever it is, paused or not; whether it was there."""
         removed = self.items.remove(item, priority)
+        if removed:
+            self._was_taken()
+        return removed
+
+    def remove_all(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take the items of which this is true out, paused or not; returns them, in no particular order."""
+        removed = self.items.remove_all(unwanted)
         if removed:
             self._was_taken()
         return removed

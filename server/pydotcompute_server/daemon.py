@@ -107,6 +107,7 @@ class Daemon:
         self._health = health.aio.HealthServicer()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, settings.max_message_bytes)
         self._exchange = ExchangeLane(
             self._runtime, self._catalog, settings.max_message_bytes, settings.session_timeout
         )
@@ -153,7 +154,7 @@ class Daemon:
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         files = (*services, errors_pb2, health_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
-        handlers.add_generic_rpc_handlers([TypedServices(self._runtime, self._catalog, self._unary)])
+        handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
         try:
@@ -191,6 +192,7 @@ class Daemon:
             logger.info("draining", extra={"grace_seconds": self._settings.grace})
             await self._health.enter_graceful_shutdown()
             self._exchange.drain()
+            self._typed.streams.drain()
             await self._drain()
             health.cancel()
         logger.info("stopped")
@@ -211,7 +213,10 @@ class Daemon:
             for kernel_id in self._runtime.kernel_ids:
                 group.create_task(self._runtime.kernel(kernel_id).wait_idle(timeout))
         await self._runtime.shutdown(left(0.5))
-        await self._exchange.farewell(left(0.5))
+        timeout = left(0.5)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._exchange.farewell(timeout))
+            group.create_task(self._typed.streams.farewell(timeout))
         await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
         self._unary.close()
 

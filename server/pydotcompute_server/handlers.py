@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
@@ -18,7 +19,16 @@ from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange import ProtocolError
 from pydotcompute_server.unknown import unknown_method
 
-__all__ = ["ClientGoneError", "Handler", "Handlers", "Metadata", "answer", "answers_itself"]
+__all__ = [
+    "ClientGoneError",
+    "Handler",
+    "Handlers",
+    "Metadata",
+    "StatusError",
+    "answer",
+    "answers_itself",
+    "send_header",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +103,14 @@ class ClientGoneError(Exception):
     """The call was over before its answer had left."""
 
 
+class StatusError(Exception):
+    """The call ends with this status."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
 def answers_itself(behavior: Behavior) -> Behavior:
     """Marks the handler of a unary method that ends in `await answer(context, response)` and not in `return response`.
 
@@ -103,17 +121,23 @@ def answers_itself(behavior: Behavior) -> Behavior:
     return behavior
 
 
-async def answer(context: Context, response: Any, metadata: Metadata = ()) -> None:
-    """Send the response, after this initial metadata; the handler must return then, which sends the status.
+async def answer(context: Context, response: Any) -> None:
+    """Send the response; the handler must return then, which sends the status.
 
     Raises:
         ClientGoneError: the client does not have the response, for the call was cancelled, or its connection broke,
             before the response had left.
     """
     try:
-        if metadata:
-            await context.send_initial_metadata(metadata)
         await context.write(response)
+    except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise ClientGoneError from error
+
+
+async def send_header(context: Context, metadata: Metadata) -> None:
+    """Send the initial metadata, before any response. ClientGoneError as of `answer`."""
+    try:
+        await context.send_initial_metadata(metadata)
     except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientGoneError from error
 
@@ -186,7 +210,7 @@ async def _abort(context: Context, name: str, error: BaseException) -> None:
         await context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
     if isinstance(error, ProtocolError):
         error = MessageDeserializationError(name, str(error))
-    if not isinstance(error, PyDotComputeError):
+    if not isinstance(error, PyDotComputeError | StatusError):
         logger.error("a handler failed", exc_info=error)
-    status = rpc_status.to_status(to_status(error))
+    status = rpc_status.to_status(error.status if isinstance(error, StatusError) else to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)

@@ -5,6 +5,7 @@ Only the envelope differs from that of `MessageService`: what a call means is de
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -17,7 +18,8 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute_server.call_metadata import PREFIX, CallMetadata, header_of, read_metadata
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.handlers import Handler, answer, answers_itself
+from pydotcompute_server.handlers import ClientGoneError, Handler, answer, answers_itself, send_header
+from pydotcompute_server.streams import Stream, Streams
 from pydotcompute_server.unary import UnaryLane
 
 __all__ = ["TypedServices"]
@@ -29,10 +31,13 @@ Kernel = RingKernel[Any, Any]
 class TypedServices(grpc.GenericRpcHandler):
     """Finds the handler of a method in the catalog, as it is when the method is first called."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, max_message_bytes: int) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
+        self._max_message_bytes = max_message_bytes
+        self.streams = Streams()
+        """The calls of Stream."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """The handler of a method of a kernel type's service; None if there is no such method."""
@@ -40,45 +45,61 @@ class TypedServices(grpc.GenericRpcHandler):
         kernel_type = self._catalog.services.get(name)
         if kernel_type is None:
             return None
-        service = _TypedService(kernel_type, self._runtime, self._catalog, self._unary)
-        unary = {"Ask": service.ask, "Send": service.send, "Receive": service.receive}.get(method)
-        # The bodies stay bytes: the lane makes messages of them.
-        return None if unary is None else grpc.unary_unary_rpc_method_handler(unary, bytes, bytes)
+        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary)
+        # The bodies stay bytes: the lanes make messages of them.
+        match method:
+            case "Ask":
+                return grpc.unary_unary_rpc_method_handler(lane.ask, bytes, bytes)
+            case "Send":
+                return grpc.unary_unary_rpc_method_handler(lane.send, bytes, bytes)
+            case "Receive":
+                return grpc.unary_unary_rpc_method_handler(lane.receive, bytes, bytes)
+            case "Stream":
+
+                async def stream(_: object, context: Context) -> None:
+                    await self.streams.run(lane.stream(context, self._max_message_bytes))
+
+                return grpc.stream_stream_rpc_method_handler(stream, bytes, bytes)
+            case _:
+                return None
 
 
-class _TypedService:
-    """The service of one kernel type."""
+class _TypedLane:
+    """The methods of one kernel type's service."""
 
     def __init__(self, kernel_type: KernelType, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane) -> None:
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
         self._output_type = kernel_type.output_type
         self._runtime = runtime
+        self._catalog = catalog
         self._unary = unary
         self._type_url = f"type.googleapis.com/{catalog.codec(kernel_type.input_type).descriptor.full_name}"
 
     async def ask(self, body: bytes, context: Context) -> bytes:
         """A request and its reply."""
-        said = self._read("Ask", context)
+        said, _ = self._read("Ask", context)
         request = pb.AskRequest(kernel_id=said.kernel_id)
         self._fill(request.message, body, said)
         response = await self._unary.ask(request, context, self._output_type)
-        await context.send_initial_metadata(header_of(response.message))
+        with suppress(ClientGoneError):  # gRPC wants an answer all the same.
+            await send_header(context, header_of(response.message))
         return self._body(response.message)
 
     async def send(self, body: bytes, context: Context) -> bytes:
         """Put a message."""
-        said = self._read("Send", context)
+        said, _ = self._read("Send", context)
         request = pb.SendRequest(kernel_id=said.kernel_id, client_id=said.client_id)
         self._fill(request.message, body, said)
         response = await self._unary.send(request, context)
-        await context.send_initial_metadata([(f"{PREFIX}message-id", response.message_id)])
+        with suppress(ClientGoneError):
+            await send_header(context, [(f"{PREFIX}message-id", response.message_id)])
         return b""
 
     @answers_itself
-    async def receive(self, _: bytes, context: Context) -> None:
+    async def receive(self, empty: bytes, context: Context) -> None:
         """Answer with a reply or an output."""
-        said = self._read("Receive", context)
+        said, _ = self._read("Receive", context)
         request = pb.ReceiveRequest(kernel_id=said.kernel_id, client_id=said.client_id)
         if said.lease is not None:
             request.lease.CopyFrom(duration(said.lease))
@@ -89,12 +110,25 @@ class _TypedService:
         if response.delivery_id:
             header.append((f"{PREFIX}delivery-id", response.delivery_id))
             header.append((f"{PREFIX}redelivered", "true" if response.redelivered else "false"))
-        await answer(context, self._body(response.message), header)
+        await send_header(context, header)
+        await answer(context, self._body(response.message))
+
+    def stream(self, context: Context, max_message_bytes: int) -> Stream:
+        """Many requests, and their replies."""
+        said, kernel = self._read("Stream", context)
+        return Stream(
+            kernel,
+            self._catalog,
+            context,
+            max_message_bytes=max_message_bytes,
+            priority=said.priority,
+            outputs=said.outputs,
+        )
 
     # -- envelopes -----------------------------------------------------------------------------------------------------
 
-    def _read(self, method: str, context: Context) -> CallMetadata:
-        """What the call says; the kernel that it names is of our type."""
+    def _read(self, method: str, context: Context) -> tuple[CallMetadata, Kernel]:
+        """What the call says, and the kernel that it names, which is of our type."""
         said = read_metadata(method, context.invocation_metadata() or ())
         kernel_type = self._kernel_type
         said.kernel_id = said.kernel_id or kernel_type.name
@@ -106,7 +140,7 @@ class _TypedService:
                 f"{kernel_type.service} is for kernels of the type {kernel_type.name!r}"
             )
             raise InvalidConfigurationError(f"{PREFIX}kernel-id", said.kernel_id, problem)
-        return said
+        return said, kernel
 
     def _fill(self, message: pb.Message, body: bytes, said: CallMetadata) -> None:
         message.body.type_url = self._type_url

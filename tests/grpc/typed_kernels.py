@@ -1,0 +1,60 @@
+"""Kernels with services of their own, for what those of the contract suite do not do."""
+
+import asyncio
+
+from pydotcompute import message, ring_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+
+
+@message(package="shop.v1")
+class Order:
+    """What a customer wants."""
+
+    amount: int = 0
+    note: str = ""
+
+
+@message(package="shop.v1")
+class Receipt:
+    """What a customer gets."""
+
+    amount: int = 0
+
+
+@ring_kernel(kernel_id="till", service="CashDesk", input_type=Order, output_type=Receipt)
+async def till(ctx: KernelContext[Order, Receipt]) -> None:
+    """Takes orders.
+
+    An order that says "back" comes back as it is, one that says "boom" is the last.
+    """
+    async for order in ctx:
+        if order.note == "boom":
+            raise ValueError("out of paper")
+        if order.note == "back":
+            await ctx.send(order)  # type: ignore[arg-type]
+        elif order.note == "advert":
+            await ctx.send(Receipt(order.amount))
+        else:
+            await ctx.send(Receipt(order.amount, correlation_id=order.message_id))
+
+
+@ring_kernel(service="shop.parrots.v1.Parrot", input_type=Order)
+async def parrot(ctx: KernelContext[Order, Order]) -> None:
+    """Declares no output type."""
+    async for order in ctx:
+        await ctx.send(order)
+
+
+@ring_kernel()
+async def hermit(ctx: KernelContext[Order, Receipt]) -> None:
+    """Declares no input type, so that no program but its own reaches it."""
+    async for _ in ctx:
+        pass
+
+
+@ring_kernel(input_type=Order, output_type=Receipt)
+async def slow_till(ctx: KernelContext[Order, Receipt]) -> None:
+    """Takes so many milliseconds for an order."""
+    async for order in ctx:
+        await asyncio.sleep(order.amount / 1000)
+        await ctx.send(Receipt(order.amount, correlation_id=order.message_id))
