@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
-from tests.tools import INSTALLED, ROOT, TOOLS, MissingToolError, find_tool, skipped_without_tools, tool
+from tests.tools import INSTALLED, ROOT, TOOLS, MissingToolError, find_tool, skipped_without_tools
 
 HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -57,7 +56,7 @@ class Client:
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
     shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules"))
-    run(SCRIPTS / "pydotcompute", "--target", target, "proto", "export", "calculator", "--out", folder / "protos")
+    run(SCRIPTS / "pydotcompute", "--target", target, "proto", "export", "calculator", "--out", folder / "kernels")
     # The daemon's own services, and what they import.
     shutil.copytree(ROOT / "proto", folder / "daemon")
     (folder / "daemon" / "google" / "rpc").mkdir(parents=True)
@@ -65,8 +64,8 @@ def _generate(language: str, folder: Path, target: str) -> None:
         shutil.copy(Path(status_pb2.__file__).with_name(name), folder / "daemon" / "google" / "rpc")
 
 
-def _buf(folder: Path, plugins: Path, *arguments: str) -> None:
-    environment = {**os.environ, "PATH": os.pathsep.join([str(plugins), os.environ.get("PATH", os.defpath)])}
+def _buf(folder: Path, *arguments: str) -> None:
+    environment = {**os.environ, "PATH": os.pathsep.join([str(TOOLS), os.environ.get("PATH", os.defpath)])}
     run(SCRIPTS / "buf", "generate", *arguments, cwd=folder, env=environment)
 
 
@@ -75,8 +74,8 @@ def _go(folder: Path, target: str) -> Callable[[str], list[str]]:
     for plugin in ("protoc-gen-go", "protoc-gen-go-grpc"):
         find_tool(plugin)
     _generate("go", folder, target)
-    _buf(folder, TOOLS, "protos")
-    _buf(folder, TOOLS, "daemon", "--path", "daemon/pydotcompute")
+    _buf(folder, "kernels")
+    _buf(folder, "daemon", "--path", "daemon/pydotcompute")
     # What `.ci/install-tools` has downloaded must do.
     offline = {**os.environ, "GOPROXY": "off", "GOFLAGS": "-mod=readonly"}
     (folder / "bin").mkdir()
@@ -90,8 +89,8 @@ def _typescript(folder: Path, target: str) -> Callable[[str], list[str]]:
         raise MissingToolError("the TypeScript client's node_modules")
     _generate("typescript", folder, target)
     (folder / "node_modules").symlink_to(NODE_MODULES)
-    _buf(folder, NODE_MODULES / ".bin", "protos")
-    _buf(folder, NODE_MODULES / ".bin", "daemon")
+    _buf(folder, "kernels")
+    _buf(folder, "daemon")
     run(node, NODE_MODULES / ".bin" / "tsc", cwd=folder, timeout=BUILD_SECONDS)
     return lambda program: [node, str(folder / "built" / f"{program}.js")]
 

@@ -58,13 +58,18 @@ def test_headers_carry_ids_and_a_lease(client: Client) -> None:
 
 
 def test_an_error_tells_its_reason_and_what_was_wrong_where(client: Client) -> None:
-    assert client.run("failures") == []
+    missing, *details, wrong, reason, place = client.run("failures")
+    assert missing.startswith("NotFound: ")
+    assert details == ["  reason: KERNEL_NOT_FOUND", "  there are: calculator"]
+    assert wrong.startswith("InvalidArgument: ")
+    assert (reason, place) == ("  reason: MESSAGE_INVALID", "  at $.message.body")
 
 
 def test_the_kernel_never_gets_what_was_given_up_before_it_took_it(client: Client) -> None:
     assert client.run("withdraw") == [
         "after its deadline: DeadlineExceeded QUEUE_TIMEOUT",
         "when cancelled: Canceled",
+        "when its stream is: Canceled",
         "3 is the reply to message 1",
     ]
 

@@ -18,8 +18,8 @@ function explain(error: unknown) {
     console.log("  reason:", info.reason);
   }
   for (const request of failure.findDetails(BadRequestSchema)) {
-    for (const { field, description } of request.fieldViolations) {
-      console.log(`  ${field}: ${description}`);
+    for (const violation of request.fieldViolations) {
+      console.log("  at", violation.field);
     }
   }
   for (const detail of failure.findDetails(KernelNotFoundDetailSchema)) {

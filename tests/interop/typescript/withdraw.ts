@@ -24,7 +24,7 @@ function told(error: unknown) {
   return [Code[failure.code], ...failure.findDetails(ErrorInfoSchema).map((info) => info.reason)].join(" ");
 }
 
-// A kernel that is paused takes no message, so both requests stay in its mailbox.
+// A kernel that is paused takes no message, so all requests stay in its mailbox.
 await kernels.launch({ kernelId, kernelType: "calculator" });
 await kernels.activate({ kernelId });
 await kernels.deactivate({ kernelId });
@@ -33,15 +33,27 @@ await kernels.deactivate({ kernelId });
 await kernel.ask({ a: 1 }, { headers, timeoutMs: 500 }).catch((error) => console.log("after its deadline:", told(error)));
 
 // A cancelled call.
-const controller = new AbortController();
-const call = kernel.ask({ a: 2 }, { headers, signal: controller.signal });
+const calling = new AbortController();
+const call = kernel.ask({ a: 2 }, { headers, signal: calling.signal });
 await Promise.all([
   call.catch((error) => console.log("when cancelled:", told(error))),
-  waitFor(1).then(() => controller.abort()),
+  waitFor(1).then(() => calling.abort()),
 ]);
 await waitFor(0);
 
-// The kernel goes on, and what it takes is the third request.
+// A cancelled stream.
+async function* five() {
+  yield* Array.from({ length: 5 }, () => ({ a: 2 }));
+}
+const streaming = new AbortController();
+const stream = kernel.stream(five(), { headers, signal: streaming.signal });
+await Promise.all([
+  stream[Symbol.asyncIterator]().next().catch((error) => console.log("when its stream is:", told(error))),
+  waitFor(5).then(() => streaming.abort()),
+]);
+await waitFor(0);
+
+// The kernel goes on, and the first request that it takes is this one.
 await kernels.reactivate({ kernelId });
 const response = await kernel.ask({ a: 3 }, { headers });
 const telemetry = await createClient(TelemetryService, transport).getTelemetry({ kernelIds: [kernelId] });

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -52,10 +53,10 @@ func explain(err error) {
 			fmt.Println("  reason:", detail.GetReason())
 		case *errdetails.BadRequest:
 			for _, violation := range detail.GetFieldViolations() {
-				fmt.Printf("  %s: %s\n", violation.GetField(), violation.GetDescription())
+				fmt.Println("  at", violation.GetField())
 			}
 		case *pydotcompute.KernelNotFoundDetail:
-			fmt.Println("  there are:", detail.GetAvailable())
+			fmt.Println("  there are:", strings.Join(detail.GetAvailable(), ", "))
 		}
 	}
 }

@@ -32,7 +32,7 @@ func main() {
 	defer stop()
 	toIt := metadata.AppendToOutgoingContext(ctx, "pydotcompute-kernel-id", id)
 
-	// A kernel that is paused takes no message, so both requests stay in its mailbox.
+	// A kernel that is paused takes no message, so all requests stay in its mailbox.
 	_, err = kernels.Launch(ctx, &pydotcompute.LaunchRequest{KernelId: id, KernelType: "calculator"})
 	check(err)
 	_, err = kernels.Activate(ctx, &pydotcompute.ActivateRequest{KernelId: id})
@@ -58,7 +58,20 @@ func main() {
 	fmt.Println("when cancelled:", status.Code(<-done))
 	waitFor(ctx, kernels, 0)
 
-	// The kernel goes on, and what it takes is the third request.
+	// A cancelled stream.
+	cancelled, cancel = context.WithCancel(toIt)
+	stream, err := kernel.Stream(cancelled)
+	check(err)
+	for range 5 {
+		check(stream.Send(&calculator.CalculationRequest{A: 2}))
+	}
+	waitFor(ctx, kernels, 5)
+	cancel()
+	_, err = stream.Recv()
+	fmt.Println("when its stream is:", status.Code(err))
+	waitFor(ctx, kernels, 0)
+
+	// The kernel goes on, and the first request that it takes is this one.
 	_, err = kernels.Reactivate(ctx, &pydotcompute.ReactivateRequest{KernelId: id})
 	check(err)
 	response, err := kernel.Ask(toIt, &calculator.CalculationRequest{A: 3})
