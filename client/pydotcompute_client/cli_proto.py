@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path, PurePosixPath
 
 import click
@@ -105,12 +106,12 @@ def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
     Ends with exit code 1 if programs made from the exported files would no longer understand the daemon, or no longer
     be understood.
     """
+    now = _declared(daemon, kernels)
     try:
         before = _exported(against)
     except FileNotFoundError:
-        hint = f"`{PROGRAM} proto export --out {against}` makes it"
+        hint = f"`{PROGRAM} proto export --out {shlex.quote(str(against))}` makes it"
         raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}") from None
-    now = _declared(daemon, kernels)
     now = laid_over(before, now) if kernels else now
     changes = compare(before, now)
     is_current = same_types(before, now)
@@ -119,8 +120,9 @@ def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
     _refuse_breaking(daemon, changes, against, "the lock to start the daemon with is " + str(against / LOCK))
     if not daemon.as_json:
         _show(changes)
-        again = f"nothing breaks; to have what is new, export again: {PROGRAM} proto export --out {against}"
-        click.echo(f"{against} is up to date" if is_current else again)
+        again = f"{PROGRAM} proto export --out {shlex.quote(str(against))}"
+        changed = f"nothing breaks; to have what is new, export again: {again}"
+        click.echo(f"{against} is up to date" if is_current else changed)
 
 
 def _declared(daemon: Daemon, kernels: tuple[str, ...]) -> FileDescriptorSet:

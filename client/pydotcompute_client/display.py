@@ -54,10 +54,11 @@ def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
     """One row a kernel type, with the first line of its documentation."""
-    columns = ("TYPE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION")
+    columns = ("TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION")
     rows = [
         (
             kernel_type.name,
+            kernel_type.service or "-",
             kernel_type.input_type or "-",
             kernel_type.output_type or "-",
             str(kernel_type.config.input_queue_size),
@@ -83,6 +84,7 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         "BACKPRESSURE": strategy_from_proto(config.backpressure_strategy),
         "OUTPUT QUEUE": str(config.output_queue_size),
         "GRID": f"{config.grid_size} x {config.block_size}",
+        "SERVICE": kernel_type.service or "-",
         "INPUT": kernel_type.input_type or "-",
         "OUTPUT": kernel_type.output_type or "-",
     }

@@ -36,8 +36,9 @@ def render(files: Iterable[FileDescriptorProto]) -> str:
         lines += ["", *(f'import "{name}";' for name in sorted(imports))]
     if files[0].options.go_package:
         lines += ["", f'option go_package = "{files[0].options.go_package}";']
-    # Inside a message, protobuf looks for the first part of a name among the nested types first, and then outwards.
+    # Protobuf looks for the first part of a name inside the message, or among the methods of the service, first.
     hidden = {nested.name for file in files for message in file.message_type for nested in _nested(message)}
+    hidden |= {method.name for file in files for service in file.service for method in service.method}
     for file in files:
         renderer = _Renderer(file, hidden)
         for index, enum in enumerate(file.enum_type):

@@ -39,10 +39,10 @@ Errors: as of Ask."""
 _STREAM = """\
 Sends each message of the stream to the kernel, and returns its replies in the order in which the kernel sends them.
 
-When the client has ended its side, the stream ends as soon as all requests are answered. With the first request that
-will not be answered nothing more is read, what was accepted is still answered, and the stream ends with the error of
-that request, whose text says which message of the stream it was, counting from 1. A stream that the client cancels
-withdraws what the kernel has not taken yet. A client that does not read is not read from.
+When the client has ended its side, the stream ends as soon as all requests are answered. Once a request will not be
+answered nothing more is read, what was accepted is still answered, and the stream ends with the error of the first
+request that was not, whose text says which message of the stream it was, counting from 1. A stream that the client
+cancels withdraws what the kernel has not taken yet. A client that does not read is not read from.
 
 Metadata of the request: pydotcompute-kernel-id, -priority; with "pydotcompute-outputs: true" the kernel's outputs come
 too, until the client cancels the stream or the kernel ends.

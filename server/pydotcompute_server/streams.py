@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -64,6 +65,8 @@ class Stream:
         self._all_read = False
         """Whether the client has ended its side."""
         self._error: status_pb2.Status | None = None
+        self._failed: float = inf
+        """Which message of the stream it is of."""
         self._draining = False
         self._client_gone = False
         self._reader: asyncio.Task[None] | None = None
@@ -113,10 +116,13 @@ class Stream:
         self._caller.arrived.notify()
 
     def _fail(self, number: int | None, error: PyDotComputeError) -> None:
-        """A message of the stream, or (None) something else, has met an error. The first one is the stream's."""
-        if self._error is None:
+        """A message of the stream, or (None) something else, has met an error. The stream ends with that of the first
+        message that met one: the reader can learn that the kernel has failed before the writer learns on which message.
+        """
+        if self._error is None or (number is not None and number < self._failed):
             self._error = to_status(error)
             if number is not None:
+                self._failed = number
                 self._error.message = f"message {number} of the stream: {self._error.message}"
         self._close()
 

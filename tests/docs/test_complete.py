@@ -3,6 +3,7 @@
 import enum
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, make_dataclass
 from datetime import datetime, timedelta
 from types import ModuleType
@@ -35,6 +36,15 @@ def options(command: Command) -> set[str]:
     return {name for name in names if name.startswith("--")} - {"--help", "--version"}
 
 
+def commands_of(group: Group) -> Iterator[tuple[str, Command]]:
+    """The commands with their names, `proto export` for one in a group."""
+    for name, command in group.commands.items():
+        if isinstance(command, Group):
+            yield from ((f"{name} {inner}", each) for inner, each in commands_of(command))
+        else:
+            yield name, command
+
+
 def test_the_server_page_has_every_option_and_its_variable() -> None:
     page = (DOCS / "server.md").read_text()
     for option in options(server_command):
@@ -49,10 +59,11 @@ def test_the_cli_page_has_every_command_and_its_options() -> None:
     everywhere = options(client_command)
     for option in everywhere:
         assert f"`{option}" in page
-    found: list[tuple[str, str]] = re.findall(r"^### ([\w-]+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    found: list[tuple[str, str]] = re.findall(r"^### ([\w -]+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
     sections = dict(found)
-    assert sections.keys() == client_command.commands.keys()
-    for name, command in client_command.commands.items():
+    commands = dict(commands_of(client_command))
+    assert sections.keys() == commands.keys()
+    for name, command in commands.items():
         for option in options(command) - everywhere:
             assert f"`{option}" in sections[name], f"{name} {option}"
 

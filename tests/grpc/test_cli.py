@@ -332,14 +332,16 @@ def test_a_kernel_is_launched_with_other_settings_than_declared(
 
 def test_types_are_listed_with_what_they_take(ok: Callable[..., str]) -> None:
     lines = ok("types").splitlines()
-    assert lines[0].split() == ["TYPE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION"]
+    assert lines[0].split() == ["TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION"]
     silent = next(line for line in lines if line.startswith("silent "))
-    assert silent.split(maxsplit=5) == [
-        *("silent", "cli_kernels.v1.Note", "cli_kernels.v1.Note", "7", "reject"),
+    assert silent.split(maxsplit=6) == [
+        *("silent", "cli_kernels.v1.Silent", "cli_kernels.v1.Note", "cli_kernels.v1.Note", "7", "reject"),
         "Takes notes, and keeps them.",
     ]
     names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernel_types"]]
     assert names == ["calculator", "crasher", "private", "repeater", "silent"]
+    private = next(line for line in lines if line.startswith("private "))
+    assert private.split()[1:4] == ["-", "-", "-"]
 
 
 def test_describe_tells_all_of_a_kernel(ok: Callable[..., str]) -> None:
@@ -349,6 +351,7 @@ def test_describe_tells_all_of_a_kernel(ok: Callable[..., str]) -> None:
             "STATE         ACTIVE",
             "QUEUE         0 of 1000",
             "BACKPRESSURE  block",
+            "SERVICE       calculator.v1.Calculator",
             "Adds, subtracts, multiplies and divides.",
         ),
         *("message CalculationRequest {", "  double a = 1;", "  // One of: 'add', 'sub', 'mul', 'div'."),
@@ -513,6 +516,8 @@ EVERY_CALL = {
     "acknowledge": ["acknowledge", "nobody", "x"],
     **{name: [name, "nobody", "{}"] for name in ("ask", "send")},
     "requeue": ["requeue", "nobody", "--all"],
+    "proto export": ["proto", "export", "nobody", "--out", "nowhere"],
+    "proto check": ["proto", "check", "nobody", "--against", "nowhere"],
     "telemetry --watch": ["telemetry", "--watch"],
 }
 

@@ -14,8 +14,17 @@ import pytest
 from google.protobuf import json_format, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
+from grpc_reflection.v1alpha import reflection_pb2
 
+from pydotcompute import RingKernelRuntime
+from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2
+from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.handlers import Handlers
+from pydotcompute_server.reflection import add_reflection
+from pydotcompute_server.typed import TypedServices
+from pydotcompute_server.unary import UnaryLane
+from tests.grpc import typed_kernels
 from tests.grpc.conftest import KERNELS, MAX_MESSAGE_BYTES, PATIENCE, VECTOR_ADD, Wire, failure_of, read_error
 
 GRPCURL = shutil.which("grpcurl")
@@ -722,6 +731,40 @@ async def test_a_stream_of_outputs_ends_with_its_kernel(wire: Wire) -> None:
     await wire.terminate(kernel["kernel-id"])
     answers, error = await read_to_error(call)
     assert (answers, read_error(error).reason) == ([], "KERNEL_STATE_INVALID")
+
+
+# -- types that come later ---------------------------------------------------------------------------------------------
+
+
+async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
+    catalog = Catalog()
+    kernel_type = KernelType(typed_kernels.till, RingKernelConfig("late"), typed_kernels.Order, typed_kernels.Receipt)
+    async with RingKernelRuntime(kernel_types={"late": kernel_type}) as runtime:
+        await runtime.launch("late")
+        await runtime.activate("late")
+        handlers: Any = Handlers(catalog.pool)
+        add_reflection(handlers, [], catalog.pool)
+        unary = UnaryLane(runtime, catalog, MAX_MESSAGE_BYTES)
+        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, MAX_MESSAGE_BYTES)])
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((handlers,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert (await refusal_of(Wire(channel), "/shop.v1.Late/Ask"))[0] is grpc.StatusCode.UNIMPLEMENTED
+            catalog.add(kernel_type)
+            call: Any = channel.unary_unary("/shop.v1.Late/Ask")
+            assert await call(b"\x08\x05", timeout=PATIENCE) == b"\x08\x05"
+            for version in ("v1", "v1alpha"):
+                ask: Any = channel.stream_stream(
+                    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                    request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                    response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+                )
+                stream = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=PATIENCE)
+                listed = (await stream.read()).list_services_response.service
+                assert "shop.v1.Late" in {service.name for service in listed}
+        await server.stop(0)
 
 
 # -- the end of the daemon ---------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pydotcompute import message, ring_kernel
+from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.ring_kernels.declaration import (
     KernelType,
@@ -47,6 +47,48 @@ def declared(**arguments: Any) -> KernelType:
 def test_a_type_has_the_name_of_its_function_unless_told_otherwise() -> None:
     assert declared().name == "actor"
     assert declared(kernel_id="other").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("kernel_id", "name"),
+    [
+        ("vector_add", "VectorAdd"),
+        ("calculator", "Calculator"),
+        ("HTTPProxy", "HTTPProxy"),
+        ("a-b.c d", "ABCD"),
+        ("2fast", "Kernel2fast"),
+        ("…", "Kernel"),
+        ("größe", "GrE"),
+    ],
+)
+def test_a_service_is_called_as_its_type_in_camel_case(kernel_id: str, name: str) -> None:
+    kernel_type = declared(kernel_id=kernel_id, input_type=Ping)
+    assert kernel_type.service == f"test_declaration.v1.{name}"
+
+
+def test_a_service_can_have_another_name_and_another_package() -> None:
+    assert declared(input_type=Ping, service="Sonar").service == "test_declaration.v1.Sonar"
+    assert declared(input_type=Ping, service="sea.v1.Sonar").service == "sea.v1.Sonar"
+
+
+def test_a_type_without_an_input_type_has_no_service() -> None:
+    assert declared().service == ""
+    with pytest.raises(InvalidConfigurationError, match="only a kernel with an input_type has one"):
+        declared(service="Sonar")
+
+
+@pytest.mark.parametrize("name", ["a b", "1Sonar", ".Sonar", "Sea.Sonar", "sea..Sonar", "größe.v1.Sonar", "Sonar\n"])
+def test_a_name_that_no_service_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match="choose another with service=") as refused:
+        declared(input_type=Ping, service=name)
+    assert (refused.value.parameter, refused.value.value) == ("service", name)
+
+
+async def test_a_kernel_under_another_id_has_the_service_of_its_type() -> None:
+    kernel_type = declared(kernel_id="sonar", input_type=Ping)
+    async with RingKernelRuntime() as runtime:
+        kernel = await runtime.launch("sonar-2", kernel_type.func)
+        assert kernel.type.service == kernel_type.service
 
 
 def test_a_type_is_documented_by_its_function() -> None:

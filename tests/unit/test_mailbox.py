@@ -24,7 +24,7 @@ from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
 operations = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["push", "push_front"]), st.sampled_from([0, 1, 2, 127, 128, 254, 255])),
-        st.tuples(st.sampled_from(["pop", "pop_lowest"]), st.none()),
+        st.tuples(st.sampled_from(["pop", "pop_lowest", "remove_all"]), st.none()),
     )
 )
 
@@ -37,6 +37,10 @@ def test_the_queue_hands_out_as_a_sorted_list_would(steps: list[tuple[str, int |
         if priority is not None:
             getattr(queue, step)(number, priority)
             model.insert(len(model) if step == "push" else 0, (priority, number))
+        elif step == "remove_all":
+            unwanted = {item for _, item in model if item % 3 == number % 3}
+            assert sorted(queue.remove_all(unwanted.__contains__)) == sorted(unwanted)
+            model = [each for each in model if each[1] not in unwanted]
         elif not model:
             with pytest.raises(IndexError):
                 getattr(queue, step)()
@@ -46,6 +50,20 @@ def test_the_queue_hands_out_as_a_sorted_list_would(steps: list[tuple[str, int |
             model.remove(expected)
             assert getattr(queue, step)() == expected[1]
         assert len(queue) == len(model)
+
+
+def test_room_that_is_made_by_taking_many_out_is_offered_to_those_who_wait() -> None:
+    async def program() -> None:
+        mailbox: Mailbox[int] = Mailbox("k", 3)
+        for item in (1, 2, 3):
+            mailbox.put_nowait(item)
+        waiting = [asyncio.ensure_future(mailbox.put(item)) for item in (4, 5)]
+        await asyncio.sleep(0)
+        assert mailbox.remove_all(lambda item: item % 2 == 1) == [1, 3]
+        await asyncio.gather(*waiting)
+        assert mailbox.drain() == [2, 4, 5]
+
+    asyncio.run(program())
 
 
 # -- the mailbox -------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from pydotcompute.ring_kernels.message import (
     uuids_from_bytes,
     uuids_from_ints,
 )
+from pydotcompute.schema.model import introspect
 
 
 @message
@@ -588,3 +589,24 @@ def test_a_child_process_does_not_repeat_its_parents_ids() -> None:
 def test_whatever_fits_is_taken_as_it_is(priority: int, x: float) -> None:
     made = Plain(x, priority=priority)  # type: ignore[call-arg]
     assert (made.x, made.priority) == (float(x), priority)  # type: ignore[attr-defined]
+
+
+def test_the_protobuf_package_can_be_named() -> None:
+    @message(package="shop.v1")
+    class Basket:
+        apples: int = 0
+
+    @message()
+    class Bag:
+        apples: int = 0
+
+    assert introspect(Basket).full_name == "shop.v1.Basket"
+    assert introspect(Bag).full_name == "test_message.v1.Bag"
+
+
+def test_a_name_that_no_protobuf_package_can_have_is_refused_at_once() -> None:
+    with pytest.raises(MessageTypeError, match=r"a protobuf package such as 'calculator\.v1', got 'Shop'"):
+
+        @message(package="Shop")
+        class Basket:
+            apples: int = 0
