@@ -86,7 +86,7 @@ def _go(folder: Path, target: str) -> Callable[[str], list[str]]:
 def _typescript(folder: Path, target: str) -> Callable[[str], list[str]]:
     node = find_tool("node")
     if not NODE_MODULES.is_dir():
-        raise MissingToolError("the TypeScript client's node_modules")
+        raise MissingToolError(NODE_MODULES.name)
     _generate("typescript", folder, target)
     (folder / "node_modules").symlink_to(NODE_MODULES)
     _buf(folder, "kernels")
