@@ -19,8 +19,8 @@ MESSAGES_A_FRAME = 256
 FRAMES_IN_FLIGHT = 16
 
 
-def message_classes() -> tuple[Any, Any]:
-    """The classes of one message and of a frame of many."""
+def declaration() -> descriptor_pb2.FileDescriptorProto:
+    """One message, a frame of many, and the service."""
     field = descriptor_pb2.FieldDescriptorProto
     fields = {
         "message_id": field.TYPE_BYTES,
@@ -36,6 +36,15 @@ def message_classes() -> tuple[Any, Any]:
     frame.field.add(
         name="messages", number=1, type=field.TYPE_MESSAGE, type_name=".benchmark.Message", label=field.LABEL_REPEATED
     )
+    service = file.service.add(name="Echo")
+    service.method.add(name="Unary", input_type=".benchmark.Message", output_type=".benchmark.Message")
+    stream = service.method.add(name="Stream", input_type=".benchmark.Frame", output_type=".benchmark.Frame")
+    stream.client_streaming = stream.server_streaming = True
+    return file
+
+
+def message_classes(file: descriptor_pb2.FileDescriptorProto) -> tuple[Any, Any]:
+    """The classes of one message and of a frame."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     types = (pool.FindMessageTypeByName(f"benchmark.{name}") for name in ("Message", "Frame"))
@@ -43,7 +52,10 @@ def message_classes() -> tuple[Any, Any]:
     return message_class, frame_class
 
 
-Message, Frame = message_classes()
+DECLARATION = declaration()
+Message, Frame = message_classes(DECLARATION)
+ECHO = [sys.executable, __file__, "serve"]
+"""The command that serves the echo."""
 
 
 async def serve() -> None:
@@ -87,7 +99,7 @@ def build(message: Any, number: int) -> None:
 
 async def measure_unary(seconds: float, in_flight: int = 1) -> Metrics:
     """Unary calls, alone (their latency) or several at once (their rate)."""
-    with serving([sys.executable, __file__, "serve"]) as server:
+    with serving(ECHO) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             echo = channel.unary_unary(f"/{SERVICE}/Unary", Message.SerializeToString, Message.FromString)
 
@@ -109,7 +121,7 @@ async def measure_unary_64(seconds: float) -> Metrics:
 
 async def measure_stream(seconds: float) -> Metrics:
     """One stream, one message a frame, one frame there and back after the other."""
-    with serving([sys.executable, __file__, "serve"]) as server:
+    with serving(ECHO) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             echo: Any = channel.stream_stream(f"/{SERVICE}/Stream", Frame.SerializeToString, Frame.FromString)()
 
@@ -125,7 +137,7 @@ async def measure_stream(seconds: float) -> Metrics:
 
 async def measure_batched(seconds: float) -> Metrics:
     """One stream, 256 messages a frame, so many frames in flight that nobody waits."""
-    with serving([sys.executable, __file__, "serve"]) as server:
+    with serving(ECHO) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             echo: Any = channel.stream_stream(f"/{SERVICE}/Stream", Frame.SerializeToString, Frame.FromString)()
 

@@ -30,6 +30,7 @@ SCRIPTS = {
     "local": "in_process.py",
     "remote": "remote.py",
     "raw": "raw_echo.py",
+    "ghz": "ghz_load.py",
 }
 """What measures the workloads, by the first part of their names."""
 

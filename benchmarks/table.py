@@ -77,6 +77,16 @@ TABLE = {
         Figure("1,000 idle kernels, CPU", "remote.idle.cpu_share", at_most=0.15),
         Figure("1,000 idle kernels, memory of each", "remote.idle.kib_per_kernel", at_most=20),
     ],
+    "ghz: a load generator in Go, on the calculator's own service and on grpcio's echo": [
+        Figure("Ask, 64 in flight", "ghz.ask.rate", "ghz.raw_unary.rate"),
+        Figure("Ask, p50", "ghz.ask.p50_us", "ghz.raw_unary.p50_us"),
+        Figure("Ask, p99", "ghz.ask.p99_us", "ghz.raw_unary.p99_us"),
+        Figure("Stream, 4 of 1,000 messages", "ghz.stream.rate", "ghz.raw_stream.rate"),
+        Figure("the echo, 64 in flight", "ghz.raw_unary.rate"),
+        Figure("the echo, p50", "ghz.raw_unary.p50_us"),
+        Figure("the echo, p99", "ghz.raw_unary.p99_us"),
+        Figure("the echo, 4 streams of 1,000", "ghz.raw_stream.rate"),
+    ],
     "raw: grpcio's echo, the limit": [
         Figure("stream, 256 messages a frame", "raw.batched.rate"),
         Figure("stream, one by one, p50", "raw.stream.p50_us"),

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sysconfig
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from tests.tools import LEFT_OUT
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
@@ -119,3 +122,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if logged := daemon.log_text(daemon.log_shown):
                 report.sections.append((f"stderr of the daemon at {daemon.target}", logged[-10_000:]))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out for want of a program, which is easily overlooked among what was skipped on purpose."""
+    missing: Counter[str] = Counter()
+    for report in terminalreporter.getreports("skipped"):
+        _, _, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, "")
+        _, found, tool = reason.partition(LEFT_OUT)
+        if found:
+            missing[tool] += 1
+    if missing:
+        terminalreporter.section("left out", yellow=True)
+        for tool, count in sorted(missing.items()):
+            terminalreporter.line(f"{count} {'test' if count == 1 else 'tests'}, because {tool} is not installed")
+        terminalreporter.line("`.ci/install-tools` brings what is missing, as far as Go and npm are here.")

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 RUNNABLE = {"python", "console"}
-NOT_PROGRAMS = {"text", "mermaid", "proto", "json", "toml", "make"}
-DIRECTIVES = {"file", "daemon", "output", "exit", "not run"}
+NOT_PROGRAMS = {"text", "mermaid", "proto", "json", "toml", "make", "yaml", "go", "typescript"}
+DIRECTIVES = {"file", "daemon", "output", "exit", "not run", "brings"}
 
 _FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>.*)$")
 _COMMENT = re.compile(r"^<!-- (?P<name>[a-z ]+?)(?:: (?P<value>.*))? -->$")
@@ -23,11 +23,13 @@ class Block:
 
     HTML comments on the lines just before it say how it is run:
 
-    * `file: NAME`: a Python file of this name, for the blocks after it, one of which must name it;
+    * `file: NAME`: a file of this name, in whatever language, for the blocks after it, one of which must name it;
     * `daemon`: a console block whose command, a daemon, runs on until the next such block or the end of the page;
     * `output`: a text block with what the Python block before it prints;
     * `exit: N`: the last command of this console block ends with that exit code;
-    * `not run: REASON`: not run, and why.
+    * `not run: REASON`: not run, and why;
+    * `brings: PATH…`: what a block that is not run would have brought, and is taken from the repository instead: from
+      what belongs to it, or from what `.ci/install-tools` has installed. It is put into the page's folder.
     """
 
     page: Path
@@ -44,8 +46,8 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        """Whether it is a program."""
-        return self.language in RUNNABLE and "not run" not in self.directives
+        """Whether it is a program, or a part of one."""
+        return (self.language in RUNNABLE or "file" in self.directives) and "not run" not in self.directives
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,19 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from tests.docs.pages import ROOT, Block, blocks, commands, matches
+from tests.tools import TOOLS, MissingToolError
 
 ADDRESS = "127.0.0.1:50051"
 """What the pages say; the daemon has a port of its own choice."""
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
-RUN_SECONDS = 30.0
+RUN_SECONDS = 100.0
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-TOOLS = ROOT / ".tools" / "bin"
 
 
 class BlockError(AssertionError):
     """A block does not do what its page says."""
-
-
-class MissingToolError(Exception):
-    """A block needs a program that is not here."""
 
 
 class Sandbox:
@@ -39,6 +35,7 @@ class Sandbox:
         self._folder = folder
         self._results: dict[int, BaseException | None] = {}
         self._files: dict[str, str] = {}
+        self._missing: MissingToolError | None = None
         self._daemon: subprocess.Popen[str] | None = None
         self._address = ADDRESS
         shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
@@ -51,6 +48,9 @@ class Sandbox:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYDOTCOMPUTE_TARGET": ADDRESS,
             "COLUMNS": "120",
+            # What the pages call the clone that their reader has, and what downloads nothing while they are tested.
+            "CLONE": str(ROOT),
+            "GOPROXY": "off",
         }
 
     def run_through(self, block: Block) -> None:
@@ -87,8 +87,12 @@ class Sandbox:
             raise BlockError(f"the daemon ended with exit code {code}")
 
     def _run(self, block: Block, after: Block | None) -> None:
+        if "brings" in block.directives:
+            self._bring(block.directives["brings"].split())
         if not block.is_run:
             return
+        if self._missing is not None:
+            raise self._missing
         if "file" in block.directives:
             self._files[block.directives["file"]] = block.text
             self._write_files()
@@ -98,6 +102,14 @@ class Sandbox:
             self._start_daemon(block)
         else:
             self._run_console(block)
+
+    def _bring(self, paths: list[str]) -> None:
+        """Put these into the folder. Without one of them, the rest of the page cannot be run."""
+        for path in (ROOT / each for each in paths):
+            if not path.exists():
+                self._missing = MissingToolError(path.name)
+            else:
+                (self._folder / path.name).symlink_to(path)
 
     def _run_python(self, block: Block, after: Block | None) -> None:
         program = self._folder / "block.py"
@@ -181,6 +193,7 @@ class Sandbox:
     def _write_files(self) -> None:
         """Also when the daemon's address has changed, for they may name it."""
         for name, text in self._files.items():
+            (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self._folder / name).write_text(self._here(text))
 
     def _here(self, text: str) -> str:
@@ -190,9 +203,9 @@ class Sandbox:
         return text.replace(self._address, ADDRESS)
 
     def _require_tools(self, command: str) -> None:
-        for tool in ("grpcurl", "openssl"):
+        for tool in ("grpcurl", "grpc_health_probe", "openssl", "go", "npx", "node"):
             if (
                 re.search(rf"(^|[|;&]\s*){tool}\b", command)
                 and shutil.which(tool, path=self._environment["PATH"]) is None
             ):
-                raise MissingToolError(f"{tool} is not installed; `.ci/install-tools` installs grpcurl")
+                raise MissingToolError(tool)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from tests.grpc.conftest import Wire
+from tests.tools import tool
 
 SERVICES = {
     "grpc.health.v1.Health",
@@ -235,17 +235,14 @@ async def test_a_stranger_can_lead_a_kernel_through_its_life(stranger: Stranger,
 
 # -- with grpcurl ------------------------------------------------------------------------------------------------------
 
-GRPCURL = shutil.which("grpcurl")
 
-
-@pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 async def test_grpcurl_lists_describes_and_asks(daemon: Any, wire: Wire) -> None:
     kernel_id = await wire.launch("square")
+    program = tool("grpcurl")
 
     def grpcurl(*arguments: str) -> str:
-        assert GRPCURL is not None
         return subprocess.run(
-            [GRPCURL, "-plaintext", *arguments], check=True, capture_output=True, text=True, timeout=20
+            [program, "-plaintext", *arguments], check=True, capture_output=True, text=True, timeout=20
         ).stdout
 
     assert set(grpcurl(daemon.target, "list").split()) >= SERVICES
