@@ -798,7 +798,7 @@ async def test_a_daemon_that_ends_answers_what_it_has_accepted(mortal: tuple[Any
     assert len(answers) == 10
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "the daemon is shutting down"
-    await asyncio.to_thread(daemon.stop)
+    assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0
 
 
 async def test_a_daemon_that_ends_lets_a_stream_end_well_that_was_about_to(mortal: tuple[Any, Wire]) -> None:
@@ -809,7 +809,7 @@ async def test_a_daemon_that_ends_lets_a_stream_end_well_that_was_about_to(morta
     await wire.until("slow_till", queue_depth=9)
     daemon.process.terminate()
     assert len(await read_all(call)) == 10
-    await asyncio.to_thread(daemon.stop)
+    assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0
 
 
 async def test_a_daemon_that_ends_says_which_message_is_not_answered(mortal: tuple[Any, Wire]) -> None:
@@ -823,7 +823,7 @@ async def test_a_daemon_that_ends_says_which_message_is_not_answered(mortal: tup
     _, error = await read_to_error(call)
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert (error.details() or "").startswith("the daemon is shutting down: message 1 of the stream: ")
-    await asyncio.to_thread(daemon.stop)
+    assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0
 
 
 async def test_a_client_that_does_not_read_does_not_keep_the_daemon(mortal: tuple[Any, Wire]) -> None:
