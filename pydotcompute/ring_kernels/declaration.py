@@ -13,6 +13,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
 from pydotcompute.ring_kernels.message import is_message_class
 from pydotcompute.schema.model import introspect
+from pydotcompute.schema.nodes import reachable
 
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.context import KernelContext
@@ -94,7 +95,7 @@ class KernelType:
     service: str = ""
     """The full name of the gRPC service that a daemon makes for the type, such as `calculator.v1.Calculator`; empty
     without an input type. A name without a package is put into that of the input type; without a name, the service is
-    called as the type is, in camel case.
+    called as the type is, in camel case, with "Service" after it if one of its messages is called so.
     """
 
     def __post_init__(self) -> None:
@@ -122,7 +123,14 @@ class KernelType:
             return ""
         if "." in self.service:
             return self.service
-        return f"{introspect(self.input_type).package}.{self.service or _camel(self.name)}"
+        package = introspect(self.input_type).package
+        return f"{package}.{self.service or self._default_service(package)}"
+
+    def _default_service(self, package: str) -> str:
+        name = _camel(self.name)
+        schemas = [introspect(cls) for cls in (self.input_type, self.output_type) if cls is not None]
+        messages = {message.full_name for schema in schemas for message in reachable(schema)}
+        return f"{name}Service" if f"{package}.{name}" in messages else name
 
     @property
     def name(self) -> str:

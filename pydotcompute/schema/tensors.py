@@ -141,7 +141,7 @@ def _laid_out(value: Any) -> tuple[str, AnyArray, bool]:
     if array.flags.c_contiguous and dtype is array.dtype:
         return name, array, False
     if dtype != array.dtype:
-        array = array.astype(dtype)
+        array = array.astype(dtype, order="A")  # So Fortran order stays, and what has none gets C order.
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     # Not `ascontiguousarray`, which gives an array without dimensions one.
     return name, array if fortran else numpy.asarray(array, order="C"), fortran

@@ -434,7 +434,7 @@ def log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
                     if kernel_type == "talkative":
                         await runtime.send_and_receive(kernel_id, line_type(text=kernel_id), timeout=PATIENCE)
                     else:
-                        await runtime.send(kernel_id, line_type())
+                        await runtime.send(kernel_id, line_type(text=""))
                         while await runtime.fetch_kernel_state(kernel_id) is not KernelState.FAILED:
                             pass
 

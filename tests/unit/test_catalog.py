@@ -47,13 +47,12 @@ def test_names_that_are_one_in_camel_case_are_told_apart_by_hand() -> None:
     Catalog().add(kernel_type("a_b"), kernel_type("a-b", "Other"))
 
 
-@pytest.mark.parametrize("name", ["order", "Order"])
-def test_a_service_cannot_be_called_as_a_message(name: str) -> None:
-    assert "a message type, or a file of one, has this name" in refusal(kernel_type(name))
+def test_a_service_cannot_be_called_as_a_message() -> None:
+    assert "a message type, or a file of one, has this name" in refusal(kernel_type("till", "Order"))
 
 
 def test_it_cannot_be_called_as_a_message_of_a_later_kernel_either() -> None:
-    assert "'order'" in refusal(kernel_type("order", input_type=BasketService), kernel_type("till"))
+    assert "'desk'" in refusal(kernel_type("desk", "Order", input_type=BasketService), kernel_type("till"))
 
 
 def test_the_file_of_a_service_cannot_be_that_of_a_message() -> None:

@@ -68,6 +68,10 @@ def test_a_service_is_called_as_its_type_in_camel_case(kernel_id: str, name: str
     assert kernel_type.service == f"test_declaration.v1.{name}"
 
 
+def test_a_service_is_not_called_as_one_of_its_messages() -> None:
+    assert declared(kernel_id="ping", input_type=Ping).service == "test_declaration.v1.PingService"
+
+
 def test_a_service_can_have_another_name_and_another_package() -> None:
     assert declared(input_type=Ping, service="Sonar").service == "test_declaration.v1.Sonar"
     assert declared(input_type=Ping, service="sea.v1.Sonar").service == "sea.v1.Sonar"
