@@ -563,12 +563,16 @@ async def test_a_paused_kernel_answers_a_stream_when_it_goes_on(wire: Wire) -> N
 
 
 async def test_a_bad_message_ends_the_stream_after_what_was_accepted_is_answered(wire: Wire) -> None:
-    service, kernel = await launched(wire, "slow_till")
+    service, kernel = await launched(wire, "till")
+    kernel_id = kernel["kernel-id"]
+    await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id=kernel_id))
     call: Any = wire.channel.stream_stream(f"/{service.name}/Stream")(metadata=keys(kernel))
-    for body in (b"\x08\x14", b"\x08\x15", b"\x08", b"\x08\x01"):
+    for body in (b"\x08\x01", b"\x08\x02", b"\x08", b"\x08\x04"):
         await call.write(body)
+    await wire.until(kernel_id, queue_depth=2)
+    await wire.kernels.Reactivate(kernel_service_pb2.ReactivateRequest(kernel_id=kernel_id))
     answers, error = await read_to_error(call)
-    assert answers == [b"\x08\x14", b"\x08\x15"]
+    assert answers == [b"\x08\x01", b"\x08\x02"]
     assert (error.details() or "").startswith("message 3 of the stream: cannot deserialize Order: ")
     failure = read_error(error)
     assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID")
@@ -620,10 +624,14 @@ async def test_a_request_that_is_dropped_to_make_room_ends_the_stream(wire: Wire
 
 async def test_a_kernel_that_fails_in_the_middle_ends_the_stream(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
+    kernel_id = kernel["kernel-id"]
+    await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id=kernel_id))
     call = service.stream(kernel)
     messages = [service.message(amount=1), service.message(amount=2), service.message(note="boom")]
     for message in [*messages, service.message(amount=3)]:
         await call.write(message)
+    await wire.until(kernel_id, queue_depth=4)
+    await wire.kernels.Reactivate(kernel_service_pb2.ReactivateRequest(kernel_id=kernel_id))
     answers, error = await read_to_error(call)
     assert [answer.amount for answer in answers] == [1, 2]
     failure = read_error(error)
@@ -790,7 +798,7 @@ async def test_a_daemon_that_ends_answers_what_it_has_accepted(mortal: tuple[Any
     assert len(answers) == 10
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "the daemon is shutting down"
-    await asyncio.to_thread(daemon.stop)
+    assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0
 
 
 async def test_a_daemon_that_ends_lets_a_stream_end_well_that_was_about_to(mortal: tuple[Any, Wire]) -> None:
@@ -801,7 +809,7 @@ async def test_a_daemon_that_ends_lets_a_stream_end_well_that_was_about_to(morta
     await wire.until("slow_till", queue_depth=9)
     daemon.process.terminate()
     assert len(await read_all(call)) == 10
-    await asyncio.to_thread(daemon.stop)
+    assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0
 
 
 async def test_a_daemon_that_ends_says_which_message_is_not_answered(mortal: tuple[Any, Wire]) -> None:
@@ -815,7 +823,7 @@ async def test_a_daemon_that_ends_says_which_message_is_not_answered(mortal: tup
     _, error = await read_to_error(call)
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert (error.details() or "").startswith("the daemon is shutting down: message 1 of the stream: ")
-    await asyncio.to_thread(daemon.stop)
+    assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0
 
 
 async def test_a_client_that_does_not_read_does_not_keep_the_daemon(mortal: tuple[Any, Wire]) -> None:
