@@ -31,6 +31,7 @@ SCRIPTS = {
     "remote": "remote.py",
     "raw": "raw_echo.py",
     "ghz": "ghz_load.py",
+    "inference": "inference_load.py",
 }
 """What measures the workloads, by the first part of their names."""
 

@@ -87,6 +87,12 @@ TABLE = {
         Figure("the echo, p99", "ghz.raw_unary.p99_us"),
         Figure("the echo, 4 streams of 1,000", "ghz.raw_stream.rate"),
     ],
+    "inference: examples/inference.py, 256 clients in flight": [
+        Figure("by the batch", "inference.batched.rate", "inference.one_by_one.rate", at_least=5),
+        Figure("one by one", "inference.one_by_one.rate"),
+        Figure("by the batch, at a daemon", "inference.remote_batched.rate", "inference.remote_one_by_one.rate"),
+        Figure("one by one, at a daemon", "inference.remote_one_by_one.rate"),
+    ],
     "raw: grpcio's echo, the limit": [
         Figure("stream, 256 messages a frame", "raw.batched.rate"),
         Figure("stream, one by one, p50", "raw.stream.p50_us"),

@@ -87,16 +87,24 @@ def check_streaming_pipeline(output: str) -> None:
     assert output == REPORTS
 
 
+def check_inference(output: str) -> None:
+    batched, single, same = output.splitlines()
+    assert re.fullmatch(r"  classify: [\d,]+ a second, batches of \d+", batched)
+    assert re.fullmatch(r"  classify_one: [\d,]+ a second, one by one", single)
+    assert same == "Same scores: True"
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "calculator.py": check_calculator,
     "vector_add.py": check_vector_add,
     "streaming_pipeline.py": check_streaming_pipeline,
+    "inference.py": check_inference,
 }
 
 
 def timeless(output: str) -> str:
     """The output without what differs from run to run."""
-    return re.sub(r"(Throughput: )\S+", r"\1…", output)
+    return re.sub(r"(Throughput: |classify(?:_one)?: |batches of )[\d.,]+", r"\1…", output)
 
 
 @pytest.fixture(scope="module")
