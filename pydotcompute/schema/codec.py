@@ -372,7 +372,7 @@ class _Compiler:
             case Duration():
                 source.line(f"{self._call(_write_duration)}({pb}, {value})")
             case Array():
-                source.line(f"{self._call(tensors.write)}({pb}, {value})")
+                source.line(f"{self._call(tensors.write_tensor)}({pb}, {value})")
             case Message():
                 source.line(f"write_{self._number(node, descriptor)}({pb}, {value})")
             case Union():
@@ -634,6 +634,6 @@ def _read_duration(pb: Any, path: _Path) -> timedelta:
 def read_array(pb: Any, path: _Path) -> Any:
     """The array in a Tensor: a read-only view of its bytes. Raises UnreadableError."""
     try:
-        return tensors.read(pb)
+        return tensors.read_tensor(pb)
     except ValueError as error:
         raise UnreadableError(str(error), path) from None

@@ -149,7 +149,7 @@ def _example(node: Node, outer: tuple[type, ...]) -> Any:
 
 def _tensor(value: Any) -> dict[str, Any]:
     pb = tensor_pb2.Tensor()
-    tensors.write(pb, value)
+    tensors.write_tensor(pb, value)
     name = "fortran_data" if pb.fortran_data else "data"
     return {"dtype": pb.dtype, "shape": list(pb.shape), name: _base64(getattr(pb, name))}
 

@@ -18,7 +18,7 @@ import numpy
 
 from pydotcompute.schema.arrays import AnyArray, as_numpy, as_sent, dtype_of
 
-__all__ = ["append", "read", "tag_of", "take", "write"]
+__all__ = ["append", "read_tensor", "tag_of", "take", "write_tensor"]
 
 Found: TypeAlias = "dict[int, list[AnyArray]]"
 
@@ -28,7 +28,7 @@ _ALIGNMENT = 16
 """Python's bytes objects begin at multiples of this."""
 
 
-def write(pb: Any, value: Any) -> None:
+def write_tensor(pb: Any, value: Any) -> None:
     """Fills a Tensor with an array."""
     pb.dtype, array, fortran = _laid_out(value)
     pb.shape.extend(array.shape)
@@ -38,7 +38,7 @@ def write(pb: Any, value: Any) -> None:
         pb.data = array.tobytes()
 
 
-def read(pb: Any) -> AnyArray:
+def read_tensor(pb: Any) -> AnyArray:
     """A read-only view of the bytes that protobuf gives out for a Tensor.
 
     Raises:

@@ -502,3 +502,13 @@ def test_an_error_about_the_header_is_the_constructors_own() -> None:
 
     with pytest.raises(MessageSerializationError, match=r"\$\.priority"):
         codec_of(Strict).decode(b"", **HEADER)
+
+
+@pytest.mark.parametrize("count", range(24))
+def test_arrays_inside_many_other_messages_are_written_as_arrays(count: int) -> None:
+    others = [make_dataclass(f"Other{number}", [("field_0", int)]) for number in range(count)]
+    fields = [(f"other_{number}", other) for number, other in enumerate(others)]
+    kind = make_dataclass(f"WithOthers{count}", [("nested", list[list[np.ndarray]]), *fields])
+    message = kind([[np.arange(3)]], *(other(7) for other in others))
+    codec = codec_of(kind)
+    assert same(codec.decode(codec.encode(message), **HEADER), message)
