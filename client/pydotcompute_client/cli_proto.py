@@ -61,7 +61,7 @@ def export(daemon: Daemon, kernels: tuple[str, ...], out: Path, go_package: str,
     except FileNotFoundError:
         before = FileDescriptorSet()
     now = _declared(daemon, kernels)
-    now = compiled(laid_over(before, now) if kernels else now, go_package)
+    now = compiled(_laid_over(before, now) if kernels else now, go_package)
     changes = compare(before, now) if before.file else []
     written = sources(now)
     if not force:
@@ -104,7 +104,7 @@ def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
     """Compare the types of the named kernels, or of all, with those exported before.
 
     Ends with exit code 1 if programs made from the exported files would no longer understand the daemon, or no longer
-    be understood.
+    be understood; and if the files are not what was exported.
     """
     now = _declared(daemon, kernels)
     try:
@@ -112,12 +112,15 @@ def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
     except FileNotFoundError:
         hint = f"`{PROGRAM} proto export --out {shlex.quote(str(against))}` makes it"
         raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}") from None
-    now = laid_over(before, now) if kernels else now
+    now = _laid_over(before, now) if kernels else now
+    damaged = _damaged(against, before)
     changes = compare(before, now)
-    is_current = same_types(before, now)
+    is_current = same_types(before, now) and not damaged
     if daemon.as_json:
         echo_json({"changes": [_as_document(change) for change in changes], "up_to_date": is_current})
     _refuse_breaking(daemon, changes, against, "the lock to start the daemon with is " + str(against / LOCK))
+    if damaged:
+        raise Failure(f"not what was exported, or not there any more: {', '.join(damaged)}; export again")
     if not daemon.as_json:
         _show(changes)
         again = f"{PROGRAM} proto export --out {shlex.quote(str(against))}"
@@ -140,6 +143,27 @@ def _declared(daemon: Daemon, kernels: tuple[str, ...]) -> FileDescriptorSet:
     if not found.file:
         raise Failure(f"no kernel type at {daemon.target} is declared with message types")
     return found
+
+
+def _laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
+    try:
+        return laid_over(before, now)
+    except ValueError as error:
+        raise Failure(f"{error}: name no kernels, so that all are exported together") from None
+
+
+def _damaged(directory: Path, exported: FileDescriptorSet) -> list[str]:
+    """The files beside the descriptors that are not what was exported with these."""
+    lock_before = _lock(directory)
+    expected = {**sources(exported), LOCK: lock_of(exported, lock_before).text()}
+    return [str(directory / name) for name, text in sorted(expected.items()) if _text(directory / name) != text]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return None
 
 
 def _exported(directory: Path) -> FileDescriptorSet:

@@ -66,8 +66,31 @@ def sources(files: FileDescriptorSet) -> dict[str, str]:
 
 
 def laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
-    """The files of both, with the newer of those that both have, each after its imports."""
-    return FileDescriptorSet(file=in_order({file.name: file for file in [*before.file, *now.file]}))
+    """The files of both, with the newer of those that both have, each after its imports. A type that has moved to
+    another file is in the newer one alone.
+
+    Raises:
+        ValueError: some types of an older file have moved, and others have not.
+    """
+    places = {name: file.name for file in now.file for name in _types(file)}
+    kept = {file.name: file for file in now.file}
+    for file in before.file:
+        moved = [name for name in _types(file) if places.get(name, file.name) != file.name]
+        if not moved:
+            kept.setdefault(file.name, file)
+        elif file.name not in kept and len(moved) < len(_types(file)):
+            raise ValueError(f"{file.name} has {moved[0]} too, which is in {places[moved[0]]} now")
+    return FileDescriptorSet(file=in_order(kept))
+
+
+def _types(file: FileDescriptorProto) -> list[str]:
+    """The full names of what a file defines."""
+    names = [
+        *(message.name for message in file.message_type),
+        *(enum.name for enum in file.enum_type),
+        *(service.name for service in file.service),
+    ]
+    return [f"{file.package}.{name}" for name in names]
 
 
 def same_types(one: FileDescriptorSet, other: FileDescriptorSet) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydotcompute.exceptions import InvalidConfigurationError
 
-__all__ = ["LOCK_VARIABLE", "Lock", "Numbers", "in_force", "numbers_above", "parse", "read", "use"]
+__all__ = ["LOCK_VARIABLE", "Lock", "Numbers", "in_force", "is_field_number", "numbers_above", "parse", "read", "use"]
 
 LOCK_VARIABLE = "PYDOTCOMPUTE_PROTO_LOCK"
 """The environment variable that names the lock of this process."""
@@ -44,16 +44,18 @@ class Lock:
 
 def parse(text: str) -> Lock:
     """The lock that `Lock.text` wrote. Raises ValueError, with the reason in one line."""
+    if any(line.startswith("<<<<<<<") for line in text.splitlines()):
+        raise ValueError("it has merge conflicts; take one side of all that was exported, and export again")
     document = json.loads(text, object_pairs_hook=_without_doubles)
     if not isinstance(document, dict) or document.keys() != {"enums", "messages"}:
         raise ValueError('it is no object with "enums" and "messages"')
-    for section in document.values():
+    for kind, section in document.items():
         if not isinstance(section, dict) or not all(isinstance(numbers, dict) for numbers in section.values()):
             raise ValueError("it is no object of objects of numbers")
         for name, numbers in section.items():
             owners: dict[int, str] = {}
             for own, number in numbers.items():
-                if type(number) is not int or not 0 < number < 2**31:
+                if type(number) is not int or not (0 < number < 2**31 if kind == "enums" else is_field_number(number)):
                     raise ValueError(f"{name}.{own} has the number {json.dumps(number)}")
                 if owners.setdefault(number, own) != own:
                     raise ValueError(f"{name}.{own} has the number {number}, as {owners[number]}")
@@ -106,6 +108,11 @@ def in_force() -> Lock:
     return _lock
 
 
+def is_field_number(number: int) -> bool:
+    """Whether a field can have this number: protobuf keeps some for itself."""
+    return 0 < number < 2**29 and not 19_000 <= number <= 19_999
+
+
 def numbers_above(taken: Iterable[int]) -> Iterator[int]:
-    """Ascending numbers above all of these, without those that protobuf keeps for itself."""
-    return (number for number in count(max(taken, default=0) + 1) if not 19_000 <= number <= 19_999)
+    """Ascending numbers of fields above all of these."""
+    return filter(is_field_number, count(max(taken, default=0) + 1))

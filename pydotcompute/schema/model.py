@@ -209,7 +209,7 @@ def _field(
         annotation = get_args(annotation)[0]
         if asked:
             annotation = Annotated[annotation, *asked]
-    if not 1 <= number < 2**29 or 19_000 <= number <= 19_999:
+    if not lock.is_field_number(number):
         raise MessageTypeError("a field number from 1 to 536870911, outside 19000 to 19999", str(number), path)
     factory = None if field.default_factory is MISSING else field.default_factory
     doc = field.metadata.get("doc", "")

@@ -336,6 +336,58 @@ def test_nothing_has_changed(old: str, exported: Path) -> None:
     assert ok(old, "check", "--against", exported) == [f"{exported} is up to date"]
 
 
+def test_files_that_are_not_what_was_exported_are_refused(old: str, exported: Path) -> None:
+    for path in (min(exported.rglob("*.proto")), exported / "pydotcompute.lock"):
+        text = path.read_text()
+        for damage in (path.unlink, lambda path=path: path.write_text("garbage" if path.suffix == ".proto" else "{}")):
+            damage()
+            _, error = fail(2 if path.exists() and path.suffix == ".lock" else 1, old, "check", "--against", exported)
+            assert str(path) in error
+        path.write_text(text)
+    assert ok(old, "check", "--against", exported) == [f"{exported} is up to date"]
+
+
+def test_a_lock_with_conflicts_is_refused(old: str, exported: Path) -> None:
+    lock = exported / "pydotcompute.lock"
+    lock.write_text(lock.read_text().replace('{\n  "enums"', '{\n<<<<<<< HEAD\n  "enums"'))
+    assert "it has merge conflicts" in fail(2, old, "check", "--against", exported)[1]
+
+
+APART = '''
+from dataclasses import dataclass
+
+from pydotcompute import message, ring_kernel
+
+@dataclass
+class Near:
+    x: int = 0
+
+@dataclass
+class Far:
+    near: Near | None = None
+
+@message
+class Ask:
+    far: Far | None = None
+
+@ring_kernel(input_type=Ask)
+async def whole(ctx):
+    async for _ in ctx:
+        pass
+'''
+TOGETHER = APART.replace("x: int = 0", "x: int = 0\n    far: 'Far | None' = None")
+
+
+def test_a_type_that_has_moved_to_another_file_is_in_that_alone(start: Callable[..., str], tmp_path: Path) -> None:
+    apart, together, out = start(APART), start(TOGETHER), tmp_path / "protos"
+    ok(apart, "export", "--out", out)
+    assert (out / "shop/v1/near.proto").exists()
+    ok(together, "export", "whole", "--out", out)
+    assert not (out / "shop/v1/near.proto").exists()
+    assert "message Near" in (out / "shop/v1/far.proto").read_text()
+    as_compiler([BUF, "build"], out)
+
+
 def test_a_documentation_that_has_changed_breaks_nothing_and_is_to_be_exported(
     start: Callable[..., str], exported: Path
 ) -> None:
