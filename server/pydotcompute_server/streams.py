@@ -12,14 +12,15 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError, QueueFullError
-from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
+from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError
 from pydotcompute.ring_kernels.inbox import Terms
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, new_message_id
 from pydotcompute.ring_kernels.replies import REMEMBERED_ANSWERS, REMEMBERED_REQUESTS, Caller, Unanswered
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.messages import type_url
+from pydotcompute_server.answers import Answers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange import SHUTTING_DOWN
 from pydotcompute_server.handlers import ClientGoneError, StatusError, send_header
@@ -54,7 +55,7 @@ class Stream:
         outputs: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._catalog = catalog
+        self._answers = Answers(catalog, max_message_bytes)
         self._context = context
         self._codec = catalog.codecs(kernel.type)[0]
         self._output_type = kernel.type.output_type
@@ -122,12 +123,12 @@ class Stream:
             self._reader.cancel()
         self._caller.arrived.notify()
 
-    def _fail(self, number: int | None, error: PyDotComputeError) -> None:
+    def _fail(self, number: int | None, error: PyDotComputeError | StatusError) -> None:
         """A message of the stream, or (None) something else, has met an error. The stream ends with that of the first
         message that met one: the reader can learn that the kernel has failed before the writer learns on which message.
         """
         if self._error is None or (number is not None and number < self._failed):
-            self._error = to_status(error)
+            self._error = error.status if isinstance(error, StatusError) else to_status(error)
             if number is not None:
                 self._failed = number
                 self._error.message = f"message {number} of the stream: {self._error.message}"
@@ -236,11 +237,12 @@ class Stream:
         kernel = self._kernel
         number = None if is_output else self._number_of(message)
         try:
-            body = self._encode(message)
-        except PyDotComputeError as error:
-            kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
+            codec, body = self._answers.encode(kernel, message, self._output_type)
+        except StatusError as error:
             self._fail(number, error)
             return True
+        if self._output_type is None:
+            body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
         if kernel.outputs.items.size:
             kernel.replies.wanted.notify()  # While this is being written, another can take what there is.
         try:
@@ -262,18 +264,6 @@ class Stream:
         if number is not None:
             self._answered.append((key, number))
         return number
-
-    def _encode(self, message: Any) -> bytes:
-        codec, wanted = self._catalog.codec(type(message)), self._output_type
-        if wanted is not None and message.__class__ is not wanted:
-            raise MessageTypeError(self._catalog.codec(wanted).descriptor.full_name, codec.descriptor.full_name)
-        body = codec.encode(message)
-        if len(body) > self._max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(body), self._max_message_bytes)
-        if wanted is None:
-            type_url = f"type.googleapis.com/{codec.descriptor.full_name}"
-            return AnyMessage(type_url=type_url, value=body).SerializeToString()
-        return body
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -320,6 +320,8 @@ async def test_the_deadline_of_the_call_is_the_time_out(wire: Wire) -> None:
         ("ask", {"priority": "-1"}, "priority", "from 0 to 255"),
         ("ask", {"message-id": "7"}, "message-id", "not a UUID"),
         ("ask", {"message-id": ""}, "message-id", "not a UUID"),
+        ("ask", {"kernel-id": ""}, "kernel-id", "a kernel has a name"),
+        ("stream", {"kernel-id": ""}, "kernel-id", "a kernel has a name"),
         ("send", {"correlation-id": "x"}, "correlation-id", "not a UUID"),
         ("stream", {"message-id": str(uuid4())}, "message-id", "it takes pydotcompute-kernel-id, "),
         ("stream", {"outputs": "yes"}, "outputs", "true or false"),
@@ -395,9 +397,12 @@ async def test_a_reply_of_another_class_than_declared_is_a_dead_letter(wire: Wir
         stream = service.stream(kernel)
         await stream.write(service.message(note="back"))
         failure = await failure_of(stream.read())
-    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID")
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "MESSAGE_INVALID")
     assert failure.detail == {"expected": "shop.v1.Receipt", "actual": "shop.v1.Order", "path": "$"}
+    assert not failure.violations
     (letter,) = await dead_letters(wire, kernel["kernel-id"])
+    promise = f"kernel {kernel['kernel-id']!r} answered with shop.v1.Order; the service promises shop.v1.Receipt"
+    assert letter.detail == promise
     assert letter.reason == dead_letter_service_pb2.DEAD_LETTER_REASON_UNDELIVERABLE
 
 
