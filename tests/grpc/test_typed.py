@@ -370,6 +370,15 @@ async def test_a_kernel_that_does_not_exist_is_refused_with_those_that_do(wire: 
     assert "till" in failure.detail["available"]
 
 
+async def test_a_type_of_which_no_kernel_is_launched_is_not_unknown(wire: Wire) -> None:
+    service = await service_of(wire, "slow_till")
+    for metadata, is_type in (({}, True), ({"kernel-id": "tilt"}, False)):
+        call = service.ask(metadata)
+        failure = await failure_of(call)
+        assert (failure.reason, failure.detail["is_type"]) == ("KERNEL_NOT_FOUND", is_type)
+        assert ("`pydotcompute launch slow_till --activate`" in await call.details()) is is_type
+
+
 async def test_a_body_that_is_none_is_refused_with_its_path(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
     for method in ("Ask", "Send"):
