@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError
+from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
 from pydotcompute.ring_kernels.inbox import Terms
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, new_message_id
@@ -23,7 +23,7 @@ from pydotcompute.wire.messages import type_url
 from pydotcompute_server.answers import Answers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange import SHUTTING_DOWN
-from pydotcompute_server.handlers import ClientGoneError, StatusError, send_header
+from pydotcompute_server.handlers import ClientGoneError, StatusError, seconds_left, send_header
 from pydotcompute_server.sessions import LARGE_BYTES, MAILBOX_BYTES
 
 __all__ = ["Stream", "Streams"]
@@ -93,12 +93,18 @@ class Stream:
             refusal = self._kernel.refusal
             assert refusal is not None
             raise refusal.again()
+        patience = seconds_left(self._context)
         try:
             await send_header(self._context, ())  # The client learns that all is well so far.
             async with asyncio.TaskGroup() as group:
                 self._writer = group.create_task(self._write())
                 self._reader = group.create_task(self._read())
-                await asyncio.wait((self._writer,))
+                done, _ = await asyncio.wait((self._writer,), timeout=patience)
+                if not done:
+                    assert patience is not None
+                    oldest = min(self._numbers.values(), default=None)
+                    self._fail(oldest, QueueTimeoutError(self._kernel.kernel_id, patience, "Stream"))
+                    self._writer.cancel()
                 self._reader.cancel()
         finally:
             self._leave()

@@ -27,7 +27,7 @@ from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message, write_body
 from pydotcompute_server.answers import Answers
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.handlers import ClientGoneError, answer
+from pydotcompute_server.handlers import ClientGoneError, answer, seconds_left
 from pydotcompute_server.leases import LONGEST_LEASE_SECONDS, Leases
 from pydotcompute_server.sends import Sends, digest_of
 
@@ -41,8 +41,6 @@ CLIENTS_REMEMBERED = 1_000
 """How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
 RETURNS_REMEMBERED = 10_000
 """Of how many messages of one kernel it is remembered that they were in a response before."""
-SECONDS_TO_ANSWER = 0.1
-"""What is left of a call's deadline, at most, when the daemon gives up."""
 _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 """Where the id of a message is, and where that is in a request."""
 
@@ -241,13 +239,11 @@ def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) 
 
 def _patience(request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest, context: Context) -> float | None:
     """How many seconds the call may wait: its time-out, or what its deadline allows, whichever is less."""
-    remaining = context.time_remaining()
-    if request.HasField("timeout"):
-        timeout = seconds(request.timeout)
-        if remaining is None or timeout < remaining - SECONDS_TO_ANSWER:
-            return timeout
-        return min(timeout, remaining - min(SECONDS_TO_ANSWER, remaining / 5))
-    return None if remaining is None else remaining - min(SECONDS_TO_ANSWER, remaining / 5)
+    left = seconds_left(context)
+    if not request.HasField("timeout"):
+        return left
+    timeout = seconds(request.timeout)
+    return timeout if left is None else min(timeout, left)
 
 
 def _lease(request: pb.ReceiveRequest) -> float | None:

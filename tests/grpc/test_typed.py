@@ -703,7 +703,9 @@ async def test_a_stream_whose_deadline_passes_withdraws_too(wire: Wire) -> None:
     await wire.until(kernel["kernel-id"], queue_depth=1)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call.read()
-    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    failure = read_error(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "QUEUE_TIMEOUT")
+    assert (failed.value.details() or "").startswith("message 1 of the stream: kernel ")
     await wire.until(kernel["kernel-id"], queue_depth=0)
 
 

@@ -56,9 +56,14 @@ class Client:
         self.reading = asyncio.Event()
         self.offered = asyncio.Event()
         """Whether an answer was written, read or not."""
+        self.seconds: float | None = None
 
     async def send_initial_metadata(self, metadata: Any) -> None:
         """Nobody looks."""
+
+    def time_remaining(self) -> float | None:
+        """Until the call's deadline."""
+        return self.seconds
 
     async def read(self) -> Any:
         await asyncio.sleep(0)  # gRPC's waits too, whatever there is.
@@ -232,6 +237,17 @@ async def test_requests_that_the_kernel_has_forgotten_end_the_stream(monkeypatch
         client.sent.put_nowait(grpc.aio.EOF)
         code, text = await status_of(running)
         assert (code, text.partition(": ")[0]) == (8, "message 1 of the stream")
+
+
+async def test_a_stream_whose_client_does_not_read_ends_before_its_deadline() -> None:
+    async with kernel_of(counter) as (kernel, catalog):
+        client = Client()
+        client.seconds = 0.05
+        for amount in (1, 2, 3):
+            client.send(amount)
+        code, text = await status_of(asyncio.create_task(stream_of(kernel, catalog, client).run()))
+        assert (code, text) == (4, "message 2 of the stream: kernel 'counter': Stream timed out after 0.04 s")
+        assert len(kernel.dead_letters) == 3
 
 
 async def test_a_client_that_does_not_read_does_not_hold_the_farewell_up() -> None:
