@@ -74,13 +74,18 @@ class KernelNotFoundError(KernelError):
     """No kernel, or no kernel type, has this id."""
 
     reason = "KERNEL_NOT_FOUND"
-    fields = ("kernel_id", "available")
+    fields = ("kernel_id", "available", "is_type")
 
-    def __init__(self, kernel_id: str, available: Sequence[str] = ()) -> None:
+    def __init__(self, kernel_id: str, available: Sequence[str] = (), is_type: bool = False) -> None:
         self.kernel_id = kernel_id
         self.available = tuple(available)
+        self.is_type = is_type
         known = ", ".join(self.available) or "none"
-        super().__init__(f"kernel {kernel_id!r} not found; known here: {known}")
+        hint = (
+            f"; there is a kernel type of this name, of which a kernel must be launched first, as by "
+            f"KernelService.Launch or `pydotcompute launch {kernel_id} --activate`"
+        )
+        super().__init__(f"kernel {kernel_id!r} not found; known here: {known}{hint if is_type else ''}")
 
 
 class KernelAlreadyExistsError(KernelError):

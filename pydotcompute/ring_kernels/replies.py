@@ -82,9 +82,9 @@ class Unanswered:
 class Caller(Generic[T]):
     """One who sends requests to one kernel, and the replies that wait for it."""
 
-    __slots__ = ("arrived", "claims", "gone", "private", "ready", "room", "unanswered")
+    __slots__ = ("arrived", "claims", "cut_off", "gone", "most", "private", "ready", "room", "unanswered")
 
-    def __init__(self, *, private: bool = False, arrived: Signal | None = None) -> None:
+    def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
         self.private = private
         """Whether nobody else gets its replies, not even when it is gone."""
         self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
@@ -98,6 +98,12 @@ class Caller(Generic[T]):
         """Whether it has ever received: then nobody else takes its replies."""
         self.gone = False
         """Whether nobody will ever receive for it again."""
+        self.most = most
+        """How many replies may wait for it and a further reply still find room; None: as the output mailbox holds.
+        Where it is set, the first that finds none is the last: `cut_off` tells of it.
+        """
+        self.cut_off: int | None = None
+        """Of which request, by its `message_id.int`, a further reply found no room."""
 
     def take(self) -> T | Unanswered | None:
         """The next of `ready`, None if there is none."""
@@ -431,10 +437,18 @@ class Replies(Generic[T]):
         caller = self._answered.get(key) or self._answered_before.get(key)
         if caller is None:
             return False
-        if caller.ready.size >= self.outputs.capacity:  # Only of first replies it is known that they were wished for.
+        if not (caller.gone or self._has_room_for_further(caller, key)):
             self._undeliverable(message, "its caller does not receive")
             return True
         return self._give(caller, message, key)
+
+    def _has_room_for_further(self, caller: Caller[T], key: int) -> bool:
+        """Whether a further reply may be given: only of first replies it is known that they were wished for."""
+        if caller.most is None:
+            return caller.ready.size < self.outputs.capacity
+        if caller.cut_off is None and caller.ready.size >= caller.most:
+            caller.cut_off = key
+        return caller.cut_off is None
 
     def _give(self, caller: Caller[T], message: T, key: int) -> bool:
         """Give a reply to its caller, and remember the request, for there may be a further reply."""

@@ -167,7 +167,10 @@ class RingKernelRuntime:
         try:
             return self._kernels[kernel_id]
         except KeyError:
-            raise KernelNotFoundError(kernel_id, self.kernel_ids) from None
+            raise self._no_kernel(kernel_id) from None
+
+    def _no_kernel(self, kernel_id: str) -> KernelNotFoundError:
+        return KernelNotFoundError(kernel_id, self.kernel_ids, kernel_id in self.kernel_types)
 
     def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
@@ -288,7 +291,7 @@ class RingKernelRuntime:
 
     async def _not_found(self, kernel_id: str) -> Any:
         """Raise where a coroutine is awaited, not where it is made."""
-        raise KernelNotFoundError(kernel_id, self.kernel_ids)
+        raise self._no_kernel(kernel_id)
 
     @asynccontextmanager
     async def kernel_scope(

@@ -44,6 +44,10 @@ answered nothing more is read, what was accepted is still answered, and the stre
 request that was not, whose text says which message of the stream it was, counting from 1. A stream that the client
 cancels withdraws what the kernel has not taken yet. A client that does not read is not read from.
 
+Only the first reply to a request is guaranteed. Further ones come as far as the client keeps up and the stream is open:
+when some 32,000 replies wait for it, the next further one and all after it become dead letters, and the stream ends
+with QUEUE_FULL, whose text says to which message that one was. What comes after the end of the stream is a dead letter.
+
 Metadata of the request: pydotcompute-kernel-id, -priority; with "pydotcompute-outputs: true" the kernel's outputs come
 too, until the client cancels the stream or the kernel ends.
 Errors: as of Ask."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"<\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"`\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"K\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"`\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"K\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,31 +32,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.errors_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KERNELNOTFOUNDDETAIL']._serialized_start=49
-  _globals['_KERNELNOTFOUNDDETAIL']._serialized_end=109
-  _globals['_KERNELALREADYEXISTSDETAIL']._serialized_start=111
-  _globals['_KERNELALREADYEXISTSDETAIL']._serialized_end=157
-  _globals['_KERNELSTATEDETAIL']._serialized_start=159
-  _globals['_KERNELSTATEDETAIL']._serialized_end=255
-  _globals['_KERNELFAILEDDETAIL']._serialized_start=257
-  _globals['_KERNELFAILEDDETAIL']._serialized_end=339
-  _globals['_QUEUEFULLDETAIL']._serialized_start=341
-  _globals['_QUEUEFULLDETAIL']._serialized_end=397
-  _globals['_QUEUETIMEOUTDETAIL']._serialized_start=399
-  _globals['_QUEUETIMEOUTDETAIL']._serialized_end=474
-  _globals['_MESSAGETYPEDETAIL']._serialized_start=476
-  _globals['_MESSAGETYPEDETAIL']._serialized_end=543
-  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_start=545
-  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_end=626
-  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_start=629
-  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_end=760
-  _globals['_VIOLATION']._serialized_start=762
-  _globals['_VIOLATION']._serialized_end=804
-  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_start=806
-  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_end=866
-  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=868
-  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=947
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=949
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1023
-  _globals['_SESSIONLOSTDETAIL']._serialized_start=1025
-  _globals['_SESSIONLOSTDETAIL']._serialized_end=1137
+  _globals['_KERNELNOTFOUNDDETAIL']._serialized_end=126
+  _globals['_KERNELALREADYEXISTSDETAIL']._serialized_start=128
+  _globals['_KERNELALREADYEXISTSDETAIL']._serialized_end=174
+  _globals['_KERNELSTATEDETAIL']._serialized_start=176
+  _globals['_KERNELSTATEDETAIL']._serialized_end=272
+  _globals['_KERNELFAILEDDETAIL']._serialized_start=274
+  _globals['_KERNELFAILEDDETAIL']._serialized_end=356
+  _globals['_QUEUEFULLDETAIL']._serialized_start=358
+  _globals['_QUEUEFULLDETAIL']._serialized_end=414
+  _globals['_QUEUETIMEOUTDETAIL']._serialized_start=416
+  _globals['_QUEUETIMEOUTDETAIL']._serialized_end=491
+  _globals['_MESSAGETYPEDETAIL']._serialized_start=493
+  _globals['_MESSAGETYPEDETAIL']._serialized_end=560
+  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_start=562
+  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_end=643
+  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_start=646
+  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_end=777
+  _globals['_VIOLATION']._serialized_start=779
+  _globals['_VIOLATION']._serialized_end=821
+  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_start=823
+  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_end=883
+  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=885
+  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=964
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=966
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1040
+  _globals['_SESSIONLOSTDETAIL']._serialized_start=1042
+  _globals['_SESSIONLOSTDETAIL']._serialized_end=1154
 # @@protoc_insertion_point(module_scope)

@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class KernelNotFoundDetail(_message.Message):
-    __slots__ = ("kernel_id", "available")
+    __slots__ = ("kernel_id", "available", "is_type")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    IS_TYPE_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     available: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kernel_id: _Optional[str] = ..., available: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_type: bool
+    def __init__(self, kernel_id: _Optional[str] = ..., available: _Optional[_Iterable[str]] = ..., is_type: bool = ...) -> None: ...
 
 class KernelAlreadyExistsDetail(_message.Message):
     __slots__ = ("kernel_id",)

@@ -19,7 +19,7 @@ from pydotcompute.schema.codec import Codec
 from pydotcompute.schema.json_body import document_of, read_json
 from pydotcompute.v1 import message_service_pb2 as pb
 
-__all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "write_message"]
+__all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "type_url", "write_body", "write_message"]
 
 MESSAGE = "$.message"
 """Where a Message is in the requests that have one."""
@@ -33,17 +33,21 @@ _STRUCT = Struct.DESCRIPTOR.full_name
 def write_message(into: pb.Message, message: Any, codec: Codec[Any]) -> None:
     """Write a message in the form for people into an empty one. (To make one, and have it copied, costs three times as
     much.)"""
+    write_body(into, message, codec, codec.encode(message))
+
+
+def write_body(into: pb.Message, message: Any, codec: Codec[Any], body: bytes) -> None:
+    """The same with its body, which is encoded already."""
     into.message_id = _text(message.message_id)
     into.priority = message.priority
     if message.correlation_id is not None:
         into.correlation_id = _text(message.correlation_id)
-    body = into.body
-    body.type_url = _type_url(codec)
-    body.value = codec.encode(message)
+    into.body.type_url = type_url(codec)
+    into.body.value = body
 
 
 @cache
-def _type_url(codec: Codec[Any]) -> str:
+def type_url(codec: Codec[Any]) -> str:
     """What `Any.type_url` says of a codec's type. (Protobuf makes the name anew each time it is asked for it.)"""
     return f"type.googleapis.com/{codec.descriptor.full_name}"
 
@@ -66,7 +70,7 @@ def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
     """
     body = message.body
     is_struct = False
-    if body.type_url != _type_url(codec):  # It may have another prefix, or none.
+    if body.type_url != type_url(codec):  # It may have another prefix, or none.
         type_name = body.type_url.rpartition("/")[2]
         is_struct = type_name == _STRUCT
         if not is_struct and type_name != codec.descriptor.full_name:

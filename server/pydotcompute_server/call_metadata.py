@@ -58,6 +58,10 @@ def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]]) -> C
         if name in found:
             raise InvalidConfigurationError(key, _text(value), "it is given twice")
         found[name] = _text(value)
+    if found.get("kernel-id") == "":
+        raise _refusal(
+            "kernel-id", "", "a kernel has a name; without this key, the one that is called as the type is meant"
+        )
     if not found:
         return CallMetadata()
     return CallMetadata(

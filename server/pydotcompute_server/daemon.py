@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
@@ -37,6 +37,7 @@ from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.dead_letters import DeadLetterServicer
 from pydotcompute_server.exchange import ExchangeLane
 from pydotcompute_server.handlers import Handlers
+from pydotcompute_server.health import HealthService
 from pydotcompute_server.kernels import KernelServicer
 from pydotcompute_server.messages import MessageServicer
 from pydotcompute_server.reflection import add_reflection
@@ -106,7 +107,7 @@ class Daemon:
         self._runtime = RingKernelRuntime(kernel_types=kernel_types)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, settings.max_message_bytes)

@@ -27,6 +27,7 @@ __all__ = [
     "StatusError",
     "answer",
     "answers_itself",
+    "seconds_left",
     "send_header",
 ]
 
@@ -36,6 +37,10 @@ Handler = Any  # grpc.RpcMethodHandler, whose fields the stubs do not declare as
 Context = grpc.aio.ServicerContext[Any, Any]
 Behavior = Callable[..., Awaitable[Any]]
 Metadata = Sequence[tuple[str, str]]
+
+
+SECONDS_TO_ANSWER = 0.1
+"""What is left of a call's deadline, at most, when the daemon gives up."""
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -132,6 +137,13 @@ async def answer(context: Context, response: Any) -> None:
         await context.write(response)
     except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientGoneError from error
+
+
+def seconds_left(context: Context) -> float | None:
+    """How long the daemon may wait before it answers, so that the answer is there at the call's deadline; None: for
+    ever."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else remaining - min(SECONDS_TO_ANSWER, remaining / 5)
 
 
 async def send_header(context: Context, metadata: Metadata) -> None:

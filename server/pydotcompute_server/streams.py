@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from math import inf
 from time import monotonic
 from typing import Any
@@ -11,17 +12,18 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError, QueueFullError
-from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
+from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
 from pydotcompute.ring_kernels.inbox import Terms
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, new_message_id
-from pydotcompute.ring_kernels.replies import REMEMBERED_REQUESTS, Caller, Unanswered
+from pydotcompute.ring_kernels.replies import REMEMBERED_ANSWERS, REMEMBERED_REQUESTS, Caller, Unanswered
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.messages import type_url
+from pydotcompute_server.answers import Answers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange import SHUTTING_DOWN
-from pydotcompute_server.handlers import ClientGoneError, StatusError, send_header
+from pydotcompute_server.handlers import ClientGoneError, StatusError, seconds_left, send_header
 from pydotcompute_server.sessions import LARGE_BYTES, MAILBOX_BYTES
 
 __all__ = ["Stream", "Streams"]
@@ -30,8 +32,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Kernel = RingKernel[Any, Any]
 
 LARGEST_OUTSTANDING = 16_384
-"""Requests of one stream that have been read and whose replies have not been written: several mailboxes full, for an
-actor may collect that many before it answers any."""
+"""Requests of one stream that have been read and whose replies have not been written, and replies that wait to be:
+several mailboxes full, for an actor may collect that many before it answers any."""
+MOST_REPLIES = 2 * LARGEST_OUTSTANDING
+"""Replies of one stream that may wait to be written before a further one to any request finds no room: enough, as long
+as the client reads, for two to each. The kernel cannot wait for room, for it has other callers."""
 
 
 class Stream:
@@ -50,17 +55,19 @@ class Stream:
         outputs: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._catalog = catalog
+        self._answers = Answers(catalog, max_message_bytes)
         self._context = context
         self._codec = catalog.codecs(kernel.type)[0]
         self._output_type = kernel.type.output_type
         self._max_message_bytes = max_message_bytes
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
-        self._caller: Caller[Any] = Caller(private=True)
+        self._caller: Caller[Any] = Caller(private=True, most=MOST_REPLIES)
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """Of each request that was accepted and not answered, by the `message_id.int`: which message of the stream."""
+        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * REMEMBERED_ANSWERS)
+        """The same of those that were answered, as far as the kernel remembers whose they were."""
         self._closed = False
         """Whether nothing more is read."""
         self._all_read = False
@@ -86,12 +93,18 @@ class Stream:
             refusal = self._kernel.refusal
             assert refusal is not None
             raise refusal.again()
+        patience = seconds_left(self._context)
         try:
             await send_header(self._context, ())  # The client learns that all is well so far.
             async with asyncio.TaskGroup() as group:
                 self._writer = group.create_task(self._write())
                 self._reader = group.create_task(self._read())
-                await asyncio.wait((self._writer,))
+                done, _ = await asyncio.wait((self._writer,), timeout=patience)
+                if not done:
+                    assert patience is not None
+                    oldest = min(self._numbers.values(), default=None)
+                    self._fail(oldest, QueueTimeoutError(self._kernel.kernel_id, patience, "Stream"))
+                    self._writer.cancel()
                 self._reader.cancel()
         finally:
             self._leave()
@@ -116,12 +129,12 @@ class Stream:
             self._reader.cancel()
         self._caller.arrived.notify()
 
-    def _fail(self, number: int | None, error: PyDotComputeError) -> None:
+    def _fail(self, number: int | None, error: PyDotComputeError | StatusError) -> None:
         """A message of the stream, or (None) something else, has met an error. The stream ends with that of the first
         message that met one: the reader can learn that the kernel has failed before the writer learns on which message.
         """
         if self._error is None or (number is not None and number < self._failed):
-            self._error = to_status(error)
+            self._error = error.status if isinstance(error, StatusError) else to_status(error)
             if number is not None:
                 self._failed = number
                 self._error.message = f"message {number} of the stream: {self._error.message}"
@@ -164,7 +177,7 @@ class Stream:
         message_id = new_message_id()
         message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
         while (
-            len(self._numbers) >= LARGEST_OUTSTANDING
+            len(self._numbers) + caller.ready.size >= LARGEST_OUTSTANDING
             or caller.ready.size >= kernel.outputs.capacity
             or kernel.inbox.bytes >= MAILBOX_BYTES
         ):
@@ -186,6 +199,8 @@ class Stream:
         if self._outputs:
             signals.append(kernel.replies.wanted)
         while True:
+            if caller.cut_off is not None and self._error is None:
+                self._fail_cut_off(caller.cut_off)
             item, is_output = caller.take(), False
             if item is None and self._outputs:
                 item = kernel.outputs.get_nowait()
@@ -199,6 +214,15 @@ class Stream:
             elif not await self._send(item, is_output):
                 self._client_gone = True
                 return
+
+    def _fail_cut_off(self, key: int) -> None:
+        """Not all replies to a request have found room: the stream must not end as if they had."""
+        self._fail(
+            self._numbers.get(key) or dict(self._answered).get(key),
+            QueueFullError(self._kernel.kernel_id, MOST_REPLIES),
+        )
+        assert self._error is not None
+        self._error.message += "; further replies to this request are dead letters"
 
     def _is_over(self) -> bool:
         """Whether there is nothing to send, and nothing more to come."""
@@ -217,13 +241,14 @@ class Stream:
     async def _send(self, message: Any, is_output: bool) -> bool:
         """Write what the kernel sent, or make it a dead letter; False if the client is gone."""
         kernel = self._kernel
-        number = None if is_output else self._numbers.pop((message.correlation_id or message.message_id).int, None)
+        number = None if is_output else self._number_of(message)
         try:
-            body = self._encode(message)
-        except PyDotComputeError as error:
-            kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
+            codec, body = self._answers.encode(kernel, message, self._output_type)
+        except StatusError as error:
             self._fail(number, error)
             return True
+        if self._output_type is None:
+            body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
         if kernel.outputs.items.size:
             kernel.replies.wanted.notify()  # While this is being written, another can take what there is.
         try:
@@ -238,17 +263,13 @@ class Stream:
             raise
         return True
 
-    def _encode(self, message: Any) -> bytes:
-        codec, wanted = self._catalog.codec(type(message)), self._output_type
-        if wanted is not None and message.__class__ is not wanted:
-            raise MessageTypeError(self._catalog.codec(wanted).descriptor.full_name, codec.descriptor.full_name)
-        body = codec.encode(message)
-        if len(body) > self._max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(body), self._max_message_bytes)
-        if wanted is None:
-            type_url = f"type.googleapis.com/{codec.descriptor.full_name}"
-            return AnyMessage(type_url=type_url, value=body).SerializeToString()
-        return body
+    def _number_of(self, reply: Any) -> int | None:
+        """Of the request that is answered with this; None if it was before."""
+        key = (reply.correlation_id or reply.message_id).int
+        number = self._numbers.pop(key, None)
+        if number is not None:
+            self._answered.append((key, number))
+        return number
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

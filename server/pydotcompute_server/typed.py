@@ -17,7 +17,7 @@ from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
-from pydotcompute.wire.messages import BODY
+from pydotcompute.wire.messages import BODY, type_url
 from pydotcompute_server.call_metadata import PREFIX, CallMetadata, header_of, read_metadata
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.handlers import ClientGoneError, Handler, answer, answers_itself, send_header
@@ -76,7 +76,7 @@ class _TypedLane:
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
-        self._type_url = f"type.googleapis.com/{catalog.codec(kernel_type.input_type).descriptor.full_name}"
+        self._type_url = type_url(catalog.codec(kernel_type.input_type))
 
     async def ask(self, body: bytes, context: Context) -> bytes:
         """A request and its reply."""

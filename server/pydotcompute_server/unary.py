@@ -16,20 +16,18 @@ from pydotcompute.exceptions import (
     MessageDeserializationError,
     MessageError,
     MessageTooLargeError,
-    MessageTypeError,
-    PyDotComputeError,
     QueueFullError,
 )
-from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.declaration import LONGEST_ID
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import MESSAGE, from_message, write_message
+from pydotcompute.wire.messages import MESSAGE, from_message, write_body
+from pydotcompute_server.answers import Answers
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.handlers import ClientGoneError, answer
+from pydotcompute_server.handlers import ClientGoneError, answer, seconds_left
 from pydotcompute_server.leases import LONGEST_LEASE_SECONDS, Leases
 from pydotcompute_server.sends import Sends, digest_of
 
@@ -43,8 +41,6 @@ CLIENTS_REMEMBERED = 1_000
 """How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
 RETURNS_REMEMBERED = 10_000
 """Of how many messages of one kernel it is remembered that they were in a response before."""
-SECONDS_TO_ANSWER = 0.1
-"""What is left of a call's deadline, at most, when the daemon gives up."""
 _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 """Where the id of a message is, and where that is in a request."""
 
@@ -83,6 +79,7 @@ class UnaryLane:
     def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int) -> None:
         self._runtime = runtime
         self._catalog = catalog
+        self._answers = Answers(catalog, max_message_bytes)
         self._max_message_bytes = max_message_bytes
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
 
@@ -220,17 +217,9 @@ class UnaryLane:
         return from_message(message, codec)
 
     def _write(self, into: pb.Message, message: Any, kernel: Kernel, wanted: type | None) -> None:
-        """Write what a kernel sent. If that cannot be, it is a dead letter: to put it back would be to fail again."""
-        try:
-            codec = self._catalog.codec(type(message))
-            if wanted is not None and message.__class__ is not wanted:
-                raise MessageTypeError(self._catalog.codec(wanted).descriptor.full_name, codec.descriptor.full_name)
-            write_message(into, message, codec)
-            if len(into.body.value) > self._max_message_bytes:
-                raise MessageTooLargeError(codec.schema.name, len(into.body.value), self._max_message_bytes)
-        except PyDotComputeError as error:
-            kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
-            raise
+        """Write what a kernel sent. Errors as of `Answers.encode`."""
+        codec, body = self._answers.encode(kernel, message, wanted)
+        write_body(into, message, codec, body)
 
 
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
@@ -250,13 +239,11 @@ def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) 
 
 def _patience(request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest, context: Context) -> float | None:
     """How many seconds the call may wait: its time-out, or what its deadline allows, whichever is less."""
-    remaining = context.time_remaining()
-    if request.HasField("timeout"):
-        timeout = seconds(request.timeout)
-        if remaining is None or timeout < remaining - SECONDS_TO_ANSWER:
-            return timeout
-        return min(timeout, remaining - min(SECONDS_TO_ANSWER, remaining / 5))
-    return None if remaining is None else remaining - min(SECONDS_TO_ANSWER, remaining / 5)
+    left = seconds_left(context)
+    if not request.HasField("timeout"):
+        return left
+    timeout = seconds(request.timeout)
+    return timeout if left is None else min(timeout, left)
 
 
 def _lease(request: pb.ReceiveRequest) -> float | None:

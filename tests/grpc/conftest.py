@@ -43,7 +43,7 @@ class Failure:
 
 
 def read_status(status: status_pb2.Status) -> Failure:
-    """What a status says; it must have an ErrorInfo of our domain, one detail, and for a message a BadRequest."""
+    """What a status says; it must have an ErrorInfo of our domain, one detail, and for a request a BadRequest."""
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     info = error_details_pb2.ErrorInfo()
     packed, detail, *more = status.details
@@ -55,9 +55,12 @@ def read_status(status: status_pb2.Status) -> Failure:
     assert status.message
     fields = {field.name: _plain(getattr(message, field.name)) for field in detail_type.fields}
     bad_request = error_details_pb2.BadRequest()
-    assert [each.Unpack(bad_request) for each in more] == [True] * (info.reason == "MESSAGE_INVALID")
+    # With INTERNAL, what is wrong then is the answer, and nothing in the request.
+    assert [each.Unpack(bad_request) for each in more] == [True] * (
+        info.reason == "MESSAGE_INVALID" and code is not grpc.StatusCode.INTERNAL
+    )
     violations = [(violation.field, violation.description) for violation in bad_request.field_violations]
-    if "path" in fields:
+    if "path" in fields and violations:
         assert violations[0][0] == fields["path"]
     return Failure(code, info.reason, fields, violations)
 

@@ -642,6 +642,10 @@ def test_every_command_names_a_kernel_that_is_not_there(
     assert f"(at {target})" in error
 
 
+def test_who_asks_a_type_of_which_no_kernel_is_launched_hears_how_to_launch_one(fail: Callable[..., str]) -> None:
+    assert "`pydotcompute launch repeater --activate`" in fail(1, "ask", "repeater", "{}")
+
+
 def test_the_target_is_taken_before_and_after_the_command_and_from_the_environment(
     run: Callable[..., Result], target: str, nowhere: str
 ) -> None:

@@ -320,6 +320,8 @@ async def test_the_deadline_of_the_call_is_the_time_out(wire: Wire) -> None:
         ("ask", {"priority": "-1"}, "priority", "from 0 to 255"),
         ("ask", {"message-id": "7"}, "message-id", "not a UUID"),
         ("ask", {"message-id": ""}, "message-id", "not a UUID"),
+        ("ask", {"kernel-id": ""}, "kernel-id", "a kernel has a name"),
+        ("stream", {"kernel-id": ""}, "kernel-id", "a kernel has a name"),
         ("send", {"correlation-id": "x"}, "correlation-id", "not a UUID"),
         ("stream", {"message-id": str(uuid4())}, "message-id", "it takes pydotcompute-kernel-id, "),
         ("stream", {"outputs": "yes"}, "outputs", "true or false"),
@@ -368,6 +370,15 @@ async def test_a_kernel_that_does_not_exist_is_refused_with_those_that_do(wire: 
     assert "till" in failure.detail["available"]
 
 
+async def test_a_type_of_which_no_kernel_is_launched_is_not_unknown(wire: Wire) -> None:
+    service = await service_of(wire, "slow_till")
+    for metadata, is_type in (({}, True), ({"kernel-id": "tilt"}, False)):
+        call = service.ask(metadata)
+        failure = await failure_of(call)
+        assert (failure.reason, failure.detail["is_type"]) == ("KERNEL_NOT_FOUND", is_type)
+        assert ("`pydotcompute launch slow_till --activate`" in await call.details()) is is_type
+
+
 async def test_a_body_that_is_none_is_refused_with_its_path(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
     for method in ("Ask", "Send"):
@@ -395,9 +406,12 @@ async def test_a_reply_of_another_class_than_declared_is_a_dead_letter(wire: Wir
         stream = service.stream(kernel)
         await stream.write(service.message(note="back"))
         failure = await failure_of(stream.read())
-    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID")
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "MESSAGE_INVALID")
     assert failure.detail == {"expected": "shop.v1.Receipt", "actual": "shop.v1.Order", "path": "$"}
+    assert not failure.violations
     (letter,) = await dead_letters(wire, kernel["kernel-id"])
+    promise = f"kernel {kernel['kernel-id']!r} answered with shop.v1.Order; the service promises shop.v1.Receipt"
+    assert letter.detail == promise
     assert letter.reason == dead_letter_service_pb2.DEAD_LETTER_REASON_UNDELIVERABLE
 
 
@@ -689,7 +703,9 @@ async def test_a_stream_whose_deadline_passes_withdraws_too(wire: Wire) -> None:
     await wire.until(kernel["kernel-id"], queue_depth=1)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call.read()
-    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    failure = read_error(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "QUEUE_TIMEOUT")
+    assert (failed.value.details() or "").startswith("message 1 of the stream: kernel ")
     await wire.until(kernel["kernel-id"], queue_depth=0)
 
 

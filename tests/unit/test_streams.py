@@ -40,6 +40,13 @@ async def hoarder(ctx: KernelContext[Order, Order]) -> None:
         pass
 
 
+async def repeater(ctx: KernelContext[Order, Order]) -> None:
+    """Answers each order as many times as its amount says."""
+    async for order in ctx:
+        for number in range(order.amount):
+            await ctx.send(Order(number, correlation_id=order.message_id))
+
+
 class Client:
     """The context of a call: what the client sends is put into `sent`, and it takes an answer where `reading` is."""
 
@@ -49,9 +56,14 @@ class Client:
         self.reading = asyncio.Event()
         self.offered = asyncio.Event()
         """Whether an answer was written, read or not."""
+        self.seconds: float | None = None
 
     async def send_initial_metadata(self, metadata: Any) -> None:
         """Nobody looks."""
+
+    def time_remaining(self) -> float | None:
+        """Until the call's deadline."""
+        return self.seconds
 
     async def read(self) -> Any:
         await asyncio.sleep(0)  # gRPC's waits too, whatever there is.
@@ -135,6 +147,67 @@ async def test_replies_that_a_client_does_not_take_stop_the_reader_and_reject_no
         assert len(client.answers) == 100
 
 
+async def test_two_replies_to_each_request_all_find_room() -> None:
+    async with kernel_of(repeater, output_queue_size=4) as (kernel, catalog):
+        await kernel.deactivate()
+        client = Client()
+        client.reading.set()
+        for _ in range(500):
+            client.send(2)
+        client.sent.put_nowait(grpc.aio.EOF)
+        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        await settled(lambda: kernel.queue_depth == 500)
+        await kernel.reactivate()
+        await running
+        assert client.answers == [b"", b"\x08\x01"] * 500
+
+
+async def test_replies_that_wait_count_where_requests_are_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LARGEST_OUTSTANDING", 10)
+    monkeypatch.setattr(streams, "MOST_REPLIES", 20)
+    async with kernel_of(repeater) as (kernel, catalog):
+        client = Client()
+        for _ in range(100):
+            client.send(2)
+        client.sent.put_nowait(grpc.aio.EOF)
+        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        await client.offered.wait()
+        await settled(lambda: kernel.get_telemetry().messages_processed >= 4 and not kernel.inbox)
+        client.reading.set()
+        await running
+        assert len(client.answers) == 200
+
+
+async def test_a_further_reply_that_finds_no_room_fails_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_REPLIES", 8)
+    async with kernel_of(repeater) as (kernel, catalog):
+        client = Client()
+        for amount in (1, 20, 1):
+            client.send(amount)
+        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        await client.offered.wait()
+        await settled(lambda: kernel.get_telemetry().messages_processed == 3)
+        client.reading.set()
+        code, text = await status_of(running)
+        assert code == 8
+        assert text.startswith("message 2 of the stream: the mailbox of kernel 'counter' is full (8 messages); further")
+        assert len(client.answers) + len(kernel.dead_letters) == 22
+        assert client.answers[-1] == b""  # The first reply to the third is not one of those that are dropped.
+
+
+async def test_after_one_further_reply_without_room_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_REPLIES", 8)
+    async with kernel_of(repeater) as (kernel, catalog):
+        client = Client()
+        client.send(100)
+        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        await client.offered.wait()
+        await settled(lambda: kernel.dead_letters)
+        client.reading.set()
+        assert (await status_of(running))[0] == 8
+        assert client.answers == [b"", *(bytes([0x08, number]) for number in range(1, len(client.answers)))]
+
+
 async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "LARGE_BYTES", 2)
     monkeypatch.setattr(streams, "MAILBOX_BYTES", 6)
@@ -164,6 +237,17 @@ async def test_requests_that_the_kernel_has_forgotten_end_the_stream(monkeypatch
         client.sent.put_nowait(grpc.aio.EOF)
         code, text = await status_of(running)
         assert (code, text.partition(": ")[0]) == (8, "message 1 of the stream")
+
+
+async def test_a_stream_whose_client_does_not_read_ends_before_its_deadline() -> None:
+    async with kernel_of(counter) as (kernel, catalog):
+        client = Client()
+        client.seconds = 0.05
+        for amount in (1, 2, 3):
+            client.send(amount)
+        code, text = await status_of(asyncio.create_task(stream_of(kernel, catalog, client).run()))
+        assert (code, text) == (4, "message 2 of the stream: kernel 'counter': Stream timed out after 0.04 s")
+        assert len(kernel.dead_letters) == 3
 
 
 async def test_a_client_that_does_not_read_does_not_hold_the_farewell_up() -> None:
