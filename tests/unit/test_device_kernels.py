@@ -430,6 +430,22 @@ async def test_a_device_that_fails_fails_its_kernels_and_not_the_runtime(
     assert kernel.state is KernelState.TERMINATED
 
 
+async def test_a_failed_kernel_stays_failed_until_it_is_terminated(runtime: RingKernelRuntime, cuda: FakeCuda) -> None:
+    @on("cuda")
+    async def actor(ctx: Context) -> None:
+        await ctx.receive()
+        cuda.busy = 1 << 30
+        raise ValueError("as told")
+
+    states: list[KernelState] = []
+    kernel = await launch(runtime, actor)
+    kernel.on_state = lambda kernel: states.append(kernel.state)
+    with pytest.raises(KernelFailedError):
+        await ask(kernel, 1.0)
+    await kernel.terminate(timeout=0.01)
+    assert states == [KernelState.FAILED, KernelState.TERMINATED], "also while it waits for its device"
+
+
 async def test_its_device_is_looked_for_beside_the_event_loop(
     runtime: RingKernelRuntime, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
