@@ -11,7 +11,8 @@ import pytest
 
 from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.device import DeviceMemoryError
-from pydotcompute.exceptions import KernelFailedError
+from pydotcompute.device.monitor import read_devices
+from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError
 from pydotcompute.ring_kernels.context import KernelContext
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.threads import BlockingContext
@@ -155,15 +156,9 @@ async def test_while_one_waits_for_the_gpu_the_event_loop_goes_on(runtime: RingK
 
 async def test_a_thread_and_a_coroutine_share_the_gpu(runtime: RingKernelRuntime) -> None:
     kernels = [await launch(runtime, actor, str(index)) for index, actor in enumerate([doubler, blocking_doubler] * 2)]
-    replies = await asyncio.gather(
-        *(
-            ask(kernel, np.full(MEGA, index * 10 + number))
-            for index, kernel in enumerate(kernels)
-            for number in range(5)
-        )
-    )
-    expected = [2 * (index * 10 + number) for index in range(4) for number in range(5)]
-    assert [set(np.unique(reply.values).tolist()) for reply in replies] == [{value} for value in expected]
+    sent = [index * 10 + number for index in range(4) for number in range(5)]
+    replies = await asyncio.gather(*(ask(kernels[value // 10], np.full(MEGA, value)) for value in sent))
+    assert [np.unique(reply.values).tolist() for reply in replies] == [[2 * value] for value in sent]
 
 
 async def test_a_batch_is_computed_at_once(runtime: RingKernelRuntime, cupy: Any) -> None:
@@ -220,16 +215,12 @@ async def test_too_much_memory_fails_that_kernel_alone(runtime: RingKernelRuntim
 
 
 async def test_an_index_that_is_not_there_is_refused_with_those_that_are(runtime: RingKernelRuntime) -> None:
-    from pydotcompute.exceptions import BackendUnavailableError
-
-    with pytest.raises(BackendUnavailableError, match="there is no device of index 99; devices: [1-9]"):
+    with pytest.raises(BackendUnavailableError, match=r"there is no device of index 99; devices: [1-9]"):
         await runtime.launch("kernel", on("cuda:99")(lambda ctx: None))
 
 
 def test_the_driver_tells_of_the_gpus() -> None:
     pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
-    from pydotcompute.device.monitor import read_devices
-
     reading = read_devices()[0]
     assert reading.name
     assert reading.uuid
