@@ -8,7 +8,6 @@ Where the actor runs decides what adds: with `--target`, it is the daemon's GPU 
 
 import argparse
 import asyncio
-from types import ModuleType
 
 import numpy as np
 
@@ -33,27 +32,18 @@ class VectorAddResponse(RingKernelMessage):
     error: str | None = None
 
 
-def array_module() -> ModuleType:
-    """CuPy if it is installed and there is a GPU, else NumPy."""
-    try:
-        import cupy
-    except ImportError:
-        return np
-    try:
-        return cupy if cupy.cuda.runtime.getDeviceCount() else np
-    except cupy.cuda.runtime.CUDARuntimeError:  # No driver.
-        return np
-
-
-@ring_kernel(kernel_id="vector_add", input_type=VectorAddRequest, output_type=VectorAddResponse)
+@ring_kernel(
+    kernel_id="vector_add",
+    input_type=VectorAddRequest,
+    output_type=VectorAddResponse,
+    device="auto",
+)
 async def vector_add_actor(ctx: KernelContext[VectorAddRequest, VectorAddResponse]) -> None:
     """Adds arrays, on the GPU if there is one."""
-    xp = array_module()
     async for request in ctx:
-        response = VectorAddResponse(computed_with=xp.__name__, correlation_id=request.message_id)
+        response = VectorAddResponse(computed_with=ctx.xp.__name__, correlation_id=request.message_id)
         try:
-            total = xp.asarray(request.a) + xp.asarray(request.b)
-            response.total = total if xp is np else total.get()
+            response.total = await ctx.to_host(ctx.to_device(request.a) + ctx.to_device(request.b))
         except ValueError as error:
             response.error = str(error).strip()
         await ctx.send(response)

@@ -202,6 +202,17 @@ def _snapshots(
 
 
 @click.command()
+@pass_daemon
+def devices(daemon: Daemon) -> None:
+    """Show the GPUs of the daemon's machine."""
+    response = daemon.call(daemon.telemetry.GetDevices, telemetry_pb.GetDevicesRequest())
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        display.show_devices(response.devices)
+
+
+@click.command()
 @click.argument("kernel", default="", shell_complete=complete_kernels)
 @pass_daemon
 def health(daemon: Daemon, kernel: str) -> None:
@@ -227,4 +238,4 @@ def health(daemon: Daemon, kernel: str) -> None:
         raise Failure(f"{what} at {daemon.target} is {status}")
 
 
-COMMANDS = (ps, types, describe, launch, activate, deactivate, reactivate, terminate, telemetry, health)
+COMMANDS = (ps, types, describe, launch, activate, deactivate, reactivate, terminate, telemetry, devices, health)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.schema.render import render
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
@@ -22,6 +23,7 @@ from pydotcompute.wire.kernels import state_from_proto, strategy_from_proto
 __all__ = [
     "show_dead_letters",
     "show_description",
+    "show_devices",
     "show_kernels",
     "show_telemetry",
     "show_types",
@@ -30,7 +32,8 @@ __all__ = [
 ]
 
 _NUMBERS = {"ID", "QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
-_IF_ANY = {"FAILURE", "LAST ERROR"}
+_NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
+_IF_ANY = {"FAILURE", "LAST ERROR", "DEVICE MEMORY"}
 """Columns that are left out where they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
 _WIDTH = 1 << 16
@@ -134,7 +137,7 @@ def watch_telemetry(snapshots: Iterable[Sequence[telemetry_pb.KernelTelemetry]])
 
 _TELEMETRY = (
     *("KERNEL", "STATE", "PROCESSED", "RATE", "QUEUE", "DROPPED", "ERRORS"),
-    *("P50", "P95", "P99", "MAX", "UPTIME", "LAST ERROR"),
+    *("P50", "P95", "P99", "MAX", "UPTIME", "DEVICE MEMORY", "LAST ERROR"),
 )
 
 
@@ -153,10 +156,37 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
             _latency(kernel.p99_latency_ns),
             _latency(kernel.max_latency_ns),
             _uptime(kernel.uptime_seconds),
+            text_of_bytes(kernel.device_memory_bytes) if kernel.HasField("device_memory_bytes") else "",
             kernel.last_error,
         )
         for kernel in kernels
     ]
+
+
+def show_devices(devices: Iterable[telemetry_pb.DeviceTelemetry]) -> None:
+    """One row a GPU."""
+
+    def told(device: telemetry_pb.DeviceTelemetry, name: Any, text: str) -> str:
+        return text.format(getattr(device, name)) if device.HasField(name) else "-"
+
+    rows = [
+        (
+            str(device.index),
+            device.name,
+            _used(device),
+            told(device, "utilization_percent", "{}%"),
+            told(device, "temperature_celsius", "{} C"),
+            told(device, "power_watts", "{:.0f} W"),
+        )
+        for device in devices
+    ]
+    _show(("INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"), rows)
+
+
+def _used(device: telemetry_pb.DeviceTelemetry) -> str:
+    if not (device.HasField("memory_used_bytes") and device.HasField("memory_total_bytes")):
+        return "-"
+    return f"{text_of_bytes(device.memory_used_bytes)} of {text_of_bytes(device.memory_total_bytes)}"
 
 
 def _latency(nanoseconds: int) -> str:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
+from pydotcompute.device.sessions import Session
 from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.ring_kernels.device_arrays import fetch_columns
+from pydotcompute.schema.arrays import is_cupy
 
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.context import KernelContext
@@ -45,14 +48,17 @@ class Messages(Sequence[TIn], Generic[TIn]):
         return f"<{type(self).__name__} of {len(self)}>"
 
     def stack(self, field: str) -> Any:
-        """One array of a field's values, of shape (messages, *shape of a value).
+        """One array of `ctx.xp` with a field's values, of shape (messages, *shape of a value), copied to the device at
+        once.
 
         Raises:
             ValueError: the values are arrays of different shapes.
         """
         values = [getattr(message, field) for message in self._messages]
         try:
-            return np.stack(values) if hasattr(values[0], "shape") else np.array(values)
+            if any(is_cupy(type(value)) for value in values):
+                return self._context.xp.stack([self._context.to_device(value) for value in values])
+            return self._context.to_device(np.stack(values) if hasattr(values[0], "shape") else np.array(values))
         except ValueError:
             shapes = ", ".join(map(str, sorted({np.shape(value) for value in values})))
             raise ValueError(f"{field}: a batch of the shapes {shapes} cannot be stacked") from None
@@ -90,6 +96,11 @@ class Batch(Messages[TIn]):
             ValueError: a column has not as many rows as the batch has messages.
             MessageTypeError: the kernel was declared without an output type, or the values do not fit it.
         """
+        session = self._context._kernel.session
+        if session.on_gpu:
+            columns, any_on_device = fetch_columns(session, columns)
+            if any_on_device:
+                await session.synchronize()
         for reply in self._replies(columns):
             await self._context.send(reply)
 
@@ -97,12 +108,17 @@ class Batch(Messages[TIn]):
 class BlockingBatch(Messages[TIn]):
     """A batch of an actor in a thread."""
 
-    def __init__(self, batch: Batch[TIn], call: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(self, batch: Batch[TIn], call: Callable[[Coroutine[Any, Any, None]], None], session: Session) -> None:
         super().__init__(batch._context, batch._messages)
         self._call = call
+        self._session = session
 
     def reply(self, **columns: Any) -> None:
         """See `Batch.reply`."""
+        if self._session.on_gpu:
+            columns, any_on_device = fetch_columns(self._session, columns)
+            if any_on_device:
+                self._session.wait()
         self._call(self._send(list(self._replies(columns))))
 
     async def _send(self, replies: Sequence[Any]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pydotcompute.device.sessions import Device
 from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError
 from pydotcompute.ring_kernels.batches import Batch
+from pydotcompute.ring_kernels.device_arrays import fetch_message
 from pydotcompute.ring_kernels.forwarding import forward
 from pydotcompute.ring_kernels.message import check_header
 from pydotcompute.ring_kernels.states import OPEN
@@ -44,6 +47,39 @@ class KernelContext(Generic[TIn, TOut]):
         """The message class that the kernel sends, if it was declared with one."""
         return self._kernel._output_type
 
+    @property
+    def xp(self) -> ModuleType:
+        """The module of the kernel's arrays: CuPy on a GPU, else NumPy."""
+        return self._kernel.session.xp
+
+    @property
+    def device(self) -> Device:
+        """What the kernel computes on."""
+        return self._kernel.session.device
+
+    @property
+    def stream(self) -> Any:
+        """The kernel's own CUDA stream, which is current whenever the actor runs; None on the CPU."""
+        return self._kernel.session.stream
+
+    def to_device(self, array: Any) -> Any:
+        """An array of `xp` with the elements of this one. What the kernel does with it comes after the copy: there is
+        nothing to wait for.
+        """
+        return self._kernel.session.to_device(array)
+
+    async def to_host(self, array: Any) -> Any:
+        """An array of NumPy's with the elements of this one of `xp`, once they are computed."""
+        session = self._kernel.session
+        (fetched,) = session.fetch([array])
+        if session.on_gpu:
+            await session.synchronize()
+        return fetched
+
+    async def synchronize(self) -> None:
+        """Wait until the device has done all that the kernel has asked of it. Other kernels go on."""
+        await self._kernel.session.synchronize()
+
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or was asked to end."""
         await self._kernel._wait_active()
@@ -73,6 +109,8 @@ class KernelContext(Generic[TIn, TOut]):
             MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
         """
         kernel = self._kernel
+        if kernel.session.on_gpu and fetch_message(kernel.session, message):
+            await kernel.session.synchronize()
         if kernel._has_ended:
             raise kernel._state_error("send", *OPEN)
         (kernel._check_output if message.__class__ is kernel._output_type else kernel.check_output)(message)
@@ -134,6 +172,9 @@ class KernelContext(Generic[TIn, TOut]):
             MessageTypeError, MessageSerializationError: the message is none for it; or nobody waits for a reply to the
                 request; or the request has been at that kernel, and would go round in a circle.
         """
+        session = self._kernel.session
+        if session.on_gpu and fetch_message(session, message):
+            await session.synchronize()
         await forward(self._kernel, kernel_id, message)
 
     def __aiter__(self) -> AsyncIterator[TIn]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
+from pydotcompute.device.settings import bytes_of, check_device
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
 from pydotcompute.ring_kernels.message import is_message_class
@@ -97,6 +98,11 @@ class KernelType:
     without an input type. A name without a package is put into that of the input type; without a name, the service is
     called as the type is, in camel case, with "Service" after it if one of its messages is called so.
     """
+    device: str = "cpu"
+    """What its kernels compute on: cpu, cuda, cuda:1 and so on, or auto."""
+    memory_limit: int | str | None = None
+    """The most bytes that one of its kernels may hold of a GPU's memory; given as 2GiB, say, it is a number afterwards.
+    """
 
     def __post_init__(self) -> None:
         if not inspect.iscoroutinefunction(self.func) and not _is_plain(self.func):
@@ -112,6 +118,8 @@ class KernelType:
                 )
             introspect(cls)
         object.__setattr__(self, "service", self._full_service_name())
+        check_device(self.device)
+        object.__setattr__(self, "memory_limit", bytes_of(self.memory_limit))
 
     def _full_service_name(self) -> str:
         if self.service and not re.fullmatch(SERVICE_NAME, self.service):
@@ -190,6 +198,8 @@ def ring_kernel(
     block_size: int = 256,
     backpressure: BackpressureStrategy = "block",
     service: str = "",
+    device: str = "cpu",
+    memory_limit: int | str | None = None,
     executor: Executor | None = None,
     auto_register: bool = True,
 ) -> Callable[[F], F]: ...
@@ -209,6 +219,8 @@ def ring_kernel(
     block_size: int = 256,
     backpressure: BackpressureStrategy = "block",
     service: str = "",
+    device: str = "cpu",
+    memory_limit: int | str | None = None,
     executor: Executor | None = None,
     auto_register: bool = True,
 ) -> F | Callable[[F], F]:
@@ -224,6 +236,9 @@ def ring_kernel(
         backpressure: what happens to a message when the input mailbox is full: `block`, `reject` or `drop_oldest`.
         service: the name of the type's gRPC service, `Calculator` or `calculator.v1.Calculator`; see
             `KernelType.service`.
+        device: what `ctx.xp` computes on: "cpu"; "cuda" or "cuda:1", without which a launch fails with
+            `BackendUnavailableError`; or "auto", the first GPU if there is one, else the CPU.
+        memory_limit: the most bytes that a kernel may hold of a GPU's memory, as a number or as "512MiB" or "2GiB".
         executor: where the actor runs, for the reader's sake: an `async def` runs on the "loop", a plain function,
             which gets a `BlockingContext`, in a "thread" of its own.
         auto_register: whether `launch(kernel_id)` and a daemon that loads the file find the type by its name. A later
@@ -242,7 +257,9 @@ def ring_kernel(
             output_queue_size=queue_size if output_queue_size is None else output_queue_size,
             backpressure_strategy=backpressure,
         )
-        kernel_type = KernelType(cast(KernelFunction, func), config, input_type, output_type, service)
+        kernel_type = KernelType(
+            cast(KernelFunction, func), config, input_type, output_type, service, device, memory_limit
+        )
         if executor not in (None, kernel_type.executor):
             needed = "a plain function" if executor == "thread" else "an `async def` function"
             problem = f"{func.__qualname__} is none; choose loop or thread, and for {executor!r} {needed}"

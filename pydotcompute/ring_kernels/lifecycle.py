@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -13,6 +14,8 @@ from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from pydotcompute.device.opening import open_session
+from pydotcompute.device.sessions import HOST, Session
 from pydotcompute.exceptions import (
     KernelFailedError,
     KernelStateError,
@@ -83,12 +86,16 @@ class RingKernel(Generic[TIn, TOut]):
         output_type: type[TOut] | None = None,
         type_name: str | None = None,
         service: str = "",
+        device: str = "cpu",
+        memory_limit: int | str | None = None,
     ) -> None:
         config = RingKernelConfig(kernel_id) if config is None else config
         self.kernel_id = kernel_id
         self.type_name = type_name or kernel_id
         """The name of the kernel type that this is an instance of."""
-        self.type = KernelType(kernel_func, config, input_type, output_type, service)
+        self.type = KernelType(kernel_func, config, input_type, output_type, service, device, memory_limit)
+        self.session: Session = HOST
+        """What the kernel has of its device, from its launch on."""
         self._state = KernelState.CREATED
         self._is_open = self._has_ended = False  # What the hot paths ask of the state.
         self._context: KernelContext[TIn, TOut] = KernelContext(self)
@@ -156,7 +163,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     def get_telemetry(self) -> RingKernelTelemetry:
         """What the kernel has done."""
-        return self._counters.snapshot(self.kernel_id, self._state.name, len(self.inbox))
+        return self._counters.snapshot(self.kernel_id, self._state.name, len(self.inbox), self.session.memory())
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 
@@ -166,8 +173,16 @@ class RingKernel(Generic[TIn, TOut]):
         Raises:
             KernelStateError: the kernel is not CREATED.
             KernelFailedError: that part of the actor raised; `__cause__` is the exception.
+            BackendUnavailableError: the kernel's device is not there. The kernel stays CREATED.
         """
         self._require("launch", KernelState.CREATED)
+        session = await open_session(self.type.device, self.kernel_id, cast(int | None, self.type.memory_limit))
+        try:
+            self._require("launch", KernelState.CREATED)  # It may have been terminated meanwhile.
+        except KernelStateError:
+            await session.close()
+            raise
+        self.session = session
         self._enter(KernelState.LAUNCHED)
         self.replies.begin(asyncio.get_running_loop())
         self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
@@ -223,8 +238,9 @@ class RingKernel(Generic[TIn, TOut]):
     async def _terminate(self) -> None:
         task = self._task
         if task is not None and not task.done():
-            self._enter(KernelState.TERMINATING)
-            self.inbox.close(self._state_error("send", *OPEN))
+            if not self._has_ended:  # Else it gives back what it had of its device.
+                self._enter(KernelState.TERMINATING)
+                self.inbox.close(self._state_error("send", *OPEN))
             task.add_done_callback(lambda _: self._hurry.notify_all())
             while not task.done() and (left := self._cancel_at - monotonic()) > 0:
                 await self._hurry.wait(left)
@@ -278,7 +294,7 @@ class RingKernel(Generic[TIn, TOut]):
             if self.type.executor == "thread":
                 await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait)
             else:
-                await cast(Any, self.type.func)(self._context)
+                await self.session.drive(cast(Any, self.type.func)(self._context))
         except asyncio.CancelledError:
             if self._state is not KernelState.TERMINATING:
                 self._fail(asyncio.CancelledError("the actor was cancelled"))
@@ -295,6 +311,10 @@ class RingKernel(Generic[TIn, TOut]):
                 self._complete()  # To return is as good as to ask for the next.
             if self._state is not KernelState.TERMINATING:
                 self._end(KernelState.TERMINATED)
+        finally:
+            if self.session.on_gpu:
+                _forget_variables(self._failure)
+                await self.session.close()
 
     def _fail(self, error: BaseException) -> None:
         if self._has_ended:
@@ -688,6 +708,19 @@ class RingKernel(Generic[TIn, TOut]):
         except asyncio.CancelledError:
             self.withdraw(message_id)
             raise
+
+
+def _forget_variables(failure: BaseException | None) -> None:
+    """Let go of the actor's variables, which its exception keeps, and with them of arrays on the device."""
+    left = [failure]
+    met: set[int] = set()
+    while left:
+        error = left.pop()
+        if error is None or id(error) in met:
+            continue
+        met.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        left += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
 
 
 def _text(error: BaseException) -> str:

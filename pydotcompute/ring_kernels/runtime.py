@@ -200,6 +200,7 @@ class RingKernelRuntime:
             KernelAlreadyExistsError: a kernel of this id is running, or has failed and was not terminated.
             KernelNotFoundError: there is no kernel type of this name.
             KernelFailedError: the actor raised before it first waited; nothing is launched.
+            BackendUnavailableError: the kernel type needs a GPU, and that is not there.
             InvalidConfigurationError, MessageTypeError: see `KernelType`.
         """
         existing = self._kernels.get(kernel_id)
@@ -214,6 +215,8 @@ class RingKernelRuntime:
             output_type=output_type or kernel_type.output_type,
             type_name=kernel_type.name,
             service=kernel_type.service,
+            device=kernel_type.device,
+            memory_limit=kernel_type.memory_limit,
         )
         kernel.find = self.kernel
         if existing is not None:

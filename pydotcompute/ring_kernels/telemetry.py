@@ -10,6 +10,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from pydotcompute.device.sessions import DeviceMemory
+
 __all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summarize"]
 
 
@@ -50,6 +52,10 @@ class RingKernelTelemetry:
     avg_batch_size: float
     """Messages a batch; 0 before the first."""
     max_batch_size: int
+    device_memory_bytes: int | None = None
+    """What the kernel holds of a GPU's memory: its arrays, and what it keeps for the next ones. None on the CPU."""
+    device_memory_peak_bytes: int | None = None
+    """The most that it has held; None on the CPU."""
 
     @property
     def avg_latency_ms(self) -> float:
@@ -179,7 +185,9 @@ class Counters:
         if self._ended is None:
             self._ended = time.monotonic()
 
-    def snapshot(self, kernel_id: str, state: str, queue_depth: int) -> RingKernelTelemetry:
+    def snapshot(
+        self, kernel_id: str, state: str, queue_depth: int, device_memory: DeviceMemory | None = None
+    ) -> RingKernelTelemetry:
         """What the counters say now."""
         self.latency.settle()
         uptime = (time.monotonic() if self._ended is None else self._ended) - self.started
@@ -203,4 +211,6 @@ class Counters:
             batches=self._batches,
             avg_batch_size=self._batched / self._batches if self._batches else 0.0,
             max_batch_size=self._largest_batch,
+            device_memory_bytes=None if device_memory is None else device_memory.held,
+            device_memory_peak_bytes=None if device_memory is None else device_memory.peak,
         )

@@ -7,10 +7,13 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pydotcompute.device.sessions import Device, Session
 from pydotcompute.exceptions import KernelStateError
 from pydotcompute.ring_kernels.batches import BlockingBatch
+from pydotcompute.ring_kernels.device_arrays import fetch_message
 
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.context import KernelContext
@@ -29,6 +32,7 @@ class BlockingContext(Generic[TIn, TOut]):
         self, context: KernelContext[TIn, TOut], loop: asyncio.AbstractEventLoop, on_first_call: Callable[[], None]
     ) -> None:
         self._context = context
+        self._session: Session = context._kernel.session
         self._loop = loop
         self._on_first_call: Callable[[], None] | None = on_first_call
         self.kernel_id = context.kernel_id
@@ -47,6 +51,35 @@ class BlockingContext(Generic[TIn, TOut]):
     def output_type(self) -> type[TOut] | None:
         """The message class that the kernel sends, if it was declared with one."""
         return self._context.output_type
+
+    @property
+    def xp(self) -> ModuleType:
+        """See `KernelContext.xp`."""
+        return self._session.xp
+
+    @property
+    def device(self) -> Device:
+        """See `KernelContext.device`."""
+        return self._session.device
+
+    @property
+    def stream(self) -> Any:
+        """See `KernelContext.stream`."""
+        return self._session.stream
+
+    def to_device(self, array: Any) -> Any:
+        """See `KernelContext.to_device`."""
+        return self._session.to_device(array)
+
+    def to_host(self, array: Any) -> Any:
+        """See `KernelContext.to_host`."""
+        (fetched,) = self._session.fetch([array])
+        self._session.wait()
+        return fetched
+
+    def synchronize(self) -> None:
+        """See `KernelContext.synchronize`."""
+        self._session.wait()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run this on the kernel's event loop, and wait for what it returns or raises."""
@@ -70,11 +103,18 @@ class BlockingContext(Generic[TIn, TOut]):
 
     def send(self, message: TOut) -> None:
         """See `KernelContext.send`."""
+        self._fetch(message)
         self.call(self._context.send(message))
 
     def forward(self, kernel_id: str, message: Any) -> None:
         """See `KernelContext.forward`."""
+        self._fetch(message)
         self.call(self._context.forward(kernel_id, message))
+
+    def _fetch(self, message: Any) -> None:
+        """Wait for what is on the device here, and not on the event loop."""
+        if self._session.on_gpu and fetch_message(self._session, message):
+            self._session.wait()
 
     def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> Iterator[BlockingBatch[TIn]]:
         """See `KernelContext.batches`."""
@@ -83,7 +123,7 @@ class BlockingContext(Generic[TIn, TOut]):
                 batch = self.call(self._context.next_batch(max_size, max_delay))
             except KernelStateError:
                 return
-            yield BlockingBatch(batch, self.call)
+            yield BlockingBatch(batch, self.call, self._session)
 
     def __iter__(self) -> Iterator[TIn]:
         while not self.should_terminate:
@@ -121,7 +161,8 @@ async def run_in_thread(
     def run() -> None:
         error: BaseException | None = None
         try:
-            actor(BlockingContext(context, loop, on_first_call))
+            with context._kernel.session.current():
+                actor(BlockingContext(context, loop, on_first_call))
         except StopIteration as stopped:  # No future takes it.
             error = RuntimeError(f"the actor raised {stopped!r}")
         except BaseException as raised:

@@ -45,6 +45,11 @@ class TelemetryServiceStub(object):
                 request_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.WatchTelemetryRequest.SerializeToString,
                 response_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.WatchTelemetryResponse.FromString,
                 _registered_method=True)
+        self.GetDevices = channel.unary_unary(
+                '/pydotcompute.v1.TelemetryService/GetDevices',
+                request_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesRequest.SerializeToString,
+                response_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesResponse.FromString,
+                _registered_method=True)
 
 
 class TelemetryServiceServicer(object):
@@ -66,6 +71,14 @@ class TelemetryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDevices(self, request, context):
+        """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
+        no nvidia-ml-py, or there is no driver.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TelemetryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_TelemetryServiceServicer_to_server(servicer, server):
                     servicer.WatchTelemetry,
                     request_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.WatchTelemetryRequest.FromString,
                     response_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.WatchTelemetryResponse.SerializeToString,
+            ),
+            'GetDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDevices,
+                    request_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesRequest.FromString,
+                    response_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class TelemetryService(object):
             '/pydotcompute.v1.TelemetryService/WatchTelemetry',
             pydotcompute_dot_v1_dot_telemetry__service__pb2.WatchTelemetryRequest.SerializeToString,
             pydotcompute_dot_v1_dot_telemetry__service__pb2.WatchTelemetryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pydotcompute.v1.TelemetryService/GetDevices',
+            pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesRequest.SerializeToString,
+            pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesResponse.FromString,
             options,
             channel_credentials,
             insecure,

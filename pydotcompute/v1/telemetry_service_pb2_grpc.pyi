@@ -39,6 +39,10 @@ class TelemetryServiceStub:
     """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
     launched ends it with KERNEL_NOT_FOUND.
     """
+    GetDevices: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetDevicesRequest, _telemetry_service_pb2.GetDevicesResponse]
+    """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
+    no nvidia-ml-py, or there is no driver.
+    """
 
 @_typing.type_check_only
 class TelemetryServiceAsyncStub(TelemetryServiceStub):
@@ -50,6 +54,10 @@ class TelemetryServiceAsyncStub(TelemetryServiceStub):
     WatchTelemetry: _aio.UnaryStreamMultiCallable[_telemetry_service_pb2.WatchTelemetryRequest, _telemetry_service_pb2.WatchTelemetryResponse]  # type: ignore[assignment]
     """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
     launched ends it with KERNEL_NOT_FOUND.
+    """
+    GetDevices: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetDevicesRequest, _telemetry_service_pb2.GetDevicesResponse]  # type: ignore[assignment]
+    """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
+    no nvidia-ml-py, or there is no driver.
     """
 
 class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +79,16 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_telemetry_service_pb2.WatchTelemetryResponse], _abc.AsyncIterator[_telemetry_service_pb2.WatchTelemetryResponse]]:
         """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
         launched ends it with KERNEL_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDevices(
+        self,
+        request: _telemetry_service_pb2.GetDevicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_telemetry_service_pb2.GetDevicesResponse, _abc.Awaitable[_telemetry_service_pb2.GetDevicesResponse]]:
+        """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
+        no nvidia-ml-py, or there is no driver.
         """
 
 def add_TelemetryServiceServicer_to_server(servicer: TelemetryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

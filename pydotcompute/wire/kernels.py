@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import cast
 
+from pydotcompute.device.monitor import DeviceReading
 from pydotcompute.ring_kernels.declaration import RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
@@ -16,6 +17,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 __all__ = [
     "config_from_proto",
     "config_to_proto",
+    "device_to_proto",
     "state_from_proto",
     "state_to_proto",
     "strategy_from_proto",
@@ -30,6 +32,7 @@ _STRATEGIES: dict[BackpressureStrategy, message_pb.BackpressureStrategy] = {
     "drop_oldest": message_pb.BACKPRESSURE_STRATEGY_DROP_OLDEST,
 }
 _STRATEGY_NAMES = {number: name for name, number in _STRATEGIES.items()}
+_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes")
 _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
 
@@ -85,4 +88,10 @@ def telemetry_from_proto(telemetry: telemetry_pb.KernelTelemetry) -> RingKernelT
     values = {field.name: getattr(telemetry, field.name) for field in fields(RingKernelTelemetry)}
     values["state"] = state_from_proto(telemetry.state).name
     values["last_error"] = telemetry.last_error or None
+    values |= {name: None for name in _OPTIONAL if not telemetry.HasField(name)}
     return RingKernelTelemetry(**values)
+
+
+def device_to_proto(reading: DeviceReading) -> telemetry_pb.DeviceTelemetry:
+    """What is known of a GPU, for the wire."""
+    return telemetry_pb.DeviceTelemetry(**asdict(reading))

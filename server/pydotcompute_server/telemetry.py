@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 
+from pydotcompute.device.monitor import read_devices
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.kernels import telemetry_to_proto
+from pydotcompute.wire.kernels import device_to_proto, telemetry_to_proto
 
 __all__ = ["TelemetryServicer"]
 
@@ -38,6 +39,10 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         while True:
             yield pb.WatchTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
             await asyncio.sleep(max(interval, SHORTEST_INTERVAL))
+
+    async def GetDevices(self, request: pb.GetDevicesRequest, context: Context) -> pb.GetDevicesResponse:
+        readings = await asyncio.to_thread(read_devices)
+        return pb.GetDevicesResponse(devices=[device_to_proto(reading) for reading in readings])
 
     def _snapshots(self, kernel_ids: Sequence[str]) -> list[pb.KernelTelemetry]:
         kernels = [

@@ -103,6 +103,43 @@ async def total(ctx: KernelContext[Bare, Inherited]) -> None:
         await ctx.send(Inherited(label=repr(bare.x), total=bare.x + sum(bare.series), correlation_id=bare.message_id))
 
 
+async def where(ctx: KernelContext[Job, Result]) -> None:
+    """Says what it computes on, and squares there."""
+    async for batch in ctx.batches(max_size=4):
+        squares = batch.stack("number") ** 2
+        await ctx.synchronize()
+        assert (await ctx.to_host(squares)).shape == (len(batch),)
+        await batch.reply(number=squares, note=f"{ctx.device.kind} {ctx.xp.__name__} {ctx.stream is None}")
+
+
+@ring_kernel(input_type=Job, output_type=Result, device="cpu")
+async def where_cpu(ctx: KernelContext[Job, Result]) -> None:
+    """On the CPU."""
+    await where(ctx)
+
+
+@ring_kernel(input_type=Job, output_type=Result, device="auto", memory_limit="64MiB")
+async def where_auto(ctx: KernelContext[Job, Result]) -> None:
+    """On a GPU if there is one."""
+    await where(ctx)
+
+
+@ring_kernel(input_type=Job, output_type=Result, device="auto")
+def where_blocking(ctx: BlockingContext[Job, Result]) -> None:
+    """Likewise, in a thread."""
+    for job in ctx:
+        square = ctx.to_device(np.array([job.number])) ** 2
+        ctx.synchronize()
+        note = f"{ctx.device.kind} {ctx.xp.__name__} {ctx.stream is None}"
+        ctx.send(Result(int(ctx.to_host(square)[0]), note=note, correlation_id=job.message_id))
+
+
+@ring_kernel(input_type=Job, output_type=Result, device="cuda:99")
+async def where_cuda(ctx: KernelContext[Job, Result]) -> None:
+    """On a GPU that nobody has."""
+    await where(ctx)
+
+
 @ring_kernel(input_type=Job, output_type=Result)
 async def shuffler(ctx: KernelContext[Job, Result]) -> None:
     """Collects a random number of jobs, as far as there are any, and answers them in a random order."""

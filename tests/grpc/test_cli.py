@@ -1,5 +1,6 @@
 """The command `pydotcompute`, against a daemon."""
 
+import importlib.util
 import json
 import os
 import pty
@@ -18,7 +19,9 @@ from uuid import UUID, uuid4
 import pytest
 from click.testing import CliRunner, Result
 
-from pydotcompute_client import cli_kernels
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from pydotcompute_client import cli_kernels, display
 from pydotcompute_client.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -496,6 +499,40 @@ def test_tables_are_not_cut_where_there_is_no_terminal(ok: Callable[..., str]) -
 # -- telemetry and health ----------------------------------------------------------------------------------------------
 
 
+def test_devices_says_why_it_cannot_tell(run: Callable[..., Result]) -> None:
+    if importlib.util.find_spec("pynvml") is not None:
+        pytest.skip("what it says is the driver's")
+    result = run("devices")
+    assert result.exit_code != 0
+    assert "nvidia-ml-py is not installed; pip install 'pydotcompute-grpc[cuda12]'" in result.stderr
+
+
+def test_devices_are_shown_in_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    told = telemetry_pb.DeviceTelemetry(
+        index=1,
+        name="H100",
+        memory_total_bytes=80 << 30,
+        memory_used_bytes=3 << 29,
+        utilization_percent=37,
+        temperature_celsius=0,
+        power_watts=123.4,
+    )
+    display.show_devices([told, telemetry_pb.DeviceTelemetry(index=2, name="Silent")])
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"]
+    assert first.split() == ["1", "H100", *["1.5", "GiB", "of", "80", "GiB", "37%", "0", "C", "123", "W"]]
+    assert second.split() == ["2", "Silent", "-", "-", "-", "-"]
+
+
+def test_device_memory_is_shown_where_there_is_some(capsys: pytest.CaptureFixture[str]) -> None:
+    state = kernel_pb.KERNEL_STATE_ACTIVE
+    display.show_telemetry([telemetry_pb.KernelTelemetry(kernel_id="a", state=state)])
+    assert "DEVICE MEMORY" not in capsys.readouterr().out
+    on_gpu = telemetry_pb.KernelTelemetry(kernel_id="a", state=state, device_memory_bytes=0)
+    display.show_telemetry([on_gpu])
+    assert "0 bytes" in capsys.readouterr().out
+
+
 def test_telemetry_counts_messages(ok: Callable[..., str], launched: Callable[..., str]) -> None:
     kernel = launched("calculator")
     ok("ask", kernel, "{}")
@@ -605,7 +642,7 @@ def test_a_daemon_that_does_not_answer_is_a_timeout(fail: Callable[..., str], mo
 # -- the command as a whole --------------------------------------------------------------------------------------------
 
 EVERY_CALL = {
-    **{name: [name] for name in ("ps", "types", "health", "telemetry")},
+    **{name: [name] for name in ("ps", "types", "health", "telemetry", "devices")},
     **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
     **{name: [name, "nobody"] for name in ("launch", "receive", "dead-letters")},
     "acknowledge": ["acknowledge", "nobody", "x"],
@@ -712,7 +749,7 @@ def complete(run: Callable[..., Result], line: str, **env: str) -> list[str]:
 def test_commands_options_kernels_and_types_are_completed(
     run: Callable[..., Result], nowhere: str, target: str
 ) -> None:
-    assert complete(run, "pydotcompute de") == ["deactivate", "dead-letters", "describe"]
+    assert complete(run, "pydotcompute de") == ["deactivate", "dead-letters", "describe", "devices"]
     assert "calculator" in complete(run, "pydotcompute ask ")
     assert "silent" not in complete(run, "pydotcompute ask ")
     assert complete(run, "pydotcompute describe sil") == ["silent"]

@@ -1,0 +1,51 @@
+"""What a kernel type says of its device, checked: `device="cuda:1"`, `memory_limit="2GiB"`."""
+
+from __future__ import annotations
+
+import re
+
+from pydotcompute.exceptions import InvalidConfigurationError
+
+__all__ = ["bytes_of", "check_device", "cuda_index", "text_of_bytes"]
+
+_UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{binary}B": (1024 if binary else 1000) ** power
+    for power, prefix in enumerate("KMGT", 1)
+    for binary in ("", "i")
+}
+
+
+def check_device(device: object) -> None:
+    """Raises InvalidConfigurationError for what names no device."""
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,4})?", device):
+        raise InvalidConfigurationError("device", device, "choose one of cpu, auto, cuda, cuda:0, cuda:1 and so on")
+
+
+def cuda_index(device: str) -> int:
+    """The index of the GPU that is meant: `cuda` and `auto` mean the first."""
+    return int(device.partition(":")[2] or 0)
+
+
+def bytes_of(limit: object) -> int | None:
+    """A limit of memory in bytes, given as a number or as a text such as 512MiB, 2GiB or 1.5GB; None is none.
+
+    Raises:
+        InvalidConfigurationError: it is neither, or not positive.
+    """
+    if limit is None:
+        return None
+    if isinstance(limit, str):
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", limit)
+        if found is not None and found[2] in _UNITS:
+            limit = int(float(found[1]) * _UNITS[found[2]])
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidConfigurationError("memory_limit", limit, "a number of bytes, or a text such as 512MiB or 2GiB")
+    return limit
+
+
+def text_of_bytes(count: int) -> str:
+    """For people: `1.5 GiB`."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if count >= _UNITS[unit]:
+            return f"{count / _UNITS[unit]:.4g} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,81 @@
+"""Arrays of CuPy's in what an actor sends: they are brought to the host, all at once, before anybody else has it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from pydotcompute.device.sessions import Session
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.schema import nodes
+from pydotcompute.schema.arrays import is_cupy
+from pydotcompute.schema.model import introspect
+from pydotcompute.schema.nodes import walk
+
+__all__ = ["fetch_columns", "fetch_message"]
+
+Found = tuple[Any, Callable[[Any], None]]
+
+
+def fetch_message(session: Session, message: Any) -> bool:
+    """Puts arrays of NumPy's into the places of those on the device; whether there were any on it.
+
+    Their elements are there once the session is synchronized. What is in a field for CuPy's arrays stays there, and is
+    computed by then.
+    """
+    if not dataclasses.is_dataclass(message):
+        return False
+    staying = _fields_for_cupy(type(message))
+    found: list[Found] = []
+    stays = False
+    for field in dataclasses.fields(message):
+        inside = list(_in_value(getattr(message, field.name, None), partial(object.__setattr__, message, field.name)))
+        if field.name not in staying:
+            found += inside
+        elif inside:
+            stays = True
+    _fetch(session, found)
+    return stays or bool(found)
+
+
+def fetch_columns(session: Session, columns: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The columns of a batch's replies, likewise, and whether any was on the device."""
+    fetched = {name: list(value) if isinstance(value, list | tuple) else value for name, value in columns.items()}
+    found = [each for name, value in fetched.items() for each in _in_value(value, partial(fetched.__setitem__, name))]
+    _fetch(session, found)
+    return fetched, bool(found)
+
+
+def _fetch(session: Session, found: list[Found]) -> None:
+    if found:
+        for (_, put), host in zip(found, session.fetch([array for array, _ in found]), strict=True):
+            put(host)
+
+
+def _in_value(value: Any, put: Callable[[Any], None]) -> Iterator[Found]:
+    if is_cupy(type(value)):
+        yield value, put
+    elif type(value) is list:
+        for index, item in enumerate(value):
+            yield from _in_value(item, partial(value.__setitem__, index))
+    elif type(value) is dict:
+        for key, item in value.items():
+            yield from _in_value(item, partial(value.__setitem__, key))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name, None)
+            yield from _in_value(inner, partial(object.__setattr__, value, field.name))
+
+
+def _fields_for_cupy(cls: type) -> frozenset[str]:
+    try:
+        schema = introspect(cls)
+    except MessageTypeError:  # Not a type for the wire: in-process, anything goes.
+        return frozenset(field.name for field in dataclasses.fields(cls))
+    return frozenset(field.name for field in schema.fields if any(_is_for_cupy(node) for node in walk(field.node)))
+
+
+def _is_for_cupy(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Array) and node.on_device
