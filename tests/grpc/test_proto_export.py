@@ -353,7 +353,7 @@ def test_a_lock_with_conflicts_is_refused(old: str, exported: Path) -> None:
     assert "it has merge conflicts" in fail(2, old, "check", "--against", exported)[1]
 
 
-APART = '''
+APART = """
 from dataclasses import dataclass
 
 from pydotcompute import message, ring_kernel
@@ -374,7 +374,7 @@ class Ask:
 async def whole(ctx):
     async for _ in ctx:
         pass
-'''
+"""
 TOGETHER = APART.replace("x: int = 0", "x: int = 0\n    far: 'Far | None' = None")
 
 
