@@ -73,7 +73,7 @@ def make_message(
         raise click.UsageError(_how_to(kernel, described, types))
     try:
         document = load(_read(body))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"the body is no JSON: {error}; {_hint(kernel)}") from None
     place = "$"
     if isinstance(document, dict) and "@type" in document:

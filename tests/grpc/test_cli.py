@@ -344,7 +344,9 @@ def test_without_a_body_an_example_is_shown_that_works(run: Callable[..., Result
     [
         ('{"text"', ["is no JSON", "line 1 column 8"]),
         (b"\xff", ["is no JSON", "byte 0xff"]),
-        ("[" * 100_000, ["is no JSON", "recursion"]),
+        ("[" * 100_000, ["is no JSON", "nested too deep"]),
+        (b"\xff\xfe{", ["is no JSON: it is not UTF-8: byte 0xff at 0"]),
+        ('{"count": ' + "1" * 5001 + "}", ["is no JSON: an integer of 5001 characters is too long"]),
         ("[1]", ["is no cli_kernels.v1.Note", "  $: expected an object, got a list"]),
         ('{"text": 1}', ["  $.text: expected a text, got 1"]),
         (
@@ -357,7 +359,19 @@ def test_without_a_body_an_example_is_shown_that_works(run: Callable[..., Result
         ('{"@type": "google.protobuf.Struct", "value": {"count": ""}}', ["  $.value.count: expected an integer"]),
     ],
     ids=[
-        *("unfinished", "not UTF-8", "too deep", "a list", "no string", "two things", "too large", "unknown", "twice"),
+        *(
+            "unfinished",
+            "not UTF-8",
+            "too deep",
+            "UTF-16",
+            "too long",
+            "a list",
+            "no string",
+            "two things",
+            "too large",
+            "unknown",
+            "twice",
+        ),
         "a Struct",
     ],
 )
