@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import click
-from google.protobuf import json_format
-from google.protobuf.message import Message
+import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from pydotcompute.exceptions import MessageDeserializationError, MessageError
+from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageTypeError
 from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.schema.json_body import load, read_json
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.messages import BODY
 from pydotcompute_client.cli_daemon import PROGRAM, BadBody, BadInput, Daemon, Failure
+from pydotcompute_client.cli_documents import as_document, echo_json, type_inside, unpacked
 from pydotcompute_client.cli_fields import field_lines
+from pydotcompute_client.cli_reflection import add_reflected
 
-__all__ = ["as_document", "echo_json", "make_message", "show_message", "telling_of_the_body", "types_of"]
+__all__ = ["make_message", "show_message", "telling_of_the_body", "types_of"]
 
 _STRUCT = Struct.DESCRIPTOR.full_name
-
-
-def as_document(message: Message, types: TypePool | None = None) -> dict[str, Any]:
-    """A message in protobuf's JSON form, with the names and the fields of its `.proto`."""
-    return json_format.MessageToDict(
-        message,
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-        descriptor_pool=None if types is None else types.pool,
-    )
-
-
-def echo_json(document: Any) -> None:
-    """Print it as one line."""
-    click.echo(json.dumps(document, ensure_ascii=False))
 
 
 def show_message(
     daemon: Daemon, response: message_pb.AskResponse | message_pb.ReceiveResponse, types: TypePool
 ) -> None:
-    """With --json the whole message; else its body alone, in the form in which `ask` takes one."""
-    document = as_document(response, types)
-    if not daemon.as_json:
-        document = document["message"]["body"]
-        document.pop("@type", None)
-    echo_json(document)
+    """With --json the whole message; else its body alone, in the form in which `ask` takes one.
+
+    It was taken from the kernel and is nowhere else, so a body of an unknown type is shown, too: the daemon is asked
+    for the type, and if it has none, the body is in base64.
+    """
+    body = response.message.body
+    inside = unpacked(body, types)
+    if inside is None and body.type_url:
+        with suppress(grpc.RpcError, MessageTypeError):
+            add_reflected(daemon, type_inside(body), types)
+        inside = unpacked(body, types)
+    if daemon.as_json:
+        echo_json(as_document(response, types))
+    else:
+        echo_json(as_document(body if inside is None else inside, types))
 
 
 def types_of(described: kernel_pb.DescribeKernelResponse) -> TypePool:
@@ -80,7 +73,7 @@ def make_message(
         raise click.UsageError(_how_to(kernel, described, types))
     try:
         document = load(_read(body))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"the body is no JSON: {error}; {_hint(kernel)}") from None
     place = "$"
     if isinstance(document, dict) and "@type" in document:

@@ -9,8 +9,8 @@ import click
 from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute_client import display
-from pydotcompute_client.cli_bodies import as_document, echo_json
 from pydotcompute_client.cli_daemon import Daemon, Failure
+from pydotcompute_client.cli_documents import as_document, echo_json
 from pydotcompute_client.cli_parameters import kernel_argument, pass_daemon
 
 __all__ = ["COMMANDS"]

@@ -14,8 +14,8 @@ from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_client import display
-from pydotcompute_client.cli_bodies import as_document, echo_json
 from pydotcompute_client.cli_daemon import CALL_SECONDS, PROGRAM, Daemon, Failure
+from pydotcompute_client.cli_documents import as_document, echo_json
 from pydotcompute_client.cli_parameters import (
     complete_kernels,
     complete_types,

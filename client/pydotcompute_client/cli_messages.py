@@ -5,15 +5,9 @@ from __future__ import annotations
 import click
 
 from pydotcompute.v1 import message_service_pb2 as message_pb
-from pydotcompute_client.cli_bodies import (
-    as_document,
-    echo_json,
-    make_message,
-    show_message,
-    telling_of_the_body,
-    types_of,
-)
+from pydotcompute_client.cli_bodies import make_message, show_message, telling_of_the_body, types_of
 from pydotcompute_client.cli_daemon import CALL_SECONDS, Daemon, Failure
+from pydotcompute_client.cli_documents import as_document, echo_json
 from pydotcompute_client.cli_parameters import duration, kernel_argument, pass_daemon, seconds_option
 
 _body = click.argument("body", required=False)

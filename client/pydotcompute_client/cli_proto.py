@@ -15,8 +15,8 @@ from pydotcompute.schema import lock
 from pydotcompute.schema.breaking import Change, compare
 from pydotcompute.schema.export import BUF_YAML, compiled, laid_over, lock_of, same_types, sources
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from pydotcompute_client.cli_bodies import echo_json
 from pydotcompute_client.cli_daemon import PROGRAM, BadInput, Daemon, Failure
+from pydotcompute_client.cli_documents import echo_json
 from pydotcompute_client.cli_parameters import complete_kernels, pass_daemon
 
 __all__ = ["COMMANDS"]

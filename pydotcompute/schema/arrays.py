@@ -7,6 +7,7 @@ CuPy and ml_dtypes are imported only where an array of theirs is met.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -176,10 +177,12 @@ def dtype_of(name: str) -> DType:
         if not _is_x87():
             raise TypeError(f"dtype {name!r} is the long double of x86, which this machine does not have")
         return numpy.dtype(_LONG[_X87_NAMES.index(name)])
+    if (likely := _in_array_notation(name)) is not None:
+        raise TypeError(f'{_not_in_notation(name)}: did you mean "{likely}"?')
     if re.match("[a-z]", name):
-        return _extension(name)
+        return _extension(name, _not_in_notation(name))
     if not re.fullmatch(f"[<>|][{_KINDS}][0-9]+", name):
-        raise TypeError(f"dtype {name!r} is no number type with a byte order")
+        raise TypeError(_not_in_notation(name))
     try:
         dtype = numpy.dtype(name)
     except TypeError as error:
@@ -187,6 +190,22 @@ def dtype_of(name: str) -> DType:
     if dtype.type in _LONG and as_sent(dtype)[0] != name:
         raise TypeError(f"dtype {name!r} is IEEE's binary128, which this machine does not have")
     return dtype
+
+
+def _not_in_notation(name: str) -> str:
+    return f'expected a dtype in NumPy\'s array notation such as "<f4", got {json.dumps(name)}'
+
+
+def _in_array_notation(name: str) -> str | None:
+    """The name on the wire of a type that is given by another of NumPy's names for it, such as "float32"."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        return None
+    try:
+        dtype = numpy.dtype(name)
+    except (TypeError, ValueError):
+        return None
+    # NumPy knows the names of ml_dtypes', too, where that is imported; on the wire these have no others.
+    return as_sent(dtype)[0] if travels(dtype) and not _is_extension(dtype) else None
 
 
 def _is_x87() -> bool:
@@ -202,7 +221,7 @@ def dtype_named(name: str) -> DType:
     try:
         return numpy.dtype(name)
     except TypeError:
-        return _extension(name)
+        return _extension(name, f"dtype {name!r} is neither NumPy's nor ml_dtypes'")
 
 
 def _is_extension(dtype: DType) -> bool:
@@ -210,7 +229,8 @@ def _is_extension(dtype: DType) -> bool:
     return dtype.type.__module__ == "ml_dtypes"
 
 
-def _extension(name: str) -> DType:
+def _extension(name: str, problem: str) -> DType:
+    """The type of ml_dtypes of this name. Raises TypeError, which tells the problem if there is none."""
     try:
         import ml_dtypes
     except ModuleNotFoundError:
@@ -218,7 +238,7 @@ def _extension(name: str) -> DType:
         raise TypeError(text) from None
     scalar = getattr(ml_dtypes, name, None)
     if not isinstance(scalar, type) or not _is_extension(numpy.dtype(scalar)):
-        raise TypeError(f"dtype {name!r} is neither NumPy's nor ml_dtypes'")
+        raise TypeError(problem)
     return numpy.dtype(scalar)
 
 

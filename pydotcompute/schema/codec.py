@@ -433,7 +433,12 @@ class _Compiler:
                 return f"arrays.get({tag}, [])"
             case Tuple(length=length):
                 value = f"tuple(arrays.get({tag}, ()))"
-                return value if length is None else f"{self._call(_of_length)}({value}, {length}, {path})"
+                if length is None:
+                    return value
+                value = f"{self._call(_of_length)}({value}, {length}, {path})"
+                if not field.is_absent_if_empty:
+                    return value
+                return f"{value} if {tag} in arrays else {self._absent_value(field, path)}"
             case Optional():
                 absent = "None"
             case _:
@@ -450,6 +455,8 @@ class _Compiler:
         """The value of a field; where it is absent, None or the default."""
         source, path = self._source, f"(path, {field.name!r})"
         value = self._read(field.node, descriptor, "pb", path)
+        if field.is_absent_if_empty:
+            return f"{value} if pb.{field.name} else {self._absent_value(field, path)}"
         if not descriptor.has_presence or isinstance(field.node, Optional):
             return value
         default = self._absent_value(field, path)

@@ -291,15 +291,25 @@ def _message_file(name: str, group: list[MessageSchema], file_names: dict[str, s
 
 
 def _field_doc(field: Field) -> str:
+    """What the class says of a field and its protobuf type does not."""
     lines = [field.doc] if field.doc else []
     if isinstance(field.node, Literal):
         lines.append(f"One of: {', '.join(map(repr, field.node.values))}.")
+    alone = field.node.item if isinstance(field.node, Optional) else field.node
     for node in walk(field.node):
-        if isinstance(node, Array) and node.wanted:
-            alone = isinstance(field.node, Array | Optional)
-            lines.append(f"{'Must be this' if alone else 'Each must be this'}: {node.wanted}.")
-    if field.has_presence and not isinstance(field.node, Optional) and field.has_default:
+        match node:
+            case Uuid():
+                lines.append("A UUID." if node is alone else "Each must be a UUID.")
+            case Tuple(_, length) if length is not None:
+                lines.append(f"Exactly {length}." if node is alone else f"Each of exactly {length}.")
+            case Array() if node.wanted:
+                lines.append(f"{'Must be this' if node is alone else 'Each must be this'}: {node.wanted}.")
+    if isinstance(field.node, Uuid | EnumNode) and not field.has_default:
+        lines.append("Required.")  # Though it is `optional`: there is no zero that it could have.
+    if field.has_default and field.has_presence and not isinstance(field.node, Optional):
         lines.append(f"If absent: {_default_text(field)}.")
+    elif field.is_absent_if_empty:
+        lines.append(f"If empty: {_default_text(field)}.")
     return "\n".join(lines)
 
 
@@ -307,10 +317,12 @@ def _default_text(field: Field) -> str:
     match field.default:
         case _ if field.default_factory is not None:
             return "made by the receiver"
-        case enum.Enum(name=name):
-            return name
+        case enum.Enum() if isinstance(field.node, EnumNode):
+            return next(name for member, name, _ in field.node.values() if member is field.default)
         case bool() | int() | float() | str():
             return json.dumps(field.default, ensure_ascii=False)
+        case tuple(items) if all(isinstance(item, int | float | str) for item in items):
+            return json.dumps(items, ensure_ascii=False)
         case _:
             return str(field.default)
 

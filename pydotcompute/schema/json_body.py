@@ -49,6 +49,8 @@ MOST_VIOLATIONS = 100
 """How many mistakes are told of one document; what comes behind them is not read."""
 EXACT_INTEGER = 2**53
 """Up to here a double holds every integer."""
+MOST_DIGITS = 400
+"""Characters of an integer; a double has 310 at most."""
 MOST_NAMES = 10
 LONGEST_SHOWN = 40
 """Characters of a value, and names of fields, that a problem quotes."""
@@ -66,9 +68,23 @@ _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def load(text: str | bytes) -> Any:
     """The document of a JSON text, for `read_json`, which tells of names that an object has twice.
 
-    Raises ValueError or RecursionError: it is no JSON.
+    Raises ValueError: it is no JSON; its text says why.
     """
-    return json.loads(text, object_pairs_hook=_Object)
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}") from None
+    try:
+        # Some programs begin a file with a byte order mark.
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_Object, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} characters is too long, {MOST_DIGITS} can be read")
+    return int(digits)
 
 
 def document_of(struct: struct_pb2.Struct) -> dict[str, Any]:
@@ -167,6 +183,8 @@ class _Inside(NamedTuple):
     nodes: dict[str, Node]
     required: dict[str, str]
     """The fields that a message cannot be without, each with the problem if it is."""
+    may_be_empty: frozenset[str] = frozenset()
+    """The tuples of a length that get their default if there are no elements."""
 
 
 class _Reader:
@@ -210,7 +228,7 @@ class _Reader:
                     self._report(
                         path + _step(name), f"there is {json.dumps(other)} already, and only one of them can be"
                     )
-                else:
+                elif each != [] or field.name not in inside.may_be_empty:
                     self._field(pb, field, inside.nodes.get(field.name), each, path + _step(name), depth)
         for name, problem in inside.required.items():
             if name not in given:
@@ -310,7 +328,11 @@ def _inside(node: Node | None) -> _Inside:
             return _Inside({}, {})
         case Message():
             fields = node.schema.fields
-            return _Inside({f.name: f.node for f in fields}, {f.name: problem for f in fields if (problem := _need(f))})
+            return _Inside(
+                {f.name: f.node for f in fields},
+                {f.name: problem for f in fields if (problem := _need(f))},
+                frozenset(f.name for f in fields if f.is_absent_if_empty),
+            )
         case Union():
             return _Inside(dict(node.named()), {})
         case _:
@@ -323,7 +345,7 @@ def _need(field: Field) -> str:
         case Optional():
             return ""
         case Tuple(_, length):  # Absent is empty.
-            return _of_length(length, 0) if length else ""
+            return _of_length(length, 0) if length and not field.has_default else ""
         case _:
             return "a value is required, and there is none" if field.has_presence and not field.has_default else ""
 
@@ -375,7 +397,7 @@ def _number(value: Any) -> float:
 def _integer(value: Any) -> int:
     number = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
     if isinstance(number, float) and number.is_integer():
-        if abs(number) > EXACT_INTEGER:
+        if abs(number) > EXACT_INTEGER and INT64_MIN <= number <= INT64_MAX:
             raise _WrongError(f"{_shown(value)} may have been rounded: beyond 2**53, write an integer as a text")
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int):

@@ -353,6 +353,11 @@ class Field:
             case _:
                 return True
 
+    @property
+    def is_absent_if_empty(self) -> bool:
+        """Whether no elements on the wire stand for the default: of a tuple with a length, they can be no value."""
+        return isinstance(self.node, Tuple) and bool(self.node.length) and self.has_default
+
 
 @dataclass(frozen=True, eq=False)
 class MessageSchema:

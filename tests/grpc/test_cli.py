@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 from click.testing import CliRunner, Result
 
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
-from pydotcompute_client import cli_kernels, display
+from pydotcompute_client import cli_kernels, cli_reflection, display
 from pydotcompute_client.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -29,9 +30,11 @@ COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
 WAIT = 20.0
 
 KERNELS = '''
+import enum
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
+import numpy as np
 from pydotcompute import message, ring_kernel
 
 @message
@@ -73,6 +76,63 @@ class Kept:
 async def keeper(ctx):
     async for kept in ctx:
         await ctx.send(kept)
+
+class Unit(enum.Enum):
+    METRE = 1
+    INCH = 2
+
+@dataclass
+class Circle:
+    radius: float
+
+@dataclass
+class Square:
+    side: float
+
+@message
+class Mixed:
+    text: str
+    zero: int
+    whole: float
+    half: float
+    large: float
+    huge: float
+    odd: float
+    unset: str
+    flag: bool
+    raw: bytes
+    unit: Unit
+    when: datetime
+    takes: timedelta
+    id: UUID
+    array: np.ndarray
+    numbers: dict[int, float]
+    flags: dict[bool, str]
+    labels: dict[str, int]
+    shapes: list[Circle | Square]
+    grid: list[list[int]]
+    pair: tuple[float, float]
+    maybe: list[str] | None
+    none: int | None = None
+    scale: float = 1.0
+
+@ring_kernel(kernel_id="mixer", input_type=Mixed, output_type=Mixed)
+async def mixer(ctx):
+    async for mixed in ctx:
+        await ctx.send(mixed)
+
+@message
+class Secret:
+    text: str
+
+@ring_kernel(kernel_id="vague", input_type=Note)
+async def vague(ctx):
+    since = datetime.fromisoformat("2000-01-01T00:00:00Z")
+    async for note in ctx:
+        if note.text == "secret":
+            await ctx.send(Secret("x", correlation_id=note.message_id))
+        else:
+            await ctx.send(Kept(UUID(int=note.count), Inner(since), correlation_id=note.message_id))
 
 @ring_kernel(kernel_id="private")
 async def private(ctx):
@@ -287,7 +347,9 @@ def test_without_a_body_an_example_is_shown_that_works(run: Callable[..., Result
     [
         ('{"text"', ["is no JSON", "line 1 column 8"]),
         (b"\xff", ["is no JSON", "byte 0xff"]),
-        ("[" * 100_000, ["is no JSON", "recursion"]),
+        ("[" * 100_000, ["is no JSON", "nested too deep"]),
+        (b"\xff\xfe{", ["is no JSON: it is not UTF-8: byte 0xff at 0"]),
+        ('{"count": ' + "1" * 5001 + "}", ["is no JSON: an integer of 5001 characters is too long"]),
         ("[1]", ["is no cli_kernels.v1.Note", "  $: expected an object, got a list"]),
         ('{"text": 1}', ["  $.text: expected a text, got 1"]),
         (
@@ -300,7 +362,19 @@ def test_without_a_body_an_example_is_shown_that_works(run: Callable[..., Result
         ('{"@type": "google.protobuf.Struct", "value": {"count": ""}}', ["  $.value.count: expected an integer"]),
     ],
     ids=[
-        *("unfinished", "not UTF-8", "too deep", "a list", "no string", "two things", "too large", "unknown", "twice"),
+        *(
+            "unfinished",
+            "not UTF-8",
+            "too deep",
+            "UTF-16",
+            "too long",
+            "a list",
+            "no string",
+            "two things",
+            "too large",
+            "unknown",
+            "twice",
+        ),
         "a Struct",
     ],
 )
@@ -346,6 +420,81 @@ def test_grpcurl_and_the_command_take_and_print_the_same(
     printed = ok("ask", kernel, json.dumps(fields))
     assert ok("ask", kernel, printed) == printed, "what is printed can be sent again"
     assert {"@type": body["@type"], **json.loads(printed)} == theirs["message"]["body"]
+
+
+MIXED = {
+    "text": 'tä"xt',
+    "whole": 3,
+    "half": 0.5,
+    "large": 1e16,
+    "huge": 1e30,
+    "odd": "-Infinity",
+    "raw": "AAE=",
+    "unit": "UNIT_INCH",
+    "when": "2000-01-01T00:00:00.5Z",
+    "takes": "1.5s",
+    "id": "00000000-0000-4000-8000-000000000000",
+    "array": {"dtype": "|u1", "shape": [2], "data": "AAE="},
+    "numbers": {"10": 1, "9": 2.5, "-1": 0, "2": 1e-5},
+    "flags": {"true": "a", "false": ""},
+    "labels": {"b": 1, "a": 0, "B": 2},
+    "shapes": [{"circle": {"radius": 0}}, {"square": {"side": 2}}],
+    "grid": [{"value": [1, 2]}, {}],
+    "pair": [-1, 1e-7],
+    "maybe": {"value": []},
+}
+
+
+@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="there is no grpcurl")
+def test_the_text_of_a_message_is_that_of_grpcurl(
+    ok: Callable[..., str], launched: Callable[..., str], target: str
+) -> None:
+    kernel = launched("mixer")
+    data = json.dumps(MIXED)
+    method = "cli_kernels.v1.Mixer/Ask"
+    header = f"pydotcompute-kernel-id: {kernel}"
+    command = ["grpcurl", "-plaintext", "-emit-defaults", "-H", header, "-d", data, target, method]
+    theirs = subprocess.run(command, check=True, capture_output=True, timeout=WAIT).stdout.decode()
+    ours = ok("ask", kernel, data)
+    assert json.loads(ours) == json.loads(theirs)
+    assert "".join(ours.split()) == "".join(theirs.split())
+    assert list(json.loads(ours))[:4] == ["text", "zero", "whole", "half"], "zeros are in their place"
+    assert ok("ask", kernel, ours) == ours
+
+
+def test_a_message_of_a_type_that_the_kernel_does_not_declare_is_shown(
+    ok: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("vague")
+    expected = {"id": str(UUID(int=3)), "inner": {"since": "2000-01-01T00:00:00Z"}, "big": "0", "scale": 1}
+    assert json.loads(ok("ask", kernel, '{"count": 3}')) == expected
+    ok("send", kernel, '{"count": 3}', "--client-id", "me")
+    received = json.loads(ok("receive", kernel, "--client-id", "me", "--json"))
+    assert received["message"]["body"] == {"@type": "type.googleapis.com/cli_kernels.v1.Kept", **expected}
+
+
+def test_a_message_of_a_type_that_nobody_knows_is_shown_in_base64(
+    ok: Callable[..., str], launched: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As from a daemon without reflection.
+    monkeypatch.setattr(cli_reflection, "ServerReflectionStub", Unserved)
+    kernel = launched("vague")
+    expected = {"@type": "type.googleapis.com/cli_kernels.v1.Secret", "value": "CgF4"}
+    assert json.loads(ok("ask", kernel, '{"text": "secret"}')) == expected
+    ok("send", kernel, '{"text": "secret"}', "--client-id", "me")
+    received = json.loads(ok("receive", kernel, "--client-id", "me", "--json"))
+    assert received["message"]["body"] == expected
+
+
+class Unserved:
+    """The stub of a service that the daemon does not have."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.ServerReflectionInfo = channel.stream_stream(
+            "/no.such.Service/ServerReflectionInfo",
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=bytes,
+        )
 
 
 def test_dead_letters_have_their_bodies_in_the_same_form(ok: Callable[..., str], launched: Callable[..., str]) -> None:
@@ -437,7 +586,7 @@ def test_types_are_listed_with_what_they_take(ok: Callable[..., str]) -> None:
         "Takes notes, and keeps them.",
     ]
     names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernel_types"]]
-    assert names == ["calculator", "crasher", "keeper", "private", "repeater", "silent"]
+    assert names == ["calculator", "crasher", "keeper", "mixer", "private", "repeater", "silent", "vague"]
     private = next(line for line in lines if line.startswith("private "))
     assert private.split()[1:4] == ["-", "-", "-"]
 

@@ -40,6 +40,7 @@ SAMPLES: dict[str, object] = {
     "target": "127.0.0.1:50051",
     "message_ids": (UUID(int=1), UUID(int=2)),
     "unsent_ids": (UUID(int=3),),
+    "is_type": True,
 }
 CONCRETE = [
     cls

@@ -202,6 +202,55 @@ def test_the_source_has_the_documentation_of_messages_fields_and_enums() -> None
     assert "  // One of: 'a', 'b'.\n  string word = 8;" in source
 
 
+class Shade(enum.Enum):
+    DARK = "dark"
+    LIGHT = "light"
+
+
+@dataclass
+class Noted:
+    ident: UUID
+    shade: Shade
+    parent: UUID | None
+    friends: list[UUID]
+    point: tuple[float, float, float]
+    line: list[tuple[int, int]]
+    any_length: tuple[int, ...]
+    other: Shade = Shade.DARK
+    origin: tuple[float, float] = (0.0, 1.0)
+    names: tuple[str, str] = field(default_factory=lambda: ("a", "b"))
+
+
+NOTED = """\
+  // A UUID.
+  // Required.
+  optional string ident = 1;
+  // Required.
+  optional Shade shade = 2;
+  // A UUID.
+  optional string parent = 3;
+  // Each must be a UUID.
+  repeated string friends = 4;
+  // Exactly 3.
+  repeated double point = 5;
+  // Each of exactly 2.
+  repeated Noted.LineValue line = 6;
+  repeated int64 any_length = 7;
+  // If absent: SHADE_DARK.
+  optional Shade other = 8;
+  // Exactly 2.
+  // If empty: [0.0, 1.0].
+  repeated double origin = 9;
+  // Exactly 2.
+  // If empty: made by the receiver.
+  repeated string names = 10;
+"""
+
+
+def test_the_comment_of_a_field_says_what_its_protobuf_type_does_not() -> None:
+    assert NOTED in source_of(Noted)
+
+
 def test_a_name_that_is_hidden_inside_a_message_is_written_in_full(tmp_path: Path) -> None:
     hiding = make_dataclass("ShapeValue", [("x", int)], namespace={"__proto_package__": "hide.v1"})
     cls = make_dataclass(

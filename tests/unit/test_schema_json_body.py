@@ -191,6 +191,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "too large": ({"line_count": 2**63}, "$.line_count", f"{2**63} is outside {-(2**63)} to {2**63 - 1}"),
     "too small": ({"line_count": str(-(2**63) - 1)}, "$.line_count", f'"{-(2**63) - 1}" is outside'),
     "rounded": ({"line_count": 2.0**60}, "$.line_count", "1.152921504606847e+18 may have been rounded"),
+    "beyond an integer": ({"line_count": 1e30}, "$.line_count", f"1e+30 is outside {-(2**63)} to {2**63 - 1}"),
     "no finite number": ({"scores": {"x": float("inf")}}, '$.scores["x"]', 'the texts "NaN", "Infinity", "-Infinity"'),
     "beyond a double": ({"scores": {"x": 10**400}}, '$.scores["x"]', "is no number of JSON"),
     "foreign base64": ({"data": "YWJj!"}, "$.data", 'expected a text in base64, got "YWJj!"'),
@@ -215,6 +216,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "$.pixels",
         "3 bytes are no array of shape (2,) and dtype <f4",
     ),
+    "a dtype by its name": (
+        {"pixels": {"dtype": "float32", "shape": [1], "data": "AAAAAA=="}},
+        "$.pixels",
+        'expected a dtype in NumPy\'s array notation such as "<f4", got "float32": did you mean "<f4"?',
+    ),
+    "no dtype": ({"pixels": {"dtype": "real"}}, "$.pixels", 'in NumPy\'s array notation such as "<f4", got "real"'),
     "a name that is no identifier": ({"no such": 1}, '$["no such"]', "no such field; Drawing has"),
     "half a surrogate pair": ({"name": "\ud800"}, "$.name", r'got "\ud800", which has half of a surrogate pair'),
     "a long text": ({"done": "x" * 1000}, "$.done", f'got "{"x" * 39}…"'),
@@ -245,6 +252,40 @@ def test_a_required_value_is_missed_where_it_would_be() -> None:
     assert violations({"corner": []}) == missed[::-1]
     tree = codec_of(one(list[Drawing]))
     assert [path for path, _ in violations({"x": [NEEDED, {"corner": [1, 2]}]}, tree)] == ["$.x[1].ident"]
+
+
+@dataclass
+class Placed:
+    at: tuple[float, float] = (1.0, 2.0)
+    fallback: tuple[np.ndarray, np.ndarray] = (np.zeros(1), np.ones(1))
+
+
+@pytest.mark.parametrize("document", [{}, {"at": None}, {"at": [], "fallback": []}], ids=repr)
+def test_a_tuple_of_a_length_that_is_left_out_is_its_default(document: Any) -> None:
+    placed = Codec(Placed, TypePool())
+    assert read(document, placed).at == (1.0, 2.0)
+    for data in (b"", bytearray()):  # The latter goes through protobuf.
+        decoded = placed.decode(data, **HEADER)
+        assert (decoded.at, [array.tolist() for array in decoded.fallback]) == ((1.0, 2.0), [[0.0], [1.0]])
+    assert violations({"at": [1]}, placed) == [("$.at", "2 elements are required, and there are 1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"\xff\xfe{", "it is not UTF-8: byte 0xff at 0"),
+        ('{"n": ' + "1" * 5001 + "}", "an integer of 5001 characters is too long, 400 can be read"),
+        ("[" * 100_000, "it is nested too deep"),
+    ],
+    ids=["UTF-16", "5001 digits", "too deep"],
+)
+def test_a_text_that_cannot_be_read_is_told_without_words_of_python(text: str | bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        load(text)
+
+
+def test_a_text_may_begin_with_a_byte_order_mark() -> None:
+    assert load('\ufeff{"a": 1}') == load(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
 def test_a_name_that_is_there_twice_is_told() -> None:
