@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pydotcompute.device.monitor import read_devices
+from pydotcompute.exceptions import BackendUnavailableError
 from tests.interop.conftest import RUN_SECONDS, run
 from tests.tools import ROOT, tool
 
@@ -16,6 +18,7 @@ OK = 0
 DEADLINE_EXCEEDED = 64 + 4
 """What grpcurl ends with: 64, and the code of the status."""
 INVALID_ARGUMENT = 64 + 3
+FAILED_PRECONDITION = 64 + 9
 
 ARGUMENTS = {"kernel_id": "adder"}
 REQUEST = {"@type": "type.googleapis.com/calculator.v1.CalculationRequest", "a": 3, "b": 4}
@@ -46,6 +49,15 @@ class Grpcurl:
         if exits not in (OK, DEADLINE_EXCEEDED):
             return documents(done.stderr)[0]
         return answers[0] if len(requests) == 1 and exits == OK and len(answers) == 1 else answers
+
+
+def there_is_a_gpu() -> bool:
+    """Whether a daemon on this machine can tell of its GPUs."""
+    try:
+        read_devices()
+    except BackendUnavailableError:
+        return False
+    return True
 
 
 def documents(text: str) -> list[Any]:
@@ -117,6 +129,7 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
     watching = {"kernel_ids": ["adder"], "interval": "0.01s"}
     watched = call(f"{telemetry}/WatchTelemetry", watching, exits=DEADLINE_EXCEEDED, options=("-max-time", "0.5"))
     assert len(watched) > 1
+    call(f"{telemetry}/GetDevices", {}, exits=OK if there_is_a_gpu() else FAILED_PRECONDITION)
 
     dead_letters = "pydotcompute.v1.DeadLetterService"
     assert "dead_letters" not in call(f"{dead_letters}/ListDeadLetters", ARGUMENTS)

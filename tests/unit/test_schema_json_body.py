@@ -99,8 +99,13 @@ def test_what_protobuf_prints_of_any_message_is_read_as_that_message(data: st.Da
     kind = data.draw(ANY_MESSAGE)
     codec = codec_of(kind.annotation)
     message = data.draw(kind.values)
-    as_written = as_document(codec, message, preserving_proto_field_name=data.draw(st.booleans()))
-    assert same(read(as_written, codec), message)
+    names = {"preserving_proto_field_name": data.draw(st.booleans())}
+    as_written = as_document(codec, message, **names)
+    back = read(as_written, codec)
+    if "NaN" in str(as_written):  # JSON has one of them, floats have many.
+        assert as_document(codec, back, **names) == as_written
+        return
+    assert same(back, message)
     assert read_json(as_written, codec.descriptor) == codec.to_proto(message), "also where the class is not known"
 
 
