@@ -8,6 +8,7 @@
 
 import argparse
 import asyncio
+from functools import cache
 from time import perf_counter
 from typing import Annotated
 
@@ -47,10 +48,16 @@ class Network:
         return np.maximum(pixels @ self.first, 0) @ self.second
 
 
+@cache
+def the_network() -> Network:
+    """The one that both kernels use."""
+    return Network()
+
+
 @ring_kernel(input_type=Picture, output_type=Scores)
 async def classify(ctx: KernelContext[Picture, Scores]) -> None:
     """Answers up to 256 pictures with one pass through the network."""
-    network = Network()
+    network = the_network()
     async for batch in ctx.batches(max_size=256, max_delay=0.002):
         await batch.reply(scores=network(batch.stack("pixels")))
 
@@ -58,7 +65,7 @@ async def classify(ctx: KernelContext[Picture, Scores]) -> None:
 @ring_kernel(input_type=Picture, output_type=Scores)
 async def classify_one(ctx: KernelContext[Picture, Scores]) -> None:
     """Answers each picture with a pass of its own."""
-    network = Network()
+    network = the_network()
     async for picture in ctx:
         await ctx.send(Scores(scores=network(picture.pixels), correlation_id=picture.message_id))
 

@@ -236,7 +236,7 @@ async def test_kernels_are_launched_only_if_asked_for() -> None:
 
 async def test_launch_all_launches_and_activates_every_type() -> None:
     with serving(str(EXAMPLES), "--launch", "all") as (_, target):
-        expected = ["calculator", "convert", "judge", "parse", "vector_add"]
+        expected = ["calculator", "classify", "classify_one", "convert", "judge", "parse", "vector_add"]
         assert dict(sorted((await states(target)).items())) == dict.fromkeys(expected, KernelState.ACTIVE)
 
 
