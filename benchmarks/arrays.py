@@ -2,8 +2,8 @@
 
     python benchmarks/arrays.py echo [--seconds N] [--uvloop]
 
-The raw echo is one gRPC message of bytes in each direction, which nobody looks at: no protobuf, no array, no mailbox. One
-process measures both, by turns, so that whatever else the machine does meets them alike.
+The raw echo is one gRPC message of bytes in each direction, which nobody looks at: no protobuf, no array, no mailbox.
+One process measures both, by turns, so that whatever else the machine does meets them alike.
 """
 
 import asyncio

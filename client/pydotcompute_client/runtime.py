@@ -28,7 +28,6 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
-from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
@@ -220,7 +219,6 @@ class RemoteRuntime:
             channel = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
         self._channel = channel
         self._kernels = KernelServiceStub(channel)
-        self._messages = MessageServiceStub(channel)
         self._telemetry = TelemetryServiceStub(channel)
         self._dead_letters = DeadLetterServiceStub(channel)
         try:
@@ -474,11 +472,13 @@ class RemoteRuntime:
                 await session.close()
             # Of a kernel that has ended, and was launched again, the old replies are not the new one's.
             broken = session is not None and isinstance(session.over, ConnectionLostError)
+            if self._channel is None:  # It was closed while this waited for its turn.
+                raise ConnectionLostError(self.target, "the client has closed the connection")
             session = Session(
                 kernel_id,
                 self.target,
                 self._types,
-                self._messages,
+                self._channel,
                 reconnect_timeout=self._reconnect_timeout,
                 max_message_bytes=self._max_message_bytes,
                 replies=session.replies if session is not None and broken else None,

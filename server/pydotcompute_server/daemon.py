@@ -146,6 +146,7 @@ class Daemon:
         )
         handlers: Any = Handlers(self._catalog.pool)  # It has of a server what adding a service needs.
         messages = MessageServicer(self._unary, self._exchange)
+        handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
