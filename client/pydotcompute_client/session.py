@@ -574,8 +574,8 @@ class Session:
             self._refusing.notify_all()
 
     def _take_part(self, part: PartFrame | pb.Part) -> None:
-        limit = self._max_message_bytes
-        self._incoming.receive_part(part.body_bytes, part.offset, memoryview(part.data), PART_BYTES, limit)
+        data, longest = memoryview(part.data), self._max_message_bytes
+        self._incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
 
     def _take_batch(self, batch: pb.Batch) -> None:
         body = self._incoming.take_parts() if batch.body_in_parts else None

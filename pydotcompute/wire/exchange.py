@@ -202,6 +202,8 @@ class Outgoing(Generic[T]):
             long.begun = True
         elif long.offset == len(long.item[0]):  # Now it goes first, or others could use up the credit for ever.
             self.long.popleft()
+            for other in self.long:  # Those queued before them have sequences later by one now.
+                other.after += 1
             return self._number(Chunk(self.sent + 1, [long.item], in_parts=True), long.offset)
         elif long.yields and self.queue and self.allowed > 0:
             long.yields = False
@@ -324,8 +326,16 @@ class Incoming:
         """Forget a body that has come in part: it will begin again."""
         self._parts, self._parts_bytes, self._body_bytes = [], 0, 0
 
-    def receive_part(self, body_bytes: int, offset: int, data: memoryview, most: int, longest: int) -> None:
-        """A part of a body has come; it may have at most so many bytes, and the body too."""
+    def receive_part(
+        self, body_bytes: int, offset: int, data: memoryview, *, longest: int, most: int, least: int = LEAST_PART_BYTES
+    ) -> None:
+        """A part of a body has come.
+
+        Args:
+            longest: how many bytes a body may have.
+            most: how many a part may have.
+            least: how many one has that is not the last.
+        """
         size = len(data)
         if offset == 0:
             self.drop_parts()
@@ -339,8 +349,8 @@ class Incoming:
         if body_bytes != self._body_bytes or offset != self._parts_bytes or end > body_bytes:
             expected = f"expected those from {self._parts_bytes} of {self._body_bytes}"
             raise ProtocolError(f"a part has bytes {offset} to {end} of {body_bytes}, {expected}")
-        if size > most or not size or (size < LEAST_PART_BYTES and end < body_bytes):
-            raise ProtocolError(f"a part has {size} bytes, allowed are {LEAST_PART_BYTES} to {most}")
+        if size > most or not size or (size < least and end < body_bytes):
+            raise ProtocolError(f"a part has {size} bytes, allowed are {least} to {most}")
         self._parts.append(data)
         self._parts_bytes = end
 

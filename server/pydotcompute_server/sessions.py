@@ -125,8 +125,8 @@ class Session:
 
     def take_part(self, part: PartFrame | pb.Part) -> None:
         """A part of a body has come. ProtocolError: it breaks the rules."""
-        data = memoryview(part.data)
-        self.incoming.receive_part(part.body_bytes, part.offset, data, PART_BYTES, self.max_message_bytes)
+        data, longest = memoryview(part.data), self.max_message_bytes
+        self.incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
 
     def take_ack(self, ack: pb.Ack) -> None:
         """The client has received something, or wants something. ProtocolError: that cannot be."""
