@@ -32,6 +32,7 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
+from pydotcompute.wire.parts import LONGEST_FRAME
 from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
 from pydotcompute_client.session import Session
 from pydotcompute_client.types import RemoteTypes
@@ -180,7 +181,7 @@ class RemoteRuntime:
         self._timeout = timeout
         self._credentials = credentials
         self._options = [
-            ("grpc.max_receive_message_length", max_message_bytes + FRAME_OVERHEAD_BYTES),
+            ("grpc.max_receive_message_length", min(max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)),
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
             ("grpc.keepalive_timeout_ms", round(500 * keepalive)),

@@ -12,6 +12,7 @@ from pydotcompute.schema.varints import read_varint, varint
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = [
+    "LONGEST_FRAME",
     "PART_BYTES",
     "PartFrame",
     "read_request",
@@ -23,6 +24,9 @@ __all__ = [
 
 PART_BYTES = 1 << 20
 """The data of one part. Larger ones are no faster, and what goes between them would wait longer."""
+
+LONGEST_FRAME = (1 << 31) - 1
+"""What gRPC can be told to take, at most. A message in parts may be longer."""
 
 _REQUEST_TAG, _RESPONSE_TAG = (
     frame.DESCRIPTOR.fields_by_name["part"].number << 3 | 2 for frame in (pb.ExchangeRequest, pb.ExchangeResponse)
