@@ -68,8 +68,13 @@ def append(parts: list[Any], at: int, tag: bytes, value: Any) -> int:
     size = len(head) + len(data_head) + array.nbytes
     padding = b""
     if array.itemsize > 1:
-        before = at + len(tag) + len(varint(size)) + len(head) + len(data_head)
+        length_bytes = len(varint(size))
+        before = at + len(tag) + length_bytes + len(head) + len(data_head)
         missing = -(before + 2) % _ALIGNMENT
+        if len(varint(size + 2 + missing)) > length_bytes:  # The padding makes the length in front a byte longer.
+            missing = (missing - 1) % _ALIGNMENT
+            if len(varint(size + 2 + missing)) == length_bytes:
+                missing += _ALIGNMENT
         padding = bytes([_PADDING, missing]) + bytes(missing)
     whole_head = b"".join([tag, varint(size + len(padding)), head, padding, data_head])
     parts.append(whole_head)
