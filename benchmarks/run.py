@@ -29,6 +29,7 @@ SCRIPTS = {
     "xoscar": "xoscar_actor.py",
     "local": "in_process.py",
     "remote": "remote.py",
+    "arrays": "arrays.py",
     "raw": "raw_echo.py",
     "ghz": "ghz_load.py",
     "inference": "inference_load.py",

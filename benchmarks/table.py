@@ -15,6 +15,8 @@ UNITS = {
     "quiet_p50_us": (",.1f", "µs"),
     "cpu_share": (".3f", "cores"),
     "kib_per_kernel": (".1f", "KiB"),
+    "mib_rate": (",.0f", "MiB/s"),
+    "raw_mib_rate": (",.0f", "MiB/s"),
     "ratio": (".2f", ""),
 }
 """How the values of each metric are written."""
@@ -76,6 +78,11 @@ TABLE = {
         Figure("unary Ask, 64 in flight", "remote.unary_64.rate", "raw.unary_64.rate", at_least=0.8),
         Figure("1,000 idle kernels, CPU", "remote.idle.cpu_share", at_most=0.15),
         Figure("1,000 idle kernels, memory of each", "remote.idle.kib_per_kernel", at_most=20),
+    ],
+    "arrays: 64 MiB of float32 there and back, beside as many bytes through grpcio": [
+        Figure("array over Exchange", "arrays.echo.mib_rate"),
+        Figure("bytes in one message", "arrays.echo.raw_mib_rate"),
+        Figure("array / bytes", "arrays.echo.ratio", at_least=0.8),
     ],
     "ghz: a load generator in Go, on the calculator's own service and on grpcio's echo": [
         Figure("Ask, 64 in flight", "ghz.ask.rate", "ghz.raw_unary.rate"),

@@ -28,11 +28,11 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
-from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
+from pydotcompute.wire.parts import LONGEST_FRAME
 from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
 from pydotcompute_client.session import Session
 from pydotcompute_client.types import RemoteTypes
@@ -181,7 +181,7 @@ class RemoteRuntime:
         self._timeout = timeout
         self._credentials = credentials
         self._options = [
-            ("grpc.max_receive_message_length", max_message_bytes + FRAME_OVERHEAD_BYTES),
+            ("grpc.max_receive_message_length", min(max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)),
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
             ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
@@ -220,7 +220,6 @@ class RemoteRuntime:
             channel = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
         self._channel = channel
         self._kernels = KernelServiceStub(channel)
-        self._messages = MessageServiceStub(channel)
         self._telemetry = TelemetryServiceStub(channel)
         self._dead_letters = DeadLetterServiceStub(channel)
         try:
@@ -474,11 +473,13 @@ class RemoteRuntime:
                 await session.close()
             # Of a kernel that has ended, and was launched again, the old replies are not the new one's.
             broken = session is not None and isinstance(session.over, ConnectionLostError)
+            if self._channel is None:  # It was closed while this waited for its turn.
+                raise ConnectionLostError(self.target, "the client has closed the connection")
             session = Session(
                 kernel_id,
                 self.target,
                 self._types,
-                self._messages,
+                self._channel,
                 reconnect_timeout=self._reconnect_timeout,
                 max_message_bytes=self._max_message_bytes,
                 replies=session.replies if session is not None and broken else None,

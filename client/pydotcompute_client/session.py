@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -21,26 +22,26 @@ from pydotcompute.exceptions import (
     QueueFullError,
     SessionLostError,
 )
-from pydotcompute.ring_kernels.ids import uuid_from_int, uuids_from_ints
+from pydotcompute.ring_kernels.ids import uuid_from_int, uuids_from_bytes, uuids_from_ints
 from pydotcompute.ring_kernels.mailbox import Mailbox
 from pydotcompute.ring_kernels.message import MAX_PRIORITY, check_header, door
 from pydotcompute.ring_kernels.replies import TAKEN, Caller, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
-from pydotcompute.wire.exchange import Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange import Chunk, Credit, Incoming, Outgoing, Part, ProtocolError
 from pydotcompute.wire.frames import credit_to_proto, fill, read
 from pydotcompute.wire.kernels import strategy_from_proto
+from pydotcompute.wire.parts import PART_BYTES, PartFrame, read_response, request_part, to_bytes
 from pydotcompute_client.acks import Acks
 from pydotcompute_client.types import RemoteTypes
-
-if TYPE_CHECKING:
-    from pydotcompute.v1.message_service_pb2_grpc import MessageServiceAsyncStub
 
 __all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
 
+EXCHANGE = f"/{pb.DESCRIPTOR.services_by_name['MessageService'].full_name}/Exchange"
+"""The method; its frames are read and written by `wire.parts`, and not by the generated stub."""
 WINDOW = 4_096
 """Messages that the daemon may have under way to this client."""
 WINDOW_BYTES = 16 << 20
@@ -93,7 +94,7 @@ class Session:
         kernel_id: str,
         target: str,
         types: RemoteTypes,
-        stub: MessageServiceAsyncStub,
+        channel: grpc.aio.Channel,
         *,
         reconnect_timeout: float,
         max_message_bytes: int,
@@ -108,7 +109,7 @@ class Session:
         """Why the kernel takes no messages."""
         self._target = target
         self._types = types
-        self._stub = stub
+        self._channel = channel
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
         self._token = b""
@@ -119,6 +120,8 @@ class Session:
         self._incoming = Incoming()
         self._incoming.grant(WINDOW, WINDOW_BYTES)
         self._room = Signal()
+        self._long_gone = Signal()
+        self._kept_back: dict[int, list[Any]] = {}  # Replies until that to this request has come: see `_keep_back`.
         self._refusing = Signal()
         self._news = Signal()
         self._acks = Acks(self._news.notify)
@@ -146,7 +149,8 @@ class Session:
         self._task = asyncio.create_task(self._run(), name=f"session with {self.kernel_id}")
 
     async def _open_stream(self, *, wait_for_ready: bool) -> None:
-        self._call = self._stub.Exchange(wait_for_ready=wait_for_ready)
+        exchange = self._channel.stream_stream(EXCHANGE, to_bytes, read_response)
+        self._call: Any = exchange(wait_for_ready=wait_for_ready)
         try:
             opening = pb.Open(
                 kernel_id=self.kernel_id,
@@ -154,7 +158,9 @@ class Session:
                 received_through=self._incoming.received,
                 credit=credit_to_proto(self._incoming.credit),
                 max_message_bytes=self._max_message_bytes,
+                part_bytes=PART_BYTES,
             )
+            self._incoming.begin(self._incoming.received)
             try:
                 await self._call.write(pb.ExchangeRequest(open=opening))
                 frame = await self._call.read()
@@ -179,6 +185,8 @@ class Session:
             self._reply_limit = opened.output_queue_size
         self._token = opened.session_token
         self._longest = opened.max_message_bytes
+        self._outgoing.part_bytes = min(PART_BYTES, opened.part_bytes)
+        self._longest_whole = self._outgoing.part_bytes or self._longest
         self._outgoing.resume(opened.received_through)
         self._grant(opened.credit)
         self._acks.resume(opened.acks_received)
@@ -239,7 +247,7 @@ class Session:
 
     def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
         """What is known of the messages of a session that cannot go on; some were certainly not taken."""
-        unsent = dict.fromkeys([*not_taken, *(item[1] for item in self._outgoing.queue)])
+        unsent = dict.fromkeys([*not_taken, *(item[1] for item in self._outgoing.unsent())])
         unknown = [key for key in self.replies.waiting_keys() if key not in unsent]
         return SessionLostError(
             self._target, problem, self.kernel_id, uuids_from_ints(unknown), uuids_from_ints(list(unsent))
@@ -286,14 +294,20 @@ class Session:
             await self._wait_until_received(caller, timeout)
         body = self._encode(message)
         outgoing = self._outgoing
-        if len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
+        if outgoing.long or len(body) > self._longest_whole:
+            await self._wait_for_long(len(body), caller, timeout)
+        elif len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
             await self._wait_for_credit(timeout)
         message_id, correlation_id = message.message_id, message.correlation_id
         if self.replies.expect(message_id, caller) is TAKEN or message_id.int in self._outcomes:
             raise self._id_taken(message)
         answers = None if correlation_id is None else correlation_id.int
-        outgoing.queue.append((body, message_id.int, message.priority, answers, None))
-        outgoing.queued_bytes += len(body)
+        item = (body, message_id.int, message.priority, answers, None)
+        if len(body) > self._longest_whole:
+            outgoing.queue_long(item, caller)
+        else:
+            outgoing.queue.append(item)
+            outgoing.queued_bytes += len(body)
         if self._news.waiters:
             self._news.notify()
         if self._strategy == "reject":
@@ -311,21 +325,36 @@ class Session:
         if reply is None:
             raise self._id_taken(message)
         outgoing = self._outgoing
-        if len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
-            try:
+        in_parts = len(body) > self._longest_whole
+        sender = None
+        try:
+            if outgoing.long or in_parts:
+                sender = self.replies.receiver(asyncio.current_task())
+                await self._wait_for_long(len(body), sender, timeout)
+            elif (
+                len(outgoing.queue) >= outgoing.allowed
+                or outgoing.queued_bytes >= outgoing.allowed_bytes
+                or self.refusal
+            ):
                 await self._wait_for_credit(timeout)
-            except BaseException:
-                self.replies.unask(message_id)
-                raise
+        except BaseException:
+            self.replies.unask(message_id)
+            raise
         answers = None if correlation_id is None else correlation_id.int
         item = (body, message_id.int, message.priority, answers, deadline)
-        outgoing.queue.append(item)
-        outgoing.queued_bytes += len(body)
+        if in_parts:
+            outgoing.queue_long(item, sender)
+        else:
+            outgoing.queue.append(item)
+            outgoing.queued_bytes += len(body)
         self._news.notify()
         try:
             return await self.replies.reply_to(message_id, reply, timeout, deadline)
         except (TimeoutError, asyncio.CancelledError) as error:
-            if item in outgoing.queue:  # It was never sent.
+            if outgoing.drop_long(item):  # It was never sent whole.
+                self._long_gone.notify_all()
+                self.replies.forget(message_id)
+            elif item in outgoing.queue:  # It was never sent.
                 outgoing.queue.remove(item)
                 outgoing.queued_bytes -= len(body)
                 self.replies.forget(message_id)
@@ -393,6 +422,23 @@ class Session:
                 raise QueueFullError(self.kernel_id, self._input_queue_size)
             woken = await self._room.wait(None if deadline is None else deadline - monotonic())
 
+    async def _wait_for_long(self, size: int, sender: object, timeout: float | None) -> None:
+        """Wait for credit, while something goes in parts or is to go: for its sender, and for what is to go in parts
+        too, when that is gone.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        outgoing, woken = self._outgoing, True
+        while True:
+            while outgoing.long and (size > self._longest_whole or outgoing.is_long_from(sender)):
+                if self.refusal is not None:
+                    raise self.refusal.again()
+                if not woken:
+                    raise QueueFullError(self.kernel_id, self._input_queue_size)
+                woken = await self._long_gone.wait(None if deadline is None else deadline - monotonic())
+            await self._wait_for_credit(None if deadline is None else deadline - monotonic())
+            if not (outgoing.long and size > self._longest_whole):
+                return
+
     # -- to the daemon -------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
@@ -403,22 +449,28 @@ class Session:
                 continue
             try:
                 await self._call.write(frame)
-                if frame.HasField("bye"):
-                    return await self._call.done_writing()
+                if not isinstance(frame, bytes) and frame.HasField("bye"):
+                    await self._call.done_writing()
+                    return
             except (grpc.aio.AioRpcError, *_BROKEN):
-                return None  # The reader learns why.
+                return  # The reader learns why.
 
-    def _next_to_send(self) -> pb.ExchangeRequest | None:
+    def _next_to_send(self) -> pb.ExchangeRequest | bytes | None:
         outgoing, acks = self._outgoing, self._acks
         frame = pb.ExchangeRequest()
-        chunk = None
+        chunk: Chunk[Sent] | Part[Sent] | None = None
         if self.over is None:
             self._return_outputs()
             # Before any message: what that causes the kernel to send may be for another client.
             acks.outputs_wanted(self.replies.receiving)
-            chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+            if not (outgoing.in_parts and acks.is_due):  # What is due does not wait for many parts.
+                chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+            if isinstance(chunk, Part):
+                return request_part(len(chunk.item[0]), chunk.offset, chunk.data)
             if chunk is not None:
-                _fill(frame.batch, chunk.first, chunk.items)
+                _fill(frame.batch, chunk.first, chunk.items, in_parts=chunk.in_parts)
+                if chunk.in_parts:
+                    self._long_gone.notify_all()
                 if outgoing.queue:
                     self._news.notify()
         finished = self.over is not None or self._leaving or (self._closing and outgoing.all_acknowledged)
@@ -450,8 +502,10 @@ class Session:
     async def _read(self) -> PyDotComputeError | None:
         """Act on what comes; returns why the conversation is over, or None if only the stream is."""
         try:
-            while isinstance(frame := await self._call.read(), pb.ExchangeResponse):
-                if (ending := self._take(frame)) is not None:
+            while isinstance(frame := await self._call.read(), pb.ExchangeResponse | PartFrame):
+                if isinstance(frame, PartFrame):
+                    self._take_part(frame)
+                elif (ending := self._take(frame)) is not None:
                     return ending
             error = await self._why_it_broke()
         except grpc.aio.AioRpcError as broken:
@@ -467,6 +521,8 @@ class Session:
         match frame.WhichOneof("frame"):
             case "batch":
                 self._take_batch(frame.batch)
+            case "part":
+                self._take_part(frame.part)
             case "refused":
                 self._take_refused(frame.refused)
             case "closed":
@@ -514,10 +570,16 @@ class Session:
         if self.refusal is None:
             self.refusal = error
             self._room.notify_all()
+            self._long_gone.notify_all()
             self._refusing.notify_all()
 
+    def _take_part(self, part: PartFrame | pb.Part) -> None:
+        data, longest = memoryview(part.data), self._max_message_bytes
+        self._incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
+
     def _take_batch(self, batch: pb.Batch) -> None:
-        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs))
+        body = self._incoming.take_parts() if batch.body_in_parts else None
+        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs), body)
         again = self._incoming.receive(batch.first_sequence, list(map(len, bodies)))
         decoders = self._decoders
         if len(batch.types) <= 1:
@@ -532,7 +594,8 @@ class Session:
             ]
         replies, outputs = self.replies, set(batch.outputs)
         self._acks.arrived(batch.first_sequence, messages, self._incoming.received)
-        if not again and not outputs and len(messages) > 1 and batch.correlation_ids and not batch.uncorrelated:
+        later = self._later_replies(batch.before_replies_to) if batch.before_replies_to else None
+        if not (again or later or outputs) and len(messages) > 1 and batch.correlation_ids and not batch.uncorrelated:
             keys = [message.correlation_id.int for message in messages]
             if replies.deliver_all(messages, keys):
                 return
@@ -540,10 +603,36 @@ class Session:
             message = messages[index]
             if index in outputs:
                 self._acks.output_arrived(batch.first_sequence + index, message)
-            elif replies.deliver(message):
-                continue
-            replies.outputs.put_anyway(message, message.priority)
+                replies.outputs.put_anyway(message, message.priority)
+                replies.wanted.notify()
+            elif not (later and self._keep_back(message, later)):
+                self._deliver(message)
+        if batch.body_in_parts and self._kept_back and not outputs:
+            self._deliver_kept(self._kept_back.pop(_request_of(messages[0]), ()))
+
+    def _deliver(self, reply: Any) -> None:
+        replies = self.replies
+        if not replies.deliver(reply):
+            replies.outputs.put_anyway(reply, reply.priority)
             replies.wanted.notify()
+
+    def _later_replies(self, message_ids: bytes) -> dict[Caller[Any], int]:
+        """The callers of these requests, whose replies come in parts, each with the last of them."""
+        keys = [uuid.int for uuid in uuids_from_bytes(message_ids)]
+        callers = {self.replies.sender_of(key): key for key in keys}
+        return {caller: key for caller, key in callers.items() if caller is not None}
+
+    def _keep_back(self, reply: Any, later: dict[Caller[Any], int]) -> bool:
+        """Keep a reply until the one that its caller should get before it has come; whether there is such a one."""
+        caller = self.replies.sender_of(_request_of(reply))
+        if caller is None or caller not in later:
+            return False
+        self._kept_back.setdefault(later[caller], []).append(reply)
+        return True
+
+    def _deliver_kept(self, replies: Iterable[Any]) -> None:
+        for reply in replies:
+            self._deliver(reply)
 
     def _take_refused(self, refused: pb.Refused) -> None:
         again = self._incoming.receive(refused.first_sequence, [0] * len(refused.refusals))
@@ -561,6 +650,8 @@ class Session:
         if self.over is not None:
             return
         self.over = error
+        self._deliver_kept(chain.from_iterable(self._kept_back.values()))
+        self._kept_back.clear()
         self._acks.stop()
         told = bool(self._outcomes)
         for outcome in self._outcomes.values():
@@ -584,8 +675,14 @@ class Session:
                 self.replies.outputs.put_anyway(output, output.priority)
 
 
-def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:
-    fill(batch, first, items)
+def _request_of(reply: Any) -> int:
+    """The `message_id.int` of the request that a reply answers."""
+    key: UUID = reply.message_id if reply.correlation_id is None else reply.correlation_id
+    return key.int
+
+
+def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool = False) -> None:
+    fill(batch, first, items, in_parts=in_parts)
     deadlines: Iterable[float | None] = [item[4] for item in items]
     if any(deadlines):
         now = monotonic()

@@ -303,6 +303,10 @@ class Replies(Generic[T]):
         """Whether this caller waits for the reply to this request."""
         return self._senders.get(message_id.int) is caller
 
+    def sender_of(self, key: int) -> Caller[T] | None:
+        """The caller that has sent the request of this `message_id.int`, and waits for a reply to it."""
+        return self._senders.get(key)
+
     def forget(self, message_id: UUID) -> None:
         """This request was not sent after all."""
         caller = self._senders.pop(message_id.int, None)

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy
 
 from pydotcompute.schema.arrays import AnyArray, as_numpy, as_sent, dtype_of
+from pydotcompute.schema.varints import read_varint, varint
 
 __all__ = ["append", "read_tensor", "tag_of", "take", "write_tensor"]
 
@@ -59,18 +60,23 @@ def append(parts: list[Any], at: int, tag: bytes, value: Any) -> int:
     name, array, fortran = _laid_out(value)
     if not array.nbytes:
         head = _head(name, array.shape)
-        head = tag + _varint_of(len(head)) + head
+        head = tag + varint(len(head)) + head
         parts.append(head)
         return at + len(head)
     head = _head(name, array.shape)
-    data_head = bytes([_FORTRAN_DATA if fortran else _DATA]) + _varint_of(array.nbytes)
+    data_head = bytes([_FORTRAN_DATA if fortran else _DATA]) + varint(array.nbytes)
     size = len(head) + len(data_head) + array.nbytes
     padding = b""
     if array.itemsize > 1:
-        before = at + len(tag) + len(_varint_of(size)) + len(head) + len(data_head)
+        length_bytes = len(varint(size))
+        before = at + len(tag) + length_bytes + len(head) + len(data_head)
         missing = -(before + 2) % _ALIGNMENT
+        if len(varint(size + 2 + missing)) > length_bytes:  # The padding makes the length in front a byte longer.
+            missing = (missing - 1) % _ALIGNMENT
+            if len(varint(size + 2 + missing)) == length_bytes:
+                missing += _ALIGNMENT
         padding = bytes([_PADDING, missing]) + bytes(missing)
-    whole_head = b"".join([tag, _varint_of(size + len(padding)), head, padding, data_head])
+    whole_head = b"".join([tag, varint(size + len(padding)), head, padding, data_head])
     parts.append(whole_head)
     # As bytes of NumPy's: memoryviews do not know all types, and have none without elements.
     parts.append((array.T if fortran else array).reshape(-1).view(numpy.uint8))
@@ -89,10 +95,10 @@ def take(data: bytes, tags: dict[int, bool]) -> tuple[Found, int] | None:
     at = 0
     try:
         while at < len(data):
-            tag, start = _varint(data, at)
+            tag, start = read_varint(data, at)
             if tag not in tags:
                 break
-            size, start = _varint(data, start)
+            size, start = read_varint(data, start)
             at = start + size
             arrays = found.setdefault(tag, [])
             if at > len(data) or (arrays and not tags[tag]):
@@ -106,20 +112,20 @@ def take(data: bytes, tags: dict[int, bool]) -> tuple[Found, int] | None:
 def tag_of(number: int) -> tuple[int, bytes]:
     """The tag of a field of this number that holds a message, and how it is written."""
     tag = number << 3 | 2
-    return tag, _varint_of(tag)
+    return tag, varint(tag)
 
 
 def _take(data: bytes, at: int, end: int) -> AnyArray:
     name, shape, fortran, start, size = "", [], False, at, 0
     while at < end:
         tag = data[at]
-        length, at = _varint(data, at + 1)
+        length, at = read_varint(data, at + 1)
         if tag == _DTYPE:
             name = data[at : at + length].decode()
         elif tag == _SHAPE:
             stop = at + length
             while at < stop:
-                each, at = _varint(data, at)
+                each, at = read_varint(data, at)
                 shape.append(each)
             if at > stop:
                 raise ValueError("a varint is cut off")
@@ -161,30 +167,7 @@ def _view(name: str, shape: tuple[int, ...], fortran: bool, data: bytes, start: 
 @functools.lru_cache(256)
 def _head(name: str, shape: tuple[int, ...]) -> bytes:
     """The fields of a Tensor in front of its elements."""
-    lengths = b"".join(map(_varint_of, shape))
+    lengths = b"".join(map(varint, shape))
     dtype = name.encode()
-    head = bytes([_DTYPE]) + _varint_of(len(dtype)) + dtype
-    return head + bytes([_SHAPE]) + _varint_of(len(lengths)) + lengths if shape else head
-
-
-def _varint_of(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 127:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at this place, and where it ends."""
-    number = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a varint is too long")
+    head = bytes([_DTYPE]) + varint(len(dtype)) + dtype
+    return head + bytes([_SHAPE]) + varint(len(lengths)) + lengths if shape else head

@@ -28,15 +28,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pydotcompute/v1/message_service.proto\x12\x0fpydotcompute.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"}\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x15\n\x08priority\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t\x12\"\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyB\x0b\n\t_priority\"\x8a\x01\n\x0bSendRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x04 \x01(\t\"\"\n\x0cSendResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"\x8c\x01\n\x0eReceiveRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x0fReceiveResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\"=\n\x12\x41\x63knowledgeRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x02 \x03(\t\"3\n\x13\x41\x63knowledgeResponse\x12\x1c\n\x14unknown_delivery_ids\x18\x01 \x03(\t\"v\n\nAskRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x0b\x41skResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\"\xb2\x01\n\x0f\x45xchangeRequest\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.pydotcompute.v1.OpenH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12#\n\x03\x62ye\x18\x03 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12!\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x14.pydotcompute.v1.AckB\x07\n\x05\x66rame\"\x99\x02\n\x10\x45xchangeResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.OpenedH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12+\n\x07refused\x18\x03 \x01(\x0b\x32\x18.pydotcompute.v1.RefusedH\x00\x12)\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.ClosedH\x00\x12#\n\x03\x62ye\x18\x05 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12+\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x0b\x32\x19.pydotcompute.v1.AcceptedB\x07\n\x05\x66rame\"\x8e\x01\n\x04Open\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\x18\n\x10received_through\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\"\x94\x03\n\x06Opened\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x15\n\racks_received\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12+\n\x05types\x18\x05 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x44\n\x15\x62\x61\x63kpressure_strategy\x18\x06 \x01(\x0e\x32%.pydotcompute.v1.BackpressureStrategy\x12\x18\n\x10input_queue_size\x18\x07 \x01(\r\x12\x19\n\x11output_queue_size\x18\x08 \x01(\r\x12\x19\n\x11max_message_bytes\x18\t \x01(\x04\x12\"\n\x06\x63losed\x18\n \x01(\x0b\x32\x12.google.rpc.Status\x12\x32\n\x0fsession_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x06\x43redit\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"S\n\x0bMessageType\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x31\n\x05\x66iles\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\"\xbc\x01\n\x05\x42\x61tch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x02 \x01(\x0c\x12\x0e\n\x06\x62odies\x18\x03 \x03(\x0c\x12\x12\n\npriorities\x18\x04 \x03(\r\x12\x17\n\x0f\x63orrelation_ids\x18\x05 \x01(\x0c\x12\x14\n\x0cuncorrelated\x18\x06 \x03(\r\x12\r\n\x05types\x18\x07 \x03(\r\x12\x0f\n\x07outputs\x18\x08 \x03(\r\x12\x13\n\x0btimeouts_us\x18\t \x03(\x04\"[\n\x08\x41\x63\x63\x65pted\x12\x0f\n\x07through\x18\x01 \x01(\x04\x12\'\n\x06\x63redit\x18\x02 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x15\n\racks_received\x18\x03 \x01(\x04\"M\n\x07Refused\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12*\n\x08refusals\x18\x02 \x03(\x0b\x32\x18.pydotcompute.v1.Refusal\"S\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\",\n\x06\x43losed\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\"\x9c\x01\n\x03\x41\x63k\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07through\x18\x02 \x01(\x04\x12\'\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x0f\n\x07outputs\x18\x04 \x01(\x04\x12\x15\n\rundeliverable\x18\x05 \x03(\x04\x12\x10\n\x08returned\x18\x06 \x03(\x04\x12\x11\n\twithdrawn\x18\x07 \x03(\x0c\")\n\x03\x42ye\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status*\xa7\x01\n\x14\x42\x61\x63kpressureStrategy\x12%\n!BACKPRESSURE_STRATEGY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x42\x41\x43KPRESSURE_STRATEGY_BLOCK\x10\x01\x12 \n\x1c\x42\x41\x43KPRESSURE_STRATEGY_REJECT\x10\x02\x12%\n!BACKPRESSURE_STRATEGY_DROP_OLDEST\x10\x03\x32\x94\x03\n\x0eMessageService\x12\x43\n\x04Send\x12\x1c.pydotcompute.v1.SendRequest\x1a\x1d.pydotcompute.v1.SendResponse\x12L\n\x07Receive\x12\x1f.pydotcompute.v1.ReceiveRequest\x1a .pydotcompute.v1.ReceiveResponse\x12X\n\x0b\x41\x63knowledge\x12#.pydotcompute.v1.AcknowledgeRequest\x1a$.pydotcompute.v1.AcknowledgeResponse\x12@\n\x03\x41sk\x12\x1b.pydotcompute.v1.AskRequest\x1a\x1c.pydotcompute.v1.AskResponse\x12S\n\x08\x45xchange\x12 .pydotcompute.v1.ExchangeRequest\x1a!.pydotcompute.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pydotcompute/v1/message_service.proto\x12\x0fpydotcompute.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"}\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x15\n\x08priority\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t\x12\"\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyB\x0b\n\t_priority\"\x8a\x01\n\x0bSendRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x04 \x01(\t\"\"\n\x0cSendResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"\x8c\x01\n\x0eReceiveRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x0fReceiveResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\"=\n\x12\x41\x63knowledgeRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x02 \x03(\t\"3\n\x13\x41\x63knowledgeResponse\x12\x1c\n\x14unknown_delivery_ids\x18\x01 \x03(\t\"v\n\nAskRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x0b\x41skResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\"\xd9\x01\n\x0f\x45xchangeRequest\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.pydotcompute.v1.OpenH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12#\n\x03\x62ye\x18\x03 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12%\n\x04part\x18\x05 \x01(\x0b\x32\x15.pydotcompute.v1.PartH\x00\x12!\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x14.pydotcompute.v1.AckB\x07\n\x05\x66rame\"\xc0\x02\n\x10\x45xchangeResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.OpenedH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12+\n\x07refused\x18\x03 \x01(\x0b\x32\x18.pydotcompute.v1.RefusedH\x00\x12)\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.ClosedH\x00\x12#\n\x03\x62ye\x18\x05 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12%\n\x04part\x18\x07 \x01(\x0b\x32\x15.pydotcompute.v1.PartH\x00\x12+\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x0b\x32\x19.pydotcompute.v1.AcceptedB\x07\n\x05\x66rame\"\xa2\x01\n\x04Open\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\x18\n\x10received_through\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x12\n\npart_bytes\x18\x06 \x01(\x04\"\xa8\x03\n\x06Opened\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x15\n\racks_received\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12+\n\x05types\x18\x05 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x44\n\x15\x62\x61\x63kpressure_strategy\x18\x06 \x01(\x0e\x32%.pydotcompute.v1.BackpressureStrategy\x12\x18\n\x10input_queue_size\x18\x07 \x01(\r\x12\x19\n\x11output_queue_size\x18\x08 \x01(\r\x12\x19\n\x11max_message_bytes\x18\t \x01(\x04\x12\"\n\x06\x63losed\x18\n \x01(\x0b\x32\x12.google.rpc.Status\x12\x32\n\x0fsession_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npart_bytes\x18\x0c \x01(\x04\")\n\x06\x43redit\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"S\n\x0bMessageType\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x31\n\x05\x66iles\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\"\xee\x01\n\x05\x42\x61tch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x02 \x01(\x0c\x12\x0e\n\x06\x62odies\x18\x03 \x03(\x0c\x12\x12\n\npriorities\x18\x04 \x03(\r\x12\x17\n\x0f\x63orrelation_ids\x18\x05 \x01(\x0c\x12\x14\n\x0cuncorrelated\x18\x06 \x03(\r\x12\r\n\x05types\x18\x07 \x03(\r\x12\x0f\n\x07outputs\x18\x08 \x03(\r\x12\x13\n\x0btimeouts_us\x18\t \x03(\x04\x12\x15\n\rbody_in_parts\x18\n \x01(\x08\x12\x19\n\x11\x62\x65\x66ore_replies_to\x18\x0b \x01(\x0c\"8\n\x04Part\x12\x12\n\nbody_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"[\n\x08\x41\x63\x63\x65pted\x12\x0f\n\x07through\x18\x01 \x01(\x04\x12\'\n\x06\x63redit\x18\x02 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x15\n\racks_received\x18\x03 \x01(\x04\"M\n\x07Refused\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12*\n\x08refusals\x18\x02 \x03(\x0b\x32\x18.pydotcompute.v1.Refusal\"S\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\",\n\x06\x43losed\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\"\x9c\x01\n\x03\x41\x63k\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07through\x18\x02 \x01(\x04\x12\'\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x0f\n\x07outputs\x18\x04 \x01(\x04\x12\x15\n\rundeliverable\x18\x05 \x03(\x04\x12\x10\n\x08returned\x18\x06 \x03(\x04\x12\x11\n\twithdrawn\x18\x07 \x03(\x0c\")\n\x03\x42ye\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status*\xa7\x01\n\x14\x42\x61\x63kpressureStrategy\x12%\n!BACKPRESSURE_STRATEGY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x42\x41\x43KPRESSURE_STRATEGY_BLOCK\x10\x01\x12 \n\x1c\x42\x41\x43KPRESSURE_STRATEGY_REJECT\x10\x02\x12%\n!BACKPRESSURE_STRATEGY_DROP_OLDEST\x10\x03\x32\x94\x03\n\x0eMessageService\x12\x43\n\x04Send\x12\x1c.pydotcompute.v1.SendRequest\x1a\x1d.pydotcompute.v1.SendResponse\x12L\n\x07Receive\x12\x1f.pydotcompute.v1.ReceiveRequest\x1a .pydotcompute.v1.ReceiveResponse\x12X\n\x0b\x41\x63knowledge\x12#.pydotcompute.v1.AcknowledgeRequest\x1a$.pydotcompute.v1.AcknowledgeResponse\x12@\n\x03\x41sk\x12\x1b.pydotcompute.v1.AskRequest\x1a\x1c.pydotcompute.v1.AskResponse\x12S\n\x08\x45xchange\x12 .pydotcompute.v1.ExchangeRequest\x1a!.pydotcompute.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BACKPRESSURESTRATEGY']._serialized_start=2863
-  _globals['_BACKPRESSURESTRATEGY']._serialized_end=3030
+  _globals['_BACKPRESSURESTRATEGY']._serialized_start=3089
+  _globals['_BACKPRESSURESTRATEGY']._serialized_end=3256
   _globals['_MESSAGE']._serialized_start=176
   _globals['_MESSAGE']._serialized_end=301
   _globals['_SENDREQUEST']._serialized_start=304
@@ -56,31 +56,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASKRESPONSE']._serialized_start=963
   _globals['_ASKRESPONSE']._serialized_end=1019
   _globals['_EXCHANGEREQUEST']._serialized_start=1022
-  _globals['_EXCHANGEREQUEST']._serialized_end=1200
-  _globals['_EXCHANGERESPONSE']._serialized_start=1203
-  _globals['_EXCHANGERESPONSE']._serialized_end=1484
-  _globals['_OPEN']._serialized_start=1487
-  _globals['_OPEN']._serialized_end=1629
-  _globals['_OPENED']._serialized_start=1632
-  _globals['_OPENED']._serialized_end=2036
-  _globals['_CREDIT']._serialized_start=2038
-  _globals['_CREDIT']._serialized_end=2079
-  _globals['_MESSAGETYPE']._serialized_start=2081
-  _globals['_MESSAGETYPE']._serialized_end=2164
-  _globals['_BATCH']._serialized_start=2167
-  _globals['_BATCH']._serialized_end=2355
-  _globals['_ACCEPTED']._serialized_start=2357
-  _globals['_ACCEPTED']._serialized_end=2448
-  _globals['_REFUSED']._serialized_start=2450
-  _globals['_REFUSED']._serialized_end=2527
-  _globals['_REFUSAL']._serialized_start=2529
-  _globals['_REFUSAL']._serialized_end=2612
-  _globals['_CLOSED']._serialized_start=2614
-  _globals['_CLOSED']._serialized_end=2658
-  _globals['_ACK']._serialized_start=2661
-  _globals['_ACK']._serialized_end=2817
-  _globals['_BYE']._serialized_start=2819
-  _globals['_BYE']._serialized_end=2860
-  _globals['_MESSAGESERVICE']._serialized_start=3033
-  _globals['_MESSAGESERVICE']._serialized_end=3437
+  _globals['_EXCHANGEREQUEST']._serialized_end=1239
+  _globals['_EXCHANGERESPONSE']._serialized_start=1242
+  _globals['_EXCHANGERESPONSE']._serialized_end=1562
+  _globals['_OPEN']._serialized_start=1565
+  _globals['_OPEN']._serialized_end=1727
+  _globals['_OPENED']._serialized_start=1730
+  _globals['_OPENED']._serialized_end=2154
+  _globals['_CREDIT']._serialized_start=2156
+  _globals['_CREDIT']._serialized_end=2197
+  _globals['_MESSAGETYPE']._serialized_start=2199
+  _globals['_MESSAGETYPE']._serialized_end=2282
+  _globals['_BATCH']._serialized_start=2285
+  _globals['_BATCH']._serialized_end=2523
+  _globals['_PART']._serialized_start=2525
+  _globals['_PART']._serialized_end=2581
+  _globals['_ACCEPTED']._serialized_start=2583
+  _globals['_ACCEPTED']._serialized_end=2674
+  _globals['_REFUSED']._serialized_start=2676
+  _globals['_REFUSED']._serialized_end=2753
+  _globals['_REFUSAL']._serialized_start=2755
+  _globals['_REFUSAL']._serialized_end=2838
+  _globals['_CLOSED']._serialized_start=2840
+  _globals['_CLOSED']._serialized_end=2884
+  _globals['_ACK']._serialized_start=2887
+  _globals['_ACK']._serialized_end=3043
+  _globals['_BYE']._serialized_start=3045
+  _globals['_BYE']._serialized_end=3086
+  _globals['_MESSAGESERVICE']._serialized_start=3259
+  _globals['_MESSAGESERVICE']._serialized_end=3663
 # @@protoc_insertion_point(module_scope)

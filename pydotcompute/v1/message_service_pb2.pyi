@@ -107,49 +107,55 @@ class AskResponse(_message.Message):
     def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
 
 class ExchangeRequest(_message.Message):
-    __slots__ = ("open", "batch", "bye", "ack")
+    __slots__ = ("open", "batch", "bye", "part", "ack")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     open: Open
     batch: Batch
     bye: Bye
+    part: Part
     ack: Ack
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
 
 class ExchangeResponse(_message.Message):
-    __slots__ = ("opened", "batch", "refused", "closed", "bye", "accepted")
+    __slots__ = ("opened", "batch", "refused", "closed", "bye", "part", "accepted")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     batch: Batch
     refused: Refused
     closed: Closed
     bye: Bye
+    part: Part
     accepted: Accepted
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes")
+    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     session_token: bytes
     received_through: int
     credit: Credit
     max_message_bytes: int
-    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    part_bytes: int
+    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout")
+    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     ACKS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +167,7 @@ class Opened(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     SESSION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     session_token: bytes
     received_through: int
     acks_received: int
@@ -172,7 +179,8 @@ class Opened(_message.Message):
     max_message_bytes: int
     closed: _status_pb2.Status
     session_timeout: _duration_pb2.Duration
-    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    part_bytes: int
+    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("messages", "bytes")
@@ -191,7 +199,7 @@ class MessageType(_message.Message):
     def __init__(self, full_name: _Optional[str] = ..., files: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("first_sequence", "message_ids", "bodies", "priorities", "correlation_ids", "uncorrelated", "types", "outputs", "timeouts_us")
+    __slots__ = ("first_sequence", "message_ids", "bodies", "priorities", "correlation_ids", "uncorrelated", "types", "outputs", "timeouts_us", "body_in_parts", "before_replies_to")
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
     BODIES_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +209,8 @@ class Batch(_message.Message):
     TYPES_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUTS_US_FIELD_NUMBER: _ClassVar[int]
+    BODY_IN_PARTS_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_REPLIES_TO_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
     message_ids: bytes
     bodies: _containers.RepeatedScalarFieldContainer[bytes]
@@ -210,7 +220,19 @@ class Batch(_message.Message):
     types: _containers.RepeatedScalarFieldContainer[int]
     outputs: _containers.RepeatedScalarFieldContainer[int]
     timeouts_us: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, first_sequence: _Optional[int] = ..., message_ids: _Optional[bytes] = ..., bodies: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., correlation_ids: _Optional[bytes] = ..., uncorrelated: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., timeouts_us: _Optional[_Iterable[int]] = ...) -> None: ...
+    body_in_parts: bool
+    before_replies_to: bytes
+    def __init__(self, first_sequence: _Optional[int] = ..., message_ids: _Optional[bytes] = ..., bodies: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., correlation_ids: _Optional[bytes] = ..., uncorrelated: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., timeouts_us: _Optional[_Iterable[int]] = ..., body_in_parts: bool = ..., before_replies_to: _Optional[bytes] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("body_bytes", "offset", "data")
+    BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    body_bytes: int
+    offset: int
+    data: bytes
+    def __init__(self, body_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("through", "credit", "acks_received")

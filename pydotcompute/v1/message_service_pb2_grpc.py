@@ -150,6 +150,10 @@ class MessageServiceServicer(object):
         in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
         Opening with a token of a session that is over fails with SESSION_LOST.
 
+        A body longer than the other side's `part_bytes` comes in parts, so that other frames, and messages, can go between
+        them. A client puts none there that its caller has sent after the long one. Outputs keep their order; replies need not:
+        see Batch.before_replies_to.
+
         Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
         has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the
         dead letters if it was a reply.

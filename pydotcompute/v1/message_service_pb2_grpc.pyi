@@ -95,6 +95,10 @@ class MessageServiceStub:
     in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
     Opening with a token of a session that is over fails with SESSION_LOST.
 
+    A body longer than the other side's `part_bytes` comes in parts, so that other frames, and messages, can go between
+    them. A client puts none there that its caller has sent after the long one. Outputs keep their order; replies need not:
+    see Batch.before_replies_to.
+
     Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
     has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the
     dead letters if it was a reply.
@@ -169,6 +173,10 @@ class MessageServiceAsyncStub(MessageServiceStub):
     other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
     in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
     Opening with a token of a session that is over fails with SESSION_LOST.
+
+    A body longer than the other side's `part_bytes` comes in parts, so that other frames, and messages, can go between
+    them. A client puts none there that its caller has sent after the long one. Outputs keep their order; replies need not:
+    see Batch.before_replies_to.
 
     Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
     has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the
@@ -271,6 +279,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
         in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
         Opening with a token of a session that is over fails with SESSION_LOST.
+
+        A body longer than the other side's `part_bytes` comes in parts, so that other frames, and messages, can go between
+        them. A client puts none there that its caller has sent after the long one. Outputs keep their order; replies need not:
+        see Batch.before_replies_to.
 
         Replies are pushed as soon as there are any; outputs only as far as the client asks with Ack.outputs. What the client
         has not acknowledged when the session ends goes back to the kernel's output mailbox if it was an output, and to the

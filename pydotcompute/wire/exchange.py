@@ -3,18 +3,24 @@ acknowledged and sent again on a new stream; and what each side receives, in seq
 
 Sequences start at 1. A side's credit is the last sequence, and a number of bytes in all, that the other allows. What
 breaks these rules is a `ProtocolError`, which ends the session: the other side is not of this project, or broken.
+
+A long body goes in parts, if the other side takes them. Parts have no sequence: the message gets the next one, like any
+other, when all its parts are out. So others can go between them, and come before it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
 
-__all__ = ["Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError"]
+__all__ = ["LEAST_PART_BYTES", "Chunk", "Credit", "Incoming", "Outgoing", "Part", "ProtocolError"]
+
+LEAST_PART_BYTES = 4_096
+"""What a part has, unless it is the last: with less, what a part costs besides could be more than its data."""
 
 T = TypeVar("T", bound="tuple[bytes, *tuple[Any, ...]]")
 
@@ -39,6 +45,10 @@ class Chunk(Generic[T]):
     first: int
     """The sequence of the first item."""
     items: list[T]
+    in_parts: bool = False
+    """Whether it is one item, whose body has gone in parts."""
+    before: tuple[T, ...] = ()
+    """Items queued before these that go in parts, and so come after them."""
 
     @property
     def last(self) -> int:
@@ -46,17 +56,54 @@ class Chunk(Generic[T]):
         return self.first + len(self.items) - 1
 
 
+class Part(NamedTuple, Generic[T]):
+    """A piece of a long body, for one frame."""
+
+    item: T
+    offset: int
+    data: memoryview
+
+
+@dataclass(slots=True)
+class _Long(Generic[T]):
+    """An item that goes in parts."""
+
+    item: T
+    after: int
+    """The sequence of the last of those that were queued before it."""
+    sender: object = None
+    begun: bool = False
+    offset: int = 0
+    """How much of the body is out."""
+    yields: bool = False
+    """Whether it is the turn of others."""
+
+    def next_part(self, most: int) -> Part[T] | None:
+        """The next piece; None if all are out."""
+        body, offset = self.item[0], self.offset
+        if offset == len(body):
+            return None
+        self.offset = min(len(body), offset + most)
+        self.yields = True
+        return Part(self.item, offset, memoryview(body)[offset : self.offset])
+
+
 class Outgoing(Generic[T]):
     """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
 
     An item is a tuple that begins with the body, whose length is what counts. Whoever queues an item adds that length
-    to `queued_bytes`; both are left to callers, because every message passes there.
+    to `queued_bytes`; both are left to callers, because every message passes there. Those with a body longer than
+    `part_bytes` are given to `queue_long` instead.
     """
 
     def __init__(self) -> None:
         self.queue: list[T] = []
         """Items that were never sent."""
         self.queued_bytes = 0
+        self.part_bytes = 0
+        """The longest part that is sent; 0 if the other side takes none."""
+        self.long: deque[_Long[T]] = deque()
+        """Items that go in parts, and were not sent whole on any stream. They do not count in `queued_bytes`."""
         self.sent = 0
         """The last sequence that was ever sent."""
         self.acknowledged = 0
@@ -69,23 +116,55 @@ class Outgoing(Generic[T]):
         self._sent_bytes = 0
         self._kept: deque[Chunk[T]] = deque()
         self._again: deque[Chunk[T]] = deque()  # What is to be sent again, on this stream, before anything new.
+        self._long_again: _Long[T] | None = None  # The first of them, if it goes in parts.
 
     @property
     def all_sent(self) -> bool:
         """Whether nothing is left to be sent, or sent again."""
+        return not self.queue and not self._again and not self.long
+
+    @property
+    def all_short_sent(self) -> bool:
+        """Whether at most what goes in parts for the first time is left to be sent."""
         return not self.queue and not self._again
 
     @property
     def all_acknowledged(self) -> bool:
         """Whether nothing waits, and nothing is under way."""
-        return not self.queue and self.acknowledged == self.sent
+        return not self.queue and not self.long and self.acknowledged == self.sent
 
-    def next_chunk(self, most: int, most_bytes: int) -> Chunk[T] | None:
+    @property
+    def in_parts(self) -> bool:
+        """Whether the next thing to be sent may be a part."""
+        return bool(self.long) or self._long_again is not None or (bool(self._again) and self._is_long(self._again[0]))
+
+    def queue_long(self, item: T, sender: object = None) -> None:
+        """Queue an item that goes in parts. What its sender sends later should be queued when it is gone; what others
+        send may come before it.
+        """
+        self.long.append(_Long(item, self.sent + len(self.queue), sender))
+
+    def is_long_from(self, sender: object) -> bool:
+        """Whether an item of this sender is going in parts."""
+        return any(long.sender is sender for long in self.long)
+
+    def drop_long(self, item: T) -> bool:
+        """Do not send this item that goes in parts; whether it was there, and had no sequence yet."""
+        found = next((long for long in self.long if long.item is item), None)
+        if found is not None:
+            self.long.remove(found)
+        return found is not None
+
+    def next_chunk(self, most: int, most_bytes: int) -> Chunk[T] | Part[T] | None:
         """What to send next, at most so many items, and bytes but for the last item; None if there is nothing to send,
         or no credit.
         """
         if self._again:
             return self._next_again(most)
+        if self.long:
+            if (found := self._next_of_long()) is not None:
+                return found
+            most = self._most_of_alike(most)
         queue, allowed = self.queue, min(self.allowed, most)
         if not queue or allowed <= 0:
             return None
@@ -102,18 +181,54 @@ class Outgoing(Generic[T]):
                 count += 1
             self.queue, queue = queue[count:], queue[:count]
         self.queued_bytes -= size
+        before = tuple(long.item for long in self.long if long.after <= self.sent) if self.long else ()
+        return self._number(Chunk(self.sent + 1, queue, before=before), size)
+
+    def _number(self, chunk: Chunk[T], size: int) -> Chunk[T]:
         self._sent_bytes += size
-        chunk = Chunk(self.sent + 1, queue)
         self.sent = chunk.last
         self._reckon()
         self._kept.append(chunk)
         return chunk
 
-    def _next_again(self, most: int) -> Chunk[T]:
+    def _next_of_long(self) -> Part[T] | Chunk[T] | None:
+        """A part, or the item whose parts are all out; None if it is the turn of others, or there is no credit."""
+        long = self.long[0]
+        if self.allowed <= 0 and (not long.begun or long.offset == len(long.item[0])):
+            return None
+        if not long.begun:
+            if self.queue and self.sent < long.after:
+                return None
+            long.begun = True
+        elif long.offset == len(long.item[0]):  # Now it goes first, or others could use up the credit for ever.
+            self.long.popleft()
+            for other in self.long:  # Those queued before them have sequences later by one now.
+                other.after += 1
+            return self._number(Chunk(self.sent + 1, [long.item], in_parts=True), long.offset)
+        elif long.yields and self.queue and self.allowed > 0:
+            long.yields = False
+            return None
+        return long.next_part(self.part_bytes)
+
+    def _most_of_alike(self, most: int) -> int:
+        """How many of the queue, at most `most`, were queued after the same of those that go in parts."""
+        return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
+
+    def _is_long(self, chunk: Chunk[T]) -> bool:
+        return 0 < self.part_bytes < len(chunk.items[0][0])
+
+    def _next_again(self, most: int) -> Chunk[T] | Part[T]:
+        if self._is_long(self._again[0]):
+            if self._long_again is None:
+                self._long_again = _Long(self._again[0].items[0], 0)
+            if (part := self._long_again.next_part(self.part_bytes)) is not None:
+                return part
+            self._long_again = None
+            return self._again.popleft()
         chunk = self._again.popleft()
         if len(chunk.items) > most:
-            self._again.appendleft(Chunk(chunk.first + most, chunk.items[most:]))
-            chunk = Chunk(chunk.first, chunk.items[:most])
+            self._again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
+            chunk = Chunk(chunk.first, chunk.items[:most], before=chunk.before)
         return chunk
 
     def resume(self, received_through: int) -> None:
@@ -123,10 +238,13 @@ class Outgoing(Generic[T]):
                 f"received through {received_through}, but {self.acknowledged} to {self.sent} were under way"
             )
         self._again.clear()
+        self._long_again = None
         for chunk in self._kept:
             if chunk.last > received_through:
                 skipped = max(0, received_through + 1 - chunk.first)
-                self._again.append(Chunk(chunk.first + skipped, chunk.items[skipped:]))
+                self._again.append(replace(chunk, first=chunk.first + skipped, items=chunk.items[skipped:]))
+        for long in self.long:  # Those that are in the middle begin again.
+            long.begun, long.offset = False, 0
 
     def grant(self, credit: Credit) -> None:
         """The other side allows this. A late, smaller figure changes nothing."""
@@ -155,6 +273,12 @@ class Outgoing(Generic[T]):
         """What was sent and not acknowledged, in order."""
         for chunk in self._kept:
             yield from chunk.items[max(0, self.acknowledged + 1 - chunk.first) :]
+
+    def unsent(self) -> Iterator[T]:
+        """What was never sent whole, in no particular order."""
+        yield from self.queue
+        for long in self.long:
+            yield long.item
 
     def find(self, sequence: int) -> T:
         """The item of a sequence that is not acknowledged yet."""
@@ -188,6 +312,55 @@ class Incoming:
         """What this side allows."""
         self.received_bytes = 0
         """The bytes of all that was received."""
+        self._parts: list[memoryview] = []  # Of a body that is coming.
+        self._parts_bytes = 0
+        self._body_bytes = 0
+        self._again_may_come = False
+
+    def begin(self, received_through: int) -> None:
+        """A new stream begins, and the other side is told that everything through this sequence has come."""
+        self.drop_parts()
+        self._again_may_come = received_through < self.received
+
+    def drop_parts(self) -> None:
+        """Forget a body that has come in part: it will begin again."""
+        self._parts, self._parts_bytes, self._body_bytes = [], 0, 0
+
+    def receive_part(
+        self, body_bytes: int, offset: int, data: memoryview, *, longest: int, most: int, least: int = LEAST_PART_BYTES
+    ) -> None:
+        """A part of a body has come.
+
+        Args:
+            longest: how many bytes a body may have.
+            most: how many a part may have.
+            least: how many one has that is not the last.
+        """
+        size = len(data)
+        if offset == 0:
+            self.drop_parts()
+            if body_bytes > longest:
+                raise ProtocolError(f"a body of {body_bytes} bytes comes in parts, the limit is {longest}")
+            has_credit = self.received < self.credit.messages and self.received_bytes < self.credit.bytes
+            if not (has_credit or self._again_may_come):
+                raise ProtocolError("a part begins a message for which there is no credit")
+            self._body_bytes = body_bytes
+        end = offset + size
+        if body_bytes != self._body_bytes or offset != self._parts_bytes or end > body_bytes:
+            expected = f"expected those from {self._parts_bytes} of {self._body_bytes}"
+            raise ProtocolError(f"a part has bytes {offset} to {end} of {body_bytes}, {expected}")
+        if size > most or not size or (size < least and end < body_bytes):
+            raise ProtocolError(f"a part has {size} bytes, allowed are {least} to {most}")
+        self._parts.append(data)
+        self._parts_bytes = end
+
+    def take_parts(self) -> bytes:
+        """The body that has come in parts."""
+        if not self._parts or self._parts_bytes != self._body_bytes:
+            raise ProtocolError(f"only {self._parts_bytes} of {self._body_bytes} bytes have come in parts")
+        parts = self._parts
+        self.drop_parts()
+        return b"".join(parts)
 
     def receive(self, first_sequence: int, sizes: Sequence[int]) -> int:
         """Items `first_sequence` and following have come, of so many bytes; returns how many of them, at the beginning,

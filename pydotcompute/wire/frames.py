@@ -31,9 +31,13 @@ def credit_to_proto(credit: Credit) -> pb.Credit:
     return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
-def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:
-    """Put messages into a batch: all but the columns `types`, `outputs` and `timeouts_us`."""
+def fill(batch: pb.Batch, first: int, items: Sequence[Packed], *, in_parts: bool = False) -> None:
+    """Put messages into a batch, or one whose body has gone in parts: all but the columns `types`, `outputs` and
+    `timeouts_us`."""
     bodies, keys, priorities, correlations, *_ = zip(*items, strict=True)
+    if in_parts:
+        bodies = (b"",)
+        batch.body_in_parts = True
     batch.first_sequence = first
     batch.bodies.extend(bodies)
     batch.message_ids = b"".join(map(_to_16_bytes, keys))
@@ -57,13 +61,18 @@ class Columns(NamedTuple):
     types: Iterable[int]
 
 
-def read(batch: pb.Batch, type_count: int = 1) -> Columns:
-    """The messages in a batch.
+def read(batch: pb.Batch, type_count: int = 1, body: bytes | None = None) -> Columns:
+    """The messages in a batch, or the one whose `body` has come in parts.
 
     Raises:
         MessageDeserializationError: the columns do not fit together, or a header is malformed.
     """
-    count = len(batch.bodies)
+    bodies: Sequence[bytes] = batch.bodies
+    count = len(bodies)
+    if body is not None:
+        if count != 1 or bodies[0]:
+            raise _malformed("body_in_parts", f"{count} messages, expected one with an empty body")
+        bodies = [body]
     if len(batch.message_ids) != 16 * count:
         raise _malformed("message_ids", f"{len(batch.message_ids)} bytes for {count} messages of 16 each")
     priorities = spread(batch.priorities, count, DEFAULT_PRIORITY, "priorities")
@@ -82,7 +91,7 @@ def read(batch: pb.Batch, type_count: int = 1) -> Columns:
                 raise _malformed("uncorrelated", f"{max(batch.uncorrelated)} is none of {count} messages")
             without = set(batch.uncorrelated)
             correlation_ids = [None if index in without else each for index, each in enumerate(correlation_ids)]
-    return Columns(batch.bodies, uuids_from_bytes(batch.message_ids), priorities, correlation_ids, types)
+    return Columns(bodies, uuids_from_bytes(batch.message_ids), priorities, correlation_ids, types)
 
 
 def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterable[int]:

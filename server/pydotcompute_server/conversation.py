@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,9 +17,10 @@ from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.exchange import Chunk, ProtocolError
+from pydotcompute.wire.exchange import Chunk, Part, ProtocolError
 from pydotcompute.wire.frames import credit_to_proto, fill
 from pydotcompute.wire.kernels import strategy_to_proto
+from pydotcompute.wire.parts import PART_BYTES, PartFrame, response_part
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.sessions import CREDIT_BYTES, LARGEST_CREDIT, OUTPUT, REFUSAL, Sent, Session
 
@@ -105,6 +106,7 @@ class Conversation:
             if self._tell is not None:
                 self._tell.cancel()
             self._session.outputs_wanted = self._session.outputs_sent
+            self._session.incoming.drop_parts()
         return self._said_bye
 
     async def _open(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> None:
@@ -113,6 +115,7 @@ class Conversation:
             refusal = kernel.refusal
             assert refusal is not None
             raise refusal.again()
+        session.incoming.begin(session.incoming.received)
         session.outgoing.resume(opening.received_through)
         session.grant_outgoing(opening.credit)
         session.grant()
@@ -129,6 +132,7 @@ class Conversation:
             input_queue_size=kernel.config.input_queue_size,
             output_queue_size=kernel.config.output_queue_size,
             max_message_bytes=session.max_message_bytes,
+            part_bytes=PART_BYTES,
             closed=refusal,
             session_timeout=duration(session_timeout),
         )
@@ -138,7 +142,10 @@ class Conversation:
 
     async def _read(self) -> None:
         session = self._session
-        while isinstance(frame := await self._context.read(), pb.ExchangeRequest):
+        while isinstance(frame := await self._context.read(), pb.ExchangeRequest | PartFrame):
+            if isinstance(frame, PartFrame):
+                session.take_part(frame)
+                continue
             kind = frame.WhichOneof("frame")
             if frame.HasField("ack"):
                 session.take_ack(frame.ack)
@@ -155,6 +162,8 @@ class Conversation:
                     if session.pending or self._wants_credit():
                         self._fed.notify()
                     self._tell_in_time()
+                case "part":
+                    session.take_part(frame.part)
                 case "bye":
                     self._said_bye = True
                     return
@@ -212,14 +221,14 @@ class Conversation:
                 await asyncio.sleep(0)
             frame = self._next_to_send()
             if frame is not None:
-                if not frame.HasField("batch"):
+                if isinstance(frame, bytes) or not frame.HasField("batch"):
                     self._pass_on()  # While this is being written, another can take what there is.
                 try:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
                     return  # The client is gone, and the reader will notice.
                 self._written.notify()
-                if frame.HasField("bye"):
+                if not isinstance(frame, bytes) and frame.HasField("bye"):
                     return
                 continue
             signals = [session.news, session.kernel.changed]
@@ -234,23 +243,24 @@ class Conversation:
         if self._session.kernel.outputs.items.size:
             self._session.kernel.replies.wanted.notify()
 
-    def _next_to_send(self) -> pb.ExchangeResponse | None:
-        session = self._session
+    def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
+        session, outgoing = self._session, self._session.outgoing
+        if outgoing.in_parts and not self._frames and (news := self._news()) is not None:
+            return news  # It does not wait for many parts.
         if not self._frames:
-            chunk = session.outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+            chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+            if isinstance(chunk, Part):
+                return response_part(len(chunk.item[0]), chunk.offset, chunk.data)
             if chunk is not None:
                 self._frames.extend(_frames(chunk))
         if self._frames:
             frame = self._frames.popleft()
             enough = session.incoming.done - self._told.through >= TELL_BESIDE or self._must_tell()
-            if enough and not self._frames and session.outgoing.all_sent:  # No refusal of what it tells is yet to come.
+            if enough and not self._frames and outgoing.all_short_sent:  # No refusal of what it tells is yet to come.
                 self._add_accepted(frame)
             return frame
-        if self._tell_now or self._must_tell():
-            self._tell_now = False
-            frame = pb.ExchangeResponse()
-            if session.outgoing.all_sent and self._add_accepted(frame):
-                return frame
+        if (news := self._news()) is not None:
+            return news
         if not self._closed_told and (refusal := session.refusal) is not None:
             self._closed_told = True
             return pb.ExchangeResponse(closed=pb.Closed(status=refusal))
@@ -262,6 +272,14 @@ class Conversation:
             self._add_accepted(frame)
             return frame
         return None
+
+    def _news(self) -> pb.ExchangeResponse | None:
+        """What was accepted, in a frame of its own, if the client should hear of it now."""
+        if not (self._tell_now or self._must_tell()) or not self._session.outgoing.all_short_sent:
+            return None
+        self._tell_now = False
+        frame = pb.ExchangeResponse()
+        return frame if self._add_accepted(frame) else None
 
     def _add_accepted(self, frame: pb.ExchangeResponse) -> bool:
         """Say in this frame what was accepted, if the client does not know it; whether there was anything to say."""
@@ -318,13 +336,22 @@ def _frames(chunk: Chunk[Sent]) -> Iterator[pb.ExchangeResponse]:
             frame.refused.first_sequence = first
             frame.refused.refusals.extend(item[4] for item in items)
         else:
-            _fill(frame.batch, first, items)
+            _fill(frame.batch, first, items, in_parts=chunk.in_parts)
+            if chunk.before:
+                frame.batch.before_replies_to = _requests_of(chunk.before)
         yield frame
         first += len(items)
 
 
-def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:
-    fill(batch, first, items)
+def _requests_of(replies: Sequence[Sent]) -> bytes:
+    """The ids of the requests that these answer; an output answers none."""
+    return b"".join(
+        (key if answers is None else answers).to_bytes(16) for _, key, _, answers, _, kind in replies if kind < OUTPUT
+    )
+
+
+def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool = False) -> None:
+    fill(batch, first, items, in_parts=in_parts)
     kinds = [item[5] for item in items]
     kind = kinds[0]
     if kinds.count(kind) == len(kinds) and kind < OUTPUT:

@@ -33,6 +33,7 @@ from pydotcompute.v1 import (
     telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
+from pydotcompute.wire.parts import LONGEST_FRAME
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.dead_letters import DeadLetterServicer
 from pydotcompute_server.exchange import ExchangeLane
@@ -133,7 +134,7 @@ class Daemon:
         await self._server.start()
 
     def _make_server(self) -> grpc.aio.Server:
-        longest = self._settings.max_message_bytes + FRAME_OVERHEAD_BYTES
+        longest = min(self._settings.max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", longest),
@@ -147,6 +148,7 @@ class Daemon:
         )
         handlers: Any = Handlers(self._catalog.pool)  # It has of a server what adding a service needs.
         messages = MessageServicer(self._unary, self._exchange)
+        handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)

@@ -8,6 +8,7 @@ import grpc
 
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc
+from pydotcompute.wire.parts import read_request, to_bytes
 from pydotcompute_server.exchange import ExchangeLane
 from pydotcompute_server.handlers import answers_itself
 from pydotcompute_server.unary import UnaryLane
@@ -36,6 +37,12 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
 
     async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
         return await self._unary.ask(request, context)
+
+    def exchange_handler(self) -> grpc.GenericRpcHandler:
+        """Exchange with frames that may be `PartFrame`s, or bytes; the generated handler knows protobuf's alone."""
+        handler = grpc.stream_stream_rpc_method_handler(self.Exchange, read_request, to_bytes)
+        service = pb.DESCRIPTOR.services_by_name["MessageService"].full_name
+        return grpc.method_handlers_generic_handler(service, {"Exchange": handler})
 
     async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
         self, request_iterator: object, context: Context

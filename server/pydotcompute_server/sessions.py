@@ -24,12 +24,14 @@ from pydotcompute.ring_kernels.dead_letters import TO_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.ids import uuid_from_int
 from pydotcompute.ring_kernels.inbox import Terms
 from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.waiting import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.exchange import Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange import LEAST_PART_BYTES, Credit, Incoming, Outgoing, ProtocolError
 from pydotcompute.wire.frames import read, spread
+from pydotcompute.wire.parts import PART_BYTES, PartFrame
 from pydotcompute_server.catalog import Catalog
 
 __all__ = ["CREDIT_BYTES", "LARGEST_CREDIT", "OUTPUT", "REFUSAL", "Session", "Sessions"]
@@ -45,6 +47,8 @@ LARGE_BYTES = 4_096
 """The bytes of a message in a mailbox are counted if they are as many as this."""
 MAILBOX_BYTES = 256 << 20
 """Bytes of large messages in a mailbox beyond which sessions put no more into it."""
+LONG_AT_ONCE = 2
+"""Bodies that are made ready to go to a client in parts: one goes, and the next can follow at once."""
 SESSIONS_KEPT = 4_096
 """How many sessions without a stream are kept; the one that lost its stream first goes first."""
 
@@ -70,6 +74,8 @@ class Session:
         self.max_message_bytes = max_message_bytes
         """The longest body that the client may send."""
         self._longest_reply = min(max_message_bytes, opening.max_message_bytes or max_message_bytes)
+        if 0 < opening.part_bytes < LEAST_PART_BYTES:
+            raise ProtocolError(f"parts of {opening.part_bytes} bytes, at least {LEAST_PART_BYTES} are needed")
         self._decode = self.codecs[0].decode_checked
         self._types = {codec.schema.cls: (index, codec.encode) for index, codec in enumerate(self.codecs)}
         self.news = Signal()
@@ -77,6 +83,8 @@ class Session:
         self.caller: Caller[Any] = Caller(private=True, arrived=self.news)
         self.incoming = Incoming()
         self.outgoing: Outgoing[Sent] = Outgoing()
+        self.outgoing.part_bytes = min(PART_BYTES, opening.part_bytes)
+        self._longest_whole = min(self.outgoing.part_bytes or self._longest_reply, self._longest_reply)
         self.pending: deque[Waiting] = deque()
         """What has come and is not in the mailbox yet, in order."""
         self._pending_bytes = 0
@@ -97,7 +105,8 @@ class Session:
         """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
         if len(batch.bodies) > LARGEST_CREDIT:
             raise ProtocolError(f"a batch has at most {LARGEST_CREDIT} messages, not {len(batch.bodies)}")
-        bodies, message_ids, priorities, correlation_ids, _ = read(batch)
+        body = self.incoming.take_parts() if batch.body_in_parts else None
+        bodies, message_ids, priorities, correlation_ids, _ = read(batch, body=body)
         sizes = list(map(len, bodies))
         again = self.incoming.receive(batch.first_sequence, sizes)
         terms: list[Terms | None] = [None] * len(sizes)
@@ -113,6 +122,11 @@ class Session:
         waiting = zip(bodies, message_ids, priorities, correlation_ids, terms, strict=True)
         self.pending.extend(list(waiting)[again:] if again else waiting)
         self._pending_bytes += sum(sizes[again:])
+
+    def take_part(self, part: PartFrame | pb.Part) -> None:
+        """A part of a body has come. ProtocolError: it breaks the rules."""
+        data, longest = memoryview(part.data), self.max_message_bytes
+        self.incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
 
     def take_ack(self, ack: pb.Ack) -> None:
         """The client has received something, or wants something. ProtocolError: that cannot be."""
@@ -276,23 +290,34 @@ class Session:
         """Prepare up to so many replies, and outputs as far as the client wants them, for sending, as its credit
         allows; whether that was all for now.
         """
-        room = self.outgoing.allowed - len(self.outgoing.queue)
+        outgoing = self.outgoing
+        room = outgoing.allowed - len(outgoing.queue)
         left = min(room, most)
-        ready = self.caller.take_many(left)
-        left -= len(ready)
-        if ready and not self._queue_all(ready):
-            for item in ready:
-                if item.__class__ is Unanswered:
-                    self.refuse(item.message_id, item.error)
-                else:
-                    self._queue(item, 0)
-        while left > 0 and self.outputs_sent < self.outputs_wanted:
+        if len(outgoing.long) < LONG_AT_ONCE:
+            ready = self.caller.take_many(left)
+            left -= len(ready)
+            if ready and not self._queue_all(ready):
+                self._queue_each(ready)
+        while left > 0 and self.takes_outputs:
             output = self.kernel.outputs.get_nowait()
             if output is None:
                 break
             self.outputs_sent += self._queue(output, OUTPUT)
             left -= 1
         return left > 0 or room <= most
+
+    def _queue_each(self, ready: list[Any]) -> None:
+        """Queue replies, and refusals, as far as they may go beside what goes in parts."""
+        for index, item in enumerate(ready):
+            if len(self.outgoing.long) >= LONG_AT_ONCE:
+                for each in reversed(ready[index:]):
+                    priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
+                    self.caller.ready.push_front(each, priority)
+                return
+            if item.__class__ is Unanswered:
+                self.refuse(item.message_id, item.error)
+            else:
+                self._queue(item, 0)
 
     def _queue_all(self, messages: list[Any]) -> bool:
         """Queue messages that are all of one class and can be sent; False, and nothing is done, if they are not."""
@@ -306,7 +331,7 @@ class Session:
         except MessageError:
             return False
         sizes = [len(body) for body in bodies]
-        if max(sizes) > self._longest_reply:
+        if max(sizes) > self._longest_whole:
             return False
         self.outgoing.queue += [
             (
@@ -332,7 +357,11 @@ class Session:
                 correlation_id = message.correlation_id
                 answers = None if correlation_id is None else correlation_id.int
                 outgoing = self.outgoing
-                outgoing.queue.append((body, message.message_id.int, message.priority, answers, message, index + flag))
+                item = (body, message.message_id.int, message.priority, answers, message, index + flag)
+                if len(body) > self._longest_whole:
+                    outgoing.queue_long(item, flag)
+                    return True
+                outgoing.queue.append(item)
                 outgoing.queued_bytes += len(body)
                 return True
             error = MessageTooLargeError(type(message).__name__, len(body), self._longest_reply)
@@ -347,7 +376,12 @@ class Session:
     @property
     def takes_outputs(self) -> bool:
         """Whether the client waits for outputs."""
-        return self.outputs_sent < self.outputs_wanted and self.outgoing.allowed > len(self.outgoing.queue)
+        outgoing = self.outgoing
+        return (
+            self.outputs_sent < self.outputs_wanted
+            and outgoing.allowed > len(outgoing.queue)
+            and not outgoing.is_long_from(OUTPUT)  # No output comes before another.
+        )
 
     @property
     def all_is_sent(self) -> bool:
@@ -366,7 +400,7 @@ class Session:
         self.over = True
         kernel, caller = self.kernel, self.caller
         caller.gone = True
-        for *_, message, kind in reversed([*self.outgoing.unacknowledged(), *self.outgoing.queue]):
+        for *_, message, kind in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
             if kind == REFUSAL or message is None:
                 continue
             if kind >= OUTPUT:

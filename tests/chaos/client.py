@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import signal
 import sys
 import time
@@ -56,6 +57,7 @@ class Client:
         self._runtime = runtime
         self._given = given
         self._padding = bytes(given.padding)
+        self._long_padding = random.Random(given.number).randbytes(given.long)
         self._under_way: deque[int] = deque()
         self.report = Report(given.number)
         self.stopping = False
@@ -77,7 +79,10 @@ class Client:
 
     def _next(self) -> Entry:
         self.report.sent += 1
-        return Entry(self._given.number, self.report.sent, self._padding)
+        return Entry(self._given.number, self.report.sent, self._padding_of(self.report.sent))
+
+    def _padding_of(self, number: int) -> bytes:
+        return self._long_padding if self._given.long and number % self._given.long_every == 0 else self._padding
 
     async def _send(self) -> None:
         entry = self._next()
@@ -97,7 +102,7 @@ class Client:
     def _check(self, reply: Account, number: int, asked: float) -> None:
         report = self.report
         report.slowest = max(report.slowest, time.monotonic() - asked)
-        if (reply.client, reply.number) != (report.number, number) or reply.padding != self._padding:
+        if (reply.client, reply.number) != (report.number, number) or reply.padding != self._padding_of(number):
             report.wrong(f"expected the reply to {number}, got {reply.number} of client {reply.client}")
         if reply.again or reply.skipped:
             report.wrong(f"at {number}: {reply.again} came to the kernel again, {reply.skipped} never")
@@ -114,6 +119,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=0, help="how many requests; 0: until SIGTERM")
     parser.add_argument("--window", type=int, default=64, help="how many may be under way")
     parser.add_argument("--padding", type=int, default=0, help="bytes in each request and reply")
+    parser.add_argument("--long", type=int, default=0, help="bytes in each so-many-th request and reply")
+    parser.add_argument("--long-every", type=int, default=5, help="how many that is")
     parser.add_argument("--pause", type=float, default=0.0, help="milliseconds after each reply")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one reply may take")
     parser.add_argument("--keepalive", type=float, help="as of `connect`")

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.chaos.checks import nothing_lost_nothing_doubled, telemetry
-from tests.chaos.processes import Client, Processes, eventually, seed_of
+from tests.chaos.processes import Client, Processes, Proxy, eventually, seed_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -20,6 +20,12 @@ MIB = 1 << 20
 def all_live(clients: list[Client]) -> bool:
     """Whether none of these has ended."""
     return all(client.popen.poll() is None for client in clients)
+
+
+def wait_until_passed(proxy: Proxy, more: int, clients: list[Client]) -> None:
+    """Wait until so many more bytes have passed."""
+    before = proxy.statistics()["bytes"]
+    assert eventually(lambda: proxy.statistics()["bytes"] >= before + more or not all_live(clients))
 
 
 def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
@@ -35,6 +41,24 @@ def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
         reports = [client.last_words() for client in clients]
         nothing_lost_nothing_doubled(target, reports)
         assert proxy.faults() >= 20
+        assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
+
+
+@pytest.mark.parametrize("mebibytes", [16, 40])
+def test_long_messages_come_once_and_whole_while_connections_break_in_their_middle(mebibytes: int) -> None:
+    with Processes(seed_of(5)) as processes:
+        _, target = processes.daemon()
+        proxy, through = processes.proxy(target)
+        clients = [processes.client(through, window=8, long=mebibytes * MIB, long_every=4) for _ in range(2)]
+        for client in clients:
+            client.under_way()
+        for number in range(6):
+            # Where in a message that is, and whether there or on the way back, is different each time.
+            wait_until_passed(proxy, (mebibytes * 2 * number // 3 + mebibytes // 2) * MIB, clients)
+            proxy.order("reset" if number % 2 else "cut")
+        for client in clients:
+            client.signal(signal.SIGTERM)
+        nothing_lost_nothing_doubled(target, [client.last_words(60) for client in clients])
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 

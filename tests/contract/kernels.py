@@ -96,6 +96,20 @@ async def echo_job(ctx: KernelContext[Job, Job]) -> None:
         await ctx.send(job)
 
 
+@ring_kernel(input_type=Job, output_type=Job)
+async def crier(ctx: KernelContext[Job, Job]) -> None:
+    """Says each job again, as an output."""
+    async for job in ctx:
+        await ctx.send(Job(job.number, job.client, job.note))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def stretcher(ctx: KernelContext[Job, Result]) -> None:
+    """Answers each job with a note of as many characters as its client says."""
+    async for job in ctx:
+        await ctx.send(Result(job.number, note="y" * job.client, correlation_id=job.message_id))
+
+
 @ring_kernel(input_type=Bare, output_type=Inherited)
 async def total(ctx: KernelContext[Bare, Inherited]) -> None:
     """Adds up, from a class without a declared header to one that inherits it."""

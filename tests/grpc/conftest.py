@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -249,8 +249,12 @@ def batch_of(first_sequence: int, letters: Sequence[Letter]) -> message_service_
     return batch
 
 
-def letters_of(batch: message_service_pb2.Batch) -> list[Letter]:
-    """The messages of a batch, as a program in any language reads them."""
+def letters_of(batch: message_service_pb2.Batch, parts: bytes = b"") -> list[Letter]:
+    """The messages of a batch, as a program in any language reads them; maybe one whose body has come in parts."""
+    bodies = list(batch.bodies)
+    if batch.body_in_parts:
+        assert bodies == [b""]
+        bodies = [parts]
 
     def ids(column: bytes) -> list[bytes]:
         assert len(column) == 16 * len(batch.bodies)
@@ -267,7 +271,7 @@ def letters_of(batch: message_service_pb2.Batch) -> list[Letter]:
         assert correlation_ids[index] == bytes(16)
         correlation_ids[index] = None
     columns = zip(
-        batch.bodies,
+        bodies,
         ids(batch.message_ids),
         each(batch.priorities, 128),
         correlation_ids,
@@ -301,6 +305,8 @@ class Talk:
         self.sent = 0
         self.acks = 0
         """How many Acks were sent."""
+        self.parts: list[message_service_pb2.Part] = []
+        """Those that have come of a body."""
         self._credit = message_service_pb2.Credit()
         self._through = 0
         self._wish = 0
@@ -352,6 +358,20 @@ class Talk:
         await self.say(batch=batch_of(first, letters), **beside)
         self.sent = max(self.sent, first + len(letters) - 1)
 
+    async def send_part(self, body: bytes, offset: int, size: int = 1 << 20) -> int:
+        """Send a part of a body, of at most so many bytes; returns where it ends."""
+        data = body[offset : offset + size]
+        await self.say(part=message_service_pb2.Part(body_bytes=len(body), offset=offset, data=data))
+        return offset + len(data)
+
+    async def send_parted(self, letter: Letter, first: int | None = None) -> None:
+        """Send the message whose body has gone in parts."""
+        first = self.sent + 1 if first is None else first
+        batch = batch_of(first, [replace(letter, body=b"")])
+        batch.body_in_parts = True
+        await self.say(batch=batch)
+        self.sent = max(self.sent, first)
+
     def make_ack(
         self, through: int | None = None, credit: int | None = None, credit_bytes: int | None = None, **fields: Any
     ) -> message_service_pb2.Ack:
@@ -396,7 +416,7 @@ class Talk:
                 self._note(frame)
                 if kind in kinds:
                     return getattr(frame, kind)
-                assert kind in (None, "batch", *besides), frame
+                assert kind in (None, "batch", "part", *besides), frame
                 if "accepted" in kinds and frame.HasField("accepted"):
                     return frame.accepted
 
@@ -405,8 +425,16 @@ class Talk:
         if frame.HasField("batch"):
             assert frame.batch.first_sequence == self.seen + 1
             self.batches.append(frame.batch)
-            self.letters += letters_of(frame.batch)
+            self.letters += letters_of(frame.batch, b"".join(part.data for part in self.parts))
+            if frame.batch.body_in_parts:
+                assert sum(len(part.data) for part in self.parts) == self.parts[0].body_bytes
+                self.parts.clear()
             self.seen += len(frame.batch.bodies)
+        if frame.HasField("part"):
+            if frame.part.offset == 0:
+                self.parts.clear()
+            assert frame.part.offset == sum(len(part.data) for part in self.parts)
+            self.parts.append(frame.part)
         if frame.HasField("refused"):
             assert frame.refused.first_sequence == self.seen + 1
             self.refusals += frame.refused.refusals

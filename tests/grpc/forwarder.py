@@ -22,6 +22,8 @@ class Forwarder:
         """How many have got through."""
         self.refused = 0
         """How many have not."""
+        self.bytes = 0
+        """How many bytes have passed, there and back."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -70,14 +72,14 @@ class Forwarder:
         self._writers.add(to_writer)
         if writer.transport.is_closing():  # It was cut meanwhile.
             to_writer.transport.abort()
-        await asyncio.gather(_forward(reader, to_writer), _forward(to_reader, writer))
+        await asyncio.gather(self._forward(reader, to_writer), self._forward(to_reader, writer))
         self._writers -= {writer, to_writer}
 
-
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until either end is closed; then the other is, too."""
-    with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until either end is closed; then the other is, too."""
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                self.bytes += len(data)
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()

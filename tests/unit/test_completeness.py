@@ -75,7 +75,10 @@ def test_every_method_is_used_by_the_client_or_the_command(method: MethodDescrip
 def _attributes_that_the_client_uses() -> set[str]:
     used: set[str] = set()
     for path in Path(pydotcompute_client.__file__).parent.glob("*.py"):
-        used |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        used |= {text.rpartition("/")[2] for text in texts if text.startswith("/")}  # Without the generated stub.
     return used
 
 

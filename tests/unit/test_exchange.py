@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -11,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pydotcompute.wire.exchange import Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange import LEAST_PART_BYTES, Chunk, Credit, Incoming, Outgoing, Part, ProtocolError
 
 Item = tuple[bytes, int]
-"""A body, and its number in the order of queueing, from 1: so that is its sequence, too."""
+"""A body, and its number in the order of queueing, from 1: its sequence, too, as long as nothing goes in parts."""
 
 SMALL = st.integers(0, 12)
 SIZES = st.lists(st.integers(0, 6), max_size=12)
 CREDIT = st.builds(Credit, st.integers(-2, 12), st.integers(-5, 40))
+PART_BYTES = st.sampled_from((0, 2, 4))
 PLENTY = Credit(1_000, 1_000_000)
 
 
@@ -41,6 +43,7 @@ def send_all(outgoing: Outgoing[Item], most: int = 1_000, most_bytes: int = 1_00
     """Send as much as may be sent; the sequences in each chunk."""
     chunks = []
     while (chunk := outgoing.next_chunk(most, most_bytes)) is not None:
+        assert isinstance(chunk, Chunk), "nothing goes in parts"
         assert [number for _, number in chunk.items] == list(range(chunk.first, chunk.last + 1))
         chunks.append([number for _, number in chunk.items])
     return chunks
@@ -299,6 +302,202 @@ def test_nobody_is_done_with_what_never_came() -> None:
         incoming.finish()
 
 
+# -- what goes in parts ------------------------------------------------------------------------------------------------
+
+LONG = (bytes(range(10)), 0)
+"""An item that goes in three parts."""
+PARTS = ["0 to 4", "4 to 8", "8 to 10"]
+
+
+def parting(sizes: Sequence[int] = (), credit: Credit = PLENTY) -> Outgoing[Item]:
+    """A side with something to send, after which LONG goes in parts."""
+    outgoing = sender(sizes, credit)
+    outgoing.part_bytes = 4
+    outgoing.queue_long(LONG, "its sender")
+    return outgoing
+
+
+def send_next(outgoing: Outgoing[Item], most: int = 1_000) -> str | list[int] | None:
+    """Send what is next: the bytes of LONG in a part, or the numbers of the items in a chunk."""
+    found = outgoing.next_chunk(most, 1_000_000)
+    if isinstance(found, Part):
+        assert found.item is LONG
+        assert found.data == LONG[0][found.offset : found.offset + len(found.data)]
+        return f"{found.offset} to {found.offset + len(found.data)}"
+    if found is None:
+        return None
+    assert found.in_parts == (LONG in found.items)
+    return numbers(found.items)
+
+
+def send_everything(outgoing: Outgoing[Item]) -> list[str | list[int] | None]:
+    sent = []
+    while (found := send_next(outgoing)) is not None:
+        sent.append(found)
+    return sent
+
+
+def test_a_long_body_goes_in_parts_and_then_its_item_gets_a_sequence() -> None:
+    outgoing = parting()
+    assert not outgoing.all_sent
+    assert not outgoing.all_acknowledged
+    assert send_everything(outgoing) == [*PARTS, [0]]
+    assert (outgoing.sent, outgoing.all_sent, outgoing.in_parts) == (1, True, False)
+    assert list(outgoing.unacknowledged()) == [LONG]
+
+
+def test_what_was_queued_before_a_long_item_goes_before_its_parts() -> None:
+    assert send_everything(parting([1, 1])) == [[1, 2], *PARTS, [0]]
+
+
+def test_what_is_queued_later_goes_between_the_parts_by_turns() -> None:
+    outgoing = parting()
+    sent = [send_next(outgoing)]
+    for _ in range(2):
+        queue(outgoing, [1])
+        sent += [send_next(outgoing), send_next(outgoing)]
+    queue(outgoing, [1])
+    assert [*sent, *send_everything(outgoing)] == [PARTS[0], [1], PARTS[1], [2], PARTS[2], [0], [3]]
+
+
+def test_when_its_parts_are_out_a_long_item_goes_before_all_others() -> None:
+    outgoing = parting(credit=Credit(1, 100))
+    for part in PARTS:
+        assert send_next(outgoing) == part
+    queue(outgoing, [1])
+    assert send_everything(outgoing) == [[0]], "though there was credit for the other too"
+
+
+def test_a_long_item_does_not_begin_without_credit() -> None:
+    assert send_everything(parting(credit=Credit(0, 100))) == []
+    outgoing = parting([5], Credit(2, 5))
+    assert send_everything(outgoing) == [[1]]
+    outgoing.grant(Credit(2, 6))
+    assert send_everything(outgoing) == [*PARTS, [0]], "and then it may be of any length"
+
+
+def test_a_long_item_whose_credit_others_have_used_up_waits_for_more() -> None:
+    outgoing = parting(credit=Credit(1, 100))
+    send_next(outgoing)
+    queue(outgoing, [1])
+    assert send_everything(outgoing) == [[1], *PARTS[1:]]
+    outgoing.grant(Credit(2, 100))
+    assert send_everything(outgoing) == [[0]]
+
+
+def test_a_chunk_says_which_long_items_were_queued_before_it() -> None:
+    outgoing = parting([1])
+    second = (bytes(9), -1)
+    queue(outgoing, [1, 1])
+    outgoing.queue_long(second)
+    queue(outgoing, [1])
+    chunks = []
+    while (found := outgoing.next_chunk(9, 99)) is not None:
+        if isinstance(found, Chunk):
+            chunks.append((numbers(found.items), numbers(found.before)))
+    assert chunks == [([1], []), ([2, 3], [0]), ([4], [0, -1]), ([0], []), ([-1], [])]
+
+
+def test_a_long_item_that_is_dropped_leaves_nothing_behind() -> None:
+    outgoing = parting()
+    send_next(outgoing)
+    assert outgoing.is_long_from("its sender")
+    assert outgoing.drop_long(LONG)
+    assert not outgoing.drop_long(LONG)
+    assert not outgoing.is_long_from("its sender")
+    assert (send_next(outgoing), outgoing.all_acknowledged) == (None, True)
+
+
+def test_a_long_item_begins_again_on_a_new_stream() -> None:
+    outgoing = parting()
+    send_next(outgoing)
+    outgoing.resume(0)
+    assert send_everything(outgoing) == [*PARTS, [0]]
+
+
+def test_a_long_item_that_had_a_sequence_is_sent_again_in_parts_and_in_its_place() -> None:
+    outgoing = parting([1])
+    send_everything(outgoing)
+    queue(outgoing, [1])
+    send_everything(outgoing)
+    outgoing.resume(0)
+    assert send_next(outgoing) == [1]
+    assert send_next(outgoing) == PARTS[0]
+    outgoing.resume(0)
+    queue(outgoing, [1])
+    assert send_everything(outgoing) == [[1], *PARTS, [0], [3], [4]]
+    outgoing.resume(2)
+    assert send_everything(outgoing) == [[3], [4]]
+
+
+def test_parts_make_the_body() -> None:
+    incoming = receiver()
+    for offset in (0, 4, 8):
+        incoming.receive_part(10, offset, memoryview(LONG[0])[offset : offset + 4], longest=10, most=4, least=2)
+    assert incoming.take_parts() == LONG[0]
+    with pytest.raises(ProtocolError):
+        incoming.take_parts()
+
+
+WRONG_PARTS: dict[str, list[tuple[int, int, int]]] = {
+    "it does not begin": [(10, 4, 4)],
+    "there is a gap": [(10, 0, 4), (10, 8, 2)],
+    "it comes twice": [(10, 0, 4), (10, 4, 4), (10, 4, 4)],
+    "the body has another length": [(10, 0, 4), (9, 4, 4)],
+    "it goes beyond the body": [(10, 0, 4), (10, 4, 4), (10, 8, 3)],
+    "the body is too long": [(21, 0, 4)],
+    "the part is too long": [(10, 0, 6)],
+    "the part is too short": [(10, 0, 4), (10, 4, 1)],
+    "there is nothing in it": [(0, 0, 0)],
+}
+"""Lengths of the body, offsets and lengths of parts, of which the last is wrong."""
+
+
+@pytest.mark.parametrize("parts", WRONG_PARTS.values(), ids=WRONG_PARTS)
+def test_a_part_that_does_not_fit_is_refused(parts: list[tuple[int, int, int]]) -> None:
+    incoming = receiver()
+
+    def receive(body_bytes: int, offset: int, size: int) -> None:
+        incoming.receive_part(body_bytes, offset, memoryview(bytes(size)), longest=20, most=5, least=2)
+
+    for part in parts[:-1]:
+        receive(*part)
+    with pytest.raises(ProtocolError):
+        receive(*parts[-1])
+
+
+def test_a_body_is_not_taken_before_all_its_parts_have_come() -> None:
+    incoming = receiver()
+    incoming.receive_part(10, 0, memoryview(bytes(9)), longest=10, most=9, least=1)
+    with pytest.raises(ProtocolError):
+        incoming.take_parts()
+
+
+def test_small_parts_are_not_taken() -> None:
+    incoming, size = receiver(), LEAST_PART_BYTES
+    incoming.receive_part(2 * size, 0, memoryview(bytes(size)), longest=9 * size, most=size)
+    with pytest.raises(ProtocolError):
+        incoming.receive_part(2 * size, size, memoryview(bytes(size - 1)), longest=9 * size, most=size)
+
+
+@pytest.mark.parametrize("credit", [Credit(3, 100), Credit(100, 3)], ids=["messages", "bytes"])
+def test_a_part_that_begins_a_body_needs_credit(credit: Credit) -> None:
+    incoming = receiver(3, credit.messages - 3, credit.bytes - 3)
+    with pytest.raises(ProtocolError):
+        incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4)
+    incoming.begin(2)
+    incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4, least=1)  # It may be one that comes again.
+
+
+def test_a_new_body_or_a_new_stream_makes_an_unfinished_one_forgotten() -> None:
+    incoming = receiver()
+    for begin_again in (lambda: None, lambda: incoming.begin(0)):
+        incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4, least=1)
+        begin_again()
+        incoming.receive_part(3, 0, memoryview(b"new"), longest=10, most=4, least=1)
+        assert incoming.take_parts() == b"new"
+
+
 # -- whole sessions ----------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +513,10 @@ class Peer:
     """Whether it has heard the other's first frame on this connection."""
     made: list[Item] = field(default_factory=list)
     """All it ever had to send."""
+    log: list[Item] = field(default_factory=list)
+    """All it ever sent, by sequence."""
+    senders: dict[int, int] = field(default_factory=dict)
+    """Who has sent an item, by its number."""
     delivered: list[Item] = field(default_factory=list)
     """All it received, but for what came twice."""
     heard_acknowledged: list[Item] = field(default_factory=list)
@@ -333,11 +536,16 @@ class WholeSession(RuleBasedStateMachine):
     def other(self, peer: Peer) -> Peer:
         return self.daemon if peer is self.client else self.client
 
-    @initialize(credits=st.tuples(CREDIT, CREDIT), sizes=st.tuples(SIZES, SIZES))
-    def begin(self, credits: tuple[Credit, Credit], sizes: tuple[list[int], list[int]]) -> None:
-        for peer, credit, has in zip((self.client, self.daemon), credits, sizes, strict=True):
+    @initialize(
+        credits=st.tuples(CREDIT, CREDIT),
+        sizes=st.tuples(SIZES, SIZES),
+        parts=st.tuples(*[st.sampled_from((0, 2, 4))] * 2),
+    )
+    def begin(self, credits: tuple[Credit, Credit], sizes: tuple[list[int], list[int]], parts: tuple[int, int]) -> None:
+        for peer, credit, has, part_bytes in zip((self.client, self.daemon), credits, sizes, parts, strict=True):
             peer.incoming.grant(*credit)
-            self.give(peer, has)
+            peer.outgoing.part_bytes = part_bytes
+            self.give(peer, has, 0)
         self.connect(0, at_once=True)
 
     def any_peer(self, data: st.DataObject, may: Callable[[Peer], object] = lambda peer: True) -> Peer:
@@ -351,7 +559,9 @@ class WholeSession(RuleBasedStateMachine):
     def connect(self, modesty: int, at_once: bool) -> None:
         """A side may say that it has less than it has, if only it is done with that: the rest will come twice."""
         self.connected = True
-        self.daemon.arriving.append(("open", self.has(self.client, modesty), self.client.incoming.credit, modesty))
+        through = self.has(self.client, modesty)
+        self.client.incoming.begin(through)
+        self.daemon.arriving.append(("open", through, self.client.incoming.credit, modesty))
         if at_once:
             self.receive(self.daemon)
             self.receive(self.client)
@@ -382,13 +592,40 @@ class WholeSession(RuleBasedStateMachine):
 
     # -- what the sides do
 
-    @rule(data=st.data(), sizes=SIZES)
-    def have_something_to_send(self, data: st.DataObject, sizes: list[int]) -> None:
-        self.give(self.any_peer(data), sizes)
+    @rule(data=st.data(), sizes=SIZES, sender=st.integers(0, 2))
+    def have_something_to_send(self, data: st.DataObject, sizes: list[int], sender: int) -> None:
+        self.give(self.any_peer(data), sizes, sender)
 
-    def give(self, peer: Peer, sizes: list[int]) -> None:
-        queue(peer.outgoing, sizes)
-        peer.made += peer.outgoing.queue[len(peer.outgoing.queue) - len(sizes) :]
+    def give(self, peer: Peer, sizes: list[int], sender: int) -> None:
+        """One that has something going in parts waits until that is gone."""
+        outgoing = peer.outgoing
+        for size in sizes:
+            if outgoing.is_long_from(sender):
+                break
+            item = (bytes([len(peer.made) % 251]) * size, len(peer.made) + 1)
+            peer.made.append(item)
+            peer.senders[item[1]] = sender
+            if 0 < outgoing.part_bytes < size:
+                outgoing.queue_long(item, sender)
+            else:
+                outgoing.queue.append(item)
+                outgoing.queued_bytes += size
+
+    def send_next(self, peer: Peer, most: int, most_bytes: int) -> bool:
+        """Send what is next; whether there was anything."""
+        waiting = {long.item[1] for long in peer.outgoing.long}
+        found = peer.outgoing.next_chunk(most, most_bytes)
+        arriving = self.other(peer).arriving
+        if isinstance(found, Part):
+            arriving.append(("part", len(found.item[0]), found.offset, found.data))
+        elif found is not None:
+            if found.first > len(peer.log):
+                for _, number in found.items:
+                    assert set(numbers(found.before)) == {each for each in waiting if each < number}
+                peer.log += found.items
+            assert found.items == peer.log[found.first - 1 : found.last]
+            arriving.append(("batch", found.first, found.items, found.in_parts))
+        return found is not None
 
     def may_write(self, peer: Peer) -> bool:
         return peer.is_open and (peer.outgoing.allowed > 0 or not peer.outgoing.all_sent)
@@ -398,8 +635,7 @@ class WholeSession(RuleBasedStateMachine):
     def write(self, data: st.DataObject, most: int, most_bytes: int, times: int) -> None:
         peer = self.any_peer(data, self.may_write)
         for _ in range(times):
-            if (chunk := peer.outgoing.next_chunk(most, most_bytes)) is not None:
-                self.other(peer).arriving.append(("batch", chunk.first, chunk.items))
+            self.send_next(peer, most, most_bytes)
 
     @precondition(lambda self: self.client.arriving or self.daemon.arriving)
     @rule(data=st.data(), count=st.integers(1, 4))
@@ -423,8 +659,14 @@ class WholeSession(RuleBasedStateMachine):
     def receive(self, peer: Peer) -> None:
         """Act on the next frame."""
         kind, *content = peer.arriving.popleft()
+        if kind == "part":
+            body_bytes, offset, data = content
+            peer.incoming.receive_part(body_bytes, offset, data, longest=6, most=4, least=1)
+            return
         if kind == "batch":
-            first, items = content
+            first, items, in_parts = content
+            if in_parts:
+                items = [(peer.incoming.take_parts(), items[0][1])]
             again = peer.incoming.receive(first, [len(body) for body, _ in items])
             peer.delivered += items[again:]
             return
@@ -436,16 +678,26 @@ class WholeSession(RuleBasedStateMachine):
             peer.is_open = True
         peer.outgoing.grant(credit)
         if kind == "open":
-            self.client.arriving.append(("opened", self.has(peer, content[2]), peer.incoming.credit))
+            through = self.has(peer, content[2])
+            peer.incoming.begin(through)
+            self.client.arriving.append(("opened", through, peer.incoming.credit))
 
     # -- what holds at every moment
 
     @invariant()
     def each_message_is_delivered_once_and_in_order(self) -> None:
         for peer in (self.client, self.daemon):
-            sender = self.other(peer)
-            assert peer.delivered == sender.made[: len(peer.delivered)]
+            other = self.other(peer)
+            assert peer.delivered == other.log[: len(peer.delivered)]
             assert len(peer.delivered) == peer.incoming.received
+
+    @invariant()
+    def those_of_one_sender_are_sent_in_the_order_in_which_they_were_made(self) -> None:
+        for peer in (self.client, self.daemon):
+            for sender in range(3):
+                made = [item for item in peer.made if peer.senders[item[1]] == sender]
+                sent = [item for item in peer.log if peer.senders[item[1]] == sender]
+                assert sent == made[: len(sent)]
 
     @invariant()
     def nothing_is_sent_beyond_the_credit(self) -> None:
@@ -454,16 +706,16 @@ class WholeSession(RuleBasedStateMachine):
             assert outgoing.sent <= outgoing.credit.messages <= allowed.messages
             assert outgoing.credit.bytes <= allowed.bytes
             if outgoing.sent:
-                assert sum(len(body) for body, _ in peer.made[: outgoing.sent - 1]) < outgoing.credit.bytes
+                assert sum(len(body) for body, _ in peer.log[: outgoing.sent - 1]) < outgoing.credit.bytes
 
     @invariant()
     def kept_is_what_was_sent_and_not_acknowledged(self) -> None:
         for peer in (self.client, self.daemon):
             outgoing, receiver = peer.outgoing, self.other(peer).incoming
             assert outgoing.acknowledged <= receiver.done <= receiver.received <= outgoing.sent
-            assert peer.heard_acknowledged == peer.made[: outgoing.acknowledged]
-            assert list(outgoing.unacknowledged()) == peer.made[outgoing.acknowledged : outgoing.sent]
-            assert outgoing.queue == peer.made[outgoing.sent :]
+            assert peer.heard_acknowledged == peer.log[: outgoing.acknowledged]
+            assert list(outgoing.unacknowledged()) == peer.log[outgoing.acknowledged : outgoing.sent]
+            assert sorted([*peer.log, *outgoing.unsent()], key=itemgetter(1)) == peer.made
             assert outgoing.queued_bytes == sum(len(body) for body, _ in outgoing.queue)
 
     # -- what holds in the end
@@ -481,16 +733,15 @@ class WholeSession(RuleBasedStateMachine):
             self.tell(peer)
             self.receive(self.other(peer))
         for peer in (self.client, self.daemon):
-            while (chunk := peer.outgoing.next_chunk(5, 20)) is not None:
-                self.other(peer).arriving.append(("batch", chunk.first, chunk.items))
+            while self.send_next(peer, 5, 20):
                 self.receive(self.other(peer))
             receiver = self.other(peer).incoming
             receiver.finish(receiver.received - receiver.done)
             self.tell(self.other(peer))
             self.receive(peer)
         for peer in (self.client, self.daemon):
-            assert self.other(peer).delivered == peer.made
-            assert peer.heard_acknowledged == peer.made
+            assert sorted(self.other(peer).delivered, key=itemgetter(1)) == peer.made
+            assert peer.heard_acknowledged == peer.log
             assert peer.outgoing.all_sent
             assert peer.outgoing.all_acknowledged
 

@@ -156,6 +156,14 @@ def test_elements_are_at_aligned_places(many: list[AnyArray]) -> None:
         assert array.flags.aligned or not array.size
 
 
+@pytest.mark.parametrize("begin", range(16))
+def test_elements_are_at_aligned_places_where_the_padding_makes_the_length_longer(begin: int) -> None:
+    for size in (*range(1, 20), *range(2_020, 2_050)):
+        parts: list[Any] = []
+        end = tensors.append(parts, begin, b"\x0a", np.zeros(size))
+        assert (end - 8 * size) % 16 == 0, "the elements are the last"
+
+
 def test_elements_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Into the bytes: what is joined is the array's own memory."""
     array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
