@@ -448,7 +448,7 @@ class RingKernel(Generic[TIn, TOut]):
                     items.append(item)
         for item in items:
             key = cast(Header, item[0]).message_id.int
-            # A caller may have sent two of one id: then each reply is to the first that is left.
+            # A caller may have sent two of one id: a reply is to the first, and the next batch completes the others.
             self._batch[key if key not in self._batch else -len(self._batch)] = item
         self._counters.handed_batch(len(items))
         return items

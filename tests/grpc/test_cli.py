@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import pty
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import cli_kernels, cli_reflection, display
 from pydotcompute_client.cli import main
+from tests.tools import tool
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
@@ -404,7 +404,6 @@ def test_a_body_may_be_a_struct_as_for_grpcurl(ok: Callable[..., str]) -> None:
     assert json.loads(ok("ask", "calculator", json.dumps(body)))["result"] == 15.0
 
 
-@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="there is no grpcurl")
 def test_grpcurl_and_the_command_take_and_print_the_same(
     ok: Callable[..., str], launched: Callable[..., str], target: str
 ) -> None:
@@ -412,7 +411,15 @@ def test_grpcurl_and_the_command_take_and_print_the_same(
     fields = {"id": str(UUID(int=1)), "inner": {"since": "2000-01-01T00:00:00Z"}, "big": str(2**63 - 1)}
     body = {"@type": "type.googleapis.com/cli_kernels.v1.Kept", **fields}
     data = json.dumps({"kernel_id": kernel, "message": {"body": body}})
-    command = ["grpcurl", "-plaintext", "-emit-defaults", "-d", data, target, "pydotcompute.v1.MessageService/Ask"]
+    command = [
+        tool("grpcurl"),
+        "-plaintext",
+        "-emit-defaults",
+        "-d",
+        data,
+        target,
+        "pydotcompute.v1.MessageService/Ask",
+    ]
     theirs = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=WAIT).stdout)
     ours = json.loads(ok("ask", kernel, json.dumps(body), "--json"))
     assert ours["message"]["body"] == theirs["message"]["body"] == body | {"scale": 1.0}
@@ -445,7 +452,6 @@ MIXED = {
 }
 
 
-@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="there is no grpcurl")
 def test_the_text_of_a_message_is_that_of_grpcurl(
     ok: Callable[..., str], launched: Callable[..., str], target: str
 ) -> None:
@@ -453,7 +459,7 @@ def test_the_text_of_a_message_is_that_of_grpcurl(
     data = json.dumps(MIXED)
     method = "cli_kernels.v1.Mixer/Ask"
     header = f"pydotcompute-kernel-id: {kernel}"
-    command = ["grpcurl", "-plaintext", "-emit-defaults", "-H", header, "-d", data, target, method]
+    command = [tool("grpcurl"), "-plaintext", "-emit-defaults", "-H", header, "-d", data, target, method]
     theirs = subprocess.run(command, check=True, capture_output=True, timeout=WAIT).stdout.decode()
     ours = ok("ask", kernel, data)
     assert json.loads(ours) == json.loads(theirs)

@@ -1,8 +1,6 @@
 """Bodies from clients that know no types: JSON in a Struct, and what is said about one that is wrong."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -14,6 +12,7 @@ from google.protobuf import any_pb2, struct_pb2
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.messages import LONGEST_STRUCT
 from tests.grpc.conftest import Failure, Wire, failure_of
+from tests.tools import tool
 
 KERNELS = """
 import enum
@@ -207,11 +206,8 @@ async def test_bytes_that_are_no_struct_are_refused(put: Put) -> None:
 
 def grpcurl(target: str, body: dict[str, Any]) -> tuple[int, Any]:
     """Ask by grpcurl, which has the address and nothing else: its exit code, and the reply or the status."""
-    if shutil.which("grpcurl") is None:
-        assert os.environ.get("CI") != "true", "grpcurl is missing: run .ci/install-tools"
-        pytest.skip("there is no grpcurl")
     data = json.dumps({"kernel_id": "drawer", "message": {"body": body}})
-    command = ["grpcurl", "-plaintext", "-format-error", "-d", data, target, "pydotcompute.v1.MessageService/Ask"]
+    command = [tool("grpcurl"), "-plaintext", "-format-error", "-d", data, target, "pydotcompute.v1.MessageService/Ask"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
     return done.returncode, json.loads(done.stdout or done.stderr)
 

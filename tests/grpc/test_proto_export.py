@@ -18,11 +18,11 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from pydotcompute.schema.lock import parse
 from pydotcompute_client import cli_proto
 from pydotcompute_client.cli import main
+from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOC = ROOT / ".venv-proto" / "bin" / "python"
 BUF = str(Path(sys.executable).with_name("buf"))
-GRPCURL = shutil.which("grpcurl")
 
 HEAD = '''
 import enum
@@ -258,10 +258,8 @@ def test_buf_reads_the_descriptors_as_the_same_types(exported: Path) -> None:
         as_compiler([BUF, "breaking", one, "--against", other, "--config", config], exported)
 
 
-@pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 def test_grpcurl_asks_by_the_descriptors(old: str, exported: Path) -> None:
-    assert GRPCURL is not None
-    command = [GRPCURL, "-plaintext", "-protoset", "descriptors.binpb", "-d", '{"customer": "Ann"}']
+    command = [tool("grpcurl"), "-plaintext", "-protoset", "descriptors.binpb", "-d", '{"customer": "Ann"}']
     done = subprocess.run([*command, old, "shop.v1.Till/Ask"], cwd=exported, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"text": "Ann"}
 
@@ -446,10 +444,8 @@ def test_the_environment_names_the_lock_as_well(start: Callable[..., str], expor
 
 
 def test_a_message_of_before_the_lock_is_understood_after_it(locked: str, exported_once: Path) -> None:
-    if GRPCURL is None:
-        pytest.skip("grpcurl is not installed")
     protoset = str(exported_once / "descriptors.binpb")
-    command = [GRPCURL, "-plaintext", "-protoset", protoset, "-d", '{"tip": 3, "customer": "Ann"}', locked]
+    command = [tool("grpcurl"), "-plaintext", "-protoset", protoset, "-d", '{"tip": 3, "customer": "Ann"}', locked]
     done = subprocess.run([*command, "shop.v1.Till/Ask"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"text": "Ann"}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,9 +25,8 @@ from pydotcompute_server.typed import TypedServices
 from pydotcompute_server.unary import UnaryLane
 from tests.grpc import typed_kernels
 from tests.grpc.conftest import KERNELS, MAX_MESSAGE_BYTES, PATIENCE, VECTOR_ADD, Wire, failure_of, read_error
+from tests.tools import tool
 
-GRPCURL = shutil.which("grpcurl")
-needs_grpcurl = pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 TYPED_KERNELS = Path(__file__).parent / "typed_kernels.py"
 EOF = grpc.aio.EOF
 
@@ -113,8 +111,7 @@ async def dead_letters(wire: Wire, kernel_id: str) -> list[dead_letter_service_p
 
 def grpcurl(*arguments: str, fails: bool = False) -> str:
     """What grpcurl says; of one that fails, its error."""
-    assert GRPCURL is not None
-    done = subprocess.run([GRPCURL, "-plaintext", *arguments], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([tool("grpcurl"), "-plaintext", *arguments], capture_output=True, text=True, timeout=20)
     assert (done.returncode != 0) is fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout
 
@@ -152,7 +149,6 @@ async def test_the_service_files_are_complete_and_have_comments(wire: Wire) -> N
     assert all("Errors:" in comments[6, 0, 2, index] for index in range(4))
 
 
-@needs_grpcurl
 def test_reflection_lists_and_describes_the_services(daemon: Any) -> None:
     services = grpcurl(daemon.target, "list").split()
     assert {"shop.v1.CashDesk", "shop.parrots.v1.Parrot", "vector_add.v1.VectorAdd"} <= set(services)
@@ -194,19 +190,16 @@ async def test_a_name_of_any_length_is_refused(wire: Wire) -> None:
 # -- one request -------------------------------------------------------------------------------------------------------
 
 
-@needs_grpcurl
 def test_grpcurl_asks_in_the_kernels_own_json(daemon: Any) -> None:
     assert json.loads(grpcurl("-d", '{"amount": 7}', daemon.target, "shop.v1.CashDesk/Ask")) == {"amount": "7"}
 
 
-@needs_grpcurl
 def test_grpcurl_sends_and_receives(daemon: Any) -> None:
     client = ("-H", f"pydotcompute-client-id: {uuid4()}")
     assert json.loads(grpcurl(*client, "-d", '{"amount": 8}', daemon.target, "shop.v1.CashDesk/Send")) == {}
     assert json.loads(grpcurl(*client, daemon.target, "shop.v1.CashDesk/Receive")) == {"amount": "8"}
 
 
-@needs_grpcurl
 def test_grpcurl_streams(daemon: Any) -> None:
     said = grpcurl("-d", '{"amount": 1} {"amount": 2} {"amount": 3}', daemon.target, "shop.v1.CashDesk/Stream")
     decoder, amounts = json.JSONDecoder(), []
