@@ -3,12 +3,14 @@
     python benchmarks/arrays.py echo [--seconds N] [--uvloop]
 
 The raw echo is one gRPC message of bytes in each direction, which nobody looks at: no protobuf, no array, no mailbox.
-One process measures both, by turns, so that whatever else the machine does meets them alike.
+The array is also asked of the same daemon through shared memory. One process measures all three, by turns, so that
+whatever else the machine does meets them alike.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,7 +23,7 @@ from daemon import LAUNCH_NOTHING
 from measure import Metrics, main, serving
 from raw_echo import fastest_loop
 
-from pydotcompute_client import connect
+from pydotcompute_client import RemoteRuntime, connect
 
 ARRAY_BYTES = 64 << 20
 LIMIT = 2 * ARRAY_BYTES
@@ -35,6 +37,7 @@ DAEMON = [
     "--listen=127.0.0.1:0",
     "--launch=echo",
     f"--max-message-bytes={LIMIT}",
+    f"--shared-memory-bytes={4 * ARRAY_BYTES}",
 ]
 
 
@@ -55,17 +58,18 @@ async def serve() -> None:
 
 
 async def measure_echo(seconds: float) -> Metrics:
-    """MiB a second, there and back counted once: of arrays, of bytes, and the first by the second."""
+    """MiB a second, there and back counted once, and ratios: of arrays to bytes, and of shared memory to Exchange."""
     with serving(DAEMON) as daemon, serving([sys.executable, __file__, "serve"]) as echo:
         async with (
             connect(daemon.address, max_message_bytes=LIMIT) as runtime,
+            connect(daemon.address, max_message_bytes=LIMIT, shared_memory=True) as neighbour,
             grpc.aio.insecure_channel(echo.address, options=ANY_LENGTH) as channel,
         ):
             stream: Any = channel.stream_stream(f"/{SERVICE}/{METHOD}")()
             array = numpy.random.default_rng(1).random(ARRAY_BYTES // 4, numpy.float32)
             raw = array.tobytes()
 
-            async def ask() -> None:
+            async def ask(runtime: RemoteRuntime) -> None:
                 reply = await runtime.send_and_receive("echo", Samples(array))
                 if reply.values[-1] != array[-1] or reply.values.nbytes != ARRAY_BYTES:
                     raise RuntimeError("wrong reply")
@@ -75,20 +79,27 @@ async def measure_echo(seconds: float) -> Metrics:
                 if len(await stream.read()) != ARRAY_BYTES:
                     raise RuntimeError("wrong reply")
 
-            times = await by_turns(ask, echo_bytes, turns=max(3, round(TURNS * seconds)))
-    rate, raw_rate = (ARRAY_BYTES / (1 << 20) / median(each) for each in times)
-    return {"mib_rate": rate, "raw_mib_rate": raw_rate, "ratio": rate / raw_rate}
+            calls = (partial(ask, runtime), echo_bytes, partial(ask, neighbour))
+            times = await by_turns(*calls, turns=max(3, round(TURNS * seconds)))
+    rate, raw_rate, shared_rate = (ARRAY_BYTES / (1 << 20) / median(each) for each in times)
+    return {
+        "mib_rate": rate,
+        "raw_mib_rate": raw_rate,
+        "ratio": rate / raw_rate,
+        "shared_mib_rate": shared_rate,
+        "shared_ratio": shared_rate / rate,
+    }
 
 
 async def by_turns(*calls: Callable[[], Awaitable[None]], turns: int) -> list[list[float]]:
-    """The seconds that each takes, turn by turn; a first turn only warms up."""
+    """The seconds that each takes, turn by turn; the first two turns only warm up."""
     times: list[list[float]] = [[] for _ in calls]
-    for _ in range(turns + 1):
+    for _ in range(turns + 2):
         for call, taken in zip(calls, times, strict=True):
             start = perf_counter()
             await call()
             taken.append(perf_counter() - start)
-    return [taken[1:] for taken in times]
+    return [taken[2:] for taken in times]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ UNITS = {
     "kib_per_kernel": (".1f", "KiB"),
     "mib_rate": (",.0f", "MiB/s"),
     "raw_mib_rate": (",.0f", "MiB/s"),
+    "shared_mib_rate": (",.0f", "MiB/s"),
     "ratio": (".2f", ""),
+    "shared_ratio": (".1f", ""),
 }
 """How the values of each metric are written."""
 
@@ -83,6 +85,8 @@ TABLE = {
         Figure("array over Exchange", "arrays.echo.mib_rate"),
         Figure("bytes in one message", "arrays.echo.raw_mib_rate"),
         Figure("array / bytes", "arrays.echo.ratio", at_least=0.8),
+        Figure("array through shared memory", "arrays.echo.shared_mib_rate"),
+        Figure("shared memory / Exchange", "arrays.echo.shared_ratio", at_least=4),
     ],
     "ghz: a load generator in Go, on the calculator's own service and on grpcio's echo": [
         Figure("Ask, 64 in flight", "ghz.ask.rate", "ghz.raw_unary.rate"),

@@ -13,6 +13,8 @@ __all__ = ["Acks"]
 
 TELL_AFTER = 512
 """Messages received that the daemon must hear of at once, for it may be out of credit."""
+TELL_AFTER_BYTES = 4 << 20
+"""Likewise the bytes of messages."""
 TELL_BESIDE = 64
 """Messages received that it hears of beside the next batch: to tell it of each would cost as much as the message."""
 TELL_WITHIN = 0.2
@@ -31,6 +33,7 @@ class Acks:
         self._number = 0
         self._settled = 0  # Everything through this sequence can be acknowledged, but for outputs held.
         self._told = 0
+        self._settled_bytes = self._told_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._urgent = False
         self._unheard: deque[tuple[int, Sequence[Any]]] = deque()  # What has arrived and was not acknowledged yet.
@@ -45,14 +48,14 @@ class Acks:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    def arrived(self, first_sequence: int, messages: Sequence[Any], received: int) -> None:
-        """These have come, which makes it all through sequence `received`."""
+    def arrived(self, first_sequence: int, messages: Sequence[Any], received: int, received_bytes: int) -> None:
+        """These have come, which makes it all through sequence `received`, and so many bytes."""
         self._unheard.append((first_sequence, messages))
-        self._loop.call_soon(self._settle, received)
+        self._loop.call_soon(self._settle, received, received_bytes)
 
-    def _settle(self, through: int) -> None:
-        self._settled = through
-        if through - self._told >= TELL_AFTER:
+    def _settle(self, through: int, received_bytes: int) -> None:
+        self._settled, self._settled_bytes = through, received_bytes
+        if through - self._told >= TELL_AFTER or received_bytes - self._told_bytes >= TELL_AFTER_BYTES:
             self._now()
         elif self._timer is None:
             self._timer = self._loop.call_later(TELL_WITHIN, self._in_time)
@@ -141,7 +144,7 @@ class Acks:
         """Say it; all but the credit."""
         self._urgent = False
         self._number += 1
-        self._told = self._through
+        self._told, self._told_bytes = self._through, self._settled_bytes
         while self._unheard and self._unheard[0][0] + len(self._unheard[0][1]) - 1 <= self._told:
             self._unheard.popleft()
         ack.number = self._number

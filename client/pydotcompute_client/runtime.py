@@ -56,6 +56,7 @@ def connect(
     max_message_bytes: int = 64 << 20,
     reconnect_timeout: float = 60.0,
     keepalive: float = 20.0,
+    shared_memory: bool = False,
 ) -> RemoteRuntime:
     """A runtime at a daemon: `async with connect("127.0.0.1:50051") as runtime:`.
 
@@ -70,6 +71,9 @@ def connect(
             `receive` just take longer; then they raise SessionLostError.
         keepalive: seconds without a word from the daemon after which the client asks whether the connection is still
             there; it is broken if there is no answer in half that time.
+        shared_memory: whether messages of more than 1 MiB, such as those with large arrays, go through memory that this
+            process shares with the daemon. It must run on the same host, as the same user, and with
+            `--shared-memory-bytes`; or else the first message raises BackendUnavailableError.
 
     Entering the block raises ConnectionLostError if there is no daemon.
     """
@@ -81,6 +85,7 @@ def connect(
         max_message_bytes=max_message_bytes,
         reconnect_timeout=reconnect_timeout,
         keepalive=keepalive,
+        shared_memory=shared_memory,
     )
 
 
@@ -173,8 +178,10 @@ class RemoteRuntime:
         max_message_bytes: int,
         reconnect_timeout: float,
         keepalive: float,
+        shared_memory: bool,
     ) -> None:
         self.target = target
+        self._shared_memory = shared_memory
         self._max_message_bytes = max_message_bytes
         self._reconnect_timeout = reconnect_timeout
         self._scoped = scoped
@@ -482,6 +489,7 @@ class RemoteRuntime:
                 self._channel,
                 reconnect_timeout=self._reconnect_timeout,
                 max_message_bytes=self._max_message_bytes,
+                shared_memory=self._shared_memory,
                 replies=session.replies if session is not None and broken else None,
             )
             await session.open()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import chain
 from time import monotonic
 from typing import Any
@@ -15,6 +16,7 @@ import grpc
 from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import (
+    BackendUnavailableError,
     ConnectionLostError,
     MessageSerializationError,
     MessageTooLargeError,
@@ -33,6 +35,7 @@ from pydotcompute.wire.exchange import Chunk, Credit, Incoming, Outgoing, Part, 
 from pydotcompute.wire.frames import credit_to_proto, fill, read
 from pydotcompute.wire.kernels import strategy_from_proto
 from pydotcompute.wire.parts import PART_BYTES, PartFrame, read_response, request_part, to_bytes
+from pydotcompute.wire.shared_memory import Block, Reader, Segment, Writer
 from pydotcompute_client.acks import Acks
 from pydotcompute_client.types import RemoteTypes
 
@@ -63,7 +66,7 @@ before the connection is tried again, is gRPC's affair.)"""
 _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
 """What reading and writing raise on a stream that has ended."""
 
-Sent = tuple[bytes, int, int, "int | None", "float | None"]
+Sent = tuple["bytes | Block", int, int, "int | None", "float | None"]
 """A message as `wire.frames.Packed`, with the time, of `time.monotonic()`, at which its caller gives up."""
 
 
@@ -98,6 +101,7 @@ class Session:
         *,
         reconnect_timeout: float,
         max_message_bytes: int,
+        shared_memory: bool = False,
         replies: Replies[Any] | None = None,
     ) -> None:
         self.kernel_id = kernel_id
@@ -112,9 +116,12 @@ class Session:
         self._channel = channel
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
+        self._shared_memory = shared_memory
+        self._reader: Reader | None = None
+        self._writer: Writer | None = None
         self._token = b""
         self._type_names: list[str] = []
-        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes]]] = {}
+        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Block]]] = {}
         self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
         self._outgoing: Outgoing[Sent] = Outgoing()
         self._incoming = Incoming()
@@ -159,6 +166,7 @@ class Session:
                 credit=credit_to_proto(self._incoming.credit),
                 max_message_bytes=self._max_message_bytes,
                 part_bytes=PART_BYTES,
+                shared_memory=self._shared_memory,
             )
             self._incoming.begin(self._incoming.received)
             try:
@@ -170,7 +178,11 @@ class Session:
                 raise await self._why_it_broke() from None
             if not isinstance(frame, pb.ExchangeResponse):
                 raise await self._why_it_broke()
-            self._opened(frame.opened)
+            try:
+                self._opened(frame.opened)
+            except BackendUnavailableError:
+                await self._say_bye()
+                raise
         except BaseException:
             self._call.cancel()
             raise
@@ -183,6 +195,8 @@ class Session:
             self._strategy = strategy_from_proto(opened.backpressure_strategy)
             self._input_queue_size = opened.input_queue_size
             self._reply_limit = opened.output_queue_size
+            if self._shared_memory:
+                self._share_memory(opened)
         self._token = opened.session_token
         self._longest = opened.max_message_bytes
         self._outgoing.part_bytes = min(PART_BYTES, opened.part_bytes)
@@ -192,6 +206,21 @@ class Session:
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
             self._closed(self._error(opened.closed))
+
+    def _share_memory(self, opened: pb.Opened) -> None:
+        if not opened.HasField("shared_memory"):
+            problem = "the daemon does not share any; it would with --shared-memory-bytes"
+            raise BackendUnavailableError("shared memory", problem)
+        requests = Segment.open(opened.shared_memory.requests)
+        self._reader = Reader(Segment.open(opened.shared_memory.replies), self._codecs)
+        self._writer = Writer(requests)
+
+    async def _say_bye(self) -> None:
+        """End a session that was just opened."""
+        with suppress(grpc.aio.AioRpcError, *_BROKEN):
+            await self._call.write(pb.ExchangeRequest(bye=pb.Bye()))
+            await self._call.done_writing()
+            await asyncio.wait((asyncio.ensure_future(self._call.code()),), timeout=LAST_WORD_SECONDS)
 
     async def _run(self) -> None:
         """Hold the conversation, over one stream after another, to its end."""
@@ -294,8 +323,8 @@ class Session:
             await self._wait_until_received(caller, timeout)
         body = self._encode(message)
         outgoing = self._outgoing
-        if outgoing.long or len(body) > self._longest_whole:
-            await self._wait_for_long(len(body), caller, timeout)
+        if outgoing.long or (len(body) > self._longest_whole and isinstance(body, bytes)):
+            await self._wait_for_long(body, caller, timeout)
         elif len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
             await self._wait_for_credit(timeout)
         message_id, correlation_id = message.message_id, message.correlation_id
@@ -303,7 +332,7 @@ class Session:
             raise self._id_taken(message)
         answers = None if correlation_id is None else correlation_id.int
         item = (body, message_id.int, message.priority, answers, None)
-        if len(body) > self._longest_whole:
+        if len(body) > self._longest_whole and isinstance(body, bytes):
             outgoing.queue_long(item, caller)
         else:
             outgoing.queue.append(item)
@@ -325,12 +354,12 @@ class Session:
         if reply is None:
             raise self._id_taken(message)
         outgoing = self._outgoing
-        in_parts = len(body) > self._longest_whole
+        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
         sender = None
         try:
             if outgoing.long or in_parts:
                 sender = self.replies.receiver(asyncio.current_task())
-                await self._wait_for_long(len(body), sender, timeout)
+                await self._wait_for_long(body, sender, timeout)
             elif (
                 len(outgoing.queue) >= outgoing.allowed
                 or outgoing.queued_bytes >= outgoing.allowed_bytes
@@ -381,14 +410,15 @@ class Session:
             if self.refusal is not None:
                 raise self.refusal.again()
 
-    def _encode(self, message: Any) -> bytes:
+    def _encode(self, message: Any) -> bytes | Block:
         """Check and encode a message."""
         cls = message.__class__
         try:
             check, encode = self._encoders[cls]
         except KeyError:
             codec = self._types.codec(cls, self._type_names[0])
-            check, encode = self._encoders[cls] = (door(cls), codec.encode)
+            encode = codec.encode if self._writer is None else self._writer.encoder(codec)
+            check, encode = self._encoders[cls] = (door(cls), encode)
         check(message)
         priority, correlation_id = message.priority, message.correlation_id
         if (
@@ -422,21 +452,22 @@ class Session:
                 raise QueueFullError(self.kernel_id, self._input_queue_size)
             woken = await self._room.wait(None if deadline is None else deadline - monotonic())
 
-    async def _wait_for_long(self, size: int, sender: object, timeout: float | None) -> None:
+    async def _wait_for_long(self, body: bytes | Block, sender: object, timeout: float | None) -> None:
         """Wait for credit, while something goes in parts or is to go: for its sender, and for what is to go in parts
         too, when that is gone.
         """
         deadline = None if timeout is None else monotonic() + timeout
         outgoing, woken = self._outgoing, True
+        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
         while True:
-            while outgoing.long and (size > self._longest_whole or outgoing.is_long_from(sender)):
+            while outgoing.long and (in_parts or outgoing.is_long_from(sender)):
                 if self.refusal is not None:
                     raise self.refusal.again()
                 if not woken:
                     raise QueueFullError(self.kernel_id, self._input_queue_size)
                 woken = await self._long_gone.wait(None if deadline is None else deadline - monotonic())
             await self._wait_for_credit(None if deadline is None else deadline - monotonic())
-            if not (outgoing.long and size > self._longest_whole):
+            if not (outgoing.long and in_parts):
                 return
 
     # -- to the daemon -------------------------------------------------------------------------------------------------
@@ -468,7 +499,8 @@ class Session:
             if isinstance(chunk, Part):
                 return request_part(len(chunk.item[0]), chunk.offset, chunk.data)
             if chunk is not None:
-                _fill(frame.batch, chunk.first, chunk.items, in_parts=chunk.in_parts)
+                shared = self._writer is not None
+                _fill(frame.batch, chunk.first, chunk.items, in_parts=chunk.in_parts, in_memory=shared)
                 if chunk.in_parts:
                     self._long_gone.notify_all()
                 if outgoing.queue:
@@ -579,7 +611,7 @@ class Session:
 
     def _take_batch(self, batch: pb.Batch) -> None:
         body = self._incoming.take_parts() if batch.body_in_parts else None
-        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs), body)
+        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs), body, self._reader)
         again = self._incoming.receive(batch.first_sequence, list(map(len, bodies)))
         decoders = self._decoders
         if len(batch.types) <= 1:
@@ -593,7 +625,7 @@ class Session:
                 )
             ]
         replies, outputs = self.replies, set(batch.outputs)
-        self._acks.arrived(batch.first_sequence, messages, self._incoming.received)
+        self._acks.arrived(batch.first_sequence, messages, self._incoming.received, self._incoming.received_bytes)
         later = self._later_replies(batch.before_replies_to) if batch.before_replies_to else None
         if not (again or later or outputs) and len(messages) > 1 and batch.correlation_ids and not batch.uncorrelated:
             keys = [message.correlation_id.int for message in messages]
@@ -636,7 +668,8 @@ class Session:
 
     def _take_refused(self, refused: pb.Refused) -> None:
         again = self._incoming.receive(refused.first_sequence, [0] * len(refused.refusals))
-        self._acks.arrived(refused.first_sequence, [None] * len(refused.refusals), self._incoming.received)
+        nothing = [None] * len(refused.refusals)
+        self._acks.arrived(refused.first_sequence, nothing, self._incoming.received, self._incoming.received_bytes)
         for refusal in refused.refusals[again:]:
             error = self._error(refusal.status)
             key = int.from_bytes(refusal.message_id)
@@ -667,6 +700,10 @@ class Session:
         self._closed(error)
         self.replies.end(error)
         self._news.notify()
+        if self._reader is not None and self._writer is not None:
+            self._reader.close()
+            self._writer.close()
+            self._reader = None  # What still looks at the memory is all that keeps it.
 
     def _forget_outputs(self) -> None:
         """They are the daemon's, who gives them to others when the session has ended there too."""
@@ -681,8 +718,8 @@ def _request_of(reply: Any) -> int:
     return key.int
 
 
-def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool = False) -> None:
-    fill(batch, first, items, in_parts=in_parts)
+def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool, in_memory: bool) -> None:
+    fill(batch, first, items, in_parts=in_parts, in_memory=in_memory)
     deadlines: Iterable[float | None] = [item[4] for item in items]
     if any(deadlines):
         now = monotonic()

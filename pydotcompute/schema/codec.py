@@ -68,7 +68,9 @@ _Path: TypeAlias = "tuple[Any, ...] | None"
 class Decode(Protocol[T_co]):
     """The type of `Codec.decode`."""
 
-    def __call__(self, data: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> T_co: ...
+    def __call__(
+        self, data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
+    ) -> T_co: ...
 
 
 class FromProto(Protocol[T_co]):
@@ -97,6 +99,10 @@ class Codec(Generic[T]):
 
     Raises MessageTypeError or MessageSerializationError, with the path, where protobuf cannot take a value.
     """
+    gather: Callable[[T], list[Any]] | None
+    """As `encode`, but gives the pieces of the bytes: bytes objects, and arrays of bytes that share the memory of the
+    message's own. None if a message of this class has no arrays that could be given so. Those that have can also be
+    decoded from a memoryview, which their arrays then share."""
     decode: Decode[T]
     """An instance with this body and this header; a class without header fields gets none.
 
@@ -127,6 +133,7 @@ class Codec(Generic[T]):
         """Protobuf's own class for that type."""
         functions = _Compiler(self.schema, descriptor).compile()
         self.encode = functions["encode"]
+        self.gather = functions.get("gather")
         self.decode = functions["decode"]
         self.decode_checked = _checked(self.decode, self.schema) if _asks_of_arrays(self.schema) else self.decode
         self.to_proto = functions["to_proto"]
@@ -141,7 +148,7 @@ def _asks_of_arrays(schema: MessageSchema) -> bool:
 def _checked(decode: Decode[T], schema: MessageSchema) -> Decode[T]:
     check = checker(schema)
 
-    def decode_checked(data: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> T:
+    def decode_checked(data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None) -> T:
         message = decode(data, message_id, priority, correlation_id)
         check(message)
         return message
@@ -175,8 +182,8 @@ class _Compiler:
             decode = "decode_any"
             self._flat_decode(layout)
         if in_front:
-            encode, decode = "encode_any", "decode_any"
-            self._encode_in_front(in_front)
+            decode = "decode_any"
+            self._gather_in_front(in_front)
             self._decode_in_front(in_front)
         writers = [("to_proto", "pb")] if in_front else [(encode, f"{serialize}(pb)"), ("to_proto", "pb")]
         for name, result in writers:
@@ -245,12 +252,12 @@ class _Compiler:
     def _tag_of(self, name: str) -> tuple[int, bytes]:
         return tensors.tag_of(self._descriptor.fields_by_name[name].number)
 
-    def _encode_in_front(self, in_front: dict[str, bool]) -> None:
-        """The `encode` of a class with arrays: these first, without a way through protobuf's objects."""
+    def _gather_in_front(self, in_front: dict[str, bool]) -> None:
+        """The `gather` and `encode` of a class with arrays: these first, without a way through protobuf's objects."""
         source = self._source
         pb_class = message_factory.GetMessageClass(self._descriptor)
         append = self._call(tensors.append)
-        with source.block("def encode(message):"):
+        with source.block("def gather(message):"):
             with source.block("try:"):
                 source.line(f"pb = {source.bind(pb_class, 'new')}()")
                 self._write_fields(self._schema, self._descriptor, but=in_front)
@@ -269,9 +276,11 @@ class _Compiler:
                         case _:
                             source.line(f"for {value} in {value}: {add}")
                 source.line(f"parts.append({source.bind(pb_class.SerializeToString, 'serialize')}(pb))")
-                source.line("return b''.join(parts)")
+                source.line("return parts")
             with source.block("except Exception as error:"):
                 source.line(f"{self._call(_explain_writing)}({source.bind(self._schema, 'schema')}, message, error)")
+        with source.block("def encode(message):"):
+            source.line("return b''.join(gather(message))")
 
     def _decode_in_front(self, in_front: dict[str, bool]) -> None:
         """The `decode` of a class with arrays; what is laid out in another way is left to `decode_any`."""

@@ -83,13 +83,14 @@ def append(parts: list[Any], at: int, tag: bytes, value: Any) -> int:
     return at + len(whole_head) + array.nbytes
 
 
-def take(data: bytes, tags: dict[int, bool]) -> tuple[Found, int] | None:
+def take(data: bytes | memoryview, tags: dict[int, bool]) -> tuple[Found, int] | None:
     """The arrays at the beginning of a message's bytes, as views of these: those of each tag, and where they end.
 
     `tags` says which there may be, and whether more than once. None if they are not laid out as `append` does it, or
-    something is wrong.
+    something is wrong. Of a memoryview, which should be read-only, the bytes may change meanwhile: then the arrays have
+    other elements, and nothing worse.
     """
-    if type(data) is not bytes:
+    if type(data) not in (bytes, memoryview):
         return None
     found: Found = {}
     at = 0
@@ -115,13 +116,13 @@ def tag_of(number: int) -> tuple[int, bytes]:
     return tag, varint(tag)
 
 
-def _take(data: bytes, at: int, end: int) -> AnyArray:
+def _take(data: bytes | memoryview, at: int, end: int) -> AnyArray:
     name, shape, fortran, start, size = "", [], False, at, 0
     while at < end:
         tag = data[at]
         length, at = read_varint(data, at + 1)
         if tag == _DTYPE:
-            name = data[at : at + length].decode()
+            name = str(data[at : at + length], "utf-8")
         elif tag == _SHAPE:
             stop = at + length
             while at < stop:
@@ -153,7 +154,9 @@ def _laid_out(value: Any) -> tuple[str, AnyArray, bool]:
     return name, array if fortran else numpy.asarray(array, order="C"), fortran
 
 
-def _view(name: str, shape: tuple[int, ...], fortran: bool, data: bytes, start: int, size: int) -> AnyArray:
+def _view(
+    name: str, shape: tuple[int, ...], fortran: bool, data: bytes | memoryview, start: int, size: int
+) -> AnyArray:
     try:
         dtype = dtype_of(name)
     except TypeError as error:

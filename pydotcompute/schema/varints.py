@@ -13,7 +13,7 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """The number at this place, and where it ends. ValueError if it is too long, IndexError if it is cut off."""
     number = shift = 0
     while True:

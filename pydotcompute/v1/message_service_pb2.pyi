@@ -139,23 +139,25 @@ class ExchangeResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes")
+    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes", "shared_memory")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     session_token: bytes
     received_through: int
     credit: Credit
     max_message_bytes: int
     part_bytes: int
-    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ...) -> None: ...
+    shared_memory: bool
+    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ..., shared_memory: bool = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes")
+    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes", "shared_memory")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     ACKS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +170,7 @@ class Opened(_message.Message):
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     SESSION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     session_token: bytes
     received_through: int
     acks_received: int
@@ -180,7 +183,36 @@ class Opened(_message.Message):
     closed: _status_pb2.Status
     session_timeout: _duration_pb2.Duration
     part_bytes: int
-    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ...) -> None: ...
+    shared_memory: SharedMemory
+    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
+
+class SharedMemory(_message.Message):
+    __slots__ = ("requests", "replies")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    requests: SharedSegment
+    replies: SharedSegment
+    def __init__(self, requests: _Optional[_Union[SharedSegment, _Mapping]] = ..., replies: _Optional[_Union[SharedSegment, _Mapping]] = ...) -> None: ...
+
+class SharedSegment(_message.Message):
+    __slots__ = ("process_id", "file_descriptor", "key")
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    FILE_DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    process_id: int
+    file_descriptor: int
+    key: bytes
+    def __init__(self, process_id: _Optional[int] = ..., file_descriptor: _Optional[int] = ..., key: _Optional[bytes] = ...) -> None: ...
+
+class SharedBody(_message.Message):
+    __slots__ = ("index", "offset", "bytes")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    offset: int
+    bytes: int
+    def __init__(self, index: _Optional[int] = ..., offset: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("messages", "bytes")
@@ -199,7 +231,7 @@ class MessageType(_message.Message):
     def __init__(self, full_name: _Optional[str] = ..., files: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("first_sequence", "message_ids", "bodies", "priorities", "correlation_ids", "uncorrelated", "types", "outputs", "timeouts_us", "body_in_parts", "before_replies_to")
+    __slots__ = ("first_sequence", "message_ids", "bodies", "priorities", "correlation_ids", "uncorrelated", "types", "outputs", "timeouts_us", "body_in_parts", "before_replies_to", "shared_bodies")
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
     BODIES_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +243,7 @@ class Batch(_message.Message):
     TIMEOUTS_US_FIELD_NUMBER: _ClassVar[int]
     BODY_IN_PARTS_FIELD_NUMBER: _ClassVar[int]
     BEFORE_REPLIES_TO_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BODIES_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
     message_ids: bytes
     bodies: _containers.RepeatedScalarFieldContainer[bytes]
@@ -222,7 +255,8 @@ class Batch(_message.Message):
     timeouts_us: _containers.RepeatedScalarFieldContainer[int]
     body_in_parts: bool
     before_replies_to: bytes
-    def __init__(self, first_sequence: _Optional[int] = ..., message_ids: _Optional[bytes] = ..., bodies: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., correlation_ids: _Optional[bytes] = ..., uncorrelated: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., timeouts_us: _Optional[_Iterable[int]] = ..., body_in_parts: bool = ..., before_replies_to: _Optional[bytes] = ...) -> None: ...
+    shared_bodies: _containers.RepeatedCompositeFieldContainer[SharedBody]
+    def __init__(self, first_sequence: _Optional[int] = ..., message_ids: _Optional[bytes] = ..., bodies: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., correlation_ids: _Optional[bytes] = ..., uncorrelated: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., timeouts_us: _Optional[_Iterable[int]] = ..., body_in_parts: bool = ..., before_replies_to: _Optional[bytes] = ..., shared_bodies: _Optional[_Iterable[_Union[SharedBody, _Mapping]]] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("body_bytes", "offset", "data")

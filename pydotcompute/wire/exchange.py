@@ -22,7 +22,7 @@ __all__ = ["LEAST_PART_BYTES", "Chunk", "Credit", "Incoming", "Outgoing", "Part"
 LEAST_PART_BYTES = 4_096
 """What a part has, unless it is the last: with less, what a part costs besides could be more than its data."""
 
-T = TypeVar("T", bound="tuple[bytes, *tuple[Any, ...]]")
+T = TypeVar("T", bound="tuple[Any, ...]")
 
 
 class ProtocolError(PyDotComputeError):
@@ -92,8 +92,8 @@ class Outgoing(Generic[T]):
     """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
 
     An item is a tuple that begins with the body, whose length is what counts. Whoever queues an item adds that length
-    to `queued_bytes`; both are left to callers, because every message passes there. Those with a body longer than
-    `part_bytes` are given to `queue_long` instead.
+    to `queued_bytes`; both are left to callers, because every message passes there. Those with a body, of bytes, longer
+    than `part_bytes` are given to `queue_long` instead. (What is no bytes object is where the other side can read it.)
     """
 
     def __init__(self) -> None:
@@ -215,7 +215,8 @@ class Outgoing(Generic[T]):
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
     def _is_long(self, chunk: Chunk[T]) -> bool:
-        return 0 < self.part_bytes < len(chunk.items[0][0])
+        body = chunk.items[0][0]
+        return 0 < self.part_bytes < len(body) and isinstance(body, bytes)
 
     def _next_again(self, most: int) -> Chunk[T] | Part[T]:
         if self._is_long(self._again[0]):

@@ -15,12 +15,14 @@ from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.ids import uuids_from_bytes
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute.wire.exchange import Credit
+from pydotcompute.wire.exchange import Credit, ProtocolError
+from pydotcompute.wire.shared_memory import Block, Reader
 
 __all__ = ["Columns", "Packed", "credit_to_proto", "fill", "read", "spread"]
 
-Packed = tuple[bytes, int, int, "int | None", *tuple[Any, ...]]
-"""A message for a batch: body, `message_id.int`, priority, `correlation_id.int`, and what else its sender keeps."""
+Packed = tuple["bytes | Block", int, int, "int | None", *tuple[Any, ...]]
+"""A message for a batch: body (a block: it is in shared memory), `message_id.int`, priority, `correlation_id.int`, and
+what else its sender keeps."""
 
 _to_16_bytes = methodcaller("to_bytes", 16, "big")
 _NO_ID = bytes(16)
@@ -31,13 +33,21 @@ def credit_to_proto(credit: Credit) -> pb.Credit:
     return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
-def fill(batch: pb.Batch, first: int, items: Sequence[Packed], *, in_parts: bool = False) -> None:
-    """Put messages into a batch, or one whose body has gone in parts: all but the columns `types`, `outputs` and
-    `timeouts_us`."""
+def fill(
+    batch: pb.Batch, first: int, items: Sequence[Packed], *, in_parts: bool = False, in_memory: bool = False
+) -> None:
+    """Put messages into a batch: all but the columns `types`, `outputs` and `timeouts_us`.
+
+    Args:
+        in_parts: it is one message, whose body has gone in parts.
+        in_memory: some bodies may be in shared memory.
+    """
     bodies, keys, priorities, correlations, *_ = zip(*items, strict=True)
     if in_parts:
         bodies = (b"",)
         batch.body_in_parts = True
+    elif in_memory:
+        bodies = tuple(_point_to(batch, *each) if isinstance(each[1], Block) else each[1] for each in enumerate(bodies))
     batch.first_sequence = first
     batch.bodies.extend(bodies)
     batch.message_ids = b"".join(map(_to_16_bytes, keys))
@@ -51,23 +61,35 @@ def fill(batch: pb.Batch, first: int, items: Sequence[Packed], *, in_parts: bool
         batch.uncorrelated.extend(index for index, each in enumerate(correlations) if each is None)
 
 
+def _point_to(batch: pb.Batch, index: int, block: Block) -> bytes:
+    block.sent = True
+    batch.shared_bodies.add(index=index, offset=block.offset, bytes=block.size)
+    return b""
+
+
 class Columns(NamedTuple):
     """The messages of a batch."""
 
-    bodies: Sequence[bytes]
+    bodies: Sequence[bytes | memoryview]
     message_ids: list[UUID]
     priorities: Iterable[int]
     correlation_ids: Iterable[UUID | None]
     types: Iterable[int]
 
 
-def read(batch: pb.Batch, type_count: int = 1, body: bytes | None = None) -> Columns:
-    """The messages in a batch, or the one whose `body` has come in parts.
+def read(batch: pb.Batch, type_count: int = 1, body: bytes | None = None, reader: Reader | None = None) -> Columns:
+    """The messages in a batch.
+
+    Args:
+        type_count: how many types there are for `types` to point into.
+        body: that of its one message, if it has come in parts.
+        reader: reads bodies that are in shared memory.
 
     Raises:
         MessageDeserializationError: the columns do not fit together, or a header is malformed.
+        ProtocolError: there is no such shared memory.
     """
-    bodies: Sequence[bytes] = batch.bodies
+    bodies: Sequence[bytes | memoryview] = batch.bodies
     count = len(bodies)
     if body is not None:
         if count != 1 or bodies[0]:
@@ -91,7 +113,21 @@ def read(batch: pb.Batch, type_count: int = 1, body: bytes | None = None) -> Col
                 raise _malformed("uncorrelated", f"{max(batch.uncorrelated)} is none of {count} messages")
             without = set(batch.uncorrelated)
             correlation_ids = [None if index in without else each for index, each in enumerate(correlation_ids)]
+    if batch.shared_bodies:
+        bodies = _from_memory(batch, [*bodies], list(types) if batch.types else [0] * count, reader)
     return Columns(bodies, uuids_from_bytes(batch.message_ids), priorities, correlation_ids, types)
+
+
+def _from_memory(
+    batch: pb.Batch, bodies: list[bytes | memoryview], types: list[int], reader: Reader | None
+) -> list[bytes | memoryview]:
+    if reader is None:
+        raise ProtocolError("a body is in shared memory, and there is none")
+    for place in batch.shared_bodies:
+        if place.index >= len(bodies) or bodies[place.index]:
+            raise _malformed("shared_bodies", f"{place.index} is no message with an empty body")
+        bodies[place.index] = reader.body(place, types[place.index])
+    return bodies
 
 
 def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterable[int]:

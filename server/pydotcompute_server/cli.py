@@ -93,6 +93,13 @@ class _Program(click.Command):
     help="Seconds that a client's conversation lives on when its connection has broken.",
 )
 @click.option(
+    "--shared-memory-bytes",
+    default=0,
+    type=click.IntRange(min=0),
+    show_envvar=True,
+    help="Memory that a client of the same host and user may share, for each conversation and direction; 0: none.",
+)
+@click.option(
     "--proto-lock",
     type=_file,
     show_envvar=True,
@@ -116,6 +123,7 @@ def main(
     grace: float,
     max_message_bytes: int,
     session_timeout: float,
+    shared_memory_bytes: int,
     proto_lock: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -151,6 +159,7 @@ def main(
             grace=grace,
             max_message_bytes=max_message_bytes,
             session_timeout=session_timeout,
+            shared_memory_bytes=shared_memory_bytes,
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,

@@ -133,6 +133,7 @@ class Conversation:
             output_queue_size=kernel.config.output_queue_size,
             max_message_bytes=session.max_message_bytes,
             part_bytes=PART_BYTES,
+            shared_memory=None if opening.session_token else session.shared_memory,
             closed=refusal,
             session_timeout=duration(session_timeout),
         )
@@ -252,7 +253,7 @@ class Conversation:
             if isinstance(chunk, Part):
                 return response_part(len(chunk.item[0]), chunk.offset, chunk.data)
             if chunk is not None:
-                self._frames.extend(_frames(chunk))
+                self._frames.extend(_frames(chunk, in_memory=session.shared_memory is not None))
         if self._frames:
             frame = self._frames.popleft()
             enough = session.incoming.done - self._told.through >= TELL_BESIDE or self._must_tell()
@@ -326,7 +327,7 @@ class Conversation:
         self._session.news.notify()
 
 
-def _frames(chunk: Chunk[Sent]) -> Iterator[pb.ExchangeResponse]:
+def _frames(chunk: Chunk[Sent], *, in_memory: bool) -> Iterator[pb.ExchangeResponse]:
     """The frames for what a session has to send: messages, and refusals, which may come mixed."""
     first = chunk.first
     for is_refusal, group in groupby(chunk.items, lambda item: item[5] == REFUSAL):
@@ -336,7 +337,7 @@ def _frames(chunk: Chunk[Sent]) -> Iterator[pb.ExchangeResponse]:
             frame.refused.first_sequence = first
             frame.refused.refusals.extend(item[4] for item in items)
         else:
-            _fill(frame.batch, first, items, in_parts=chunk.in_parts)
+            _fill(frame.batch, first, items, in_parts=chunk.in_parts, in_memory=in_memory)
             if chunk.before:
                 frame.batch.before_replies_to = _requests_of(chunk.before)
         yield frame
@@ -350,8 +351,8 @@ def _requests_of(replies: Sequence[Sent]) -> bytes:
     )
 
 
-def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool = False) -> None:
-    fill(batch, first, items, in_parts=in_parts)
+def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool, in_memory: bool) -> None:
+    fill(batch, first, items, in_parts=in_parts, in_memory=in_memory)
     kinds = [item[5] for item in items]
     kind = kinds[0]
     if kinds.count(kind) == len(kinds) and kind < OUTPUT:

@@ -74,6 +74,8 @@ class Settings:
     """The longest body of a message."""
     session_timeout: float = 60.0
     """Seconds that a client's conversation with a kernel lives on when its connection has broken."""
+    shared_memory_bytes: int = 0
+    """Memory that a client of the same host and user may share, for each conversation and direction; 0 for none."""
     tls_certificate: Path | None = None
     """PEM file of the certificate chain; without one the daemon speaks plain text."""
     tls_key: Path | None = None
@@ -113,7 +115,11 @@ class Daemon:
         self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, settings.max_message_bytes)
         self._exchange = ExchangeLane(
-            self._runtime, self._catalog, settings.max_message_bytes, settings.session_timeout
+            self._runtime,
+            self._catalog,
+            settings.max_message_bytes,
+            settings.session_timeout,
+            settings.shared_memory_bytes,
         )
         self._stop = asyncio.Event()
         self.address = settings.listen

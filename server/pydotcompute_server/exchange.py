@@ -27,11 +27,17 @@ class ExchangeLane:
     """Finds the session of each stream, and lets a conversation carry it."""
 
     def __init__(
-        self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int, session_timeout: float
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        max_message_bytes: int,
+        session_timeout: float,
+        shared_memory_bytes: int,
     ) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._max_message_bytes = max_message_bytes
+        self._shared_memory_bytes = shared_memory_bytes
         self._sessions = Sessions(session_timeout)
         self._conversations: dict[bytes, Conversation] = {}  # Those that carry a session now, by its token.
         self._draining: status_pb2.Status | None = None
@@ -49,7 +55,7 @@ class ExchangeLane:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, self._max_message_bytes, opening)
+            session = Session(kernel, self._catalog, self._max_message_bytes, opening, self._shared_memory_bytes)
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()

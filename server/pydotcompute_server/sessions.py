@@ -32,6 +32,7 @@ from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange import LEAST_PART_BYTES, Credit, Incoming, Outgoing, ProtocolError
 from pydotcompute.wire.frames import read, spread
 from pydotcompute.wire.parts import PART_BYTES, PartFrame
+from pydotcompute.wire.shared_memory import Block, Reader, Segment, Writer
 from pydotcompute_server.catalog import Catalog
 
 __all__ = ["CREDIT_BYTES", "LARGEST_CREDIT", "OUTPUT", "REFUSAL", "Session", "Sessions"]
@@ -52,9 +53,11 @@ LONG_AT_ONCE = 2
 SESSIONS_KEPT = 4_096
 """How many sessions without a stream are kept; the one that lost its stream first goes first."""
 
-Waiting = tuple[bytes, "UUID | None", int, "UUID | None", "Terms | None"]
+Body = bytes | memoryview
+"""What has come: bytes, or a view of shared memory."""
+Waiting = tuple[Body, "UUID | None", int, "UUID | None", "Terms | None"]
 """A message that has come and is not in the mailbox yet: body, header (no id: it was withdrawn), terms."""
-Sent = tuple[bytes, int, int, "int | None", Any, int]
+Sent = tuple["bytes | Block", int, int, "int | None", Any, int]
 """On its way to the client: a message as `wire.frames.Packed`, the message itself, and its kind: an index into the
 types of the kernel, with OUTPUT added if it is an output; or REFUSAL, with a `Refusal` in the place of the message."""
 
@@ -66,7 +69,12 @@ class Session:
     """One client's conversation with one kernel. A `Conversation` carries it, one after the other."""
 
     def __init__(
-        self, kernel: RingKernel[Any, Any], catalog: Catalog, max_message_bytes: int, opening: pb.Open
+        self,
+        kernel: RingKernel[Any, Any],
+        catalog: Catalog,
+        max_message_bytes: int,
+        opening: pb.Open,
+        shared_memory_bytes: int = 0,
     ) -> None:
         self.token = secrets.token_bytes(16)
         self.kernel = kernel
@@ -77,7 +85,17 @@ class Session:
         if 0 < opening.part_bytes < LEAST_PART_BYTES:
             raise ProtocolError(f"parts of {opening.part_bytes} bytes, at least {LEAST_PART_BYTES} are needed")
         self._decode = self.codecs[0].decode_checked
-        self._types = {codec.schema.cls: (index, codec.encode) for index, codec in enumerate(self.codecs)}
+        self.shared_memory: pb.SharedMemory | None = None
+        """How the client finds the memory that it shares with this session, if it does."""
+        self._reader: Reader | None = None
+        self._writer: Writer | None = None
+        if opening.shared_memory and shared_memory_bytes:
+            self._share_memory(shared_memory_bytes)
+        encoders = [codec.encode if self._writer is None else self._writer.encoder(codec) for codec in self.codecs]
+        self._types = {
+            codec.schema.cls: (index, encode)
+            for index, (codec, encode) in enumerate(zip(self.codecs, encoders, strict=True))
+        }
         self.news = Signal()
         """Notified when there may be something to send to the client."""
         self.caller: Caller[Any] = Caller(private=True, arrived=self.news)
@@ -99,6 +117,16 @@ class Session:
         self.newest_stream: object = None
         """The one that is to carry it next, or does."""
 
+    def _share_memory(self, size: int) -> None:
+        requests = Segment.create(size)
+        try:
+            replies = Segment.create(size)
+        except BaseException:
+            requests.close()
+            raise
+        self._reader, self._writer = Reader(requests, self.codecs), Writer(replies)
+        self.shared_memory = pb.SharedMemory(requests=requests.place, replies=replies.place)
+
     # -- from the client -----------------------------------------------------------------------------------------------
 
     def take_batch(self, batch: pb.Batch) -> None:
@@ -106,7 +134,7 @@ class Session:
         if len(batch.bodies) > LARGEST_CREDIT:
             raise ProtocolError(f"a batch has at most {LARGEST_CREDIT} messages, not {len(batch.bodies)}")
         body = self.incoming.take_parts() if batch.body_in_parts else None
-        bodies, message_ids, priorities, correlation_ids, _ = read(batch, body=body)
+        bodies, message_ids, priorities, correlation_ids, _ = read(batch, body=body, reader=self._reader)
         sizes = list(map(len, bodies))
         again = self.incoming.receive(batch.first_sequence, sizes)
         terms: list[Terms | None] = [None] * len(sizes)
@@ -231,7 +259,7 @@ class Session:
                 self.refuse(message_id, error, self.incoming.done + done)
         return messages, tuple(terms), places
 
-    def _decode_one(self, body: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
+    def _decode_one(self, body: Body, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
         if len(body) > self.max_message_bytes:
             raise MessageTooLargeError(self.codecs[0].schema.name, len(body), self.max_message_bytes)
         return self._decode(body, message_id, priority, correlation_id)
@@ -296,8 +324,8 @@ class Session:
         if len(outgoing.long) < LONG_AT_ONCE:
             ready = self.caller.take_many(left)
             left -= len(ready)
-            if ready and not self._queue_all(ready):
-                self._queue_each(ready)
+            if ready:
+                self._queue_each(ready, self._queue_alike(ready))
         while left > 0 and self.takes_outputs:
             output = self.kernel.outputs.get_nowait()
             if output is None:
@@ -306,9 +334,10 @@ class Session:
             left -= 1
         return left > 0 or room <= most
 
-    def _queue_each(self, ready: list[Any]) -> None:
-        """Queue replies, and refusals, as far as they may go beside what goes in parts."""
-        for index, item in enumerate(ready):
+    def _queue_each(self, ready: list[Any], begin: int) -> None:
+        """Queue replies, and refusals, from the index `begin` on, as far as they may go beside what goes in parts."""
+        for index in range(begin, len(ready)):
+            item = ready[index]
             if len(self.outgoing.long) >= LONG_AT_ONCE:
                 for each in reversed(ready[index:]):
                     priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
@@ -319,20 +348,24 @@ class Session:
             else:
                 self._queue(item, 0)
 
-    def _queue_all(self, messages: list[Any]) -> bool:
-        """Queue messages that are all of one class and can be sent; False, and nothing is done, if they are not."""
+    def _queue_alike(self, messages: list[Any]) -> int:
+        """Queue messages, if they are all of one class, to the first that is long or cannot be sent; how many."""
         cls = messages[0].__class__
         known = self._types.get(cls)
         if known is None or [message.__class__ for message in messages].count(cls) != len(messages):
-            return False
+            return 0
         index, encode = known
-        try:
-            bodies = [encode(message) for message in messages]
-        except MessageError:
-            return False
-        sizes = [len(body) for body in bodies]
-        if max(sizes) > self._longest_whole:
-            return False
+        bodies, size, longest, long = [], 0, self._longest_whole, None
+        for message in messages:
+            try:
+                body = encode(message)
+            except MessageError:
+                break
+            if len(body) > longest:
+                long = body
+                break
+            bodies.append(body)
+            size += len(body)
         self.outgoing.queue += [
             (
                 body,
@@ -342,33 +375,41 @@ class Session:
                 message,
                 index,
             )
-            for body, message in zip(bodies, messages, strict=True)
+            for body, message in zip(bodies, messages, strict=False)
         ]
-        self.outgoing.queued_bytes += sum(sizes)
-        return True
+        self.outgoing.queued_bytes += size
+        if long is None:
+            return len(bodies)
+        self._queue_body(messages[len(bodies)], long, index, 0)
+        return len(bodies) + 1
 
     def _queue(self, message: Any, flag: int) -> bool:
         """Queue a message for sending; whether it can be sent. Else it is a dead letter, and its caller is told."""
         error: PyDotComputeError
         try:
             index, encode = self._types[message.__class__]
-            body = encode(message)
-            if len(body) <= self._longest_reply:
-                correlation_id = message.correlation_id
-                answers = None if correlation_id is None else correlation_id.int
-                outgoing = self.outgoing
-                item = (body, message.message_id.int, message.priority, answers, message, index + flag)
-                if len(body) > self._longest_whole:
-                    outgoing.queue_long(item, flag)
-                    return True
-                outgoing.queue.append(item)
-                outgoing.queued_bytes += len(body)
-                return True
-            error = MessageTooLargeError(type(message).__name__, len(body), self._longest_reply)
+            return self._queue_body(message, encode(message), index, flag)
         except KeyError:
             error = MessageTypeError(" or ".join(cls.__name__ for cls in self._types), type(message).__name__)
         except MessageError as unfit:  # The actor has changed it after it was sent.
             error = unfit
+        return self._cannot_send(message, error)
+
+    def _queue_body(self, message: Any, body: bytes | Block, index: int, flag: int) -> bool:
+        if len(body) > self._longest_reply:
+            error = MessageTooLargeError(type(message).__name__, len(body), self._longest_reply)
+            return self._cannot_send(message, error)
+        outgoing, correlation_id = self.outgoing, message.correlation_id
+        answers = None if correlation_id is None else correlation_id.int
+        item = (body, message.message_id.int, message.priority, answers, message, index + flag)
+        if len(body) > self._longest_whole and isinstance(body, bytes):
+            outgoing.queue_long(item, flag)
+        else:
+            outgoing.queue.append(item)
+            outgoing.queued_bytes += len(body)
+        return True
+
+    def _cannot_send(self, message: Any, error: PyDotComputeError) -> bool:
         self.kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
         self.refuse(message.correlation_id or message.message_id, error)
         return False
@@ -414,8 +455,12 @@ class Session:
             if message_id is not None:
                 self._bury_pending(body, message_id, priority, correlation_id)
         self.pending.clear()
+        if self._reader is not None and self._writer is not None:
+            self._reader.close()
+            self._writer.close()
+            self._reader = None  # What still looks at the memory is all that keeps it.
 
-    def _bury_pending(self, body: bytes, message_id: UUID, priority: int, correlation_id: UUID | None) -> None:
+    def _bury_pending(self, body: Body, message_id: UUID, priority: int, correlation_id: UUID | None) -> None:
         try:
             message = self._decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id)
         except MessageError:

@@ -125,13 +125,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one reply may take")
     parser.add_argument("--keepalive", type=float, help="as of `connect`")
     parser.add_argument("--reconnect-timeout", type=float, help="as of `connect`")
+    parser.add_argument("--max-message-bytes", type=int, help="as of `connect`")
+    parser.add_argument("--shared-memory", type=bool, help="as of `connect`")
     return parser.parse_args()
 
 
 async def _main(given: argparse.Namespace) -> Report:
-    options: dict[str, Any] = {
-        name: getattr(given, name) for name in ("keepalive", "reconnect_timeout") if getattr(given, name) is not None
-    }
+    names = ("keepalive", "reconnect_timeout", "max_message_bytes", "shared_memory")
+    options: dict[str, Any] = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     async with connect(given.target, **options) as runtime:
         client = Client(runtime, given)
 

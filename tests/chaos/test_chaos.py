@@ -44,12 +44,16 @@ def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
-@pytest.mark.parametrize("mebibytes", [16, 40])
+@pytest.mark.parametrize("mebibytes", [16, 64])
 def test_long_messages_come_once_and_whole_while_connections_break_in_their_middle(mebibytes: int) -> None:
+    limit = 80 * MIB
     with Processes(seed_of(5)) as processes:
-        _, target = processes.daemon()
+        _, target = processes.daemon("--launch", "all", "--max-message-bytes", str(limit))
         proxy, through = processes.proxy(target)
-        clients = [processes.client(through, window=8, long=mebibytes * MIB, long_every=4) for _ in range(2)]
+        clients = [
+            processes.client(through, window=8, long=mebibytes * MIB, long_every=4, max_message_bytes=limit)
+            for _ in range(2)
+        ]
         for client in clients:
             client.under_way()
         for number in range(6):
@@ -59,6 +63,23 @@ def test_long_messages_come_once_and_whole_while_connections_break_in_their_midd
         for client in clients:
             client.signal(signal.SIGTERM)
         nothing_lost_nothing_doubled(target, [client.last_words(60) for client in clients])
+        assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
+
+
+def test_what_goes_through_shared_memory_is_not_lost_or_doubled_while_connections_break() -> None:
+    with Processes(seed_of(6)) as processes:
+        _, target = processes.daemon("--launch", "all", "--shared-memory-bytes", str(32 * MIB))
+        proxy, through = processes.proxy(target, "--every", "50-150", "--faults", STORM)
+        clients = [
+            processes.client(through, window=8, long=3 * MIB, long_every=2, shared_memory=True) for _ in range(2)
+        ]
+        for client in clients:
+            client.under_way()
+        eventually(lambda: proxy.faults() >= 20 or not all_live(clients))
+        for client in clients:
+            client.signal(signal.SIGTERM)
+        nothing_lost_nothing_doubled(target, [client.last_words() for client in clients])
+        assert proxy.faults() >= 20
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
