@@ -22,8 +22,8 @@ CHAOS_SEED ?= 1
 demo: $(INSTALLED)  ## Start a daemon, run the remote calculator, stop the daemon.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-test: $(INSTALLED)  ## Run all tests.
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run all tests, those of a file one after the other.
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 ## What a developer types
 
