@@ -21,6 +21,8 @@ __all__ = ["INSTALL", "CudaSession", "open_cuda"]
 T = TypeVar("T")
 
 INSTALL = "pip install 'pydotcompute-grpc[cuda12]'"
+SUCCESS, NOT_READY = 0, 600
+"""CUDA's numbers."""
 SPINS = 20
 """How often a wait asks the device at each turn of the event loop, before it asks at longer and longer intervals."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.005
@@ -100,7 +102,7 @@ class CudaSession:
     def _allocate(self, size: int) -> Any:
         """CuPy's allocator while the kernel is at work."""
         try:
-            memory = self._pool.malloc(size)
+            memory = self._malloc(size)
         except MemoryError as error:
             held = self._pool.total_bytes()
             if self._limit is None or held + size <= self._limit:
@@ -113,6 +115,13 @@ class CudaSession:
         held = self._pool.total_bytes()
         self._memory = DeviceMemory(held, max(held, self._memory.peak))
         return memory
+
+    def _malloc(self, size: int) -> Any:
+        try:
+            return self._pool.malloc(size)
+        except MemoryError:  # What the pool keeps counts, and CuPy does not let go of it for the limit's sake.
+            self._pool.free_all_blocks()
+            return self._pool.malloc(size)
 
     def to_device(self, array: Any) -> Any:
         with self.current():
@@ -136,10 +145,10 @@ class CudaSession:
         event = self._mark(block=False)
         for _ in range(SPINS):
             await asyncio.sleep(0)
-            if event.done:
+            if self._is_done(event):
                 return
         pause = SHORTEST_PAUSE
-        while not event.done:  # A thread that waits could not be cancelled.
+        while not self._is_done(event):  # A thread that waits could not be cancelled.
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -152,6 +161,12 @@ class CudaSession:
             event = self._cuda.Event(block=block, disable_timing=True)
             event.record(self.stream)
         return event
+
+    def _is_done(self, event: Any) -> bool:
+        status = self._cuda.runtime.eventQuery(event.ptr)  # To `event.done`, a device that has failed is a busy one.
+        if status not in (SUCCESS, NOT_READY):
+            raise self._cuda.runtime.CUDARuntimeError(status)
+        return bool(status == SUCCESS)
 
     def memory(self) -> DeviceMemory:
         if self._closed:
