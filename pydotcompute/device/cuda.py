@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydotcompute.device.sessions import Device, DeviceMemory, DeviceMemoryError
+from pydotcompute.device.sessions import Device, DeviceMemory, DeviceMemoryError, Session
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.device.steps import Steps
 from pydotcompute.exceptions import BackendUnavailableError
@@ -141,6 +142,15 @@ class CudaSession:
         host = empty_pinned(array.shape, array.dtype, order)
         return array.get(stream=self.stream, out=host, blocking=False)
 
+    def lend(self, array: Any, borrower: Session) -> Any:
+        # What the borrower's actor makes of it, a slice or a reshaped one, has the same owner, which lives as long as
+        # any of them. When the last is let go of, the borrower's stream may still be at work with it.
+        loan = _Loan()
+        ended = weakref.finalize(loan, _end_loan, self._cuda, self.device.index, array, self.stream, borrower.stream)
+        ended.atexit = False  # CUDA may be gone by then.
+        memory = self._cuda.UnownedMemory(array.data.ptr, array.nbytes, loan, array.device.id)
+        return self.xp.ndarray(array.shape, array.dtype, self._cuda.MemoryPointer(memory, 0), array.strides)
+
     async def synchronize(self) -> None:
         event = self._mark(block=False)
         for _ in range(SPINS):
@@ -194,6 +204,20 @@ class CudaSession:
         with self._cuda.Device(self.device.index):
             self._pool.free_all_blocks()
             return not self._pool.used_bytes()
+
+
+class _Loan:
+    """Owns what is lent of a kernel's memory, for the other."""
+
+
+def _end_loan(cuda: Any, index: int, array: Any, lender: Any, borrower: Any) -> None:
+    """`array`, when this lets go of it, goes back to the lender's pool, which takes it to be free for what the lender's
+    stream is given next."""
+    # A device that has failed does nothing more with any of it.
+    with contextlib.suppress(cuda.runtime.CUDARuntimeError), cuda.Device(index):
+        event = cuda.Event(disable_timing=True)
+        event.record(borrower)
+        lender.wait_event(event)
 
 
 _lingering: list[CudaSession] = []

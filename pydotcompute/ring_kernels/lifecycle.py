@@ -117,6 +117,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._at_first_wait = self.type.executor == "loop"  # Whether the actor has got as far as `launch` waits for.
         self.find: Callable[[str], RingKernel[Any, Any]] | None = None
         """The other kernels of its runtime, by their ids, to which its actor may forward."""
+        self.sends_to: Session | None = None
+        """What gets what the actor sends; None is anything in this process, where arrays may stay on a device."""
         self._termination: asyncio.Task[None] | None = None
         self._cancel_at = math.inf  # The earliest time that any `terminate` gave.
         self._hurry = Signal()
