@@ -15,8 +15,7 @@ import pytest
 from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute_client import connect
 
-REPOSITORY = Path(__file__).parents[2]
-EXAMPLES = REPOSITORY / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TIMEOUT = 60.0
 
 CALCULATIONS = """\
@@ -110,15 +109,6 @@ CHECKS: dict[str, Callable[[str], None]] = {
 def timeless(output: str) -> str:
     """The output without what differs from run to run."""
     return re.sub(r"(Throughput: |classify(?:_one)?: |batches of )[\d.,]+", r"\1…", output)
-
-
-@pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process that finds a GPU."""
-    folder = tmp_path_factory.mktemp("gpu")
-    for name in ("cupy", "cupyx"):
-        (folder / f"{name}.py").write_text("from tests.fake_cupy import install\n\ninstall()\n")
-    return {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
 
 
 @pytest.fixture(scope="module")
