@@ -184,8 +184,8 @@ class Current(threading.local):
 class FakeCuda:
     """The device, and what the tests ask of it."""
 
-    def __init__(self, devices: int = 1, driver: bool = True) -> None:
-        self.devices, self.driver = devices, driver
+    def __init__(self, devices: int = 1, driver: bool = True, toolkit: bool = True) -> None:
+        self.devices, self.driver, self.toolkit = devices, driver, toolkit
         self.current = Current()
         self.pools: list[FakePool] = []
         self.busy = 0
@@ -229,6 +229,7 @@ class FakeCuda:
                 eventQuery=lambda ptr: self.events[ptr].query(),
                 getDeviceProperties=lambda index: {"name": f"Fake {index}".encode()},
             ),
+            nvrtc=SimpleNamespace(getVersion=self._compiler),
             Device=self._device,
             Stream=lambda non_blocking: FakeStream(self, self.current.device),
             Event=lambda block=False, disable_timing=False: FakeEvent(self, block),
@@ -245,6 +246,11 @@ class FakeCuda:
         if not self.driver:
             raise CUDARuntimeError(35)
         return self.devices
+
+    def _compiler(self) -> tuple[int, int]:
+        if not self.toolkit:
+            raise RuntimeError('Failure finding "libnvrtc.so"\nNo such file')
+        return 13, 2
 
     @contextmanager
     def _device(self, index: int) -> Iterator[None]:

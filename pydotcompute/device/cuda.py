@@ -22,6 +22,7 @@ __all__ = ["INSTALL", "CudaSession", "open_cuda"]
 T = TypeVar("T")
 
 INSTALL = "pip install 'pydotcompute-grpc[cuda12]'"
+TOOLKIT = "install one, or pip install 'cupy-cuda12x[ctk]'"
 SUCCESS, NOT_READY = 0, 600
 """CUDA's numbers."""
 SPINS = 20
@@ -36,8 +37,8 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
     """What a kernel has of the GPU of this index. It may take a second: CuPy is imported, and CUDA initialized.
 
     Raises:
-        BackendUnavailableError: there is no CuPy, no driver, or no such GPU, or it cannot be used. It is about
-            `backend`.
+        BackendUnavailableError: there is no CuPy, no driver, no toolkit, or no such GPU, or it cannot be used. It is
+            about `backend`.
     """
     try:
         import cupy
@@ -56,6 +57,11 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
     if index >= count:
         names = ", ".join(f"cuda:{each} {_name(cupy, each)}" for each in range(count)) or "none"
         raise BackendUnavailableError(backend, f"there is no device of index {index}; devices: {count} ({names})")
+    try:
+        cupy.cuda.nvrtc.getVersion()  # Else the actor would find out, at its first operation.
+    except Exception as error:  # As above.
+        problem = f"CuPy {cupy.__version__} finds no CUDA toolkit ({_line(error)}); {TOOLKIT}"
+        raise BackendUnavailableError(backend, problem) from error
     try:
         return CudaSession(cupy, index, kernel_id, memory_limit)
     except failure as error:

@@ -114,6 +114,17 @@ async def test_without_a_driver_a_gpu_is_refused_with_what_cuda_says(
     assert "install an NVIDIA driver" in problem
 
 
+async def test_without_a_toolkit_a_gpu_is_refused_with_what_cupy_says(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, FakeCuda(toolkit=False))
+    problem = await refusal(runtime, "cuda")
+    assert problem == (
+        'CuPy fake finds no CUDA toolkit (Failure finding "libnvrtc.so"); '
+        "install one, or pip install 'cupy-cuda12x[ctk]'"
+    )
+
+
 async def test_an_index_that_is_not_there_is_refused_with_those_that_are(
     runtime: RingKernelRuntime, cuda: FakeCuda
 ) -> None:
