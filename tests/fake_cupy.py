@@ -254,6 +254,8 @@ class FakeCuda:
 
     @contextmanager
     def _device(self, index: int) -> Iterator[None]:
+        if self.failure is not None:
+            raise CUDARuntimeError(self.failure)
         before, self.current.device = self.current.device, index
         try:
             yield

@@ -185,9 +185,9 @@ class CudaSession:
         return bool(status == SUCCESS)
 
     def memory(self) -> DeviceMemory:
-        if self._closed:
-            self.sweep()
         with contextlib.suppress(self._cuda.runtime.CUDARuntimeError), self._cuda.Device(self.device.index):
+            if self._closed:
+                self.sweep()
             self._memory = self._memory._replace(held=self._pool.total_bytes())
         return self._memory
 

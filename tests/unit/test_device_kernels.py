@@ -453,9 +453,12 @@ async def test_a_device_that_fails_fails_its_kernels_and_not_the_runtime(
     for failed in (waiting.result(), await failure(ask(other, 1.0))):
         assert failed.cause_type == CUDARuntimeError.__name__
         assert "IllegalAddress" in failed.cause_message
+    with pytest.raises(BackendUnavailableError, match="IllegalAddress"):
+        await launch(runtime, doubler, "a new one")
     for each in (kernel, other):
         await each.terminate()
         assert each.state is KernelState.TERMINATED
+        assert held(each)[0] is not None
 
 
 async def failure(outcome: Awaitable[Any]) -> KernelFailedError:
