@@ -216,6 +216,7 @@ class FakeCuda:
         array_class = _array_class(self)
         made, elements = array_class.made, array_class.elements_of
         cupy.__version__ = "fake"
+        cupy.fake = self
         cupy.ndarray = array_class
         cupy.asarray = array_class.copied
         cupy.asnumpy = lambda value: value.get() if isinstance(value, array_class) else np.asarray(value)
