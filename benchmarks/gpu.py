@@ -9,14 +9,20 @@ import asyncio
 import platform
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from pydotcompute import RingKernelRuntime, message, ring_kernel
+from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import BackendUnavailableError
 from pydotcompute.ring_kernels.context import KernelContext
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+
+import inference
 
 SIZES = [1 << 10, 1 << 20, 16 << 20, 64 << 20]
 """Bytes of an array."""
@@ -32,8 +38,19 @@ class Vector:
     values: np.ndarray
 
 
+@message
+class Staying:
+    """An array that stays on the GPU between kernels of it."""
+
+    values: Annotated[np.ndarray, Array(on_device=True)]
+
+
 def kernel_type(actor: Any) -> Any:
     return ring_kernel(input_type=Vector, output_type=Vector, device="cuda", auto_register=False)(actor)
+
+
+def stage_type(actor: Any) -> Any:
+    return ring_kernel(input_type=Staying, output_type=Vector, device="cuda", auto_register=False)(actor)
 
 
 @kernel_type
@@ -66,6 +83,29 @@ async def batched(ctx: Context) -> None:
         await batch.reply(values=batch.stack("values") * 2)
 
 
+@kernel_type
+async def by_reference(ctx: Context) -> None:
+    """To the device, and on to a kernel that brings it back."""
+    async for vector in ctx:
+        await ctx.forward("back", Staying(ctx.to_device(vector.values), correlation_id=vector.message_id))
+
+
+@stage_type
+async def back(ctx: Context) -> None:
+    """The last stage."""
+    async for vector in ctx:
+        doubled = ctx.to_device(vector.values) * 2
+        await ctx.send(Vector(await ctx.to_host(doubled), correlation_id=vector.message_id))
+
+
+@kernel_type
+async def by_the_host(ctx: Context) -> None:
+    """To the device, and on by way of the host."""
+    async for vector in ctx:
+        values = await ctx.to_host(ctx.to_device(vector.values))
+        await ctx.forward("back", Staying(values, correlation_id=vector.message_id))
+
+
 async def median(call: Callable[[], Awaitable[Any]], seconds: float) -> float:
     """The median time of a call in microseconds; the first calls, which compile, do not count."""
     for _ in range(3):
@@ -88,7 +128,10 @@ async def measure(seconds: float) -> None:
 
             async def call(values: Any) -> None:
                 reply = await kernel.send_and_receive(Vector(values), timeout=60.0)
-                if actor in (round_trip, batched) and reply.values.flat[-1] != 2 * values.flat[-1]:
+                if (
+                    actor in (round_trip, batched, by_reference, by_the_host)
+                    and reply.values.flat[-1] != 2 * values.flat[-1]
+                ):
                     raise RuntimeError("a wrong reply")
 
             return call
@@ -102,8 +145,15 @@ async def measure(seconds: float) -> None:
         trip = await start(round_trip, "round_trip")
         for size in SIZES:
             values = np.ones(size // 4, "f4")
-            taken = await median(lambda values=values: trip(values), seconds)  # type: ignore[misc]
+            taken = await median(partial(trip, values), seconds)
             print(f"there and back, {size >> 10:8} KiB  {taken:10.1f} us  {2 * size / taken / 1000:8.2f} GB/s")
+        await start(back, "back")
+        for actor, name in ((by_reference, "by reference"), (by_the_host, "by the host ")):
+            forward = await start(actor, name)
+            for size in SIZES:
+                values = np.ones(size // 4, "f4")
+                taken = await median(partial(forward, values), seconds)
+                print(f"forwarded {name}, {size >> 10:8} KiB  {taken:10.1f} us")
         batch = await start(batched, "batched")
 
         async def together() -> None:
@@ -111,6 +161,17 @@ async def measure(seconds: float) -> None:
 
         taken = await median(together, seconds)
         print(f"a batch of {BATCH}                {taken:10.1f} us  {taken / BATCH:8.2f} us a message")
+        for network in (inference.classify, inference.classify_one):
+            await infer(runtime, network, seconds)
+
+
+async def infer(runtime: RingKernelRuntime, network: Any, seconds: float) -> None:
+    """The network of examples/inference.py, of which many pictures are asked at once."""
+    kernel = await runtime.launch(network.__name__, network)
+    await kernel.activate()
+    pictures = np.random.default_rng(2).standard_normal((BATCH, inference.FEATURES), dtype=np.float32)
+    taken = await median(lambda: inference.ask_all(runtime, network.__name__, pictures), seconds)
+    print(f"{network.__name__:12}, {BATCH} at once       {taken:10.1f} us  {BATCH / taken * 1e6:8.0f} a second")
 
 
 def main() -> int:

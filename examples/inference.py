@@ -1,4 +1,5 @@
-"""A small neural network behind a mailbox: requests come one by one, and are computed by the batch.
+"""A small neural network behind a mailbox: requests come one by one, and are computed by the batch; on the GPU if
+there is one.
 
     python examples/inference.py                           in this process
     python examples/inference.py --target 127.0.0.1:50051  at a daemon
@@ -10,7 +11,7 @@ import argparse
 import asyncio
 from functools import cache
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -35,39 +36,42 @@ class Scores(RingKernelMessage):
     scores: Annotated[np.ndarray, Array(dtype="float32", shape=(CLASSES,))]
 
 
-class Network:
-    """Two layers. The weights are random, but always the same."""
-
-    def __init__(self) -> None:
-        dice = np.random.default_rng(1)
-        self.first = dice.standard_normal((FEATURES, HIDDEN), dtype=np.float32) / np.float32(FEATURES**0.5)
-        self.second = dice.standard_normal((HIDDEN, CLASSES), dtype=np.float32) / np.float32(HIDDEN**0.5)
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """The scores of pictures, a row each; or of a single one."""
-        return np.maximum(pixels @ self.first, 0) @ self.second
-
-
 @cache
-def the_network() -> Network:
-    """The one that both kernels use."""
-    return Network()
+def weights() -> tuple[np.ndarray, np.ndarray]:
+    """Those that both kernels use: random, but always the same."""
+    dice = np.random.default_rng(1)
+    first = dice.standard_normal((FEATURES, HIDDEN), dtype=np.float32) / np.float32(FEATURES**0.5)
+    second = dice.standard_normal((HIDDEN, CLASSES), dtype=np.float32) / np.float32(HIDDEN**0.5)
+    return first, second
 
 
-@ring_kernel(input_type=Picture, output_type=Scores)
+class Network:
+    """Two layers, whose weights are brought to where the kernel computes, once."""
+
+    def __init__(self, ctx: KernelContext[Picture, Scores]) -> None:
+        self.xp = ctx.xp
+        self.first, self.second = map(ctx.to_device, weights())
+
+    def __call__(self, pixels: Any) -> Any:
+        """The scores of pictures, a row each; or of a single one. Both are arrays of `ctx.xp`."""
+        return self.xp.maximum(pixels @ self.first, 0) @ self.second
+
+
+@ring_kernel(input_type=Picture, output_type=Scores, device="auto")
 async def classify(ctx: KernelContext[Picture, Scores]) -> None:
     """Answers up to 256 pictures with one pass through the network."""
-    network = the_network()
+    network = Network(ctx)
     async for batch in ctx.batches(max_size=256, max_delay=0.002):
         await batch.reply(scores=network(batch.stack("pixels")))
 
 
-@ring_kernel(input_type=Picture, output_type=Scores)
+@ring_kernel(input_type=Picture, output_type=Scores, device="auto")
 async def classify_one(ctx: KernelContext[Picture, Scores]) -> None:
     """Answers each picture with a pass of its own."""
-    network = the_network()
+    network = Network(ctx)
     async for picture in ctx:
-        await ctx.send(Scores(scores=network(picture.pixels), correlation_id=picture.message_id))
+        scores = await ctx.to_host(network(ctx.to_device(picture.pixels)))
+        await ctx.send(Scores(scores=scores, correlation_id=picture.message_id))
 
 
 async def ask_all(runtime: KernelRuntime, kernel_id: str, pictures: np.ndarray) -> np.ndarray:

@@ -102,6 +102,15 @@ def start_daemon(
         yield start
 
 
+@pytest.fixture(scope="session")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process that finds a GPU, which is that of `tests/fake_cupy.py`."""
+    folder = tmp_path_factory.mktemp("gpu")
+    for name in ("cupy", "cupyx"):
+        (folder / f"{name}.py").write_text("from tests.fake_cupy import install\n\ninstall()\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parents[1])])}
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for daemon in item.config.stash.get(DAEMONS, []):
         daemon.log_shown = daemon.log.stat().st_size

@@ -16,7 +16,7 @@ from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.schema.render import render
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
-from pydotcompute.wire.kernels import state_from_proto, strategy_from_proto
+from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
 
 # Rich is imported where it is used: what programs run (`health`, `ask`, `--json`) does without.
 
@@ -33,7 +33,7 @@ __all__ = [
 
 _NUMBERS = {"ID", "QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
-_IF_ANY = {"FAILURE", "LAST ERROR", "DEVICE MEMORY"}
+_IF_ANY = {"DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 """Columns that are left out where they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
 _WIDTH = 1 << 16
@@ -47,17 +47,27 @@ def state_name(state: kernel_pb.KernelState) -> str:
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
     """One row a kernel."""
-    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "FAILURE")
+    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE", "FAILURE")
+    listed = list(kernels)
+    any_on_gpu = any(kernel.device_name for kernel in listed)
     rows = [
-        (kernel.kernel_id, kernel.kernel_type, state_name(kernel.state), str(kernel.queue_depth), kernel.failure)
-        for kernel in kernels
+        (
+            kernel.kernel_id,
+            kernel.kernel_type,
+            state_name(kernel.state),
+            str(kernel.queue_depth),
+            kernel.device if any_on_gpu else "",
+            kernel.failure,
+        )
+        for kernel in listed
     ]
     _show(columns, rows)
 
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
     """One row a kernel type, with the first line of its documentation."""
-    columns = ("TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION")
+    columns = ["TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE"]
+    columns += ["EXECUTOR", "DEVICE", "MEMORY LIMIT", "DESCRIPTION"]
     rows = [
         (
             kernel_type.name,
@@ -66,6 +76,9 @@ def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
             kernel_type.output_type or "-",
             str(kernel_type.config.input_queue_size),
             strategy_from_proto(kernel_type.config.backpressure_strategy),
+            executor_from_proto(kernel_type.executor) or "-",
+            kernel_type.device or "-",
+            _memory_limit(kernel_type),
             kernel_type.documentation.partition("\n")[0],
         )
         for kernel_type in types
@@ -87,6 +100,9 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         "BACKPRESSURE": strategy_from_proto(config.backpressure_strategy),
         "OUTPUT QUEUE": str(config.output_queue_size),
         "GRID": f"{config.grid_size} x {config.block_size}",
+        "EXECUTOR": executor_from_proto(kernel_type.executor) or "-",
+        "DEVICE": _device(kernel, kernel_type),
+        "MEMORY LIMIT": _memory_limit(kernel_type),
         "SERVICE": kernel_type.service or "-",
         "INPUT": kernel_type.input_type or "-",
         "OUTPUT": kernel_type.output_type or "-",
@@ -101,6 +117,16 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         click.echo(f"\n{source}", nl=False)
     if described.sample_json:
         click.echo(f"\nTry:\n  pydotcompute ask {shlex.quote(kernel_id)} {shlex.quote(described.sample_json)}")
+
+
+def _device(kernel: kernel_pb.Kernel, kernel_type: kernel_pb.KernelType) -> str:
+    """What a kernel computes on, and what its type declares, if that says it otherwise."""
+    text = " ".join(filter(None, (kernel.device or kernel_type.device, kernel.device_name)))
+    return text if kernel.device in ("", kernel_type.device) else f"{text} (declared: {kernel_type.device})"
+
+
+def _memory_limit(kernel_type: kernel_pb.KernelType) -> str:
+    return text_of_bytes(kernel_type.memory_limit_bytes) if kernel_type.HasField("memory_limit_bytes") else ""
 
 
 def _sources(files: Iterable[FileDescriptorProto]) -> Iterator[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydotcompute.device.sessions import Device, DeviceMemory, DeviceMemoryError
+from pydotcompute.device.sessions import Device, DeviceMemory, DeviceMemoryError, Session
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.device.steps import Steps
 from pydotcompute.exceptions import BackendUnavailableError
@@ -21,6 +22,9 @@ __all__ = ["INSTALL", "CudaSession", "open_cuda"]
 T = TypeVar("T")
 
 INSTALL = "pip install 'pydotcompute-grpc[cuda12]'"
+TOOLKIT = "install one, or pip install 'cupy-cuda12x[ctk]'"
+SUCCESS, NOT_READY = 0, 600
+"""CUDA's numbers."""
 SPINS = 20
 """How often a wait asks the device at each turn of the event loop, before it asks at longer and longer intervals."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.005
@@ -33,8 +37,8 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
     """What a kernel has of the GPU of this index. It may take a second: CuPy is imported, and CUDA initialized.
 
     Raises:
-        BackendUnavailableError: there is no CuPy, no driver, or no such GPU, or it cannot be used. It is about
-            `backend`.
+        BackendUnavailableError: there is no CuPy, no driver, no toolkit, or no such GPU, or it cannot be used. It is
+            about `backend`.
     """
     try:
         import cupy
@@ -53,6 +57,11 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
     if index >= count:
         names = ", ".join(f"cuda:{each} {_name(cupy, each)}" for each in range(count)) or "none"
         raise BackendUnavailableError(backend, f"there is no device of index {index}; devices: {count} ({names})")
+    try:
+        cupy.cuda.nvrtc.getVersion()  # Else the actor would find out, at its first operation.
+    except Exception as error:  # As above.
+        problem = f"CuPy {cupy.__version__} finds no CUDA toolkit ({_line(error)}); {TOOLKIT}"
+        raise BackendUnavailableError(backend, problem) from error
     try:
         return CudaSession(cupy, index, kernel_id, memory_limit)
     except failure as error:
@@ -100,7 +109,7 @@ class CudaSession:
     def _allocate(self, size: int) -> Any:
         """CuPy's allocator while the kernel is at work."""
         try:
-            memory = self._pool.malloc(size)
+            memory = self._malloc(size)
         except MemoryError as error:
             held = self._pool.total_bytes()
             if self._limit is None or held + size <= self._limit:
@@ -113,6 +122,13 @@ class CudaSession:
         held = self._pool.total_bytes()
         self._memory = DeviceMemory(held, max(held, self._memory.peak))
         return memory
+
+    def _malloc(self, size: int) -> Any:
+        try:
+            return self._pool.malloc(size)
+        except MemoryError:  # What the pool keeps counts, and CuPy does not let go of it for the limit's sake.
+            self._pool.free_all_blocks()
+            return self._pool.malloc(size)
 
     def to_device(self, array: Any) -> Any:
         with self.current():
@@ -132,14 +148,23 @@ class CudaSession:
         host = empty_pinned(array.shape, array.dtype, order)
         return array.get(stream=self.stream, out=host, blocking=False)
 
+    def lend(self, array: Any, borrower: Session) -> Any:
+        # What the borrower's actor makes of it, a slice or a reshaped one, has the same owner, which lives as long as
+        # any of them. When the last is let go of, the borrower's stream may still be at work with it.
+        loan = _Loan()
+        ended = weakref.finalize(loan, _end_loan, self._cuda, self.device.index, array, self.stream, borrower.stream)
+        ended.atexit = False  # CUDA may be gone by then.
+        memory = self._cuda.UnownedMemory(array.data.ptr, array.nbytes, loan, array.device.id)
+        return self.xp.ndarray(array.shape, array.dtype, self._cuda.MemoryPointer(memory, 0), array.strides)
+
     async def synchronize(self) -> None:
         event = self._mark(block=False)
         for _ in range(SPINS):
             await asyncio.sleep(0)
-            if event.done:
+            if self._is_done(event):
                 return
         pause = SHORTEST_PAUSE
-        while not event.done:  # A thread that waits could not be cancelled.
+        while not self._is_done(event):  # A thread that waits could not be cancelled.
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -153,10 +178,16 @@ class CudaSession:
             event.record(self.stream)
         return event
 
+    def _is_done(self, event: Any) -> bool:
+        status = self._cuda.runtime.eventQuery(event.ptr)  # To `event.done`, a device that has failed is a busy one.
+        if status not in (SUCCESS, NOT_READY):
+            raise self._cuda.runtime.CUDARuntimeError(status)
+        return bool(status == SUCCESS)
+
     def memory(self) -> DeviceMemory:
-        if self._closed:
-            self.sweep()
         with contextlib.suppress(self._cuda.runtime.CUDARuntimeError), self._cuda.Device(self.device.index):
+            if self._closed:
+                self.sweep()
             self._memory = self._memory._replace(held=self._pool.total_bytes())
         return self._memory
 
@@ -179,6 +210,20 @@ class CudaSession:
         with self._cuda.Device(self.device.index):
             self._pool.free_all_blocks()
             return not self._pool.used_bytes()
+
+
+class _Loan:
+    """Owns what is lent of a kernel's memory, for the other."""
+
+
+def _end_loan(cuda: Any, index: int, array: Any, lender: Any, borrower: Any) -> None:
+    """`array`, when this lets go of it, goes back to the lender's pool, which takes it to be free for what the lender's
+    stream is given next."""
+    # A device that has failed does nothing more with any of it.
+    with contextlib.suppress(cuda.runtime.CUDARuntimeError), cuda.Device(index):
+        event = cuda.Event(disable_timing=True)
+        event.record(borrower)
+        lender.wait_event(event)
 
 
 _lingering: list[CudaSession] = []

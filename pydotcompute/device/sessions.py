@@ -68,6 +68,11 @@ class Session(Protocol):
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
         """Arrays of NumPy's, whose elements are there after the next `synchronize` or `wait`."""
 
+    def lend(self, array: Any, borrower: Session) -> Any:
+        """The same array for another kernel on this device. Its memory stays this kernel's, and is not used for
+        anything else before the other's stream is done with it.
+        """
+
     async def synchronize(self) -> None:
         """Wait until the device has done what was asked of it so far; everything else goes on."""
 
@@ -100,6 +105,9 @@ class HostSession:
 
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
         return [numpy.asarray(array) for array in arrays]
+
+    def lend(self, array: Any, borrower: Session) -> Any:
+        return array
 
     async def synchronize(self) -> None:
         await asyncio.sleep(0)

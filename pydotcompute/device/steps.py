@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 class Steps(Coroutine[Any, Any, T]):
-    """`coroutine`, each step of which, from one wait to the next, runs inside of `current()`."""
+    """`coroutine`, each step of which, from one wait to the next, runs inside of `current()`.
+
+    If that cannot be entered, for its device has failed, the coroutine is told where it waits, and may clean up.
+    """
 
     __slots__ = ("_coroutine", "_current")
 
@@ -27,15 +30,36 @@ class Steps(Coroutine[Any, Any, T]):
         self._current = current
 
     def send(self, value: Any) -> Any:
-        with self._current():
-            return self._coroutine.send(value)
+        entered = False
+        try:
+            with self._current():
+                entered = True
+                return self._coroutine.send(value)
+        except Exception as error:
+            if entered:
+                raise
+            return self._coroutine.throw(error)
 
     def throw(self, *error: Any) -> Any:
-        with self._current():
+        entered = False
+        try:
+            with self._current():
+                entered = True
+                return self._coroutine.throw(*error)
+        except Exception:
+            if entered:
+                raise
             return self._coroutine.throw(*error)
 
     def close(self) -> None:
-        with self._current():
+        entered = False
+        try:
+            with self._current():
+                entered = True
+                self._coroutine.close()
+        except Exception:
+            if entered:
+                raise
             self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, T]:

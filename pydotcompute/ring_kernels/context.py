@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydotcompute.device.sessions import Device
 from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError
 from pydotcompute.ring_kernels.batches import Batch
-from pydotcompute.ring_kernels.device_arrays import fetch_message
-from pydotcompute.ring_kernels.forwarding import forward
+from pydotcompute.ring_kernels.device_arrays import make_ready
+from pydotcompute.ring_kernels.forwarding import find_receiver, forward
 from pydotcompute.ring_kernels.message import check_header
 from pydotcompute.ring_kernels.states import OPEN
 
@@ -109,8 +109,8 @@ class KernelContext(Generic[TIn, TOut]):
             MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
         """
         kernel = self._kernel
-        if kernel.session.on_gpu and fetch_message(kernel.session, message):
-            await kernel.session.synchronize()
+        if kernel.session.on_gpu:
+            await make_ready(kernel.session, message, kernel.sends_to)
         if kernel._has_ended:
             raise kernel._state_error("send", *OPEN)
         (kernel._check_output if message.__class__ is kernel._output_type else kernel.check_output)(message)
@@ -167,15 +167,18 @@ class KernelContext(Generic[TIn, TOut]):
         other kernel gets a message with the id of the request, its deadline, and, unless it has one of its own, its
         priority. To forward a request is to be done with it. It waits for room in the other's mailbox.
 
+        In a field for CuPy's arrays these stay where they are if the other kernel computes on the same GPU, and are
+        computed when it gets them. All others are brought to the host.
+
         Raises:
             KernelNotFoundError, KernelStateError, KernelFailedError, QueueFullError: of the other kernel.
             MessageTypeError, MessageSerializationError: the message is none for it; or nobody waits for a reply to the
                 request; or the request has been at that kernel, and would go round in a circle.
         """
-        session = self._kernel.session
-        if session.on_gpu and fetch_message(session, message):
-            await session.synchronize()
-        await forward(self._kernel, kernel_id, message)
+        receiver = find_receiver(self._kernel, kernel_id)
+        if self._kernel.session.on_gpu:
+            await make_ready(self._kernel.session, message, receiver.session)
+        await forward(self._kernel, receiver, message)
 
     def __aiter__(self) -> AsyncIterator[TIn]:
         return self._messages()

@@ -1,4 +1,5 @@
-"""Arrays of CuPy's in what an actor sends: they are brought to the host, all at once, before anybody else has it."""
+"""Arrays of CuPy's in what an actor sends: before anybody else has it, they are brought to the host, all at once, or,
+where they stay on the device, computed."""
 
 from __future__ import annotations
 
@@ -14,30 +15,38 @@ from pydotcompute.schema.arrays import is_cupy
 from pydotcompute.schema.model import introspect
 from pydotcompute.schema.nodes import walk
 
-__all__ = ["fetch_columns", "fetch_message"]
+__all__ = ["fetch_columns", "make_ready", "prepare"]
 
 Found = tuple[Any, Callable[[Any], None]]
 
 
-def fetch_message(session: Session, message: Any) -> bool:
+async def make_ready(session: Session, message: Any, receiver: Session | None) -> None:
+    """`prepare`, and wait for the device."""
+    if prepare(session, message, receiver):
+        await session.synchronize()
+
+
+def prepare(session: Session, message: Any, receiver: Session | None) -> bool:
     """Puts arrays of NumPy's into the places of those on the device; whether there were any on it.
 
-    Their elements are there once the session is synchronized. What is in a field for CuPy's arrays stays there, and is
-    computed by then.
+    Their elements are there once the session is synchronized. What is in a field for CuPy's arrays stays on the device,
+    and is computed by then; unless it is for a `receiver` that computes elsewhere.
     """
     if not dataclasses.is_dataclass(message):
         return False
-    staying = _fields_for_cupy(type(message))
-    found: list[Found] = []
-    stays = False
+    on_device: frozenset[str] = frozenset()
+    if receiver is None or receiver.device == session.device:
+        on_device = _fields_for_cupy(type(message))
+    staying: list[Found] = []
+    leaving: list[Found] = []
     for field in dataclasses.fields(message):
-        inside = list(_in_value(getattr(message, field.name, None), partial(object.__setattr__, message, field.name)))
-        if field.name not in staying:
-            found += inside
-        elif inside:
-            stays = True
-    _fetch(session, found)
-    return stays or bool(found)
+        found = staying if field.name in on_device else leaving
+        found += _in_value(getattr(message, field.name, None), partial(object.__setattr__, message, field.name))
+    _fetch(session, leaving)
+    if receiver is not None:
+        for array, put in staying:
+            put(session.lend(array, receiver))
+    return bool(staying or leaving)
 
 
 def fetch_columns(session: Session, columns: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -60,6 +69,8 @@ def _in_value(value: Any, put: Callable[[Any], None]) -> Iterator[Found]:
     elif type(value) is list:
         for index, item in enumerate(value):
             yield from _in_value(item, partial(value.__setitem__, index))
+    elif type(value) is tuple:
+        yield from _in_tuple(value, put)
     elif type(value) is dict:
         for key, item in value.items():
             yield from _in_value(item, partial(value.__setitem__, key))
@@ -67,6 +78,17 @@ def _in_value(value: Any, put: Callable[[Any], None]) -> Iterator[Found]:
         for field in dataclasses.fields(value):
             inner = getattr(value, field.name, None)
             yield from _in_value(inner, partial(object.__setattr__, value, field.name))
+
+
+def _in_tuple(value: tuple[Any, ...], put: Callable[[Any], None]) -> Iterator[Found]:
+    items = list(value)
+
+    def put_item(index: int, new: Any) -> None:
+        items[index] = new
+        put(tuple(items))
+
+    for index, item in enumerate(value):
+        yield from _in_value(item, partial(put_item, index))
 
 
 def _fields_for_cupy(cls: type) -> frozenset[str]:

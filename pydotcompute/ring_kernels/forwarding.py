@@ -16,20 +16,24 @@ from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.lifecycle import RingKernel
 
-__all__ = ["forward"]
+__all__ = ["find_receiver", "forward"]
 
 
-async def forward(kernel: RingKernel[Any, Any], kernel_id: str, message: Any) -> None:
-    """See `KernelContext.forward`."""
+def find_receiver(kernel: RingKernel[Any, Any], kernel_id: str) -> RingKernel[Any, Any]:
+    """The kernel of this id, to which another may forward. Raises KernelNotFoundError."""
+    if kernel.find is None:
+        raise KernelNotFoundError(kernel_id, [kernel.kernel_id])
+    return kernel.find(kernel_id)
+
+
+async def forward(kernel: RingKernel[Any, Any], other: RingKernel[Any, Any], message: Any) -> None:
+    """See `KernelContext.forward`. What is on a device in the message is ready for the other kernel."""
     key = kernel.request_of(message)
     if not kernel.replies.is_awaited(key):
         raise _refused(message, "nobody waits for a reply to it: what is forwarded is a request, or names one")
-    if kernel.find is None:
-        raise KernelNotFoundError(kernel_id, [kernel.kernel_id])
-    other = kernel.find(kernel_id)
     if other.replies.is_awaited(key):
         raise _refused(
-            message, f"kernel {kernel_id!r} waits for a reply to the same request: it goes round in a circle"
+            message, f"kernel {other.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
     item = kernel.item_in_hand(key)
     reply = await other.hand_over(_forwarded(message, key, item), _terms(item), None)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol, Self, runtime_checkable
 
+from pydotcompute.device.sessions import HOST
 from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
 from pydotcompute.ring_kernels.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.declaration import (
@@ -101,11 +102,19 @@ class RingKernelRuntime:
     Args:
         enable_telemetry: whether `get_telemetry` and its like tell anything.
         kernel_types: what can be launched by name; the types declared in this process if absent.
+        sends_to_host: whether nothing stays on a GPU that kernels send, for it leaves this process.
     """
 
-    def __init__(self, *, enable_telemetry: bool = True, kernel_types: Mapping[str, KernelType] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        enable_telemetry: bool = True,
+        kernel_types: Mapping[str, KernelType] | None = None,
+        sends_to_host: bool = False,
+    ) -> None:
         self._enable_telemetry = enable_telemetry
         self._kernel_types = kernel_types
+        self._sends_to_host = sends_to_host
         self._kernels: dict[str, RingKernel[Any, Any]] = {}
         self._active = False
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
@@ -219,6 +228,7 @@ class RingKernelRuntime:
             memory_limit=kernel_type.memory_limit,
         )
         kernel.find = self.kernel
+        kernel.sends_to = HOST if self._sends_to_host else None
         if existing is not None:
             kernel.dead_letters = existing.dead_letters
         self._kernels.pop(kernel_id, None)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydotcompute.device.sessions import Device, Session
 from pydotcompute.exceptions import KernelStateError
 from pydotcompute.ring_kernels.batches import BlockingBatch
-from pydotcompute.ring_kernels.device_arrays import fetch_message
+from pydotcompute.ring_kernels.device_arrays import prepare
+from pydotcompute.ring_kernels.forwarding import find_receiver, forward
 
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.context import KernelContext
@@ -103,17 +104,19 @@ class BlockingContext(Generic[TIn, TOut]):
 
     def send(self, message: TOut) -> None:
         """See `KernelContext.send`."""
-        self._fetch(message)
+        self._make_ready(message, self._context._kernel.sends_to)
         self.call(self._context.send(message))
 
     def forward(self, kernel_id: str, message: Any) -> None:
         """See `KernelContext.forward`."""
-        self._fetch(message)
-        self.call(self._context.forward(kernel_id, message))
+        kernel = self._context._kernel
+        receiver = find_receiver(kernel, kernel_id)
+        self._make_ready(message, receiver.session)
+        self.call(forward(kernel, receiver, message))
 
-    def _fetch(self, message: Any) -> None:
+    def _make_ready(self, message: Any, receiver: Session | None) -> None:
         """Wait for what is on the device here, and not on the event loop."""
-        if self._session.on_gpu and fetch_message(self._session, message):
+        if self._session.on_gpu and prepare(self._session, message, receiver):
             self._session.wait()
 
     def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> Iterator[BlockingBatch[TIn]]:

@@ -56,18 +56,26 @@ class Array:
             None for any. Either byte order fits.
         shape: the length of each dimension; None for any shape. A name in place of a length means the same length
             everywhere in one message, and None any length.
+        on_device: whether CuPy's arrays stay on the GPU in this field, in-process, as in one annotated with
+            `cp.ndarray`. The annotation needs no CuPy.
     """
 
     dtype: str | None = None
     shape: tuple[int | str | None, ...] | None = None
+    on_device: bool = False
 
     def __init__(
-        self, dtype: numpy.typing.DTypeLike | None = None, shape: Sequence[int | str | None] | None = None
+        self,
+        dtype: numpy.typing.DTypeLike | None = None,
+        shape: Sequence[int | str | None] | None = None,
+        *,
+        on_device: bool = False,
     ) -> None:
         if dtype is not None and not isinstance(dtype, str):
             dtype = numpy.dtype(dtype).name
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "shape", tuple(shape) if isinstance(shape, list) else shape)
+        object.__setattr__(self, "on_device", on_device)
 
 
 def check_spec(spec: Array, path: str) -> None:

@@ -271,7 +271,7 @@ def _array(node: Node, asked: list[arrays.Array], path: str) -> Array:
     if not isinstance(node, Array) or len(asked) != 1:
         raise MessageTypeError("one Array, on an ndarray itself", f"{len(asked)} on {node}", path)
     arrays.check_spec(asked[0], path)
-    return Array(asked[0].dtype, asked[0].shape, node.on_device)
+    return Array(asked[0].dtype, asked[0].shape, node.on_device or asked[0].on_device)
 
 
 def _union(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, MessageSchema | None]) -> Node:

@@ -200,7 +200,7 @@ class Array:
     dtype: str | None = None
     shape: tuple[int | str | None, ...] | None = None
     on_device: bool = False
-    """Whether it is CuPy's. In-process, CuPy's arrays then stay on the device."""
+    """Whether CuPy's arrays stay on the device in it, in-process."""
 
     @property
     def wanted(self) -> str:

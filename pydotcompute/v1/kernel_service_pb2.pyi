@@ -22,6 +22,12 @@ class KernelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KERNEL_STATE_TERMINATING: _ClassVar[KernelState]
     KERNEL_STATE_TERMINATED: _ClassVar[KernelState]
     KERNEL_STATE_FAILED: _ClassVar[KernelState]
+
+class Executor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXECUTOR_UNSPECIFIED: _ClassVar[Executor]
+    EXECUTOR_LOOP: _ClassVar[Executor]
+    EXECUTOR_THREAD: _ClassVar[Executor]
 KERNEL_STATE_UNSPECIFIED: KernelState
 KERNEL_STATE_CREATED: KernelState
 KERNEL_STATE_LAUNCHED: KernelState
@@ -30,6 +36,9 @@ KERNEL_STATE_DEACTIVATED: KernelState
 KERNEL_STATE_TERMINATING: KernelState
 KERNEL_STATE_TERMINATED: KernelState
 KERNEL_STATE_FAILED: KernelState
+EXECUTOR_UNSPECIFIED: Executor
+EXECUTOR_LOOP: Executor
+EXECUTOR_THREAD: Executor
 
 class KernelConfig(_message.Message):
     __slots__ = ("input_queue_size", "output_queue_size", "backpressure_strategy", "grid_size", "block_size")
@@ -46,34 +55,44 @@ class KernelConfig(_message.Message):
     def __init__(self, input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., backpressure_strategy: _Optional[_Union[_message_service_pb2.BackpressureStrategy, str]] = ..., grid_size: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
 
 class KernelType(_message.Message):
-    __slots__ = ("name", "documentation", "input_type", "output_type", "config", "service")
+    __slots__ = ("name", "documentation", "input_type", "output_type", "config", "service", "device", "memory_limit_bytes", "executor")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTATION_FIELD_NUMBER: _ClassVar[int]
     INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     name: str
     documentation: str
     input_type: str
     output_type: str
     config: KernelConfig
     service: str
-    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ...) -> None: ...
+    device: str
+    memory_limit_bytes: int
+    executor: Executor
+    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., executor: _Optional[_Union[Executor, str]] = ...) -> None: ...
 
 class Kernel(_message.Message):
-    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure")
+    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     kernel_type: str
     state: KernelState
     queue_depth: int
     failure: str
-    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ...) -> None: ...
+    device: str
+    device_name: str
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ...) -> None: ...
 
 class ListKernelTypesRequest(_message.Message):
     __slots__ = ()

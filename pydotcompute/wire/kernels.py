@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import cast
 
 from pydotcompute.device.monitor import DeviceReading
-from pydotcompute.ring_kernels.declaration import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import Executor, RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
 from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
@@ -18,6 +18,8 @@ __all__ = [
     "config_from_proto",
     "config_to_proto",
     "device_to_proto",
+    "executor_from_proto",
+    "executor_to_proto",
     "state_from_proto",
     "state_to_proto",
     "strategy_from_proto",
@@ -32,6 +34,11 @@ _STRATEGIES: dict[BackpressureStrategy, message_pb.BackpressureStrategy] = {
     "drop_oldest": message_pb.BACKPRESSURE_STRATEGY_DROP_OLDEST,
 }
 _STRATEGY_NAMES = {number: name for name, number in _STRATEGIES.items()}
+_EXECUTORS: dict[Executor, kernel_pb.Executor] = {
+    "loop": kernel_pb.EXECUTOR_LOOP,
+    "thread": kernel_pb.EXECUTOR_THREAD,
+}
+_EXECUTOR_NAMES = {number: name for name, number in _EXECUTORS.items()}
 _OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes")
 _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
@@ -56,6 +63,16 @@ def strategy_from_proto(
 ) -> BackpressureStrategy:
     """The strategy of a number on the wire."""
     return _STRATEGY_NAMES.get(strategy, default)
+
+
+def executor_to_proto(executor: Executor) -> kernel_pb.Executor:
+    """Where an actor runs as its number on the wire."""
+    return _EXECUTORS[executor]
+
+
+def executor_from_proto(executor: kernel_pb.Executor) -> Executor | None:
+    """Where the actor of a number on the wire runs; None if that does not tell, as an older daemon's does not."""
+    return _EXECUTOR_NAMES.get(executor)
 
 
 def config_to_proto(config: RingKernelConfig) -> kernel_pb.KernelConfig:

@@ -107,7 +107,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType]) -> None:
         self._settings = settings
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types)
+        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService()

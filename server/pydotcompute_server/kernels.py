@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
 from pydotcompute.exceptions import KernelNotFoundError
 from pydotcompute.ring_kernels.declaration import KernelType
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.schema.sample import sample_json
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_to_proto
+from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
 from pydotcompute_server.catalog import Catalog
 
 __all__ = ["KernelServicer"]
@@ -100,15 +100,21 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             output_type=name(kernel_type.output_type),
             config=config_to_proto(kernel_type.config),
             service=kernel_type.service,
+            device=kernel_type.device,
+            memory_limit_bytes=cast(int | None, kernel_type.memory_limit),
+            executor=executor_to_proto(kernel_type.executor),
         )
 
 
 def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
     failure = kernel.failure
+    device = None if kernel.state is KernelState.CREATED else kernel.session.device
     return pb.Kernel(
         kernel_id=kernel.kernel_id,
         kernel_type=kernel.type_name,
         state=state_to_proto(kernel.state),
         queue_depth=kernel.queue_depth,
         failure="" if failure is None else f"{failure.cause_type}: {failure.cause_message}",
+        device="" if device is None else str(device),
+        device_name="" if device is None else device.name,
     )

@@ -1,9 +1,12 @@
-"""The examples as their readers run them: as processes, here and against a daemon."""
+"""The examples as their readers run them: as processes, here and against a daemon, with a GPU and without one. The GPU
+is `tests/fake_cupy.py`; `tests/gpu/` runs them on a real one.
+"""
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +33,28 @@ VECTORS = """\
 [0.000000e+00 3.000000e+00 6.000000e+00 ... 2.999991e+06 2.999994e+06 2.999997e+06]
   float64[3] + float64[4] = ERROR: """
 REPORTS = """\
-  cellar: -10.0 °C, FROST
-  kitchen: -10.0 °C, FROST
-  attic: -10.0 °C, FROST
-  cellar: 10.0 °C, fine
-  kitchen: 10.0 °C, fine
-  attic: 10.0 °C, fine
-  cellar: 20.3 °C, fine
-  kitchen: 20.3 °C, fine
-  attic: 20.3 °C, fine
-  cellar: 35.0 °C, HEAT
-  kitchen: 35.0 °C, HEAT
-  attic: 35.0 °C, HEAT
+  cellar: -15.0 to -5.0 °C, FROST
+  kitchen: -15.0 to -5.0 °C, FROST
+  attic: -15.0 to -5.0 °C, FROST
+  cellar: 10.0 to 20.0 °C, fine
+  kitchen: 10.0 to 20.0 °C, fine
+  attic: 10.0 to 20.0 °C, fine
+  cellar: 20.3 to 30.0 °C, fine
+  kitchen: 20.3 to 30.0 °C, fine
+  attic: 20.3 to 30.0 °C, fine
+  cellar: 30.0 to 40.0 °C, HEAT
+  kitchen: 30.0 to 40.0 °C, HEAT
+  attic: 30.0 to 40.0 °C, HEAT
   cellar: not a number
   kitchen: not a number
   attic: not a number
 Items through parse: 15
-Items through convert: 15
-Items through judge: 15
+Items through convert: 12
+Items through judge: 12
 """
 
 
-def run(script: Path, *arguments: str) -> str:
+def run(script: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
     """What a script prints, which must succeed without a word on stderr."""
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-X", "utf8", str(script), *arguments],
@@ -59,6 +62,7 @@ def run(script: Path, *arguments: str) -> str:
         encoding="utf-8",
         timeout=TIMEOUT,
         cwd=script.parent,
+        env={**os.environ, **(env or {})},
     )
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
     return ran.stdout
@@ -108,6 +112,13 @@ def timeless(output: str) -> str:
 
 
 @pytest.fixture(scope="module")
+def gpu_target(start_daemon: Callable[..., Any], gpu: dict[str, str]) -> str:
+    """Such a daemon."""
+    address: str = start_daemon(str(EXAMPLES), env=gpu).target
+    return address
+
+
+@pytest.fixture(scope="module")
 def target(start_daemon: Callable[..., Any]) -> str:
     """A daemon that has loaded the directory of the examples."""
     address: str = start_daemon(str(EXAMPLES)).target
@@ -126,6 +137,14 @@ def test_an_example_prints_the_same_here_and_at_a_daemon_however_often_it_is_run
         there = run(EXAMPLES / name, "--target", target)
         CHECKS[name](there)
         assert timeless(there) == timeless(here)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_an_example_prints_the_same_with_a_gpu(name: str, gpu: dict[str, str], gpu_target: str) -> None:
+    without = without_the_actors(run(EXAMPLES / name))
+    for output in (run(EXAMPLES / name, env=gpu), run(EXAMPLES / name, "--target", gpu_target)):
+        CHECKS[name](without_the_actors(output))
+        assert timeless(without_the_actors(output)) == timeless(without).replace("numpy", "cupy")
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -212,6 +215,29 @@ async def test_too_much_memory_fails_that_kernel_alone(runtime: RingKernelRuntim
     np.testing.assert_array_equal((await ask(other, [1.0])).values, [2.0])
     await kernel.terminate()
     assert held(kernel) == 0
+
+
+async def test_what_the_pool_keeps_is_no_reason_to_fail(runtime: RingKernelRuntime) -> None:
+    @on("cuda", memory_limit="64MiB")
+    async def actor(ctx: Context) -> None:
+        async for vector in ctx:
+            ctx.xp.ones(int(vector.values[0]), "u1")
+            await ctx.send(vector)
+
+    kernel = await launch(runtime, actor)
+    for size in (10, 20, 40, 60):  # None of them fits where one before was.
+        await ask(kernel, [size * MEGA])
+    assert held(kernel) <= 64 * MEGA
+
+
+@pytest.mark.timeout(300)
+def test_a_fault_fails_the_kernels_of_its_process_and_not_the_process() -> None:
+    program = Path(__file__).with_name("failing_gpu.py")
+    ran = subprocess.run([sys.executable, str(program)], capture_output=True, encoding="utf-8", timeout=2 * PATIENCE)
+    first, faulty, second, last = ran.stdout.splitlines()
+    assert (first, last, ran.returncode) == ("[2.]", "ended", 0), ran.stderr
+    for line in (faulty, second):
+        assert line.startswith("CUDARuntimeError: cudaError"), line
 
 
 async def test_an_index_that_is_not_there_is_refused_with_those_that_are(runtime: RingKernelRuntime) -> None:

@@ -555,7 +555,11 @@ def test_a_kernel_goes_through_its_states(ok: Callable[..., str], fail: Callable
 def test_the_same_as_json(ok: Callable[..., str]) -> None:
     def state(*arguments: str) -> str:
         kernel = json.loads(ok(*arguments, "--json"))["kernel"]
-        assert set(kernel) == {"kernel_id", "kernel_type", "state", "queue_depth", "failure"}
+        assert set(kernel) == {
+            *("kernel_id", "kernel_type", "state", "queue_depth", "failure"),
+            "device",
+            "device_name",
+        }
         assert (kernel["kernel_id"], kernel["kernel_type"]) == ("runner", "calculator")
         return str(kernel["state"])
 
@@ -585,10 +589,21 @@ def test_a_kernel_is_launched_with_other_settings_than_declared(
 
 def test_types_are_listed_with_what_they_take(ok: Callable[..., str]) -> None:
     lines = ok("types").splitlines()
-    assert lines[0].split() == ["TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "DESCRIPTION"]
+    assert lines[0].split() == [
+        *("TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "EXECUTOR", "DEVICE", "DESCRIPTION")
+    ]
     silent = next(line for line in lines if line.startswith("silent "))
-    assert silent.split(maxsplit=6) == [
-        *("silent", "cli_kernels.v1.Silent", "cli_kernels.v1.Note", "cli_kernels.v1.Note", "7", "reject"),
+    assert silent.split(maxsplit=8) == [
+        *(
+            "silent",
+            "cli_kernels.v1.Silent",
+            "cli_kernels.v1.Note",
+            "cli_kernels.v1.Note",
+            "7",
+            "reject",
+            "loop",
+            "cpu",
+        ),
         "Takes notes, and keeps them.",
     ]
     names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernel_types"]]
@@ -604,6 +619,8 @@ def test_describe_tells_all_of_a_kernel(ok: Callable[..., str]) -> None:
             "STATE         ACTIVE",
             "QUEUE         0 of 1000",
             "BACKPRESSURE  block",
+            "EXECUTOR      loop",
+            "DEVICE        cpu",
             "SERVICE       calculator.v1.Calculator",
             "Adds, subtracts, multiplies and divides.",
         ),
@@ -626,6 +643,72 @@ def test_describe_knows_types_that_are_not_launched(ok: Callable[..., str]) -> N
     assert "STATE         not launched" in text.splitlines()
     assert "QUEUE         7" in text.splitlines()
     assert "kernel" not in json.loads(ok("describe", "silent", "--json"))
+
+
+GPU_KERNELS = """
+import numpy as np
+from pydotcompute import message, ring_kernel
+
+@message
+class Vector:
+    values: np.ndarray
+
+@ring_kernel(input_type=Vector, output_type=Vector, device="auto", memory_limit="1.5GiB")
+def doubler(ctx):
+    for vector in ctx:
+        ctx.send(Vector(ctx.to_host(ctx.to_device(vector.values) * 2), correlation_id=vector.message_id))
+
+@ring_kernel(input_type=Vector, output_type=Vector, device="cuda:0")
+async def echo(ctx):
+    async for vector in ctx:
+        await ctx.send(vector)
+
+@ring_kernel(input_type=Vector, output_type=Vector)
+async def on_the_host(ctx):
+    async for vector in ctx:
+        await ctx.send(vector)
+"""
+
+
+def test_what_a_kernel_computes_on_and_where_its_actor_runs_is_told(
+    start_daemon: Callable[..., Any], gpu: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "gpu_kernels.py").write_text(GPU_KERNELS)
+    daemon = start_daemon(str(tmp_path / "gpu_kernels.py"), env=gpu)
+
+    def lines(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(main, [*arguments, "--target", daemon.target])
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout.splitlines()
+
+    def last(line: str) -> list[str]:
+        return [cell.strip() for cell in line.split("block", 1)[1].split("  ") if cell]
+
+    header, *types = lines("types")
+    assert last(header.replace("BACKPRESSURE", "block")) == ["EXECUTOR", "DEVICE", "MEMORY LIMIT", "DESCRIPTION"]
+    assert [last(line) for line in types] == [["thread", "auto", "1.5 GiB"], ["loop", "cuda:0"], ["loop", "cpu"]]
+    assert "DEVICE        auto" in lines("describe", "doubler")
+    for name in ("doubler", "echo", "on_the_host"):
+        lines("launch", name, "--activate")
+    assert [line.split() for line in lines("ps")] == [
+        ["KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE"],
+        *([name, name, "ACTIVE", "0", device] for name, device in [("doubler", "cuda:0"), ("echo", "cuda:0")]),
+        ["on_the_host", "on_the_host", "ACTIVE", "0", "cpu"],
+    ]
+    described = lines("describe", "doubler")
+    for line in (
+        "EXECUTOR      thread",
+        "DEVICE        cuda:0 Fake 0 (declared: auto)",
+        "MEMORY LIMIT  1.5 GiB",
+    ):
+        assert line in described
+    assert "DEVICE        cuda:0 Fake 0" in lines("describe", "echo")
+    (text,) = lines("describe", "doubler", "--json")
+    kernel, kernel_type = json.loads(text)["kernel"], json.loads(text)["kernel_type"]
+    assert (kernel["device"], kernel["device_name"]) == ("cuda:0", "Fake 0")
+    assert (kernel_type["device"], kernel_type["memory_limit_bytes"]) == ("auto", str(3 << 29))
+    assert kernel_type["executor"] == "EXECUTOR_THREAD"
+    daemon.stop()
 
 
 def test_a_failure_is_one_line_and_one_row(

@@ -523,7 +523,7 @@ async def request_of(wire: Wire, kernel_id: str, message_id: str = "", **fields:
 async def test_every_step_of_a_life_answers_with_the_new_state(wire: Wire) -> None:
     kernel_id = f"square-{uuid4().hex}"
     launch = await wire.kernels.Launch(kernel_pb.LaunchRequest(kernel_id=kernel_id, kernel_type="square"))
-    assert launch.kernel == kernel_pb.Kernel(kernel_id=kernel_id, kernel_type="square", state=LAUNCHED)
+    assert launch.kernel == kernel_pb.Kernel(kernel_id=kernel_id, kernel_type="square", state=LAUNCHED, device="cpu")
     for name, state in (
         ("Activate", ACTIVE),
         ("Deactivate", DEACTIVATED),

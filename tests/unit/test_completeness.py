@@ -140,9 +140,12 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
 
 
 def _assigned(cls: type) -> set[str]:
-    """The attributes that the constructor of a class assigns."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls.__init__)))  # type: ignore[misc]
-    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    """The attributes that the constructors of a class and its bases assign."""
+    constructors = [
+        each.__dict__["__init__"] for each in cls.__mro__ if inspect.isfunction(each.__dict__.get("__init__"))
+    ]
+    nodes = [node for each in constructors for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(each))))]
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
 
 
 @pytest.mark.parametrize("name", [name for name in _members(KernelRuntime) if name.startswith(("get_", "kernel_ids"))])

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError, 
 from pydotcompute.ring_kernels.context import KernelContext
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.threads import BlockingContext
-from tests.fake_cupy import CUDARuntimeError, FakeCuda
+from tests.fake_cupy import ILLEGAL_ADDRESS, CUDARuntimeError, FakeCuda
 
 PATIENCE = 10.0
 Context = KernelContext[Any, Any]
@@ -112,6 +112,17 @@ async def test_without_a_driver_a_gpu_is_refused_with_what_cuda_says(
     problem = await refusal(runtime, "cuda:0")
     assert "cudaErrorInsufficientDriver" in problem
     assert "install an NVIDIA driver" in problem
+
+
+async def test_without_a_toolkit_a_gpu_is_refused_with_what_cupy_says(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, FakeCuda(toolkit=False))
+    problem = await refusal(runtime, "cuda")
+    assert problem == (
+        'CuPy fake finds no CUDA toolkit (Failure finding "libnvrtc.so"); '
+        "install one, or pip install 'cupy-cuda12x[ctk]'"
+    )
 
 
 async def test_an_index_that_is_not_there_is_refused_with_those_that_are(
@@ -398,6 +409,18 @@ async def test_an_actor_can_catch_it_and_go_on(runtime: RingKernelRuntime, cuda:
     assert (await ask(kernel, 0.0)).total == 0.0
 
 
+async def test_what_its_pool_keeps_is_no_reason_to_fail(runtime: RingKernelRuntime, cuda: FakeCuda) -> None:
+    @on("cuda", memory_limit="1MiB")
+    async def actor(ctx: Context) -> None:
+        async for vector in ctx:
+            await ctx.send(Vector(await ctx.to_host(ctx.to_device(vector.values)), correlation_id=vector.message_id))
+
+    kernel = await launch(runtime, actor)
+    for count in (10_000, 50_000, 100_000, 130_000):  # None of them fits where one before was.
+        await ask(kernel, *[0.0] * count)
+    assert kernel.get_telemetry().device_memory_peak_bytes == 130_000 * 8 + 384, "never more than it may"
+
+
 async def test_what_someone_else_has_of_it_is_given_back_when_they_let_go(
     runtime: RingKernelRuntime, cuda: FakeCuda
 ) -> None:
@@ -421,13 +444,27 @@ async def test_what_someone_else_has_of_it_is_given_back_when_they_let_go(
 async def test_a_device_that_fails_fails_its_kernels_and_not_the_runtime(
     runtime: RingKernelRuntime, cuda: FakeCuda
 ) -> None:
-    kernel = await launch(runtime, doubler)
-    cuda.failure = "cudaErrorIllegalAddress: an illegal memory access was encountered"
-    with pytest.raises(KernelFailedError, match="IllegalAddress") as failed:
-        await ask(kernel, 1.0)
-    assert failed.value.cause_type == CUDARuntimeError.__name__
-    await kernel.terminate()
-    assert kernel.state is KernelState.TERMINATED
+    kernel, other = await launch(runtime, doubler), await launch(runtime, doubler, "other")
+    cuda.busy = 1 << 30
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(failure(ask(kernel, 1.0)))
+        await eventually(lambda: len(cuda.events) > 0)
+        cuda.failure = ILLEGAL_ADDRESS
+    for failed in (waiting.result(), await failure(ask(other, 1.0))):
+        assert failed.cause_type == CUDARuntimeError.__name__
+        assert "IllegalAddress" in failed.cause_message
+    with pytest.raises(BackendUnavailableError, match="IllegalAddress"):
+        await launch(runtime, doubler, "a new one")
+    for each in (kernel, other):
+        await each.terminate()
+        assert each.state is KernelState.TERMINATED
+        assert held(each)[0] is not None
+
+
+async def failure(outcome: Awaitable[Any]) -> KernelFailedError:
+    with pytest.raises(KernelFailedError) as failed:
+        await outcome
+    return failed.value
 
 
 async def test_a_failed_kernel_stays_failed_until_it_is_terminated(runtime: RingKernelRuntime, cuda: FakeCuda) -> None:

@@ -71,6 +71,44 @@ async def test_what_it_raises_comes_out_and_nothing_stays_current() -> None:
     assert stack == []
 
 
+@contextmanager
+def failed() -> Iterator[None]:
+    raise RuntimeError("the device has failed")
+    yield
+
+
+@pytest.mark.parametrize("how", ["goes on", "is cancelled", "is closed"])
+async def test_if_its_device_fails_while_it_waits_it_may_clean_up(how: str) -> None:
+    seen: list[str] = []
+    fails = False
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(0)
+        except (RuntimeError, asyncio.CancelledError, GeneratorExit) as error:
+            seen.append(type(error).__name__)
+            raise
+        finally:
+            seen.append("cleaned up")
+
+    steps = Steps(wait(), lambda: failed() if fails else current("a"))
+    steps.send(None)
+    fails = True
+    match how:
+        case "goes on":
+            with pytest.raises(RuntimeError, match="has failed"):
+                steps.send(None)
+        case "is cancelled":
+            with pytest.raises(asyncio.CancelledError):
+                steps.throw(asyncio.CancelledError())
+        case _:
+            steps.close()
+    assert seen == [
+        {"goes on": "RuntimeError", "is cancelled": "CancelledError"}.get(how, "GeneratorExit"),
+        "cleaned up",
+    ]
+
+
 async def test_a_cancellation_reaches_it_with_its_own_current() -> None:
     seen: list[str] = []
 

@@ -59,6 +59,7 @@ def refusal(made: Any) -> MessageTypeError:
             Annotated[type("ndarray", (), {"__module__": "cupy"}), Array("float32")],
             nodes.Array("float32", None, on_device=True),
         ),
+        (Annotated[np.ndarray, Array("float32", on_device=True)], nodes.Array("float32", None, on_device=True)),
     ],
     ids=str,
 )
@@ -305,6 +306,8 @@ def test_cupys_array_stays_on_the_device_only_in_a_field_for_it() -> None:
     assert type(passed(np.ndarray, value)) is np.ndarray
     assert passed(type(value), value) is value
     assert passed(type(value), host) is host
+    assert passed(Annotated[np.ndarray, Array(on_device=True)], value) is value
+    assert passed(Annotated[np.ndarray, Array(on_device=True)], host) is host
     assert passed(Annotated[type(value), Array("float32", ("n", 3))], value) is value
     error = refusal(one(Annotated[type(value), Array("float32", (5, 3))])(value))
     assert error.actual == "float32 of (2, 3)"
