@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import chain
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -24,19 +23,19 @@ from pydotcompute.exceptions import (
     QueueFullError,
     SessionLostError,
 )
-from pydotcompute.ring_kernels.ids import uuid_from_int, uuids_from_bytes, uuids_from_ints
-from pydotcompute.ring_kernels.mailbox import Mailbox
+from pydotcompute.ring_kernels.ids import uuid_from_int, uuids_from_ints
 from pydotcompute.ring_kernels.message import MAX_PRIORITY, check_header, door
 from pydotcompute.ring_kernels.replies import TAKEN, Caller, Replies
 from pydotcompute.ring_kernels.waiting import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
-from pydotcompute.wire.exchange import Chunk, Credit, Incoming, Outgoing, Part, ProtocolError
-from pydotcompute.wire.frames import credit_to_proto, fill, read
+from pydotcompute.wire.exchange import Chunk, Credit, Outgoing, Part, ProtocolError
+from pydotcompute.wire.frames import credit_to_proto, fill
 from pydotcompute.wire.kernels import strategy_from_proto
 from pydotcompute.wire.parts import PART_BYTES, PartFrame, read_response, request_part, to_bytes
 from pydotcompute.wire.shared_memory import Block, Reader, Segment, Writer
 from pydotcompute_client.acks import Acks
+from pydotcompute_client.arrivals import WINDOW, Arrivals, Outputs
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["Session"]
@@ -45,10 +44,6 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE = f"/{pb.DESCRIPTOR.services_by_name['MessageService'].full_name}/Exchange"
 """The method; its frames are read and written by `wire.parts`, and not by the generated stub."""
-WINDOW = 4_096
-"""Messages that the daemon may have under way to this client."""
-WINDOW_BYTES = 16 << 20
-"""Bytes of messages that it may have under way, but for the last message."""
 LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
@@ -68,20 +63,6 @@ _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateErro
 
 Sent = tuple["bytes | Block", int, int, "int | None", "float | None"]
 """A message as `wire.frames.Packed`, with the time, of `time.monotonic()`, at which its caller gives up."""
-
-
-class _Outputs(Mailbox[Any]):
-    """Outputs that were pulled, and who is told when one is received."""
-
-    def __init__(self, kernel_id: str) -> None:
-        super().__init__(kernel_id, WINDOW)
-        self.on_taken: Callable[[Any], None] | None = None
-
-    def get_nowait(self) -> Any:
-        item = super().get_nowait()
-        if item is not None and self.on_taken is not None:
-            self.on_taken(item)
-        return item
 
 
 class Session:
@@ -117,29 +98,26 @@ class Session:
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
         self._shared_memory = shared_memory
-        self._reader: Reader | None = None
         self._writer: Writer | None = None
         self._token = b""
         self._type_names: list[str] = []
         self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Block]]] = {}
         self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
         self._outgoing: Outgoing[Sent] = Outgoing()
-        self._incoming = Incoming()
-        self._incoming.grant(WINDOW, WINDOW_BYTES)
         self._room = Signal()
         self._long_gone = Signal()
-        self._kept_back: dict[int, list[Any]] = {}  # Replies until that to this request has come: see `_keep_back`.
         self._refusing = Signal()
         self._news = Signal()
         self._acks = Acks(self._news.notify)
         self._closing = self._leaving = False
         self._reply_limit = WINDOW
         if replies is None:
-            replies = Replies(kernel_id, _Outputs(kernel_id), self._nobody_waits)
+            replies = Replies(kernel_id, Outputs(kernel_id), self._nobody_waits)
         replies.begin(asyncio.get_running_loop(), self._nobody_waits, self._news.notify)
         self.replies = replies
+        self._arrivals = Arrivals(replies, self._acks, max_message_bytes)
         outputs = replies.outputs
-        assert isinstance(outputs, _Outputs)
+        assert isinstance(outputs, Outputs)
         outputs.on_taken = self._acks.output_taken
         self._task: asyncio.Task[None] | None = None
 
@@ -162,13 +140,13 @@ class Session:
             opening = pb.Open(
                 kernel_id=self.kernel_id,
                 session_token=self._token,
-                received_through=self._incoming.received,
-                credit=credit_to_proto(self._incoming.credit),
+                received_through=self._arrivals.incoming.received,
+                credit=credit_to_proto(self._arrivals.incoming.credit),
                 max_message_bytes=self._max_message_bytes,
                 part_bytes=PART_BYTES,
                 shared_memory=self._shared_memory,
             )
-            self._incoming.begin(self._incoming.received)
+            self._arrivals.incoming.begin(self._arrivals.incoming.received)
             try:
                 await self._call.write(pb.ExchangeRequest(open=opening))
                 frame = await self._call.read()
@@ -190,8 +168,7 @@ class Session:
     def _opened(self, opened: pb.Opened) -> None:
         if not self._token:
             self._type_names = [self._types.learn(message_type) for message_type in opened.types]
-            self._codecs = [self._types.receiving_codec(name) for name in self._type_names]
-            self._decoders = [codec.decode for codec in self._codecs]
+            self._arrivals.codecs = [self._types.receiving_codec(name) for name in self._type_names]
             self._strategy = strategy_from_proto(opened.backpressure_strategy)
             self._input_queue_size = opened.input_queue_size
             self._reply_limit = opened.output_queue_size
@@ -212,7 +189,7 @@ class Session:
             problem = "the daemon does not share any; it would with --shared-memory-bytes"
             raise BackendUnavailableError("shared memory", problem)
         requests = Segment.open(opened.shared_memory.requests)
-        self._reader = Reader(Segment.open(opened.shared_memory.replies), self._codecs)
+        self._arrivals.reader = Reader(Segment.open(opened.shared_memory.replies), self._arrivals.codecs)
         self._writer = Writer(requests)
 
     async def _say_bye(self) -> None:
@@ -491,7 +468,7 @@ class Session:
         frame = pb.ExchangeRequest()
         chunk: Chunk[Sent] | Part[Sent] | None = None
         if self.over is None:
-            self._return_outputs()
+            self._arrivals.return_outputs()
             # Before any message: what that causes the kernel to send may be for another client.
             acks.outputs_wanted(self.replies.receiving)
             if not (outgoing.in_parts and acks.is_due):  # What is due does not wait for many parts.
@@ -507,22 +484,14 @@ class Session:
                     self._news.notify()
         finished = self.over is not None or self._leaving or (self._closing and outgoing.all_acknowledged)
         if acks.is_due or (chunk is not None and acks.can_go_beside) or (finished and acks.has_news):
-            self._incoming.grant(WINDOW, WINDOW_BYTES)
+            self._arrivals.grant()
             acks.fill(frame.ack)
-            frame.ack.credit.CopyFrom(credit_to_proto(self._incoming.credit))
+            frame.ack.credit.CopyFrom(credit_to_proto(self._arrivals.incoming.credit))
         if finished and chunk is None:
             frame.bye.SetInParent()
         elif chunk is None and not frame.HasField("ack"):
             return None
         return frame
-
-    def _return_outputs(self) -> None:
-        """Give back what was pulled and nobody here waits for any more: another client may."""
-        if not self._acks.outputs_held or self.replies.receiving:
-            return
-        for output in self.replies.outputs.drain():
-            if not self._acks.return_output(output):  # A reply to a task that has ended; it is for this program.
-                self.replies.outputs.put_anyway(output, output.priority)
 
     def _nobody_waits(self, message: Any, why: str) -> None:
         """A reply has come too late: the daemon keeps the dead letters."""
@@ -536,7 +505,7 @@ class Session:
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse | PartFrame):
                 if isinstance(frame, PartFrame):
-                    self._take_part(frame)
+                    self._arrivals.take_part(frame)
                 elif (ending := self._take(frame)) is not None:
                     return ending
             error = await self._why_it_broke()
@@ -552,9 +521,9 @@ class Session:
         """Act on a frame; returns why the conversation is over, if it is."""
         match frame.WhichOneof("frame"):
             case "batch":
-                self._take_batch(frame.batch)
+                self._arrivals.take_batch(frame.batch)
             case "part":
-                self._take_part(frame.part)
+                self._arrivals.take_part(frame.part)
             case "refused":
                 self._take_refused(frame.refused)
             case "closed":
@@ -605,71 +574,8 @@ class Session:
             self._long_gone.notify_all()
             self._refusing.notify_all()
 
-    def _take_part(self, part: PartFrame | pb.Part) -> None:
-        data, longest = memoryview(part.data), self._max_message_bytes
-        self._incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
-
-    def _take_batch(self, batch: pb.Batch) -> None:
-        body = self._incoming.take_parts() if batch.body_in_parts else None
-        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self._codecs), body, self._reader)
-        again = self._incoming.receive(batch.first_sequence, list(map(len, bodies)))
-        decoders = self._decoders
-        if len(batch.types) <= 1:
-            decode = decoders[batch.types[0] if batch.types else 0]
-            messages: list[Any] = list(map(decode, bodies, message_ids, priorities, correlation_ids))
-        else:
-            messages = [
-                decoders[kind](body, message_id, priority, answers)
-                for body, message_id, priority, answers, kind in zip(
-                    bodies, message_ids, priorities, correlation_ids, types, strict=True
-                )
-            ]
-        replies, outputs = self.replies, set(batch.outputs)
-        self._acks.arrived(batch.first_sequence, messages, self._incoming.received, self._incoming.received_bytes)
-        later = self._later_replies(batch.before_replies_to) if batch.before_replies_to else None
-        if not (again or later or outputs) and len(messages) > 1 and batch.correlation_ids and not batch.uncorrelated:
-            keys = [message.correlation_id.int for message in messages]
-            if replies.deliver_all(messages, keys):
-                return
-        for index in range(again, len(messages)):
-            message = messages[index]
-            if index in outputs:
-                self._acks.output_arrived(batch.first_sequence + index, message)
-                replies.outputs.put_anyway(message, message.priority)
-                replies.wanted.notify()
-            elif not (later and self._keep_back(message, later)):
-                self._deliver(message)
-        if batch.body_in_parts and self._kept_back and not outputs:
-            self._deliver_kept(self._kept_back.pop(_request_of(messages[0]), ()))
-
-    def _deliver(self, reply: Any) -> None:
-        replies = self.replies
-        if not replies.deliver(reply):
-            replies.outputs.put_anyway(reply, reply.priority)
-            replies.wanted.notify()
-
-    def _later_replies(self, message_ids: bytes) -> dict[Caller[Any], int]:
-        """The callers of these requests, whose replies come in parts, each with the last of them."""
-        keys = [uuid.int for uuid in uuids_from_bytes(message_ids)]
-        callers = {self.replies.sender_of(key): key for key in keys}
-        return {caller: key for caller, key in callers.items() if caller is not None}
-
-    def _keep_back(self, reply: Any, later: dict[Caller[Any], int]) -> bool:
-        """Keep a reply until the one that its caller should get before it has come; whether there is such a one."""
-        caller = self.replies.sender_of(_request_of(reply))
-        if caller is None or caller not in later:
-            return False
-        self._kept_back.setdefault(later[caller], []).append(reply)
-        return True
-
-    def _deliver_kept(self, replies: Iterable[Any]) -> None:
-        for reply in replies:
-            self._deliver(reply)
-
     def _take_refused(self, refused: pb.Refused) -> None:
-        again = self._incoming.receive(refused.first_sequence, [0] * len(refused.refusals))
-        nothing = [None] * len(refused.refusals)
-        self._acks.arrived(refused.first_sequence, nothing, self._incoming.received, self._incoming.received_bytes)
+        again = self._arrivals.take_refused(refused.first_sequence, len(refused.refusals))
         for refusal in refused.refusals[again:]:
             error = self._error(refusal.status)
             key = int.from_bytes(refusal.message_id)
@@ -683,8 +589,7 @@ class Session:
         if self.over is not None:
             return
         self.over = error
-        self._deliver_kept(chain.from_iterable(self._kept_back.values()))
-        self._kept_back.clear()
+        self._arrivals.end()
         self._acks.stop()
         told = bool(self._outcomes)
         for outcome in self._outcomes.values():
@@ -693,29 +598,15 @@ class Session:
         self._outcomes.clear()
         if isinstance(error, ConnectionLostError):
             if isinstance(error, SessionLostError):
-                self._forget_outputs()
+                self._arrivals.forget_outputs()
             told = self.replies.lose(error) or told
         if isinstance(error, SessionLostError) and not told and (error.message_ids or error.unsent_ids):
             self.untold = error
         self._closed(error)
         self.replies.end(error)
         self._news.notify()
-        if self._reader is not None and self._writer is not None:
-            self._reader.close()
+        if self._writer is not None:
             self._writer.close()
-            self._reader = None  # What still looks at the memory is all that keeps it.
-
-    def _forget_outputs(self) -> None:
-        """They are the daemon's, who gives them to others when the session has ended there too."""
-        for output in self.replies.outputs.drain():
-            if not self._acks.holds(output):
-                self.replies.outputs.put_anyway(output, output.priority)
-
-
-def _request_of(reply: Any) -> int:
-    """The `message_id.int` of the request that a reply answers."""
-    key: UUID = reply.message_id if reply.correlation_id is None else reply.correlation_id
-    return key.int
 
 
 def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool, in_memory: bool) -> None:
