@@ -470,10 +470,12 @@ class RingKernel(Generic[TIn, TOut]):
         else:
             await asyncio.sleep(0)
         while True:
-            try:
-                item = await self.inbox.next(None if deadline is None else deadline - monotonic())
-            except KernelStateError:
-                raise self._state_error("receive", *OPEN) from None
+            item = self.inbox.get_nowait()
+            if item is None:
+                try:
+                    item = await self.inbox.next(None if deadline is None else deadline - monotonic())
+                except KernelStateError:
+                    raise self._state_error("receive", *OPEN) from None
             if item is None:
                 assert timeout is not None
                 self._has_just_waited = True
