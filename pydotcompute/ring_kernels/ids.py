@@ -36,6 +36,8 @@ def uuids_from_bytes(data: bytes) -> list[UUID]:
     Raises:
         ValueError: the length is no multiple of 16.
     """
+    if len(data) == 16:  # What an ask has: 0.35 µs, and 1.8 µs below.
+        return [uuid_from_int(int.from_bytes(data))]
     if len(data) % 16:
         raise ValueError(f"UUIDs have 16 bytes each, and {len(data)} is no multiple of 16")
     return _uuids(len(data) // 16, starmap(int.from_bytes, _sixteen(data)))

@@ -16,7 +16,7 @@ from pydotcompute.exceptions import (
     QueueTimeoutError,
 )
 from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY
-from pydotcompute.ring_kernels.waiting import Signal, expire
+from pydotcompute.ring_kernels.waiting import Signal, expire, wait_any
 
 __all__ = ["BackpressureStrategy", "Mailbox", "PriorityQueue"]
 
@@ -360,14 +360,21 @@ class Mailbox(Generic[T]):
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds.
         """
+        item = await self.next(timeout)
+        if item is None:
+            assert timeout is not None
+            raise QueueTimeoutError(self.kernel_id, timeout, "receive")
+        return item
+
+    async def next(self, timeout: float | None = None) -> T | None:
+        """`get`, but None if nothing came within `timeout` seconds."""
         deadline = None if timeout is None else monotonic() + timeout
         while (item := self.get_nowait()) is None:
             if self._closed is not None:
                 raise self._closed.again()
             remaining = None if deadline is None else deadline - monotonic()
-            if not await self._getters.wait(remaining) and (self._paused or not self.items):
-                assert timeout is not None
-                raise QueueTimeoutError(self.kernel_id, timeout, "receive")
+            if not await wait_any((self._getters,), remaining) and (self._paused or not self.items):
+                return None
         return item
 
     def pause(self) -> None:

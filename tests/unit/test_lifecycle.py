@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from pydotcompute.exceptions import (
     KernelStateError,
     MessageTypeError,
     QueueFullError,
+    QueueTimeoutError,
 )
 from pydotcompute.ring_kernels import context, dead_letters, lifecycle
 from pydotcompute.ring_kernels import runtime as runtime_module
@@ -300,6 +301,36 @@ async def test_an_actor_that_ignores_every_error_cannot_starve_the_others() -> N
         await kernel.deactivate()
         await asyncio.wait_for(kernel.terminate(), 5)
     assert kernel.state is KernelState.TERMINATED
+
+
+async def test_an_actor_that_ignores_even_its_end_cannot_starve_the_others() -> None:
+    timed_out = asyncio.Event()
+
+    async def actor(ctx: Context) -> None:
+        while True:
+            try:
+                await ctx.receive(timeout=0.001)
+            except Exception:
+                timed_out.set()
+
+    async with managed("k", actor) as kernel:
+        await timed_out.wait()
+        await asyncio.wait_for(kernel.terminate(timeout=0.01), 5)
+    assert kernel.state is KernelState.TERMINATED
+
+
+async def test_an_actor_waits_again_in_the_same_step_after_a_time_out() -> None:
+    timed_out = asyncio.Event()
+
+    async def actor(ctx: Context) -> None:
+        with suppress(QueueTimeoutError):
+            await ctx.receive(timeout=0.001)
+        timed_out.set()
+        await ctx.receive()
+
+    async with managed("k", actor) as kernel:
+        await timed_out.wait()
+        assert kernel.inbox.waiting_getters == 1
 
 
 async def test_an_actor_with_a_full_mailbox_lets_others_run() -> None:
