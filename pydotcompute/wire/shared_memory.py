@@ -79,9 +79,9 @@ class Segment:
             os.ftruncate(descriptor, size)
             fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
             segment = cls(descriptor, size)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             os.close(descriptor)
-            raise _unavailable(str(error)) from None
+            raise _unavailable(f"a segment of {size} bytes cannot be made ({error})") from None
         key = secrets.token_bytes(_KEY_BYTES)
         segment.memory[:_KEY_BYTES] = key
         segment.place = pb.SharedSegment(process_id=os.getpid(), file_descriptor=descriptor, key=key)

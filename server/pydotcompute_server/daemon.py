@@ -34,6 +34,7 @@ from pydotcompute.v1 import (
     telemetry_service_pb2_grpc,
 )
 from pydotcompute.wire.parts import LONGEST_FRAME
+from pydotcompute.wire.shared_memory import Segment
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.dead_letters import DeadLetterServicer
 from pydotcompute_server.exchange import ExchangeLane
@@ -102,7 +103,7 @@ class Daemon:
 
     Raises (from `start`):
         ListenError: the address is taken, or none of this machine.
-        PyDotComputeError: a kernel of `settings.launch` cannot be launched.
+        PyDotComputeError: a kernel of `settings.launch` cannot be launched, or memory cannot be shared.
     """
 
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType]) -> None:
@@ -127,6 +128,8 @@ class Daemon:
 
     async def start(self) -> None:
         """Listen, and launch what the settings name, unless `stop` is called meanwhile."""
+        if self._settings.shared_memory_bytes:
+            Segment.create(self._settings.shared_memory_bytes).close()  # Better now than at the first client's cost.
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
         await self._runtime.start()

@@ -365,6 +365,13 @@ def test_a_kernel_type_to_launch_that_nobody_declares_is_refused_with_those_decl
     assert refused(CALCULATOR, "--launch", "nobody") == (1, expected)
 
 
+@pytest.mark.parametrize("size", [1 << 60, 1 << 70])
+def test_memory_that_there_is_not_cannot_be_shared(size: int) -> None:
+    code, line = refused(CALCULATOR, "--listen", "127.0.0.1:0", "--shared-memory-bytes", str(size))
+    assert code == 1
+    assert re.fullmatch("backend 'shared memory' is unavailable: a segment of [0-9]+ bytes cannot be made .*", line)
+
+
 WRONG_USAGE = {
     "an unknown flag": ([CALCULATOR, "--lisen", "x"], "--lisen"),
     "a flag without a value": ([CALCULATOR, "--listen"], "--listen"),
