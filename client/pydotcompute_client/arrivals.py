@@ -108,7 +108,7 @@ class Arrivals:
         """The callers of these requests, whose replies come in parts, each with the last of them."""
         keys = [uuid.int for uuid in uuids_from_bytes(message_ids)]
         callers = {self._replies.sender_of(key): key for key in keys}
-        return {caller: key for caller, key in callers.items() if caller is not None}
+        return {caller: key for caller, key in callers.items() if caller is not None and not caller.gone}
 
     def _keep_back(self, reply: Any, later: dict[Caller[Any], int]) -> bool:
         """Keep a reply until the one that its caller should get before it has come; whether there is such a one."""

@@ -71,8 +71,8 @@ def connect(
             `receive` just take longer; then they raise SessionLostError.
         keepalive: seconds without a word from the daemon after which the client asks whether the connection is still
             there; it is broken if there is no answer in half that time.
-        shared_memory: whether messages of more than 1 MiB, such as those with large arrays, go through memory that this
-            process shares with the daemon. It must run on the same host, as the same user, and with
+        shared_memory: whether messages of more than 64 KiB, such as those with large arrays, go through memory that
+            this process shares with the daemon. It must run on the same host, as the same user, and with
             `--shared-memory-bytes`; or else the first message raises BackendUnavailableError.
 
     Entering the block raises ConnectionLostError if there is no daemon.

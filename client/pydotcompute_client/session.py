@@ -54,6 +54,8 @@ FAREWELL_SECONDS = 2.0
 """How long `close` waits for the daemon to have taken what was sent."""
 LAST_WORD_SECONDS = 0.5
 """How long it takes, at most, to tell the daemon that the client leaves all the same."""
+OPEN_AGAIN_SECONDS = 1.0
+"""How long to try again to begin a session, if the connection breaks meanwhile."""
 SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
 """Seconds before a stream is opened again, if the last one was never answered: at first, and at most. (How long to wait
 before the connection is tried again, is gRPC's affair.)"""
@@ -130,7 +132,12 @@ class Session:
             KernelNotFoundError, KernelStateError, MessageTypeError: the daemon says so.
             ConnectionLostError: the daemon cannot be reached.
         """
-        await self._open_stream(wait_for_ready=False)
+        try:
+            await self._open_stream(wait_for_ready=False)
+        except ConnectionLostError as error:
+            # The connection may have broken just now, and nothing has been sent.
+            if await self._open_again(OPEN_AGAIN_SECONDS) is not None:
+                raise error from None
         self._task = asyncio.create_task(self._run(), name=f"session with {self.kernel_id}")
 
     async def _open_stream(self, *, wait_for_ready: bool) -> None:
@@ -221,7 +228,9 @@ class Session:
             ending = await self._read()
             if ending is not None:
                 self._end(ending)
-                await asyncio.wait((writer,), timeout=FAREWELL_SECONDS)  # It says the last word.
+                await asyncio.wait((writer,), timeout=FAREWELL_SECONDS)  # It says the last word,
+                # which a cancelled call would overtake.
+                await asyncio.wait((asyncio.ensure_future(self._call.code()),), timeout=LAST_WORD_SECONDS)
             return ending
         finally:
             writer.cancel()
@@ -234,22 +243,30 @@ class Session:
         Raises:
             SessionLostError: that is not possible, or took too long.
         """
+        try:
+            error = await self._open_again(self._reconnect_timeout)
+        except SessionLostError as lost:
+            raise self._lost(lost.problem) from None
+        if error is not None:
+            raise self._lost(f"not reached again within {self._reconnect_timeout:g} s ({error.problem})")
+
+    async def _open_again(self, timeout: float) -> ConnectionLostError | None:
+        """Open another stream; why that is not possible within this time."""
         delay = SHORTEST_DELAY
         error = ConnectionLostError(self._target, "the connection was cut off")
-        try:
-            async with asyncio.timeout(self._reconnect_timeout):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
                 while True:
                     try:
-                        return await self._open_stream(wait_for_ready=True)
-                    except SessionLostError as lost:
-                        raise self._lost(lost.problem) from None
+                        await self._open_stream(wait_for_ready=True)
+                        return None
+                    except SessionLostError:
+                        raise
                     except ConnectionLostError as broken:
                         error = broken
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                     delay = min(2 * delay, LONGEST_DELAY)
-        except TimeoutError:
-            problem = f"not reached again within {self._reconnect_timeout:g} s ({error.problem})"
-            raise self._lost(problem) from None
+        return error
 
     def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
         """What is known of the messages of a session that cannot go on; some were certainly not taken."""

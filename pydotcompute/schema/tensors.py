@@ -122,7 +122,7 @@ def _take(data: bytes | memoryview, at: int, end: int) -> AnyArray:
         tag = data[at]
         length, at = read_varint(data, at + 1)
         if tag == _DTYPE:
-            name = str(data[at : at + length], "utf-8")
+            name = bytes(data[at : at + length]).decode()
         elif tag == _SHAPE:
             stop = at + length
             while at < stop:

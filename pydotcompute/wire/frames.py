@@ -123,6 +123,8 @@ def _from_memory(
 ) -> list[bytes | memoryview]:
     if reader is None:
         raise ProtocolError("a body is in shared memory, and there is none")
+    if sum(place.bytes for place in batch.shared_bodies) > reader.size:
+        raise ProtocolError("bodies in shared memory are longer together than that is")
     for place in batch.shared_bodies:
         if place.index >= len(bodies) or bodies[place.index]:
             raise _malformed("shared_bodies", f"{place.index} is no message with an empty body")

@@ -32,6 +32,8 @@ _REQUEST_TAG, _RESPONSE_TAG = (
     frame.DESCRIPTOR.fields_by_name["part"].number << 3 | 2 for frame in (pb.ExchangeRequest, pb.ExchangeResponse)
 )
 _DATA_TAG = pb.Part.DESCRIPTOR.fields_by_name["data"].number << 3 | 2
+_LONGEST_HEAD = 64
+"""What stands in front of the data, at most. It is kept along with them, and anything might be in it."""
 _VARINT, _BYTES = 0, 2
 """Types of fields on the wire."""
 
@@ -90,7 +92,7 @@ def _read_part(data: bytes, tag: int) -> PartFrame | None:
             elif field & 7 != _VARINT:
                 return None
         length, start = read_varint(data, at + 1)
-        if start + length != len(data):
+        if start + length != len(data) or start > _LONGEST_HEAD:
             return None
         part = pb.Part.FromString(data[head:at])
     except (IndexError, ValueError, DecodeError):

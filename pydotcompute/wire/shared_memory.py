@@ -17,6 +17,7 @@ import secrets
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, Self, TypeVar
 
 import numpy
@@ -42,6 +43,10 @@ _FIRST = mmap.PAGESIZE
 """Where the first block begins."""
 _HEAD_BYTES = _ALIGNMENT = 64
 _FREE, _IN_USE = 0, 1
+_FEW = 64
+"""Blocks that are looked through for each body."""
+_FULL_SECONDS = 0.01
+"""How long a segment with more than these is taken to be full, after no room was found."""
 
 T = TypeVar("T")
 
@@ -61,6 +66,8 @@ class Segment:
         self.place = pb.SharedSegment()
         """How the other process finds it, if this one has made it."""
         self._close_descriptor: Callable[[], object] | None = None
+        self.attached = False
+        """Whether the other process has opened it, as far as that is known."""
 
     @classmethod
     def create(cls, size: int) -> Self:
@@ -104,52 +111,60 @@ class Segment:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except PermissionError:
             raise _unavailable("the daemon runs as another user, or on another host") from None
-        except OSError:
+        except FileNotFoundError:
             raise _unavailable("the daemon is on another host, or in another container") from None
+        except OSError as error:
+            raise _unavailable(str(error)) from None
         try:
-            status = os.fstat(descriptor)
-            if status.st_uid != os.geteuid():
-                raise _unavailable(f"the daemon runs as another user, of id {status.st_uid}")
-            if not fcntl(descriptor, F_GET_SEALS) & F_SEAL_SHRINK or status.st_size <= _FIRST:
-                raise _unavailable("what the daemon offers is no segment of ours")
-            segment = cls(descriptor, status.st_size)
+            segment = cls._look_at(descriptor)
+        except OSError as error:
+            raise _unavailable(str(error)) from None
         finally:
             os.close(descriptor)
         if not secrets.compare_digest(segment.memory[:_KEY_BYTES], place.key):
             raise _unavailable("the daemon is on another host, or in another container")
         segment.memory[_ATTACHED] = 1
+        segment.attached = True
         return segment
 
-    @property
-    def attached(self) -> bool:
-        """Whether the other process has opened it."""
-        if self._close_descriptor is not None and self.memory[_ATTACHED]:
-            self._forget_descriptor()
-        return self._close_descriptor is None
+    @classmethod
+    def _look_at(cls, descriptor: int) -> Self:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid():
+            raise _unavailable(f"the daemon runs as another user, of id {status.st_uid}")
+        if not fcntl(descriptor, F_GET_SEALS) & F_SEAL_SHRINK or status.st_size <= _FIRST:
+            raise _unavailable("what the daemon offers is no segment of ours")
+        return cls(descriptor, status.st_size)
+
+    def settle(self) -> None:
+        """The other process has had its chance to open it: from now on it cannot any more."""
+        self.attached = self.memory[_ATTACHED] == 1
+        self._hide()
+
+    def _hide(self) -> None:
+        if self._close_descriptor is not None:
+            self._close_descriptor()
+            self._close_descriptor = None
 
     def close(self) -> bool:
         """Give it back; False if something still looks at it."""
-        self._forget_descriptor()
+        self._hide()
         try:
             self.memory.close()
         except BufferError:
             return False
         return True
 
-    def _forget_descriptor(self) -> None:
-        if self._close_descriptor is not None:
-            self._close_descriptor()
-            self._close_descriptor = None
-
 
 class Block:
     """A body in shared memory, on its way to the other side. Whoever puts it into a frame says that it is `sent`; then
     its place is the receiver's to free, and else it is free when the object goes."""
 
-    __slots__ = ("_memory", "offset", "sent", "size")
+    __slots__ = ("_memory", "_process_id", "offset", "sent", "size")
 
     def __init__(self, memory: mmap.mmap, offset: int, size: int) -> None:
         self._memory = memory
+        self._process_id = os.getpid()  # In a child of this process, the object is a copy that has nothing to say.
         self.offset = offset
         self.size = size
         self.sent = False
@@ -158,7 +173,7 @@ class Block:
         return self.size
 
     def __del__(self) -> None:
-        if not self.sent and not self._memory.closed:
+        if not self.sent and not self._memory.closed and os.getpid() == self._process_id:
             self._memory[self.offset - _HEAD_BYTES] = _FREE
 
 
@@ -169,23 +184,24 @@ class Writer:
         self._segment = segment
         self._used: list[tuple[int, int]] = []
         """Beginning and end of the blocks, in order."""
+        self._gap = (_FIRST, _FIRST)
+        self._full_until = 0.0
 
     def put(self, pieces: Iterable[Any], size: int) -> Block | None:
-        """A body of these pieces, bytes or arrays of bytes, in the first gap that is large enough; None if there is
-        none, or the other side is not there.
+        """A body of these pieces, bytes or arrays of bytes; None if there is no gap that is large enough, or the other
+        side is not there.
         """
         memory = self._segment.memory
         if memory.closed or not self._segment.attached:
             return None
         needed = -(-(_HEAD_BYTES + size) // _ALIGNMENT) * _ALIGNMENT
-        self._used = [block for block in self._used if memory[block[0]] != _FREE]
-        begin = _FIRST
-        for start, end in (*self._used, (self._segment.size, 0)):
-            if begin + needed <= start:
-                break
-            begin = end
-        else:
+        # To look through few blocks costs little, and what is at the beginning has its pages already.
+        if len(self._used) <= _FEW or self._gap[1] - self._gap[0] < needed:
+            self._gap = self._find_gap(needed)
+        begin, end = self._gap
+        if end - begin < needed:
             return None
+        self._gap = (begin + needed, end)
         bisect.insort(self._used, (begin, begin + needed))
         memory[begin] = _IN_USE
         at = offset = begin + _HEAD_BYTES
@@ -193,6 +209,20 @@ class Writer:
             memory[at : at + len(piece)] = piece
             at += len(piece)
         return Block(memory, offset, size)
+
+    def _find_gap(self, needed: int) -> tuple[int, int]:
+        """The first gap of this size, or an empty one; many blocks are not looked through again and again in vain."""
+        if len(self._used) > _FEW and monotonic() < self._full_until:
+            return _FIRST, _FIRST
+        memory = self._segment.memory
+        self._used = [block for block in self._used if memory[block[0]] != _FREE]
+        begin = _FIRST
+        for start, end in (*self._used, (self._segment.size, 0)):
+            if begin + needed <= start:
+                return begin, start
+            begin = end
+        self._full_until = monotonic() + _FULL_SECONDS
+        return _FIRST, _FIRST
 
     def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Block]:
         """As `codec.encode`, but a long body goes straight to its place here, if there is one."""
@@ -231,10 +261,10 @@ class Reader:
     """Looks at the bodies that the other side has laid out in a segment."""
 
     def __init__(self, segment: Segment, codecs: Sequence[Codec[Any]]) -> None:
+        self.size = segment.size
         self._segment = segment
         self._codecs = codecs
-        self._held: dict[int, int] = {}
-        """Where the bodies are that something looks at, and where they end."""
+        self._places = _Places(segment.memory)
 
     def view(self, place: pb.SharedBody) -> memoryview:
         """A body, read-only. Its place is free when the view, and all that was made of it without a copy, is gone.
@@ -248,13 +278,15 @@ class Reader:
             or offset % _ALIGNMENT
             or not 0 < size <= self._segment.size - offset
             or memory[offset - _HEAD_BYTES] != _IN_USE
+            or offset in self._places.held
         ):
             raise ProtocolError(f"there is no body of {size} bytes at {offset} of the shared memory")
-        self._held[offset] = offset + size
+        self._places.held[offset] = offset + size
         held = _Held(size, numpy.uint8, memory, offset)
+        held.setflags(write=False)
         held.export = memoryview(memory)
-        weakref.finalize(held, _release, memory, self._held, offset).atexit = False
-        return held.data.toreadonly()
+        weakref.finalize(held, self._places.release, offset, os.getpid()).atexit = False
+        return held.data
 
     def body(self, place: pb.SharedBody, kind: int) -> bytes | memoryview:
         """What the codec of this index can decode: a `view`, if the message has arrays that may look at it, or else a
@@ -263,18 +295,36 @@ class Reader:
         return bytes(view) if self._codecs[kind].gather is None else view
 
     def close(self) -> None:
-        """Give the segment back, but for what something still looks at."""
-        if self._segment.close():
+        """Give the segment back, but for what something still looks at, and that when nothing does any more."""
+        if not self._segment.close():
+            self._places.give_back_all_but_held(self.size)
+
+
+class _Places:
+    """Where the bodies are that something looks at, and where they end. It outlives the reader."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self.held: dict[int, int] = {}
+        self._memory = memory
+        self._over = False
+
+    def release(self, offset: int, process_id: int) -> None:
+        """Nothing looks at a body any more."""
+        if os.getpid() != process_id:  # In a child of the process that looks: it had a copy of the object.
             return
+        end = self.held.pop(offset)
+        self._memory[offset - _HEAD_BYTES] = _FREE
+        if self._over:
+            _give_back(self._memory, offset - _HEAD_BYTES, end)
+
+    def give_back_all_but_held(self, size: int) -> None:
+        """The session is over."""
+        self._over = True
         begin = 0
-        for start, end in (*sorted(self._held.items()), (self._segment.size, 0)):
-            _give_back(self._segment.memory, begin, start)
+        for offset, end in sorted(self.held.items()):
+            _give_back(self._memory, begin, offset - _HEAD_BYTES)
             begin = end
-
-
-def _release(memory: mmap.mmap, held: dict[int, int], offset: int) -> None:
-    del held[offset]
-    memory[offset - _HEAD_BYTES] = _FREE
+        _give_back(self._memory, begin, size)
 
 
 def _give_back(memory: mmap.mmap, begin: int, end: int) -> None:

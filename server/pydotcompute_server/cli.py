@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +27,8 @@ from pydotcompute_server.logs import LogFormat, configure
 
 __all__ = ["main"]
 
+LEAST_SHARED_BYTES = 1 << 20
+"""With less shared memory, next to nothing goes there."""
 LAST_RESORT_SECONDS = 0.5
 """How long the process may take to end of itself, when the daemon has ended."""
 
@@ -142,6 +146,8 @@ def main(
     """
     if (tls_certificate is None) != (tls_key is None):
         raise WrongUsage("--tls-certificate and --tls-key go together")
+    if 0 < shared_memory_bytes < LEAST_SHARED_BYTES:
+        raise WrongUsage(f"--shared-memory-bytes {shared_memory_bytes}: at least {LEAST_SHARED_BYTES} are of use")
     # Until there is a daemon to stop, the end is an exception, so that it also interrupts a file that loads for long.
     for number in (signal.SIGTERM, signal.SIGINT):  # A shell starts background jobs with SIGINT ignored.
         signal.signal(number, signal.default_int_handler)
@@ -172,6 +178,14 @@ def main(
         raise Failure(str(error)) from None
 
 
+def _allow_open_files() -> None:
+    """As many as the system lets this process have, as servers do: each connection takes one, and more with shared
+    memory."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # Where "unlimited" is more than the kernel's own limit.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _settle_memory() -> None:
     """Spare the collector what stays to the end, and let it look at young objects in larger portions: messages under
     way come and go without cycles. It took a tenth of the daemon's time under load, and so takes less than a hundredth.
@@ -182,6 +196,7 @@ def _settle_memory() -> None:
 
 
 async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> None:
+    _allow_open_files()
     daemon = Daemon(settings, kernel_types)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

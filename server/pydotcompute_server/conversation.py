@@ -63,6 +63,7 @@ class Conversation:
         self._said_bye = False
         self._frames: deque[pb.ExchangeResponse] = deque()
         self._farewell: status_pb2.Status | None = None
+        self._in_a_hurry = False
         self._replaced = asyncio.Event()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the conversation is over."""
@@ -70,6 +71,11 @@ class Conversation:
     def farewell(self, status: status_pb2.Status) -> None:
         """End the session with this status, after what there is to send."""
         self._farewell = status
+        self._session.news.notify()
+
+    def hurry(self) -> None:
+        """Say `bye` now, though the client gives no credit for what there is to send."""
+        self._in_a_hurry = True
         self._session.news.notify()
 
     def drain(self, status: status_pb2.Status) -> None:
@@ -133,7 +139,7 @@ class Conversation:
             output_queue_size=kernel.config.output_queue_size,
             max_message_bytes=session.max_message_bytes,
             part_bytes=PART_BYTES,
-            shared_memory=None if opening.session_token else session.shared_memory,
+            shared_memory=session.shared_memory,
             closed=refusal,
             session_timeout=duration(session_timeout),
         )
@@ -144,6 +150,7 @@ class Conversation:
     async def _read(self) -> None:
         session = self._session
         while isinstance(frame := await self._context.read(), pb.ExchangeRequest | PartFrame):
+            session.settle()
             if isinstance(frame, PartFrame):
                 session.take_part(frame)
                 continue
@@ -253,7 +260,7 @@ class Conversation:
             if isinstance(chunk, Part):
                 return response_part(len(chunk.item[0]), chunk.offset, chunk.data)
             if chunk is not None:
-                self._frames.extend(_frames(chunk, in_memory=session.shared_memory is not None))
+                self._frames.extend(_frames(chunk, in_memory=session.shares_memory))
         if self._frames:
             frame = self._frames.popleft()
             enough = session.incoming.done - self._told.through >= TELL_BESIDE or self._must_tell()
@@ -268,7 +275,7 @@ class Conversation:
         if self._farewell is None and session.all_is_sent:
             assert session.kernel.replies.ended is not None
             self._farewell = to_status(session.kernel.replies.ended)
-        if self._farewell is not None:
+        if self._farewell is not None and (self._in_a_hurry or session.all_is_told):
             frame = pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
             self._add_accepted(frame)
             return frame

@@ -20,6 +20,8 @@ __all__ = ["ExchangeLane"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+LAST_WORD_SHARE = 0.2
+"""Of the time for the farewell: for `bye` to clients that have not allowed all that there was for them to be sent."""
 SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
 
 
@@ -102,7 +104,13 @@ class ExchangeLane:
         for conversation in self._conversations.values():
             conversation.farewell(SHUTTING_DOWN)
         self._sessions.end_delivered()
-        deadline = monotonic() + timeout
+        now = monotonic()
+        await self._wait_for_sessions(now + (1 - LAST_WORD_SHARE) * timeout)
+        for conversation in self._conversations.values():
+            conversation.hurry()
+        await self._wait_for_sessions(now + timeout)
+        self._sessions.end_all()
+
+    async def _wait_for_sessions(self, deadline: float) -> None:
         while self._sessions and (left := deadline - monotonic()) > 0:
             await self._sessions.ended.wait(left)
-        self._sessions.end_all()

@@ -85,8 +85,7 @@ class Session:
         if 0 < opening.part_bytes < LEAST_PART_BYTES:
             raise ProtocolError(f"parts of {opening.part_bytes} bytes, at least {LEAST_PART_BYTES} are needed")
         self._decode = self.codecs[0].decode_checked
-        self.shared_memory: pb.SharedMemory | None = None
-        """How the client finds the memory that it shares with this session, if it does."""
+        self._segments: tuple[Segment, Segment] | None = None  # Until the client has had its chance to open them.
         self._reader: Reader | None = None
         self._writer: Writer | None = None
         if opening.shared_memory and shared_memory_bytes:
@@ -125,7 +124,27 @@ class Session:
             requests.close()
             raise
         self._reader, self._writer = Reader(requests, self.codecs), Writer(replies)
-        self.shared_memory = pb.SharedMemory(requests=requests.place, replies=replies.place)
+        self._segments = requests, replies
+
+    @property
+    def shared_memory(self) -> pb.SharedMemory | None:
+        """How the client finds the memory that it may share with this session, if it may."""
+        if self._segments is None:
+            return None
+        requests, replies = self._segments
+        return pb.SharedMemory(requests=requests.place, replies=replies.place)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether bodies that go to the client may be in shared memory."""
+        return self._writer is not None
+
+    def settle(self) -> None:
+        """The client has said something, and so has opened its shared memory if it ever will."""
+        if self._segments is not None:
+            for segment in self._segments:
+                segment.settle()
+            self._segments = None
 
     # -- from the client -----------------------------------------------------------------------------------------------
 
@@ -425,14 +444,15 @@ class Session:
         )
 
     @property
+    def all_is_told(self) -> bool:
+        """Whether the client was sent all replies and refusals that there are for it."""
+        return self.outgoing.all_sent and not self.caller.ready.size
+
+    @property
     def all_is_sent(self) -> bool:
         """Whether the kernel has ended and the client was sent all that is left of it."""
         kernel = self.kernel
-        return (
-            kernel.has_ended
-            and self.outgoing.all_sent
-            and not (self.caller.ready.size or kernel.outputs.items.size or self.pending)
-        )
+        return kernel.has_ended and self.all_is_told and not (kernel.outputs.items.size or self.pending)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,11 @@ import json
 import os
 import queue
 import re
+import resource
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
@@ -363,6 +365,24 @@ def test_a_taken_port_is_named_and_its_owner_goes_on() -> None:
 def test_a_kernel_type_to_launch_that_nobody_declares_is_refused_with_those_declared() -> None:
     expected = "--launch nobody: no such kernel type; declared are calculator"
     assert refused(CALCULATOR, "--launch", "nobody") == (1, expected)
+
+
+def test_shared_memory_that_is_of_no_use_is_wrong_usage() -> None:
+    code, line = refused(CALCULATOR, "--shared-memory-bytes", "1000")
+    assert (code, line) == (2, "--shared-memory-bytes 1000: at least 1048576 are of use")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc")
+def test_it_may_open_as_many_files_as_the_system_allows(start_daemon: Callable[..., Any]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        daemon = start_daemon(CALCULATOR)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+    assert re.search(rf"Max open files +{hard} +{hard}", limits)
+    daemon.stop()
 
 
 @pytest.mark.parametrize("size", [1 << 60, 1 << 70])

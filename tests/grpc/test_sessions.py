@@ -844,3 +844,42 @@ async def test_a_daemon_that_ends_waits_for_a_session_that_has_lost_its_stream_i
         await one.say(bye=pb.Bye())
         async with asyncio.timeout(PATIENCE):
             await stopping
+
+
+async def test_a_daemon_that_ends_says_bye_after_what_had_no_credit_before(start_daemon: Callable[..., Any]) -> None:
+    daemon = start_daemon(str(KERNELS), "--grace", "30")
+    async with grpc.aio.insecure_channel(daemon.target) as channel:
+        wire = Wire(channel)
+        one = Talk(wire)
+        await one.open(await wire.launch("echo_job"), credit=2)
+        await one.send(*jobs(*range(10)))
+        await one.received(2)
+        await one.until_accepted(10)
+        stopping = asyncio.create_task(asyncio.to_thread(daemon.stop))
+        await eventually(lambda: "TERMINATED" in daemon.log_text())
+        await one.ack(2, credit=100)
+        while len(one.letters) < 10:
+            await one.hear("batch", besides=("closed",))
+        await one.hear("bye", besides=("closed",))
+        await one.ack(10)
+        await one.say(bye=pb.Bye())
+        async with asyncio.timeout(PATIENCE):
+            await stopping
+
+
+async def test_a_daemon_that_ends_says_bye_in_time_to_a_client_that_never_gives_credit(
+    start_daemon: Callable[..., Any],
+) -> None:
+    daemon = start_daemon(str(KERNELS), "--grace", "2")
+    async with grpc.aio.insecure_channel(daemon.target) as channel:
+        wire = Wire(channel)
+        one = Talk(wire)
+        await one.open(await wire.launch("echo_job"), credit=2)
+        await one.send(*jobs(*range(10)))
+        await one.received(2)
+        await one.until_accepted(10)
+        stopping = asyncio.create_task(asyncio.to_thread(daemon.stop))
+        await one.hear("bye", besides=("closed",))
+        assert len(one.letters) == 2
+        async with asyncio.timeout(PATIENCE):
+            await stopping

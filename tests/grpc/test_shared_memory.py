@@ -71,6 +71,12 @@ def segments_of(process_id: int) -> int:
     return maps + sum(link.is_symlink() and str(os.readlink(link)).startswith("/memfd:pydotcompute") for link in links)
 
 
+def peak_of(process_id: int) -> int:
+    """The most bytes of memory that a process has had."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +244,26 @@ async def test_a_body_that_is_not_there_ends_the_session_alone(wire: Wire, index
     other.cut()
 
 
+async def test_bodies_that_overlap_end_the_session_before_they_are_copied(wire: Wire, sharing_daemon: Any) -> None:
+    talk = Talk(wire)
+    opened = await talk.open(await wire.launch("echo_job"), shared_memory=True)
+    writer = Writer(Segment.open(opened.shared_memory.requests))
+    size = 20 * MIB
+    block = writer.put([bytes([1]) * size], size)  # Every byte of it is the head of a block in use.
+    assert block is not None
+    block.sent = True
+    count = 50
+    batch = pb.Batch(first_sequence=1, message_ids=bytes(16 * count), bodies=[b""] * count)
+    for index in range(count):
+        batch.shared_bodies.add(index=index, offset=block.offset + 64 * index, bytes=size - 64 * count)
+    before = peak_of(sharing_daemon.process.pid)
+    await talk.say(batch=batch)
+    failure = await talk.ended()
+    assert isinstance(failure, Failure)
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert peak_of(sharing_daemon.process.pid) - before < 2 * size
+
+
 async def test_bytes_that_are_no_message_are_refused(wire: Wire) -> None:
     talk = Talk(wire)
     opened = await talk.open(await wire.launch("echo_cloud"), shared_memory=True)
@@ -320,6 +346,26 @@ async def test_nothing_is_left_of_a_client_that_is_killed(lonely_daemon: Any) ->
         assert segments_of(lonely_daemon.process.pid) > 0
     await eventually(lambda: segments_of(lonely_daemon.process.pid) == 0)
     assert not [name for name in os.listdir("/dev/shm") if "pydotcompute" in name]
+
+
+async def test_a_session_keeps_no_open_file_but_those_of_its_mappings(lonely_daemon: Any) -> None:
+    async with connect(lonely_daemon.target, shared_memory=True) as runtime:
+        await runtime.send_and_receive("echo_cloud", Cloud())
+        assert segments_of(lonely_daemon.process.pid) == 2 + (2 if sys.version_info < (3, 13) else 0)
+
+
+async def test_the_last_word_arrives_however_much_is_under_way(start_daemon: Callable[..., Any]) -> None:
+    daemon = start_daemon(str(KERNELS), "--launch", "echo_cloud", "--shared-memory-bytes", str(SHARED))
+    async with connect(daemon.target, shared_memory=True) as runtime:
+        asking = [
+            asyncio.create_task(runtime.send_and_receive("echo_cloud", Cloud(others=[ARRAY[:100_000]])))
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0)
+        await runtime.terminate("echo_cloud")
+        await asyncio.gather(*asking, return_exceptions=True)
+        await eventually(lambda: segments_of(daemon.process.pid) == 0)  # Long before the session's time-out.
+    daemon.stop()
 
 
 async def test_what_is_left_of_a_daemon_that_is_killed_are_the_arrays_that_a_program_keeps(

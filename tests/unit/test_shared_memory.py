@@ -4,8 +4,10 @@ import gc
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import numpy as np
@@ -17,6 +19,7 @@ from pydotcompute.exceptions import BackendUnavailableError, MessageDeserializat
 from pydotcompute.schema.codec import Codec
 from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire import shared_memory
 from pydotcompute.wire.exchange import ProtocolError
 from pydotcompute.wire.shared_memory import LONGEST_IN_FRAME, Block, Reader, Segment, Writer
 
@@ -47,7 +50,9 @@ CODECS = [Codec(Picture, TypePool()), Codec(Note, TypePool())]
 def both_ends(size: int = SIZE) -> tuple[Writer, Reader]:
     """The daemon's end that writes, and the client's that reads."""
     made = Segment.create(size)
-    return Writer(made), Reader(Segment.open(made.place), CODECS)
+    opened = Segment.open(made.place)
+    made.settle()
+    return Writer(made), Reader(opened, CODECS)
 
 
 def sent(block: Block | None, index: int = 0) -> pb.SharedBody:
@@ -62,6 +67,8 @@ class AnyTraffic(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.patient = patch.object(shared_memory, "_FULL_SECONDS", 0.0)
+        self.patient.start()
         self.writer, self.reader = both_ends()
         self.unsent: list[Block] = []
         self.seen: list[tuple[memoryview, bytes]] = []
@@ -97,6 +104,7 @@ class AnyTraffic(RuleBasedStateMachine):
         assert all(view == body for view, body in self.seen)
 
     def teardown(self) -> None:
+        self.patient.stop()
         self.seen.clear()
         self.unsent.clear()
         assert self.writer.put([bytes(SIZE - 64)], SIZE - 64) is not None, "all of it is free again"
@@ -155,6 +163,7 @@ def test_nothing_is_laid_out_before_the_other_side_is_there() -> None:
     writer = Writer(made)
     assert writer.put([b"x" * 1000], 1000) is None
     Segment.open(made.place)
+    made.settle()
     assert writer.put([b"x" * 1000], 1000) is not None
 
 
@@ -182,6 +191,7 @@ def test_a_place_where_no_body_is_breaks_the_rules(place: pb.SharedBody) -> None
 def test_a_body_that_changes_while_it_is_read_is_never_worse_than_other_bytes() -> None:
     made = Segment.create(SIZE)
     segment = Segment.open(made.place)
+    made.settle()
     writer, reader = Writer(made), Reader(segment, CODECS)
     place = sent(writer.encoder(CODECS[0])(Picture(np.zeros(100_000, np.uint8), "title")))  # type: ignore[arg-type]
     random = np.random.default_rng(1)
@@ -232,6 +242,86 @@ def _open_files_of(descriptor: int) -> list[str]:
     return found
 
 
+def test_what_is_looked_at_of_a_closed_segment_goes_when_nothing_looks_at_it() -> None:
+    made = Segment.create(SIZE)
+    watched = os.dup(made.place.file_descriptor)
+    try:
+        writer, reader = Writer(Segment.open(made.place)), Reader(made, CODECS)
+        large, small = (reader.view(sent(writer.put([bytes(size)], size))) for size in (500_000, 1_000))
+        reader.close()
+        assert os.fstat(watched).st_blocks * 512 >= 500_000
+        del large
+        assert os.fstat(watched).st_blocks * 512 <= 3 * 4096
+        assert small == bytes(1_000)
+    finally:
+        os.close(watched)
+
+
+@pytest.mark.parametrize("length", [4096 - 64, 4096 - 128, 8192 - 64, 100])
+def test_a_segment_that_is_closed_keeps_the_heads_of_what_is_looked_at(length: int) -> None:
+    writer, reader = both_ends()
+    first = reader.view(sent(writer.put([b"a" * length], length)))
+    second = reader.view(sent(writer.put([b"b" * 5_000], 5_000)))  # It may begin a page, and its head end another.
+    del first
+    reader.close()
+    for _ in range(3):
+        writer.put([b"c" * 50_000], 50_000)
+    assert second == b"b" * 5_000
+
+
+def test_what_a_child_process_lets_go_of_stays_the_parents() -> None:
+    writer, reader = both_ends()
+    view = reader.view(sent(writer.put([b"a" * 100_000], 100_000)))
+    unsent = writer.put([b"b" * 100_000], 100_000)
+    child = os.fork()
+    if child == 0:
+        del view, unsent
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    third = writer.put([b"c" * 100_000], 100_000)
+    assert view == b"a" * 100_000
+    assert {block.offset for block in (unsent, third) if block is not None} == {
+        4096 + 64 + 100_096,
+        4096 + 64 + 200_192,
+    }
+
+
+def test_a_body_is_not_looked_at_twice() -> None:
+    writer, reader = both_ends()
+    place = sent(writer.put([b"a" * 1_000], 1_000))
+    view = reader.view(place)
+    with pytest.raises(ProtocolError):
+        reader.view(place)
+    assert view == b"a" * 1_000
+
+
+def test_many_short_bodies_are_found_room_for_again_and_again() -> None:
+    writer, reader = both_ends()
+    views = []
+    while (block := writer.put([b"x" * 1_000], 1_000)) is not None:
+        views.append(reader.view(sent(block)))
+    assert len(views) == SIZE // 1_088
+    for each in range(0, len(views), 2):
+        views[each] = memoryview(b"")
+    freed = (len(views) + 1) // 2
+    eventually_there = 0
+    deadline = time.monotonic() + 10
+    while eventually_there < freed and time.monotonic() < deadline:
+        if (block := writer.put([b"y" * 1_000], 1_000)) is not None:
+            views.append(reader.view(sent(block)))
+            eventually_there += 1
+    assert eventually_there == freed
+    assert all(set(view) <= {ord("x")} for view in views[: SIZE // 1_088])
+
+
+def test_a_received_array_cannot_be_made_writable() -> None:
+    writer, reader = both_ends()
+    array = np.frombuffer(reader.view(sent(writer.put([b"a" * 1_000], 1_000))), np.uint8)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        array.setflags(write=True)
+
+
 def test_a_segment_cannot_be_cut_off_under_a_reader() -> None:
     made = Segment.create(SIZE)
     for size in (0, 2 * SIZE):
@@ -279,6 +369,7 @@ def test_another_segment_of_the_same_numbers_is_not_taken() -> None:
     wrong.key = bytes(32)
     with pytest.raises(BackendUnavailableError, match="another host"):
         Segment.open(wrong)
+    made.settle()
     assert not made.attached
 
 
