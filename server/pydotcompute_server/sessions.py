@@ -478,7 +478,7 @@ class Session:
         if self._reader is not None and self._writer is not None:
             self._reader.close()
             self._writer.close()
-            self._reader = None  # What still looks at the memory is all that keeps it.
+            self._reader = self._segments = None  # What still looks at the memory is all that keeps it.
 
     def _bury_pending(self, body: Body, message_id: UUID, priority: int, correlation_id: UUID | None) -> None:
         try:
