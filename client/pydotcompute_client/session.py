@@ -317,8 +317,9 @@ class Session:
             await self._wait_until_received(caller, timeout)
         body = self._encode(message)
         outgoing = self._outgoing
-        if outgoing.long or (len(body) > self._longest_whole and isinstance(body, bytes)):
-            await self._wait_for_long(body, caller, timeout)
+        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
+        if outgoing.long or in_parts:
+            await self._wait_for_long(in_parts, caller, timeout)
         elif len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
             await self._wait_for_credit(timeout)
         message_id, correlation_id = message.message_id, message.correlation_id
@@ -326,7 +327,7 @@ class Session:
             raise self._id_taken(message)
         answers = None if correlation_id is None else correlation_id.int
         item = (body, message_id.int, message.priority, answers, None)
-        if len(body) > self._longest_whole and isinstance(body, bytes):
+        if in_parts:
             outgoing.queue_long(item, caller)
         else:
             outgoing.queue.append(item)
@@ -353,7 +354,7 @@ class Session:
         try:
             if outgoing.long or in_parts:
                 sender = self.replies.receiver(asyncio.current_task())
-                await self._wait_for_long(body, sender, timeout)
+                await self._wait_for_long(in_parts, sender, timeout)
             elif (
                 len(outgoing.queue) >= outgoing.allowed
                 or outgoing.queued_bytes >= outgoing.allowed_bytes
@@ -446,13 +447,12 @@ class Session:
                 raise QueueFullError(self.kernel_id, self._input_queue_size)
             woken = await self._room.wait(None if deadline is None else deadline - monotonic())
 
-    async def _wait_for_long(self, body: bytes | Block, sender: object, timeout: float | None) -> None:
+    async def _wait_for_long(self, in_parts: bool, sender: object, timeout: float | None) -> None:
         """Wait for credit, while something goes in parts or is to go: for its sender, and for what is to go in parts
         too, when that is gone.
         """
         deadline = None if timeout is None else monotonic() + timeout
         outgoing, woken = self._outgoing, True
-        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
         while True:
             while outgoing.long and (in_parts or outgoing.is_long_from(sender)):
                 if self.refusal is not None:

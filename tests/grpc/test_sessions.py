@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -846,8 +847,10 @@ async def test_a_daemon_that_ends_waits_for_a_session_that_has_lost_its_stream_i
             await stopping
 
 
-async def test_a_daemon_that_ends_says_bye_after_what_had_no_credit_before(start_daemon: Callable[..., Any]) -> None:
-    daemon = start_daemon(str(KERNELS), "--grace", "30")
+@asynccontextmanager
+async def out_of_credit(start_daemon: Callable[..., Any], grace: int) -> AsyncIterator[tuple[Talk, Any]]:
+    """A session that has had two of ten replies and gives no credit for more; and its daemon, which is asked to end."""
+    daemon = start_daemon(str(KERNELS), "--grace", str(grace))
     async with grpc.aio.insecure_channel(daemon.target) as channel:
         wire = Wire(channel)
         one = Talk(wire)
@@ -856,6 +859,13 @@ async def test_a_daemon_that_ends_says_bye_after_what_had_no_credit_before(start
         await one.received(2)
         await one.until_accepted(10)
         stopping = asyncio.create_task(asyncio.to_thread(daemon.stop))
+        yield one, daemon
+        async with asyncio.timeout(PATIENCE):
+            await stopping
+
+
+async def test_a_daemon_that_ends_says_bye_after_what_had_no_credit_before(start_daemon: Callable[..., Any]) -> None:
+    async with out_of_credit(start_daemon, grace=30) as (one, daemon):
         await eventually(lambda: "TERMINATED" in daemon.log_text())
         await one.ack(2, credit=100)
         while len(one.letters) < 10:
@@ -863,23 +873,11 @@ async def test_a_daemon_that_ends_says_bye_after_what_had_no_credit_before(start
         await one.hear("bye", besides=("closed",))
         await one.ack(10)
         await one.say(bye=pb.Bye())
-        async with asyncio.timeout(PATIENCE):
-            await stopping
 
 
 async def test_a_daemon_that_ends_says_bye_in_time_to_a_client_that_never_gives_credit(
     start_daemon: Callable[..., Any],
 ) -> None:
-    daemon = start_daemon(str(KERNELS), "--grace", "2")
-    async with grpc.aio.insecure_channel(daemon.target) as channel:
-        wire = Wire(channel)
-        one = Talk(wire)
-        await one.open(await wire.launch("echo_job"), credit=2)
-        await one.send(*jobs(*range(10)))
-        await one.received(2)
-        await one.until_accepted(10)
-        stopping = asyncio.create_task(asyncio.to_thread(daemon.stop))
+    async with out_of_credit(start_daemon, grace=2) as (one, _):
         await one.hear("bye", besides=("closed",))
         assert len(one.letters) == 2
-        async with asyncio.timeout(PATIENCE):
-            await stopping

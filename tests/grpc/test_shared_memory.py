@@ -197,17 +197,6 @@ async def test_a_daemon_that_does_not_share_is_told_apart(start_daemon: Callable
     daemon.stop()
 
 
-async def test_a_client_on_another_host_is_told_so(wire: Wire) -> None:
-    talk = Talk(wire)
-    opened = await talk.open(await wire.launch("echo_job"), shared_memory=True)
-    elsewhere = pb.SharedSegment(
-        process_id=opened.shared_memory.requests.process_id + 100_000, file_descriptor=7, key=bytes(32)
-    )
-    with pytest.raises(BackendUnavailableError, match="another host"):
-        Segment.open(elsewhere)
-    talk.cut()
-
-
 async def test_who_does_not_ask_for_memory_gets_none(wire: Wire) -> None:
     talk = Talk(wire)
     opened = await talk.open(await wire.launch("echo_job"))
