@@ -18,7 +18,7 @@ import numpy as np
 
 from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import BackendUnavailableError
-from pydotcompute.ring_kernels.context import KernelContext
+from pydotcompute.ring_kernels.actor.context import KernelContext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 

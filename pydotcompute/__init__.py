@@ -4,8 +4,8 @@ In-process: `async with RingKernelRuntime() as runtime:`. At a daemon: `async wi
 from `pydotcompute_client`. The rest of the program is the same.
 """
 
+from pydotcompute.messages.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.declaration import ring_kernel
-from pydotcompute.ring_kernels.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.runtime import KernelRuntime, RingKernelRuntime
 from pydotcompute.schema.arrays import Array
 

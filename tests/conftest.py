@@ -17,6 +17,8 @@ import pytest
 
 from tests.tools import LEFT_OUT
 
+pytest_plugins = ["tests.stubs"]
+
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydotcompute.exceptions import MessageError
-from pydotcompute.ring_kernels.dead_letters import DeadLetter
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.wire.dead_letters import dead_letter_from_proto
 from pydotcompute.wire.messages import from_message

@@ -18,11 +18,11 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueTimeoutError,
 )
-from pydotcompute.ring_kernels.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.declaration import KernelFunction, RingKernelConfig, kernel_type_of
 from pydotcompute.ring_kernels.lifecycle import KernelState
-from pydotcompute.ring_kernels.replies import current_task_or_none
-from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
+from pydotcompute.ring_kernels.mail.replies import current_task_or_none
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 from pydotcompute.v1 import dead_letter_service_pb2 as dead_letter_pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
@@ -31,10 +31,10 @@ from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
+from pydotcompute.wire.exchange.frames import LONGEST_FRAME
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
-from pydotcompute.wire.parts import LONGEST_FRAME
 from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
-from pydotcompute_client.session import Session
+from pydotcompute_client.exchange.session import Session
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "connect"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.ring_kernels.message import message, message_classes
-from pydotcompute.schema.codec import Codec
-from pydotcompute.schema.descriptors import TypePool, compatible, dataclass_from
-from pydotcompute.schema.model import introspect
+from pydotcompute.messages.message import message, message_classes
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
+from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["RemoteTypes"]

@@ -2,6 +2,6 @@
 where a kernel asks for a GPU.
 """
 
-from pydotcompute.device.sessions import Device, DeviceMemoryError
+from pydotcompute.device.lease import Device, DeviceMemoryError
 
 __all__ = ["Device", "DeviceMemoryError"]

@@ -12,9 +12,9 @@ from threading import Lock
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydotcompute.device.sessions import Device, DeviceMemory, DeviceMemoryError, Session
+from pydotcompute.device.current import Steps
+from pydotcompute.device.lease import Device, DeviceMemory, DeviceMemoryError, Session
 from pydotcompute.device.settings import text_of_bytes
-from pydotcompute.device.steps import Steps
 from pydotcompute.exceptions import BackendUnavailableError
 
 __all__ = ["INSTALL", "CudaSession", "open_cuda"]

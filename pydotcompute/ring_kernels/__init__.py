@@ -1,11 +1,11 @@
 """The runtime: messages, kernel types, mailboxes, lifecycle, telemetry. It imports no gRPC and no protobuf."""
 
-from pydotcompute.ring_kernels.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
+from pydotcompute.messages.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext, KernelState, RingKernel, managed_kernel
-from pydotcompute.ring_kernels.message import RingKernelMessage, message
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute.ring_kernels.runtime import KernelRuntime, RingKernelRuntime
-from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
 
 __all__ = [
     "DeadLetter",

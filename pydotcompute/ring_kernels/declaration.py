@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overloa
 
 from pydotcompute.device.settings import bytes_of, check_device
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
-from pydotcompute.ring_kernels.mailbox import BackpressureStrategy
-from pydotcompute.ring_kernels.message import is_message_class
-from pydotcompute.schema.model import introspect
+from pydotcompute.messages.message import is_message_class
+from pydotcompute.ring_kernels.mail.mailbox import BackpressureStrategy
+from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import reachable
 
 if TYPE_CHECKING:
-    from pydotcompute.ring_kernels.context import KernelContext
-    from pydotcompute.ring_kernels.threads import BlockingContext
+    from pydotcompute.ring_kernels.actor.blocking import BlockingContext
+    from pydotcompute.ring_kernels.actor.context import KernelContext
 
 __all__ = [
     "Executor",

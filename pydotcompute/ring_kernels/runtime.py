@@ -9,9 +9,8 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol, Self, runtime_checkable
 
-from pydotcompute.device.sessions import HOST
+from pydotcompute.device.lease import HOST
 from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
-from pydotcompute.ring_kernels.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
     KernelType,
@@ -20,7 +19,8 @@ from pydotcompute.ring_kernels.declaration import (
     registered_kernel_types,
 )
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
-from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 
 __all__ = ["KernelHandle", "KernelRuntime", "RingKernelRuntime"]
 

@@ -19,6 +19,7 @@ import numpy
 
 from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
 from pydotcompute.schema import arrays
+from pydotcompute.schema.codegen import Source
 from pydotcompute.schema.nodes import (
     INT64_MAX,
     INT64_MIN,
@@ -49,7 +50,6 @@ from pydotcompute.schema.nodes import (
     type_name,
     walk,
 )
-from pydotcompute.schema.source import Source
 
 __all__ = ["EPOCH", "checker", "door_check", "emit_normalizing", "normalizer", "settled"]
 

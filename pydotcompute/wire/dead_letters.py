@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pydotcompute.ring_kernels.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 

@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageTooLargeError, MessageTypeError
-from pydotcompute.ring_kernels.message import DEFAULT_PRIORITY, MAX_PRIORITY, new_message_id
-from pydotcompute.schema.codec import Codec
-from pydotcompute.schema.json_body import document_of, read_json
+from pydotcompute.messages.message import DEFAULT_PRIORITY, MAX_PRIORITY, new_message_id
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.json.read import document_of, read_json
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "type_url", "write_body", "write_message"]

@@ -7,10 +7,10 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.services import add_service
 from pydotcompute.ring_kernels.declaration import KernelType
-from pydotcompute.schema.codec import Codec
-from pydotcompute.schema.descriptors import TypePool
-from pydotcompute.schema.services import add_service
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["Catalog"]

@@ -33,19 +33,19 @@ from pydotcompute.v1 import (
     telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
-from pydotcompute.wire.parts import LONGEST_FRAME
-from pydotcompute.wire.shared_memory import Segment
+from pydotcompute.wire.exchange.frames import LONGEST_FRAME
+from pydotcompute.wire.exchange.shared_memory import Segment
+from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.dead_letters import DeadLetterServicer
-from pydotcompute_server.exchange import ExchangeLane
-from pydotcompute_server.handlers import Handlers
-from pydotcompute_server.health import HealthService
-from pydotcompute_server.kernels import KernelServicer
-from pydotcompute_server.messages import MessageServicer
-from pydotcompute_server.reflection import add_reflection
-from pydotcompute_server.telemetry import TelemetryServicer
-from pydotcompute_server.typed import TypedServices
-from pydotcompute_server.unary import UnaryLane
+from pydotcompute_server.exchange.lane import ExchangeLane
+from pydotcompute_server.services.dead_letters import DeadLetterServicer
+from pydotcompute_server.services.health import HealthService
+from pydotcompute_server.services.kernels import KernelServicer
+from pydotcompute_server.services.messages import MessageServicer
+from pydotcompute_server.services.reflection import add_reflection
+from pydotcompute_server.services.telemetry import TelemetryServicer
+from pydotcompute_server.typed.service import TypedServices
+from pydotcompute_server.unary.lane import UnaryLane
 
 __all__ = ["Daemon", "ListenError", "Settings"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute_client import connect
 from tests.chaos.client import Report
 from tests.chaos.kernels import QUESTION, Account, Entry

@@ -14,8 +14,8 @@ import numpy as np
 
 from pydotcompute import Array, RingKernelMessage, message, ring_kernel
 from pydotcompute.exceptions import KernelStateError, PyDotComputeError, QueueTimeoutError
+from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.lifecycle import KernelContext
-from pydotcompute.ring_kernels.threads import BlockingContext
 
 
 @message

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, QueueTimeoutError
-from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from tests.contract.kernels import Job, Result, batched, patient
 from tests.contract.world import PATIENCE, World, eventually, turns
 

@@ -14,7 +14,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
 )
 from pydotcompute.ring_kernels import DeadLetter, DeadLetterDirection, DeadLetterReason
-from pydotcompute.ring_kernels.dead_letters import DEAD_LETTERS_KEPT
+from pydotcompute.ring_kernels.mail.dead_letters import DEAD_LETTERS_KEPT
 from tests.contract import kernels
 from tests.contract.kernels import Job, Result
 from tests.contract.world import PATIENCE, Clogged, World, eventually, new_kernel_id, turns

@@ -8,7 +8,7 @@ import pytest
 
 from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, QueueTimeoutError
-from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from tests.contract.kernels import (
     Job,
     Result,

@@ -10,7 +10,7 @@ from pydotcompute import KernelRuntime
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
 from pydotcompute.ring_kernels.declaration import KernelFunction
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernelConfig
-from pydotcompute.ring_kernels.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute_client import RemoteRuntime
 
 PATIENCE = 10.0

@@ -15,14 +15,14 @@ import pytest
 from click import Command, Group, Option
 from google.rpc import code_pb2
 
+from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.export.render import render
 from pydotcompute.schema import nodes
-from pydotcompute.schema.descriptors import TypePool
-from pydotcompute.schema.model import introspect
-from pydotcompute.schema.render import render
+from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute.wire.errors import ERRORS
 from pydotcompute_client import connect
-from pydotcompute_client.cli import main as client_command
+from pydotcompute_client.cli.main import main as client_command
 from pydotcompute_server.cli import main as server_command
 from tests.docs.pages import ROOT
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import KernelFailedError
-from pydotcompute.ring_kernels.context import KernelContext
+from pydotcompute.ring_kernels.actor.context import KernelContext
 
 FAULT = r"""
 extern "C" __global__ void fault(int* nowhere) { *nowhere = 1; }

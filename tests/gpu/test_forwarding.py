@@ -1,4 +1,4 @@
-"""Arrays that stay on a real GPU from kernel to kernel: what `tests/unit/test_device_forwarding.py` shows with a fake,
+"""Arrays that stay on a real GPU from kernel to kernel: what `tests/device/test_forwarding.py` shows with a fake,
 and that the streams do not overtake each other.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
-from pydotcompute.ring_kernels.context import KernelContext
+from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cupy")]

@@ -1,4 +1,4 @@
-"""Kernels on a real GPU: what `tests/unit/test_device_kernels.py` shows with a fake, and what a fake cannot show."""
+"""Kernels on a real GPU: what `tests/device/test_kernels.py` shows with a fake, and what a fake cannot show."""
 
 import asyncio
 import gc
@@ -16,9 +16,9 @@ from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.device import DeviceMemoryError
 from pydotcompute.device.monitor import read_devices
 from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError
-from pydotcompute.ring_kernels.context import KernelContext
+from pydotcompute.ring_kernels.actor.blocking import BlockingContext
+from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.lifecycle import RingKernel
-from pydotcompute.ring_kernels.threads import BlockingContext
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cupy")]
 # CuPy, not we, warns of the CUDA toolkit that it does not find.

@@ -1,0 +1,1 @@
+"""The command `pydotcompute`, a module for each subject."""

@@ -1,0 +1,242 @@
+"""The commands that launch kernels, change their state and watch them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pydotcompute.protobuf.json.write import as_document
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from pydotcompute.wire.kernels import strategy_to_proto
+from pydotcompute_client.cli import tables as display
+from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Daemon, Failure
+from pydotcompute_client.cli.output import echo_json
+from pydotcompute_client.cli.parameters import (
+    complete_kernels,
+    complete_types,
+    duration,
+    kernel_argument,
+    pass_daemon,
+    seconds_option,
+)
+
+LAUNCH_SECONDS = 120.0
+"""What Launch may take: a kernel may compile for its GPU, or load a model."""
+HEALTH_SECONDS = 3.0
+"""What a health check may take: less than those who check allow it."""
+
+Changed = (
+    kernel_pb.LaunchResponse
+    | kernel_pb.ActivateResponse
+    | kernel_pb.DeactivateResponse
+    | kernel_pb.ReactivateResponse
+    | kernel_pb.TerminateResponse
+)
+
+
+def _show_change(daemon: Daemon, response: Changed) -> None:
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        click.echo(f"{response.kernel.kernel_id} is {display.state_name(response.kernel.state)}")
+
+
+@click.command()
+@pass_daemon
+def ps(daemon: Daemon) -> None:
+    """List the kernels that are launched."""
+    response = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest())
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        display.show_kernels(response.kernels)
+
+
+@click.command()
+@pass_daemon
+def types(daemon: Daemon) -> None:
+    """List the kernel types that can be launched."""
+    response = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest())
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        display.show_types(response.kernel_types)
+
+
+@click.command()
+@kernel_argument
+@pass_daemon
+def describe(daemon: Daemon, kernel: str) -> None:
+    """Tell all of a kernel or a kernel type."""
+    response = daemon.describe(kernel)
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        display.show_description(kernel, response)
+
+
+@click.command()
+@kernel_argument
+@click.option(
+    "--type",
+    "kernel_type",
+    default="",
+    metavar="TYPE",
+    shell_complete=complete_types,
+    help="What to launch.  [default: the type named KERNEL]",
+)
+@click.option(
+    "--input-queue-size",
+    type=click.IntRange(1, 2**32 - 1),
+    help="Messages that the input mailbox holds.  [default: as declared]",
+)
+@click.option(
+    "--output-queue-size",
+    type=click.IntRange(1, 2**32 - 1),
+    help="Messages that the output mailbox holds.  [default: as declared]",
+)
+@click.option(
+    "--backpressure",
+    type=click.Choice(["block", "reject", "drop_oldest"]),
+    help="What happens when the input mailbox is full.  [default: as declared]",
+)
+@click.option("--activate", is_flag=True, help="Activate it as well.")
+@pass_daemon
+def launch(
+    daemon: Daemon,
+    kernel: str,
+    kernel_type: str,
+    input_queue_size: int | None,
+    output_queue_size: int | None,
+    backpressure: Any,
+    activate: bool,
+) -> None:
+    """Set up a kernel whose id is KERNEL.
+
+    It takes messages from now on, and handles them once it is activated.
+    """
+    config = kernel_pb.KernelConfig(
+        input_queue_size=input_queue_size or 0,
+        output_queue_size=output_queue_size or 0,
+        backpressure_strategy=message_pb.BACKPRESSURE_STRATEGY_UNSPECIFIED
+        if backpressure is None
+        else strategy_to_proto(backpressure),
+    )
+    request = kernel_pb.LaunchRequest(kernel_id=kernel, kernel_type=kernel_type, config=config)
+    response: Changed = daemon.call(daemon.kernels.Launch, request, LAUNCH_SECONDS)
+    if activate:
+        response = daemon.call(daemon.kernels.Activate, kernel_pb.ActivateRequest(kernel_id=kernel))
+    _show_change(daemon, response)
+
+
+@click.command()
+@kernel_argument
+@pass_daemon
+def activate(daemon: Daemon, kernel: str) -> None:
+    """Begin to hand messages to a launched kernel."""
+    _show_change(daemon, daemon.call(daemon.kernels.Activate, kernel_pb.ActivateRequest(kernel_id=kernel)))
+
+
+@click.command()
+@kernel_argument
+@pass_daemon
+def deactivate(daemon: Daemon, kernel: str) -> None:
+    """Pause a kernel: messages queue up."""
+    _show_change(daemon, daemon.call(daemon.kernels.Deactivate, kernel_pb.DeactivateRequest(kernel_id=kernel)))
+
+
+@click.command()
+@kernel_argument
+@pass_daemon
+def reactivate(daemon: Daemon, kernel: str) -> None:
+    """End a kernel's pause."""
+    _show_change(daemon, daemon.call(daemon.kernels.Reactivate, kernel_pb.ReactivateRequest(kernel_id=kernel)))
+
+
+@click.command()
+@kernel_argument
+@seconds_option("--timeout", 5.0, "How long the kernel may take to end by itself.")
+@pass_daemon
+def terminate(daemon: Daemon, kernel: str, timeout: float) -> None:
+    """End a kernel."""
+    request = kernel_pb.TerminateRequest(kernel_id=kernel, timeout=duration(timeout))
+    _show_change(daemon, daemon.call(daemon.kernels.Terminate, request, timeout + CALL_SECONDS))
+
+
+@click.command()
+@click.argument("kernels", nargs=-1, metavar="[KERNEL]...", shell_complete=complete_kernels)
+@click.option("--watch", is_flag=True, help="Go on until interrupted; with --json, each snapshot is one line.")
+@seconds_option("--interval", 1.0, "The time between snapshots, with --watch.")
+@pass_daemon
+def telemetry(daemon: Daemon, kernels: tuple[str, ...], watch: bool, interval: float) -> None:
+    """Show what the named kernels, or all, have done."""
+    if watch:
+        snapshots = _snapshots(daemon, kernels, interval)
+        if daemon.as_json:
+            for snapshot in snapshots:
+                echo_json(as_document(snapshot))
+        else:
+            display.watch_telemetry(snapshot.kernels for snapshot in snapshots)
+        return
+    request = telemetry_pb.GetTelemetryRequest(kernel_ids=kernels)
+    response = daemon.call(daemon.telemetry.GetTelemetry, request)
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        display.show_telemetry(response.kernels)
+
+
+def _snapshots(
+    daemon: Daemon, kernels: tuple[str, ...], interval: float
+) -> Iterator[telemetry_pb.WatchTelemetryResponse]:
+    request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernels, interval=duration(interval))
+    try:
+        yield from daemon.telemetry.WatchTelemetry(request)
+    except grpc.RpcError as error:
+        daemon.fail(error, interval)
+
+
+@click.command()
+@pass_daemon
+def devices(daemon: Daemon) -> None:
+    """Show the GPUs of the daemon's machine."""
+    response = daemon.call(daemon.telemetry.GetDevices, telemetry_pb.GetDevicesRequest())
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        display.show_devices(response.devices)
+
+
+@click.command()
+@click.argument("kernel", default="", shell_complete=complete_kernels)
+@pass_daemon
+def health(daemon: Daemon, kernel: str) -> None:
+    """Check that the daemon, or KERNEL, is serving.
+
+    A kernel is once it is activated, until it ends or fails; a pause changes nothing.
+    """
+    what = f"kernel {kernel!r}" if kernel else "the daemon"
+    check = health_pb2_grpc.HealthStub(daemon.channel).Check
+    try:
+        response = check(health_pb2.HealthCheckRequest(service=kernel), timeout=HEALTH_SECONDS)
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+            hint = f"`{PROGRAM} ps` lists those that are"
+            raise Failure(f"{what} is not launched at {daemon.target}; {hint}") from None
+        daemon.fail(error, HEALTH_SECONDS)
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+    if daemon.as_json:
+        echo_json(as_document(response))
+    elif response.status == health_pb2.HealthCheckResponse.SERVING:
+        click.echo(status)
+    if response.status != health_pb2.HealthCheckResponse.SERVING:
+        raise Failure(f"{what} at {daemon.target} is {status}")
+
+
+COMMANDS = (ps, types, describe, launch, activate, deactivate, reactivate, terminate, telemetry, devices, health)

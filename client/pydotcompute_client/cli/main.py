@@ -1,0 +1,174 @@
+"""The command `pydotcompute`: a daemon's kernels, for people and for shell scripts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+# gRPC reads it when it is imported, so nothing above may import it. What is wrong with a connection is one line on
+# stderr: the command's, without gRPC's own.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import click
+
+from pydotcompute import __version__
+from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
+from pydotcompute_client.cli import dead_letters as cli_dead_letters
+from pydotcompute_client.cli import kernels as cli_kernels
+from pydotcompute_client.cli import messages as cli_messages
+from pydotcompute_client.cli import proto as cli_proto
+from pydotcompute_client.cli.completion import COMPLETERS
+from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Daemon, Failure, TimedOut, Unreachable
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+EPILOG = """\b
+TLS:
+  Any of the --tls options asks for TLS. Their variables are none of the
+  daemon's, so that a container can have both: for its health check it needs
+  PYDOTCOMPUTE_TLS_CA, and PYDOTCOMPUTE_TLS_NAME if the daemon's certificate is
+  not for the address in PYDOTCOMPUTE_TARGET, such as 127.0.0.1; and if the
+  daemon has a --tls-client-ca, PYDOTCOMPUTE_TLS_CLIENT_CERTIFICATE and
+  PYDOTCOMPUTE_TLS_CLIENT_KEY.
+
+\b
+Exit codes:
+  0    done
+  1    the daemon refused; `health`: not serving
+  2    wrong usage, or a body that is no JSON of the kernel's input type
+  3    the daemon cannot be reached
+  4    nothing came in time
+  130  interrupted"""
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bool | None) -> None:
+    """Puts a global option where the commands find it. One that is given after the command comes last, and wins."""
+    if value == "":
+        raise click.BadParameter("it is empty.", ctx, param)
+    if value not in (None, False) and param.name:
+        setattr(ctx.ensure_object(Daemon), param.name, value)
+
+
+_FILE = {"type": click.Path(exists=True, dir_okay=False, path_type=Path), "metavar": "FILE"}
+
+GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
+    "--target": {
+        "envvar": "PYDOTCOMPUTE_TARGET",
+        "default": DEFAULT_TARGET,
+        "show_default": True,
+        "metavar": "HOST:PORT",
+        "help": "Where the daemon listens; also unix:PATH.",
+    },
+    "--json": {"is_flag": True, "help": "Print JSON, for programs."},
+    "--tls": {
+        "envvar": "PYDOTCOMPUTE_TLS",
+        "is_flag": True,
+        "help": "Use TLS, and trust whom this machine trusts.",
+    },
+    "--tls-ca": {
+        "envvar": "PYDOTCOMPUTE_TLS_CA",
+        "help": "Use TLS, and trust this authority alone; PEM.",
+        **_FILE,
+    },
+    "--tls-name": {
+        "envvar": "PYDOTCOMPUTE_TLS_NAME",
+        "metavar": "NAME",
+        "help": "The name that the daemon's certificate is for, if it is not the target's.",
+    },
+    "--tls-certificate": {
+        "envvar": "PYDOTCOMPUTE_TLS_CLIENT_CERTIFICATE",
+        "help": "The certificate chain to present, if the daemon asks for one; PEM.",
+        **_FILE,
+    },
+    "--tls-key": {
+        "envvar": "PYDOTCOMPUTE_TLS_CLIENT_KEY",
+        "help": "Its key; PEM, without a passphrase.",
+        **_FILE,
+    },
+}
+"""The options that can be given before the command and after it."""
+
+
+def _global_options(*, before_command: bool) -> list[click.Parameter]:
+    """The global options for the program itself, or for one of its commands."""
+    options: list[click.Parameter] = []
+    for name, settings in GLOBAL_OPTIONS.items():
+        if before_command:
+            settings = {**settings, "show_envvar": "envvar" in settings}
+        else:
+            # The variable and the default count before the command; here they would win over what was given there.
+            settings = {key: value for key, value in settings.items() if key not in ("envvar", "default")}
+            settings["hidden"] = name.startswith("--tls")
+            if name == "--target":
+                settings["help"] = f"As before the command, as are the --tls options: {PROGRAM} --help."
+        names = [name, "as_json"] if name == "--json" else [name]
+        options.append(click.Option(names, callback=_remember, expose_value=False, **settings))
+    return options
+
+
+class _Program(click.Group):
+    """Gives each command the global options, and each error its line and its exit code."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        for command in (cmd, *(cmd.commands.values() if isinstance(cmd, click.Group) else ())):
+            command.params.extend(_global_options(before_command=False))
+        super().add_command(cmd, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConnectionLostError as error:
+            raise Unreachable(f"{error}; {_hint(ctx.ensure_object(Daemon))}") from None
+        except PyDotComputeError as error:
+            failure = TimedOut if isinstance(error, TimeoutError) else Failure
+            raise failure(f"{error} (at {ctx.ensure_object(Daemon).target})") from None
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+def _hint(daemon: Daemon) -> str:
+    """What to look at if the daemon cannot be reached."""
+    if daemon.uses_tls:
+        return (
+            "is pydotcompute-server running there, and does it speak TLS? --tls-ca says whom to trust, --tls-name for "
+            "which name its certificate is, --tls-certificate and --tls-key who you are"
+        )
+    return (
+        "is pydotcompute-server running there? --target or PYDOTCOMPUTE_TARGET say where it is, "
+        "--tls or --tls-ca that it speaks TLS"
+    )
+
+
+@click.group(cls=_Program, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Launch, use and watch the kernels of a pydotcompute daemon."""
+    ctx.call_on_close(ctx.ensure_object(Daemon).close)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice([*COMPLETERS]))
+def completion(shell: str) -> None:
+    """Print a script that completes commands, options and kernels.
+
+    \b
+    bash:  eval "$(pydotcompute completion bash)"                     in ~/.bashrc
+    zsh:   eval "$(pydotcompute completion zsh)"                      in ~/.zshrc
+    fish:  pydotcompute completion fish > ~/.config/fish/completions/pydotcompute.fish
+    """
+    click.echo(COMPLETERS[shell](main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+
+
+main.params[:0] = _global_options(before_command=True)
+for command in (
+    *cli_kernels.COMMANDS,
+    *cli_messages.COMMANDS,
+    *cli_dead_letters.COMMANDS,
+    *cli_proto.COMMANDS,
+    completion,
+):
+    main.add_command(command)

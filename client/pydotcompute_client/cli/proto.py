@@ -1,0 +1,228 @@
+"""The commands that write a daemon's types as `.proto` files, and compare them with files written before."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path, PurePosixPath
+
+import click
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message import DecodeError
+
+from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.protobuf.export.breaking import Change, compare
+from pydotcompute.protobuf.export.files import BUF_YAML, compiled, laid_over, lock_of, same_types, sources
+from pydotcompute.schema import lock
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute_client.cli.connection import PROGRAM, BadInput, Daemon, Failure
+from pydotcompute_client.cli.output import echo_json
+from pydotcompute_client.cli.parameters import complete_kernels, pass_daemon
+
+__all__ = ["COMMANDS"]
+
+DESCRIPTORS = "descriptors.binpb"
+LOCK = "pydotcompute.lock"
+BUF = "buf.yaml"
+
+
+@click.group()
+def proto() -> None:
+    """Write the message types as .proto files, and compare them with files written before."""
+
+
+_kernels = click.argument("kernels", nargs=-1, metavar="[KERNEL]...", shell_complete=complete_kernels)
+
+
+def _go_package(ctx: click.Context, param: click.Parameter, prefix: str) -> str:
+    if not re.fullmatch(r"([\w.~-]+(/[\w.~-]+)*)?", prefix, re.ASCII):
+        raise click.BadParameter(f"{prefix!r} is no path of a Go package, such as example.com/shop.", ctx, param)
+    return prefix
+
+
+@proto.command()
+@_kernels
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where to write."
+)
+@click.option(
+    "--go-package", default="", metavar="PREFIX", callback=_go_package, help="The Go packages are below this."
+)
+@click.option("--force", is_flag=True, help="Write also what breaks programs made from the files before.")
+@pass_daemon
+def export(daemon: Daemon, kernels: tuple[str, ...], out: Path, go_package: str, force: bool) -> None:
+    """Write the types of the named kernels, or of all, as .proto files.
+
+    Beside them: descriptors.binpb, which is all of them compiled; pydotcompute.lock, which keeps the numbers of fields;
+    and buf.yaml, unless it is there. Files of kernels that are not named stay.
+    """
+    try:
+        before = _exported(out)
+    except FileNotFoundError:
+        before = FileDescriptorSet()
+    now = _declared(daemon, kernels)
+    now = compiled(_laid_over(before, now) if kernels else now, go_package)
+    changes = compare(before, now) if before.file else []
+    written = sources(now)
+    if not force:
+        _refuse_breaking(daemon, changes, out, "nothing is written without --force")
+        _refuse_foreign(out, written.keys() - sources(before).keys())
+    lock_file = lock_of(now, _lock(out)).text()
+    try:
+        for name, text in written.items():
+            path = _path(out, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for name in sources(before).keys() - written.keys():
+            _path(out, name).unlink(missing_ok=True)
+        (out / LOCK).write_text(lock_file)
+        if not (out / BUF).exists():
+            (out / BUF).write_text(BUF_YAML)
+        # Last: until it is there, the next export compares with what was before.
+        (out / DESCRIPTORS).write_bytes(now.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise Failure(f"cannot write {error.filename}: {error.strerror}") from None
+    if daemon.as_json:
+        echo_json({"files": sorted(written), "changes": [_as_document(change) for change in changes]})
+        return
+    _show(changes)
+    for name in sorted(written):
+        click.echo(out / name)
+
+
+@proto.command()
+@_kernels
+@click.option(
+    "--against",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where `export` has written.",
+)
+@pass_daemon
+def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
+    """Compare the types of the named kernels, or of all, with those exported before.
+
+    Ends with exit code 1 if programs made from the exported files would no longer understand the daemon, or no longer
+    be understood; and if the files are not what was exported.
+    """
+    now = _declared(daemon, kernels)
+    try:
+        before = _exported(against)
+    except FileNotFoundError:
+        hint = f"`{PROGRAM} proto export --out {shlex.quote(str(against))}` makes it"
+        raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}") from None
+    now = _laid_over(before, now) if kernels else now
+    damaged = _damaged(against, before)
+    changes = compare(before, now)
+    is_current = same_types(before, now) and not damaged
+    if daemon.as_json:
+        echo_json({"changes": [_as_document(change) for change in changes], "up_to_date": is_current})
+    _refuse_breaking(daemon, changes, against, "the lock to start the daemon with is " + str(against / LOCK))
+    if damaged:
+        raise Failure(f"not what was exported, or not there any more: {', '.join(damaged)}; export again")
+    if not daemon.as_json:
+        _show(changes)
+        again = f"{PROGRAM} proto export --out {shlex.quote(str(against))}"
+        changed = f"nothing breaks; to have what is new, export again: {again}"
+        click.echo(f"{against} is up to date" if is_current else changed)
+
+
+def _declared(daemon: Daemon, kernels: tuple[str, ...]) -> FileDescriptorSet:
+    """The files of what the daemon declares now, each after those that it imports."""
+    listed = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest()).kernel_types
+    names = kernels or [kernel_type.name for kernel_type in listed if kernel_type.input_type or kernel_type.output_type]
+    found = FileDescriptorSet()
+    for name in names:
+        described = daemon.describe(name)
+        parts = (described.input_type.files, described.output_type.files, described.service_files)
+        files = FileDescriptorSet(file=[file for part in parts for file in part.file])
+        if not files.file:
+            raise Failure(f"kernel {name!r} is declared without message types: it can only be used in-process")
+        found = laid_over(found, files)
+    if not found.file:
+        raise Failure(f"no kernel type at {daemon.target} is declared with message types")
+    return found
+
+
+def _laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
+    try:
+        return laid_over(before, now)
+    except ValueError as error:
+        raise Failure(f"{error}: name no kernels, so that all are exported together") from None
+
+
+def _damaged(directory: Path, exported: FileDescriptorSet) -> list[str]:
+    """The files beside the descriptors that are not what was exported with these."""
+    lock_before = _lock(directory)
+    expected = {**sources(exported), LOCK: lock_of(exported, lock_before).text()}
+    return [str(directory / name) for name, text in sorted(expected.items()) if _text(directory / name) != text]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return None
+
+
+def _exported(directory: Path) -> FileDescriptorSet:
+    """The files that were exported. Raises FileNotFoundError if none were."""
+    path = directory / DESCRIPTORS
+    try:
+        return FileDescriptorSet.FromString(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    except DecodeError as error:
+        raise BadInput(f"{path} is no set of descriptors: {error}") from None
+
+
+def _lock(directory: Path) -> lock.Lock:
+    path = directory / LOCK
+    try:
+        return lock.read(path) if path.exists() else lock.Lock()
+    except InvalidConfigurationError as error:
+        raise BadInput(f"{path} is no lock: {error.problem}") from None
+
+
+def _refuse_breaking(daemon: Daemon, changes: list[Change], directory: Path, consequence: str) -> None:
+    breaking = sum(change.is_breaking for change in changes)
+    if breaking:
+        if not daemon.as_json:
+            _show(changes)
+        raise Failure(f"{breaking} of the changes break programs made from {directory}; {consequence}")
+
+
+def _refuse_foreign(directory: Path, names: set[str]) -> None:
+    for name in sorted(names):
+        if _path(directory, name).exists():
+            raise Failure(f"{directory / name} is there, and not by an export; --force overwrites it")
+
+
+def _path(directory: Path, name: str) -> Path:
+    """Where a file goes. Its name is the daemon's, and must not lead elsewhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.suffix != ".proto":
+        raise Failure(f"the daemon has a file of the name {name!r}, which is not written")
+    return directory / path
+
+
+def _show(changes: list[Change]) -> None:
+    """A line for each change; what breaks comes first."""
+    for change in sorted(changes, key=lambda change: not change.is_breaking):
+        click.echo(f"{'breaking  ' if change.is_breaking else 'compatible'}  {change}")
+
+
+def _as_document(change: Change) -> dict[str, str | bool]:
+    return {
+        "name": change.name,
+        "was": change.was,
+        "now": change.now,
+        "breaking": change.is_breaking,
+        "advice": change.advice,
+    }
+
+
+COMMANDS = (proto,)

@@ -1,0 +1,280 @@
+"""What the command line shows to people: aligned tables, with colours on a terminal."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+from pydotcompute.device.settings import text_of_bytes
+from pydotcompute.protobuf.export.render import render
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
+
+# Rich is imported where it is used: what programs run (`health`, `ask`, `--json`) does without.
+
+__all__ = [
+    "show_dead_letters",
+    "show_description",
+    "show_devices",
+    "show_kernels",
+    "show_telemetry",
+    "show_types",
+    "state_name",
+    "watch_telemetry",
+]
+
+_NUMBERS = {"ID", "QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
+_NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
+_IF_ANY = {"DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
+"""Columns that are left out where they would be empty."""
+_STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
+_WIDTH = 1 << 16
+"""Of a table, in characters: more than any has, so that Rich wraps nothing."""
+
+
+def state_name(state: kernel_pb.KernelState) -> str:
+    """A state as people write it, such as `ACTIVE`."""
+    return state_from_proto(state).name
+
+
+def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
+    """One row a kernel."""
+    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE", "FAILURE")
+    listed = list(kernels)
+    any_on_gpu = any(kernel.device_name for kernel in listed)
+    rows = [
+        (
+            kernel.kernel_id,
+            kernel.kernel_type,
+            state_name(kernel.state),
+            str(kernel.queue_depth),
+            kernel.device if any_on_gpu else "",
+            kernel.failure,
+        )
+        for kernel in listed
+    ]
+    _show(columns, rows)
+
+
+def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
+    """One row a kernel type, with the first line of its documentation."""
+    columns = ["TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE"]
+    columns += ["EXECUTOR", "DEVICE", "MEMORY LIMIT", "DESCRIPTION"]
+    rows = [
+        (
+            kernel_type.name,
+            kernel_type.service or "-",
+            kernel_type.input_type or "-",
+            kernel_type.output_type or "-",
+            str(kernel_type.config.input_queue_size),
+            strategy_from_proto(kernel_type.config.backpressure_strategy),
+            executor_from_proto(kernel_type.executor) or "-",
+            kernel_type.device or "-",
+            _memory_limit(kernel_type),
+            kernel_type.documentation.partition("\n")[0],
+        )
+        for kernel_type in types
+    ]
+    _show(columns, rows)
+
+
+def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse) -> None:
+    """All that there is to know of one kernel, or of one kernel type."""
+    kernel, kernel_type = described.kernel, described.kernel_type
+    config = kernel_type.config
+    launched = described.HasField("kernel")
+    facts = {
+        "KERNEL": kernel_id,
+        "TYPE": kernel_type.name,
+        "STATE": state_name(kernel.state) if launched else "not launched",
+        "FAILURE": kernel.failure,
+        "QUEUE": f"{kernel.queue_depth} of {config.input_queue_size}" if launched else str(config.input_queue_size),
+        "BACKPRESSURE": strategy_from_proto(config.backpressure_strategy),
+        "OUTPUT QUEUE": str(config.output_queue_size),
+        "GRID": f"{config.grid_size} x {config.block_size}",
+        "EXECUTOR": executor_from_proto(kernel_type.executor) or "-",
+        "DEVICE": _device(kernel, kernel_type),
+        "MEMORY LIMIT": _memory_limit(kernel_type),
+        "SERVICE": kernel_type.service or "-",
+        "INPUT": kernel_type.input_type or "-",
+        "OUTPUT": kernel_type.output_type or "-",
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value or name not in _IF_ANY:
+            click.echo(f"{name:{width}}  {value}")
+    if kernel_type.documentation:
+        click.echo(f"\n{kernel_type.documentation}")
+    for source in _sources([*described.input_type.files.file, *described.output_type.files.file]):
+        click.echo(f"\n{source}", nl=False)
+    if described.sample_json:
+        click.echo(f"\nTry:\n  pydotcompute ask {shlex.quote(kernel_id)} {shlex.quote(described.sample_json)}")
+
+
+def _device(kernel: kernel_pb.Kernel, kernel_type: kernel_pb.KernelType) -> str:
+    """What a kernel computes on, and what its type declares, if that says it otherwise."""
+    text = " ".join(filter(None, (kernel.device or kernel_type.device, kernel.device_name)))
+    return text if kernel.device in ("", kernel_type.device) else f"{text} (declared: {kernel_type.device})"
+
+
+def _memory_limit(kernel_type: kernel_pb.KernelType) -> str:
+    return text_of_bytes(kernel_type.memory_limit_bytes) if kernel_type.HasField("memory_limit_bytes") else ""
+
+
+def _sources(files: Iterable[FileDescriptorProto]) -> Iterator[str]:
+    """The message types as `.proto` source, a text for each package; without the types that are the same everywhere."""
+    packages: dict[str, dict[str, FileDescriptorProto]] = {}
+    for file in files:
+        if file.package not in ("google.protobuf", "pydotcompute.v1"):
+            packages.setdefault(file.package, {})[file.name] = file
+    for package in packages.values():
+        yield render(package.values())
+
+
+def show_telemetry(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> None:
+    """One row a kernel."""
+    _show(_TELEMETRY, _telemetry_rows(kernels))
+
+
+def watch_telemetry(snapshots: Iterable[Sequence[telemetry_pb.KernelTelemetry]]) -> None:
+    """A table that changes in its place; where there is no terminal, a table after the other, with a line between."""
+    if not sys.stdout.isatty():
+        for kernels in snapshots:
+            show_telemetry(kernels)
+            click.echo()
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        for kernels in snapshots:
+            # What goes beyond the right edge is cut: a wrapped line would be no longer in its place.
+            table = Text.from_ansi(_table(_TELEMETRY, _telemetry_rows(kernels)), no_wrap=True, overflow="ellipsis")
+            live.update(table, refresh=True)
+
+
+_TELEMETRY = (
+    *("KERNEL", "STATE", "PROCESSED", "RATE", "QUEUE", "DROPPED", "ERRORS"),
+    *("P50", "P95", "P99", "MAX", "UPTIME", "DEVICE MEMORY", "LAST ERROR"),
+)
+
+
+def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tuple[str, ...]]:
+    return [
+        (
+            kernel.kernel_id,
+            state_name(kernel.state),
+            str(kernel.messages_processed),
+            f"{kernel.throughput:.1f}/s",
+            str(kernel.queue_depth),
+            str(kernel.messages_dropped),
+            str(kernel.error_count),
+            _latency(kernel.p50_latency_ns),
+            _latency(kernel.p95_latency_ns),
+            _latency(kernel.p99_latency_ns),
+            _latency(kernel.max_latency_ns),
+            _uptime(kernel.uptime_seconds),
+            text_of_bytes(kernel.device_memory_bytes) if kernel.HasField("device_memory_bytes") else "",
+            kernel.last_error,
+        )
+        for kernel in kernels
+    ]
+
+
+def show_devices(devices: Iterable[telemetry_pb.DeviceTelemetry]) -> None:
+    """One row a GPU."""
+
+    def told(device: telemetry_pb.DeviceTelemetry, name: Any, text: str) -> str:
+        return text.format(getattr(device, name)) if device.HasField(name) else "-"
+
+    rows = [
+        (
+            str(device.index),
+            device.name,
+            _used(device),
+            told(device, "utilization_percent", "{}%"),
+            told(device, "temperature_celsius", "{} C"),
+            told(device, "power_watts", "{:.0f} W"),
+        )
+        for device in devices
+    ]
+    _show(("INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"), rows)
+
+
+def _used(device: telemetry_pb.DeviceTelemetry) -> str:
+    if not (device.HasField("memory_used_bytes") and device.HasField("memory_total_bytes")):
+        return "-"
+    return f"{text_of_bytes(device.memory_used_bytes)} of {text_of_bytes(device.memory_total_bytes)}"
+
+
+def _latency(nanoseconds: int) -> str:
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.1f}{unit}"
+    return f"{nanoseconds}ns" if nanoseconds else "-"
+
+
+def _uptime(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}"
+
+
+_LONGEST_BODY = 60
+"""Characters of a dead letter's body in a table; --json has all of it."""
+
+
+def show_dead_letters(letters: Iterable[dict[str, Any]], discarded: int) -> None:
+    """One row a dead letter, from its document."""
+    rows = [
+        (
+            letter["id"],
+            datetime.fromisoformat(letter["time"]).astimezone().isoformat(" ", "seconds"),
+            letter["direction"].removeprefix("DEAD_LETTER_DIRECTION_"),
+            letter["reason"].removeprefix("DEAD_LETTER_REASON_"),
+            _short_body(letter["message"].get("body")),
+            letter["detail"],
+        )
+        for letter in letters
+    ]
+    _show(("ID", "TIME", "DIRECTION", "REASON", "BODY", "DETAIL"), rows)
+    if discarded:
+        click.echo(f"\n{discarded} older ones are gone")
+
+
+def _short_body(body: dict[str, Any] | None) -> str:
+    if body is None:
+        return "-"
+    text = json.dumps({name: value for name, value in body.items() if name != "@type"}, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_BODY else f"{text[: _LONGEST_BODY - 1]}…"
+
+
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    click.echo(_table(columns, rows))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text, with a line for each row however long it gets; with colours if stdout is a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    kept = [index for index, name in enumerate(columns) if name not in _IF_ANY or any(row[index] for row in rows)]
+    for index in kept:
+        table.add_column(columns[index], justify="right" if columns[index] in _NUMBERS else "left")
+    for row in rows:
+        # An error's text can have several lines; a row has one.
+        table.add_row(*(Text(" ".join(row[i].split()), _STATE_STYLES.get(row[i], "")) for i in kept))
+    console = Console(force_terminal=sys.stdout.isatty(), width=_WIDTH)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())  # Rich pads the last column too.

@@ -1,0 +1,158 @@
+"""What comes from the daemon in a session: replies for those who asked, and outputs for those who receive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any
+from uuid import UUID
+
+from pydotcompute.messages.ids import uuids_from_bytes
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.ring_kernels.mail.mailbox import Mailbox
+from pydotcompute.ring_kernels.mail.replies import Caller, Replies
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.batches import read
+from pydotcompute.wire.exchange.flow import Incoming
+from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
+from pydotcompute.wire.exchange.shared_memory import Reader
+from pydotcompute_client.exchange.acks import Acks
+
+__all__ = ["WINDOW", "Arrivals", "Outputs"]
+
+WINDOW = 4_096
+"""Messages that the daemon may have under way to this client."""
+WINDOW_BYTES = 16 << 20
+"""Bytes of messages that it may have under way, but for the last message."""
+
+
+class Outputs(Mailbox[Any]):
+    """Outputs that were pulled, and who is told when one is received."""
+
+    def __init__(self, kernel_id: str) -> None:
+        super().__init__(kernel_id, WINDOW)
+        self.on_taken: Callable[[Any], None] | None = None
+
+    def get_nowait(self) -> Any:
+        item = super().get_nowait()
+        if item is not None and self.on_taken is not None:
+            self.on_taken(item)
+        return item
+
+
+class Arrivals:
+    """Takes batches in, hands out what is in them, and has the acknowledgements follow."""
+
+    def __init__(self, replies: Replies[Any], acks: Acks, max_message_bytes: int) -> None:
+        self.incoming = Incoming()
+        self.codecs: Sequence[Codec[Any]] = ()
+        """Of the kernel's types, in the daemon's order."""
+        self.reader: Reader | None = None
+        """Reads what is in shared memory, if there is any."""
+        self._replies = replies
+        self._acks = acks
+        self._max_message_bytes = max_message_bytes
+        self._kept_back: dict[int, list[Any]] = {}  # Replies until that to this request has come: see `_keep_back`.
+        self.grant()
+
+    def grant(self) -> None:
+        """Allow the daemon to send as much as it ever may have under way."""
+        self.incoming.grant(WINDOW, WINDOW_BYTES)
+
+    def take_part(self, part: PartFrame | pb.Part) -> None:
+        """A part of a body has come. ProtocolError: it breaks the rules."""
+        data, longest = memoryview(part.data), self._max_message_bytes
+        self.incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
+
+    def take_batch(self, batch: pb.Batch) -> None:
+        """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
+        body = self.incoming.take_parts() if batch.body_in_parts else None
+        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self.codecs), body, self.reader)
+        again = self.incoming.receive(batch.first_sequence, list(map(len, bodies)))
+        codecs = self.codecs
+        if len(batch.types) <= 1:
+            decode = codecs[batch.types[0] if batch.types else 0].decode
+            messages: list[Any] = list(map(decode, bodies, message_ids, priorities, correlation_ids))
+        else:
+            messages = [
+                codecs[kind].decode(body, message_id, priority, answers)
+                for body, message_id, priority, answers, kind in zip(
+                    bodies, message_ids, priorities, correlation_ids, types, strict=True
+                )
+            ]
+        replies, outputs = self._replies, set(batch.outputs)
+        self._acks.arrived(batch.first_sequence, messages, self.incoming.received, self.incoming.received_bytes)
+        later = self._later_replies(batch.before_replies_to) if batch.before_replies_to else None
+        if not (again or later or outputs) and len(messages) > 1 and batch.correlation_ids and not batch.uncorrelated:
+            keys = [message.correlation_id.int for message in messages]
+            if replies.deliver_all(messages, keys):
+                return
+        for index in range(again, len(messages)):
+            message = messages[index]
+            if index in outputs:
+                self._acks.output_arrived(batch.first_sequence + index, message)
+                replies.outputs.put_anyway(message, message.priority)
+                replies.wanted.notify()
+            elif not (later and self._keep_back(message, later)):
+                self._deliver(message)
+        if batch.body_in_parts and self._kept_back and not outputs:
+            self._deliver_kept(self._kept_back.pop(_request_of(messages[0]), ()))
+
+    def _deliver(self, reply: Any) -> None:
+        replies = self._replies
+        if not replies.deliver(reply):
+            replies.outputs.put_anyway(reply, reply.priority)
+            replies.wanted.notify()
+
+    def _later_replies(self, message_ids: bytes) -> dict[Caller[Any], int]:
+        """The callers of these requests, whose replies come in parts, each with the last of them."""
+        keys = [uuid.int for uuid in uuids_from_bytes(message_ids)]
+        callers = {self._replies.sender_of(key): key for key in keys}
+        return {caller: key for caller, key in callers.items() if caller is not None and not caller.gone}
+
+    def _keep_back(self, reply: Any, later: dict[Caller[Any], int]) -> bool:
+        """Keep a reply until the one that its caller should get before it has come; whether there is such a one."""
+        caller = self._replies.sender_of(_request_of(reply))
+        if caller is None or caller not in later:
+            return False
+        self._kept_back.setdefault(later[caller], []).append(reply)
+        return True
+
+    def _deliver_kept(self, replies: Iterable[Any]) -> None:
+        for reply in replies:
+            self._deliver(reply)
+
+    def take_refused(self, first_sequence: int, count: int) -> int:
+        """Refusals have come, which are counted with the messages; returns how many of them had come before."""
+        again = self.incoming.receive(first_sequence, [0] * count)
+        nothing = [None] * count
+        self._acks.arrived(first_sequence, nothing, self.incoming.received, self.incoming.received_bytes)
+        return again
+
+    def return_outputs(self) -> None:
+        """Give back what was pulled and nobody here waits for any more: another client may."""
+        if not self._acks.outputs_held or self._replies.receiving:
+            return
+        for output in self._replies.outputs.drain():
+            if not self._acks.return_output(output):  # A reply to a task that has ended; it is for this program.
+                self._replies.outputs.put_anyway(output, output.priority)
+
+    def forget_outputs(self) -> None:
+        """They are the daemon's, who gives them to others when the session has ended there too."""
+        for output in self._replies.outputs.drain():
+            if not self._acks.holds(output):
+                self._replies.outputs.put_anyway(output, output.priority)
+
+    def end(self) -> None:
+        """Nothing more comes: hand out what was kept back."""
+        self._deliver_kept(chain.from_iterable(self._kept_back.values()))
+        self._kept_back.clear()
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None  # What still looks at the memory is all that keeps it.
+
+
+def _request_of(reply: Any) -> int:
+    """The `message_id.int` of the request that a reply answers."""
+    key: UUID = reply.message_id if reply.correlation_id is None else reply.correlation_id
+    return key.int

@@ -1,0 +1,1 @@
+"""Message classes: `@message`, the header fields, and ids."""

@@ -1,0 +1,168 @@
+"""Message classes: a body of the user's fields, and the header fields that the runtime reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar, cast, dataclass_transform, overload
+from uuid import UUID, uuid4
+
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.messages.constructor import MAX_PRIORITY, check_header, first_check, is_generated
+from pydotcompute.messages.ids import new_message_id, uuid_from_int, uuids_from_bytes, uuids_from_ints
+from pydotcompute.schema.introspect import HEADER_FIELDS, door_check, package_of
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "MAX_PRIORITY",
+    "RingKernelMessage",
+    "check_header",
+    "door",
+    "is_message_class",
+    "message",
+    "message_classes",
+    "new_message_id",
+    "uuid_from_int",
+    "uuids_from_bytes",
+    "uuids_from_ints",
+]
+
+DEFAULT_PRIORITY = 128
+
+T = TypeVar("T")
+
+
+@dataclass
+class RingKernelMessage:
+    """The header fields, for message classes that prefer to inherit them: `@message class Ping(RingKernelMessage):
+    …`.
+    """
+
+    message_id: UUID = field(default_factory=new_message_id, kw_only=True)
+    """Names this message; a reply carries it as its `correlation_id`."""
+    priority: int = field(default=DEFAULT_PRIORITY, kw_only=True)
+    """0 to 255; higher is handled first."""
+    correlation_id: UUID | None = field(default=None, kw_only=True)
+    """The `message_id` of the request that this message answers."""
+
+
+_header = {f.name: f for f in dataclasses.fields(RingKernelMessage)}
+_annotations: dict[str, object] = {"message_id": UUID, "priority": int, "correlation_id": UUID | None}
+_classes: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+@overload
+def message(cls: type[T], /) -> type[T]: ...
+@overload
+def message(*, package: str | None = None) -> Callable[[type[T]], type[T]]: ...
+
+
+@dataclass_transform(field_specifiers=(field,))
+def message(cls: type[T] | None = None, /, *, package: str | None = None) -> type[T] | Callable[[type[T]], type[T]]:
+    """Make a class a message class.
+
+    The class becomes a dataclass if it is none yet, and gets those of the header fields `message_id`, `priority` and
+    `correlation_id` that it lacks, as keyword arguments. Making an instance turns numbers in float fields into floats,
+    and refuses a header that no mailbox could take.
+
+    Args:
+        package: the protobuf package of its type, such as `shop.v1`; else it is made of the module's name.
+
+    Raises:
+        MessageTypeError: that is no name of a protobuf package.
+
+    Raises (when an instance is made):
+        MessageSerializationError: `priority` is outside 0 to 255.
+        MessageTypeError: a header field is of the wrong type.
+    """
+    if cls is None:
+        return partial(_message_class, package=package)
+    return _message_class(cls, package)
+
+
+def _message_class(cls: type[T], package: str | None) -> type[T]:
+    if "__dataclass_fields__" not in cls.__dict__:
+        cls = dataclass(cls)
+    if package is not None:
+        cls.__proto_package__ = package  # type: ignore[attr-defined]
+        package_of(cls, "$")
+    return _with_header(cls)
+
+
+def _with_header(cls: type[T]) -> type[T]:
+    """A subclass of the same name whose generated constructor knows the header and ends in our checks.
+
+    A dataclass decides when it is made whether its constructor calls `__post_init__`; hence a subclass, not a patch.
+    """
+    declared = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
+    namespace: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "__annotations__": {},
+        "__post_init__": first_check,
+    }
+    for name in HEADER_FIELDS:
+        own = declared.get(name)
+        if own is None:
+            header = _header[name]
+            namespace[name] = field(default=header.default, default_factory=header.default_factory, kw_only=True)
+        elif own.default_factory is uuid4:
+            namespace[name] = field(
+                default_factory=new_message_id, kw_only=own.kw_only, repr=own.repr, compare=own.compare
+            )
+        else:
+            continue
+        namespace["__annotations__"][name] = _annotations[name]
+    params = cls.__dataclass_params__  # type: ignore[attr-defined]
+    if not is_generated(cast(Any, cls).__init__):
+        raise MessageTypeError("a class with the __init__ that dataclass makes (use __post_init__)", cls.__name__)
+    make: Any = type(cls)
+    derived = make(cls.__name__, (cls,), namespace)
+    made = cast(type[T], dataclass(repr=False, eq=False, frozen=params.frozen)(derived))
+    _classes.add(made)
+    return made
+
+
+def door(*classes: type | None) -> Callable[[object], None]:
+    """A function that lets in messages of these classes: it turns numbers in float fields into floats, and refuses the
+    rest.
+
+    If the first class is None, it lets in any message.
+
+    Raises (the function):
+        MessageTypeError: the message is of another class, or a value in it of the wrong type.
+        MessageSerializationError: a value is out of range.
+    """
+    if classes[0] is None:
+        return _check_any
+    checks = {cls: door_check(cls) for cls in classes if cls is not None}
+    if len(checks) == 1:
+        return checks[classes[0]]
+    names = " or ".join(dict.fromkeys(cls.__name__ for cls in checks))
+
+    def check(message: object) -> None:
+        check_body = checks.get(type(message))
+        if check_body is None:
+            raise MessageTypeError(names, type(message).__name__)
+        check_body(message)
+
+    return check
+
+
+def _check_any(message: object) -> None:
+    if not is_message_class(type(message)):
+        raise MessageTypeError("an instance of a @message class", type(message).__name__)
+
+
+def is_message_class(cls: object) -> bool:
+    """Whether `cls` is a class made by `@message`, or inherits from one."""
+    return isinstance(cls, type) and all(name in getattr(cls, "__dataclass_fields__", ()) for name in HEADER_FIELDS)
+
+
+def message_classes() -> list[type]:
+    """The message classes that are declared in this process."""
+    return list(_classes)

@@ -1,0 +1,128 @@
+"""What is written where a daemon's types are exported: `.proto` files that protoc and buf take as they are."""
+
+from __future__ import annotations
+
+import re
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+
+from pydotcompute.protobuf.descriptors import in_order
+from pydotcompute.protobuf.export.render import render
+from pydotcompute.schema.lock import Lock, Numbers
+
+__all__ = ["BUF_YAML", "compiled", "laid_over", "lock_of", "same_types", "sources"]
+
+BUF_YAML = """\
+# Written once, by `pydotcompute proto export`; it is yours from then on.
+version: v2
+lint:
+  use:
+    - STANDARD
+  except:
+    # A service is named after its kernel, as `service=` says.
+    - SERVICE_SUFFIX
+    # A kernel has one type that it takes and one that it sends, and each method of its service is about these. What one
+    # method receives was sent by another: types of their own would be copies.
+    - RPC_REQUEST_RESPONSE_UNIQUE
+    - RPC_REQUEST_STANDARD_NAME
+    - RPC_RESPONSE_STANDARD_NAME
+breaking:
+  use:
+    # What `pydotcompute proto check` holds against the daemon's types.
+    - WIRE_JSON
+"""
+
+
+def compiled(files: FileDescriptorSet, go_prefix: str = "") -> FileDescriptorSet:
+    """The files as a compiler of their sources has them, JSON names included. With a prefix such as `example.com/shop`,
+    the Go package of `calculator.v1` is `example.com/shop/calculator/v1;calculatorv1`."""
+    made = FileDescriptorSet()
+    made.CopyFrom(files)
+    for file in made.file:
+        for message in file.message_type:
+            _name_in_json(message)
+        if not _is_theirs(file):
+            file.options.ClearField("go_package")
+            if go_prefix:
+                file.options.go_package = f"{go_prefix}/{file.package.replace('.', '/')};{_go_name(file.package)}"
+    return made
+
+
+def _name_in_json(message: DescriptorProto) -> None:
+    for field in message.field:
+        field.json_name = re.sub("_+(.?)", lambda match: match[1].upper(), field.name)
+    for nested in message.nested_type:
+        _name_in_json(nested)
+
+
+def _go_name(package: str) -> str:
+    *parents, last = package.split(".")
+    return parents[-1] + last if parents and re.fullmatch(r"v\d\w*", last) else last
+
+
+def sources(files: FileDescriptorSet) -> dict[str, str]:
+    """The text of each file, by its name. Protobuf's own are not among them: every compiler has these."""
+    return {file.name: render([file]) for file in files.file if not _is_theirs(file)}
+
+
+def laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
+    """The files of both, with the newer of those that both have, each after its imports. A type that has moved to
+    another file is in the newer one alone.
+
+    Raises:
+        ValueError: some types of an older file have moved, and others have not.
+    """
+    places = {name: file.name for file in now.file for name in _types(file)}
+    kept = {file.name: file for file in now.file}
+    for file in before.file:
+        moved = [name for name in _types(file) if places.get(name, file.name) != file.name]
+        if not moved:
+            kept.setdefault(file.name, file)
+        elif file.name not in kept and len(moved) < len(_types(file)):
+            raise ValueError(f"{file.name} has {moved[0]} too, which is in {places[moved[0]]} now")
+    return FileDescriptorSet(file=in_order(kept))
+
+
+def _types(file: FileDescriptorProto) -> list[str]:
+    """The full names of what a file defines."""
+    names = [
+        *(message.name for message in file.message_type),
+        *(enum.name for enum in file.enum_type),
+        *(service.name for service in file.service),
+    ]
+    return [f"{file.package}.{name}" for name in names]
+
+
+def same_types(one: FileDescriptorSet, other: FileDescriptorSet) -> bool:
+    """Whether the same would be exported of both, but for options."""
+    return sources(compiled(one)) == sources(compiled(other))
+
+
+def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
+    """The lock before, with what the files add. Where they contradict it, they are right, and what had the number
+    before is forgotten."""
+    messages, enums = dict(before.messages), dict(before.enums)
+    for file in files.file:
+        if _is_theirs(file) or file.package == "pydotcompute.v1":
+            continue
+        for message in file.message_type:
+            numbers = {field.name: field.number for field in message.field}
+            # Each range is of one number, and stands where its name does.
+            was = zip(message.reserved_name, (area.start for area in message.reserved_range), strict=True)
+            name = f"{file.package}.{message.name}"
+            messages[name] = _merged(messages.get(name, {}), {**numbers, **dict(was)})
+        for enum in file.enum_type:
+            numbers = {value.name: value.number for value in enum.value if value.number != 0}
+            was = zip(enum.reserved_name, (area.start for area in enum.reserved_range), strict=True)
+            name = f"{file.package}.{enum.name}"
+            enums[name] = _merged(enums.get(name, {}), {**numbers, **dict(was)})
+    return Lock(messages, enums)
+
+
+def _merged(before: Numbers, now: Numbers) -> Numbers:
+    taken = set(now.values())
+    return {**{name: number for name, number in before.items() if number not in taken}, **now}
+
+
+def _is_theirs(file: FileDescriptorProto) -> bool:
+    return file.package == "google.protobuf"

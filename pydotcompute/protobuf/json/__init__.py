@@ -1,0 +1,1 @@
+"""Messages as JSON, as people type and read them."""

@@ -1,0 +1,65 @@
+"""What the fields of a message are in JSON, for people who are about to write one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+from pydotcompute.protobuf.json.read import kind_of
+
+__all__ = ["field_lines"]
+
+Row = tuple[str, str, str]
+
+
+def field_lines(message: Descriptor, files: Iterable[FileDescriptorProto]) -> list[str]:
+    """A line for each field, at any depth: its place, what it has to be, and its documentation."""
+    rows = list(_rows(message, "", _comments(files), (message.full_name,)))
+    places, kinds = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    return [f"{place:{places}}  {kind:{kinds}}  {doc}".rstrip() for place, kind, doc in rows] or ["(none)"]
+
+
+def _comments(files: Iterable[FileDescriptorProto]) -> dict[str, str]:
+    """The comments of fields, each in one line, by the fields' full names."""
+    found = {}
+    for file in files:
+        for location in file.source_code_info.location:
+            match list(location.path):
+                # The numbers of `message_type` in a file, and of `field` in a message.
+                case [4, index, 2, position]:
+                    message = file.message_type[index]
+                    name = f"{file.package}.{message.name}.{message.field[position].name}"
+                    found[name] = " ".join(location.leading_comments.split())
+                case _:
+                    pass
+    return found
+
+
+def _rows(message: Descriptor, before: str, comments: dict[str, str], outer: tuple[str, ...]) -> Iterator[Row]:
+    for field in message.fields:
+        place = f"{before}.{field.name}" if before else field.name
+        doc = comments.get(field.full_name, "")
+        value = field
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            value = field.message_type.fields_by_name["value"]
+            yield place, "an object", doc
+            place, doc = f'{place}["…"]', ""
+        elif field.is_repeated:
+            yield place, "a list", doc
+            place, doc = f"{place}[]", ""
+        yield from _value_rows(value, place, doc, comments, outer)
+
+
+def _value_rows(
+    field: FieldDescriptor, place: str, doc: str, comments: dict[str, str], outer: tuple[str, ...]
+) -> Iterator[Row]:
+    kind, message = kind_of(field), field.message_type
+    if message is None or not kind.startswith("an object"):
+        yield place, kind, doc
+    elif message.full_name in outer:
+        yield place, f"{kind}, again", doc
+    else:
+        yield place, kind, doc
+        yield from _rows(message, place, comments, (*outer, message.full_name))

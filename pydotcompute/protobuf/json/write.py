@@ -1,0 +1,107 @@
+"""Messages as protobuf's JSON, as people read it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any, cast
+
+from google.protobuf import any_pb2, json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.protobuf.descriptors import TypePool
+
+__all__ = ["as_document", "type_inside", "unpacked"]
+
+_ANY = any_pb2.Any.DESCRIPTOR.full_name
+_GOOGLE = "google.protobuf."
+_LEAST_WITH_EXPONENT = 1e16
+"""From here on, Python writes a double with an exponent."""
+
+
+def as_document(message: Message, types: TypePool | None = None) -> Any:
+    """A message in protobuf's JSON form: the names of its `.proto`, in the order of its declaration.
+
+    Fields without presence are there also when they are zero or empty. What is packed in an Any, and of none of the
+    types, stays in base64.
+    """
+    descriptor = cast(Descriptor, message.DESCRIPTOR)
+    name = descriptor.full_name
+    if name == _ANY:
+        return _any(cast(any_pb2.Any, message), types)
+    if name.startswith(_GOOGLE):  # Some have forms of their own.
+        return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return {
+        field.name: _field(field, getattr(message, field.name), types)
+        for field in descriptor.fields
+        if not field.has_presence or message.HasField(field.name)
+    }
+
+
+def type_inside(packed: any_pb2.Any) -> str:
+    """The full name of the type of what is packed."""
+    return packed.type_url.rpartition("/")[2]
+
+
+def unpacked(packed: any_pb2.Any, types: TypePool) -> Message | None:
+    """What is packed in an Any, or None if it is of none of the types."""
+    try:
+        return types.message_class(type_inside(packed)).FromString(packed.value)
+    except (MessageTypeError, DecodeError):
+        return None
+
+
+def _any(packed: any_pb2.Any, types: TypePool | None) -> dict[str, Any]:
+    if not packed.type_url:
+        return {}
+    inside = None if types is None else unpacked(packed, types)
+    if inside is None:
+        return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
+    document = as_document(inside, types)
+    if inside.DESCRIPTOR.full_name.startswith(_GOOGLE):
+        return {"@type": packed.type_url, "value": document}
+    return {"@type": packed.type_url, **document}
+
+
+def _field(field: FieldDescriptor, value: Any, types: TypePool | None) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        each = field.message_type.fields_by_name["value"]
+        # Maps have no order; this is the one in which Go prints them.
+        return {_key(key): _single(each, value[key], types) for key in sorted(value)}
+    if field.is_repeated:
+        return [_single(field, each, types) for each in value]
+    return _single(field, value, types)
+
+
+def _key(key: str | int | bool) -> str:
+    return ("true" if key else "false") if isinstance(key, bool) else str(key)
+
+
+def _single(field: FieldDescriptor, value: Any, types: TypePool | None) -> Any:
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_MESSAGE:
+            return as_document(value, types)
+        case FieldDescriptor.CPPTYPE_ENUM:
+            assert field.enum_type is not None
+            known = field.enum_type.values_by_number.get(value)
+            return value if known is None else known.name
+        case FieldDescriptor.CPPTYPE_INT64 | FieldDescriptor.CPPTYPE_UINT64:
+            return str(value)
+        case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
+            return _number(value)
+        case _:
+            return base64.b64encode(value).decode() if field.type == FieldDescriptor.TYPE_BYTES else value
+
+
+def _number(value: float) -> float | int | str:
+    """A double as `json.dumps` takes it: integral ones print as integers."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    is_minus_zero = value == 0 and math.copysign(1, value) < 0  # As an integer it would lose its sign.
+    if not value.is_integer() or is_minus_zero or abs(value) >= _LEAST_WITH_EXPONENT:
+        return value
+    return int(value)

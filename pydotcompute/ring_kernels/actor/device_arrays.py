@@ -1,0 +1,103 @@
+"""Arrays of CuPy's in what an actor sends: before anybody else has it, they are brought to the host, all at once, or,
+where they stay on the device, computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from pydotcompute.device.lease import Session
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.schema import nodes
+from pydotcompute.schema.arrays import is_cupy
+from pydotcompute.schema.introspect import introspect
+from pydotcompute.schema.nodes import walk
+
+__all__ = ["fetch_columns", "make_ready", "prepare"]
+
+Found = tuple[Any, Callable[[Any], None]]
+
+
+async def make_ready(session: Session, message: Any, receiver: Session | None) -> None:
+    """`prepare`, and wait for the device."""
+    if prepare(session, message, receiver):
+        await session.synchronize()
+
+
+def prepare(session: Session, message: Any, receiver: Session | None) -> bool:
+    """Puts arrays of NumPy's into the places of those on the device; whether there were any on it.
+
+    Their elements are there once the session is synchronized. What is in a field for CuPy's arrays stays on the device,
+    and is computed by then; unless it is for a `receiver` that computes elsewhere.
+    """
+    if not dataclasses.is_dataclass(message):
+        return False
+    on_device: frozenset[str] = frozenset()
+    if receiver is None or receiver.device == session.device:
+        on_device = _fields_for_cupy(type(message))
+    staying: list[Found] = []
+    leaving: list[Found] = []
+    for field in dataclasses.fields(message):
+        found = staying if field.name in on_device else leaving
+        found += _in_value(getattr(message, field.name, None), partial(object.__setattr__, message, field.name))
+    _fetch(session, leaving)
+    if receiver is not None:
+        for array, put in staying:
+            put(session.lend(array, receiver))
+    return bool(staying or leaving)
+
+
+def fetch_columns(session: Session, columns: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The columns of a batch's replies, likewise, and whether any was on the device."""
+    fetched = {name: list(value) if isinstance(value, list | tuple) else value for name, value in columns.items()}
+    found = [each for name, value in fetched.items() for each in _in_value(value, partial(fetched.__setitem__, name))]
+    _fetch(session, found)
+    return fetched, bool(found)
+
+
+def _fetch(session: Session, found: list[Found]) -> None:
+    if found:
+        for (_, put), host in zip(found, session.fetch([array for array, _ in found]), strict=True):
+            put(host)
+
+
+def _in_value(value: Any, put: Callable[[Any], None]) -> Iterator[Found]:
+    if is_cupy(type(value)):
+        yield value, put
+    elif type(value) is list:
+        for index, item in enumerate(value):
+            yield from _in_value(item, partial(value.__setitem__, index))
+    elif type(value) is tuple:
+        yield from _in_tuple(value, put)
+    elif type(value) is dict:
+        for key, item in value.items():
+            yield from _in_value(item, partial(value.__setitem__, key))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name, None)
+            yield from _in_value(inner, partial(object.__setattr__, value, field.name))
+
+
+def _in_tuple(value: tuple[Any, ...], put: Callable[[Any], None]) -> Iterator[Found]:
+    items = list(value)
+
+    def put_item(index: int, new: Any) -> None:
+        items[index] = new
+        put(tuple(items))
+
+    for index, item in enumerate(value):
+        yield from _in_value(item, partial(put_item, index))
+
+
+def _fields_for_cupy(cls: type) -> frozenset[str]:
+    try:
+        schema = introspect(cls)
+    except MessageTypeError:  # Not a type for the wire: in-process, anything goes.
+        return frozenset(field.name for field in dataclasses.fields(cls))
+    return frozenset(field.name for field in schema.fields if any(_is_for_cupy(node) for node in walk(field.node)))
+
+
+def _is_for_cupy(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Array) and node.on_device

@@ -1,0 +1,1 @@
+"""The messages of a kernel: its mailboxes, its callers and their replies, its dead letters, its counters."""

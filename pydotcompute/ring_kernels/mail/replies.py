@@ -1,0 +1,608 @@
+"""Who gets what a kernel sends: a reply goes to the caller that waits for it, an output to whoever receives it first.
+
+A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation.
+The rules for tasks, which also hold in a client process, where many tasks share one conversation:
+
+* A reply goes to the task that sent the request: the one that called `send`, wherever the coroutine then runs (so
+  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers). Tasks which that task starts after its
+  first `send` receive on its behalf, until they send themselves.
+* A task that has no unanswered request of its own may also take replies to tasks that have sent and never received: so
+  one task can send while another receives.
+* When a task ends, the replies to it that nobody has received are outputs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from asyncio import current_task
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import islice, repeat
+from time import monotonic
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
+from pydotcompute.messages.ids import uuid_from_int
+from pydotcompute.messages.message import DEFAULT_PRIORITY
+from pydotcompute.ring_kernels.mail.mailbox import Mailbox, PriorityQueue
+from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
+
+__all__ = [
+    "ALREADY",
+    "NEW",
+    "TAKEN",
+    "Caller",
+    "Expected",
+    "Header",
+    "Replies",
+    "Unanswered",
+    "current_task_or_none",
+    "receive_for_oneself",
+]
+
+REMEMBERED_REQUESTS = 65_536
+"""How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
+outputs.
+"""
+LAST = 0
+"""The priority at which a caller hears of a loss, so that it receives before what has arrived."""
+FORGOTTEN_AT_ONCE = 4_096
+"""How many of the oldest are forgotten together, which costs less than one by one."""
+REMEMBERED_ANSWERS = 4_096
+"""How many answered requests are remembered at least, so that a second reply to one finds its caller too; and at most
+twice as many.
+"""
+
+T = TypeVar("T", bound="Header")
+
+
+class Header(Protocol):
+    """What the runtime reads of a message."""
+
+    @property
+    def message_id(self) -> UUID: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def correlation_id(self) -> UUID | None: ...
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Stands where the reply to a request would: there will be none."""
+
+    message_id: UUID
+    error: PyDotComputeError
+
+
+class Caller(Generic[T]):
+    """One who sends requests to one kernel, and the replies that wait for it."""
+
+    __slots__ = ("arrived", "claims", "cut_off", "gone", "most", "private", "ready", "room", "unanswered")
+
+    def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
+        self.private = private
+        """Whether nobody else gets its replies, not even when it is gone."""
+        self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
+        """What has arrived for it and was not taken yet."""
+        self.arrived = Signal() if arrived is None else arrived
+        """Notified when `ready` gets something."""
+        self.room = Signal()
+        """Notified when something of `ready` is taken."""
+        self.unanswered = 0
+        self.claims = private
+        """Whether it has ever received: then nobody else takes its replies."""
+        self.gone = False
+        """Whether nobody will ever receive for it again."""
+        self.most = most
+        """How many replies may wait for it and a further reply still find room; None: as the output mailbox holds.
+        Where it is set, the first that finds none is the last: `cut_off` tells of it.
+        """
+        self.cut_off: int | None = None
+        """Of which request, by its `message_id.int`, a further reply found no room."""
+
+    def take(self) -> T | Unanswered | None:
+        """The next of `ready`, None if there is none."""
+        ready = self.ready
+        if not ready.size:
+            return None
+        item = ready.top.popleft()
+        ready.size -= 1
+        if ready.others and not ready.top:
+            ready.find_top()
+        if self.room.waiters:
+            self.room.notify()
+        return item
+
+    def take_many(self, most: int) -> list[T | Unanswered]:
+        """The next of `ready`, up to so many."""
+        ready = self.ready
+        if most <= 0 or not ready.size:
+            return []
+        items = ready.pop_all() if ready.size <= most else [ready.pop() for _ in range(most)]
+        self.room.notify_all()
+        return items
+
+
+def current_task_or_none() -> asyncio.Task[Any] | None:
+    """The current task; None where no event loop runs, as when a coroutine is made to be run later."""
+    try:
+        return current_task()
+    except RuntimeError:
+        return None
+
+
+def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
+    if not reply.done():
+        assert timeout is not None
+        reply.set_exception(QueueTimeoutError(kernel_id, timeout, "send_and_receive"))
+
+
+def _may_take_unclaimed(caller: Caller[T] | None) -> bool:
+    return caller is None or not (caller.unanswered or caller.private)
+
+
+class Expected(enum.Enum):
+    """What became of the wish to get the replies to a request."""
+
+    NEW = enum.auto()
+    ALREADY = enum.auto()
+    """The same caller waits for a reply to an earlier request of this id."""
+    TAKEN = enum.auto()
+    """Another caller does."""
+
+
+NEW, ALREADY, TAKEN = Expected  # Before Python 3.12, to name a member through its class costs a call.
+
+
+def receive_for_oneself() -> None:
+    """From now on the current task, and those it starts, receive on behalf of no task that started them."""
+    _sending_task.set(None)
+
+
+_sending_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("pydotcompute_sending_task", default=None)
+
+
+class Replies(Generic[T]):
+    """The replies and outputs of one kernel on their way to those they belong to."""
+
+    def __init__(self, kernel_id: str, outputs: Mailbox[T], undeliverable: Callable[[T, str], None]) -> None:
+        """`undeliverable(message, why)` is told of each reply that has nobody left to go to."""
+        self.kernel_id = kernel_id
+        self.outputs = outputs
+        self.wanted = Signal()
+        """Notified when there is an output."""
+        self._free = Signal()  # Those of them with no unanswered request of their own.
+        self.receiving = 0
+        """How many tasks wait in `receive`."""
+        self.on_receiving: Callable[[], None] | None = None
+        """Called when `receiving` has changed."""
+        self._undeliverable = undeliverable
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of all callers, once it is known."""
+        self._asked: dict[int, asyncio.Future[T]] = {}
+        self._senders: dict[int, Caller[T]] = {}
+        # The answered requests: the newer, at most REMEMBERED_ANSWERS, and as many that were answered before them.
+        self._answered: dict[int, Caller[T]] = {}
+        self._answered_before: dict[int, Caller[T]] = {}
+        self._tasks: dict[asyncio.Task[Any], Caller[T]] = {}
+        self._nobody: Caller[T] = Caller(private=True)
+        self._nobody.gone = True
+        self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
+        self.ended: PyDotComputeError | None = None
+        """Why the kernel will send nothing more."""
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        undeliverable: Callable[[T, str], None] | None = None,
+        on_receiving: Callable[[], None] | None = None,
+    ) -> None:
+        """Messages will come, on this loop; again, if they had ended."""
+        self.loop = loop
+        self.ended = None
+        if undeliverable is not None:
+            self._undeliverable = undeliverable
+        self.on_receiving = on_receiving
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
+        """A task (the current one, if none is named) as a caller that sends; None if there is no current task."""
+        # With the loop named, `current_task` need not look for it, which (before Python 3.12) asks the operating
+        # system.
+        task = task or current_task(self.loop)
+        if task is None:
+            return None
+        caller = self._tasks.get(task)
+        return self.running_caller(task) if caller is None or _sending_task.get() is not task else caller
+
+    def running_caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T]:
+        """As `caller`, where there is a current task."""
+        task = task or current_task()
+        assert task is not None
+        caller = self._tasks.get(task)
+        if caller is None:
+            caller = self._tasks[task] = Caller()
+            task.add_done_callback(self._task_ended)
+        _sending_task.set(task)
+        return caller
+
+    def receiver(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
+        """A task (the current one, if none is named), or the one on whose behalf it receives, as a caller that
+        receives;
+        None if that has sent nothing."""
+        if task is not None and (caller := self._tasks.get(task)) is not None:
+            return caller
+        sending = _sending_task.get()  # The current task, if it has sent anything.
+        return None if sending is None else self._tasks.get(sending)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        caller = self._tasks.pop(task)
+        caller.gone = True
+        self._unclaimed.pop(caller, None)
+        while (item := caller.take()) is not None:
+            if not isinstance(item, Unanswered):
+                self.outputs.put_anyway(item, item.priority)
+                self.wanted.notify()
+
+    def is_taken(self, message_id: UUID, caller: Caller[T] | None = None) -> bool:
+        """Whether a request of this id by another caller still waits for its reply."""
+        key = message_id.int
+        if key in self._asked:
+            return True
+        sender = self._senders.get(key)
+        return sender is not None and sender is not caller and not sender.gone
+
+    def is_awaited(self, key: int) -> bool:
+        """Whether there is to be a reply to the request of this `message_id.int`."""
+        return key in self._asked or key in self._senders
+
+    def expect(self, message_id: UUID, caller: Caller[T]) -> Expected:
+        """The replies to this request are the caller's, unless the id is taken."""
+        key = message_id.int
+        senders = self._senders
+        if key in senders or key in self._asked:
+            if self.is_taken(message_id, caller):
+                return TAKEN
+            if senders[key] is caller:
+                return ALREADY
+            senders.pop(key).unanswered -= 1
+        senders[key] = caller
+        caller.unanswered += 1
+        if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
+            self._forget_requests()
+        return NEW
+
+    def expect_all(self, keys: Sequence[int], caller: Caller[T]) -> bool:
+        """`expect` for many new requests at once; False, and nothing is done, if any of these `message_id.int` is one
+        that still waits for its reply, or is there twice.
+        """
+        senders = self._senders
+        if not (senders.keys().isdisjoint(keys) and self._asked.keys().isdisjoint(keys)) or len(set(keys)) != len(keys):
+            return False
+        senders.update(zip(keys, repeat(caller), strict=False))
+        caller.unanswered += len(keys)
+        if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
+            self._forget_requests()
+        return True
+
+    def _forget_requests(self) -> None:
+        """Make room: the oldest requests of the caller that has most of them are forgotten, never another's."""
+        heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
+        of_the_heaviest = (key for key, caller in self._senders.items() if caller is heaviest)
+        for key in tuple(islice(of_the_heaviest, FORGOTTEN_AT_ONCE)):
+            del self._senders[key]
+            heaviest.unanswered -= 1
+
+    def is_from(self, message_id: UUID, caller: Caller[T]) -> bool:
+        """Whether this caller waits for the reply to this request."""
+        return self._senders.get(message_id.int) is caller
+
+    def sender_of(self, key: int) -> Caller[T] | None:
+        """The caller that has sent the request of this `message_id.int`, and waits for a reply to it."""
+        return self._senders.get(key)
+
+    def forget(self, message_id: UUID) -> None:
+        """This request was not sent after all."""
+        caller = self._senders.pop(message_id.int, None)
+        if caller is not None:
+            caller.unanswered -= 1
+
+    def ask(self, message_id: UUID) -> asyncio.Future[T] | None:
+        """A future of the reply to this one request, for nobody else; None if the id is taken."""
+        if self.is_taken(message_id):
+            return None
+        reply = self._asked[message_id.int] = asyncio.get_running_loop().create_future()
+        return reply
+
+    def unask(self, message_id: UUID) -> None:
+        """The request was not sent after all."""
+        reply = self._asked.pop(message_id.int, None)
+        if reply is not None:
+            reply.cancel()
+
+    async def reply_to(
+        self, message_id: UUID, reply: asyncio.Future[T], timeout: float | None, deadline: float | None
+    ) -> T:
+        """Wait for the reply to a request that has been sent.
+
+        Args:
+            deadline: the time, of `time.monotonic()`, at which to give up, `timeout` seconds after the caller began.
+
+        Raises:
+            QueueTimeoutError: there was none in time. When it comes, it is undeliverable.
+            PyDotComputeError: there will be none.
+        """
+        timer = None
+        if deadline is not None:
+            timer = reply.get_loop().call_later(deadline - monotonic(), _give_up, reply, self.kernel_id, timeout)
+        try:
+            return await reply
+        except (QueueTimeoutError, asyncio.CancelledError):
+            if self._asked.pop(message_id.int, None) is not None:
+                self.expect(message_id, self._nobody)
+            elif reply.done() and not reply.cancelled() and reply.exception() is None:
+                self._undeliverable(reply.result(), "its caller was cancelled as it arrived")
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    # -- what the kernel sends -----------------------------------------------------------------------------------------
+
+    def deliver(self, message: T, key: int | None = None) -> bool:
+        """Give a reply to its caller. False if it is an output, or its caller is a task that has ended.
+
+        Args:
+            key: the request's `message_id.int`, where it is known better than by the message's `correlation_id`.
+        """
+        if key is None:
+            correlation_id = message.correlation_id
+            key = (message.message_id if correlation_id is None else correlation_id).int
+        caller = self._senders.pop(key, None)
+        if caller is None:
+            return self._deliver_otherwise(message, key)
+        caller.unanswered -= 1
+        if caller.gone:
+            return self._give(caller, message, key)
+        self._answered[key] = caller
+        if len(self._answered) >= REMEMBERED_ANSWERS:
+            self._forget_answers()
+        priority = message.priority
+        ready = caller.ready
+        if priority == ready.top_priority:
+            ready.top.append(message)
+            ready.size += 1
+        else:
+            ready.push(message, priority)
+        if caller.arrived.waiters:
+            caller.arrived.notify()
+        elif ready.size == 1 and not caller.claims:
+            self._offer_unclaimed(caller)
+        return True
+
+    def deliver_all(self, messages: Sequence[T], keys: Sequence[int]) -> bool:
+        """Deliver many first replies at once, if all go to one caller, and have one priority. False if that is not so;
+        then nothing is done.
+
+        Args:
+            keys: the `message_id.int` of each reply's request.
+        """
+        senders = self._senders
+        caller = senders.get(keys[0])
+        if caller is None or caller.gone:
+            return False
+        count = len(keys)
+        callers = list(map(senders.get, keys))
+        priority = messages[0].priority
+        priorities = [message.priority for message in messages]
+        if callers.count(caller) != count or priorities.count(priority) != count or len(set(keys)) != count:
+            return False
+        deque(map(senders.__delitem__, keys), maxlen=0)
+        caller.unanswered -= count
+        self._answered.update(zip(keys, repeat(caller), strict=False))
+        if len(self._answered) >= REMEMBERED_ANSWERS:
+            self._forget_answers()
+        caller.ready.push_all(messages, priority)
+        if caller.arrived.waiters:
+            caller.arrived.notify_all()
+        elif not caller.claims:
+            self._offer_unclaimed(caller)
+        return True
+
+    def _offer_unclaimed(self, caller: Caller[T]) -> None:
+        self._unclaimed[caller] = None
+        if self._free.waiters:
+            self._free.notify()
+
+    def _deliver_otherwise(self, message: T, key: int) -> bool:
+        """Give a message that is no first reply to a request of `send` to whom it belongs, if it is a reply at all."""
+        if key not in self._asked and message.correlation_id is not None:
+            own = message.message_id.int
+            if own in self._asked or own in self._senders:
+                key = own  # An echo of a request which, to its sender, answers something else.
+        reply = self._asked.pop(key, None)
+        if reply is not None:
+            self._remember_answer(key, self._nobody)
+            if reply.done():  # Given up in this very turn of the loop: who asked will learn of it in the next.
+                self._undeliverable(message, "its caller is gone")
+            else:
+                reply.set_result(message)
+            return True
+        caller = self._senders.pop(key, None)
+        if caller is not None:
+            caller.unanswered -= 1
+            return self._give(caller, message, key)
+        caller = self._answered.get(key) or self._answered_before.get(key)
+        if caller is None:
+            return False
+        if not (caller.gone or self._has_room_for_further(caller, key)):
+            self._undeliverable(message, "its caller does not receive")
+            return True
+        return self._give(caller, message, key)
+
+    def _has_room_for_further(self, caller: Caller[T], key: int) -> bool:
+        """Whether a further reply may be given: only of first replies it is known that they were wished for."""
+        if caller.most is None:
+            return caller.ready.size < self.outputs.capacity
+        if caller.cut_off is None and caller.ready.size >= caller.most:
+            caller.cut_off = key
+        return caller.cut_off is None
+
+    def _give(self, caller: Caller[T], message: T, key: int) -> bool:
+        """Give a reply to its caller, and remember the request, for there may be a further reply."""
+        self._remember_answer(key, caller)
+        if not caller.gone:
+            self._hand(caller, message, message.priority)
+            return True
+        if caller.private:
+            self._undeliverable(message, "its caller is gone")
+        return caller.private
+
+    def _remember_answer(self, key: int, caller: Caller[T]) -> None:
+        self._answered[key] = caller
+        if len(self._answered) >= REMEMBERED_ANSWERS:
+            self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        """Keep the newest, and forget those that were answered before them."""
+        self._answered_before, self._answered = self._answered, {}
+
+    def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
+        caller.ready.push(item, priority)
+        if caller.arrived.waiters:
+            caller.arrived.notify()
+        elif not caller.claims:
+            self._offer_unclaimed(caller)
+
+    def fail(self, message_id: UUID, error: PyDotComputeError) -> None:
+        """Tell the caller of this request that there will be no reply."""
+        reply = self._asked.pop(message_id.int, None)
+        if reply is not None and not reply.done():
+            reply.set_exception(error.again())
+        caller = self._senders.pop(message_id.int, None)
+        if caller is not None:
+            caller.unanswered -= 1
+            if not caller.gone:
+                self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
+
+    def waiting_keys(self) -> list[int]:
+        """The `message_id.int` of the requests that wait for a reply."""
+        return [*self._asked, *(key for key, caller in self._senders.items() if caller is not self._nobody)]
+
+    def lose(self, error: PyDotComputeError) -> bool:
+        """There will be no replies to the requests that wait now: tell those who ask, and each caller once, where it
+        would receive the next reply. Whether anyone waits and is told now.
+        """
+        told = bool(self._asked or self.wanted.waiters)
+        for reply in self._asked.values():
+            if not reply.done():
+                reply.set_exception(error.again())
+        self._asked.clear()
+        waiting: dict[Caller[T], int] = {}
+        for key, caller in self._senders.items():
+            waiting.setdefault(caller, key)
+            caller.unanswered = 0
+        self._senders.clear()
+        for caller, key in waiting.items():
+            if not caller.gone:
+                told = told or bool(caller.arrived.waiters)
+                self._hand(caller, Unanswered(uuid_from_int(key), error), LAST)
+        return told
+
+    def end(self, error: PyDotComputeError) -> None:
+        """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with
+        `error`.
+        """
+        self.ended = error
+        for reply in self._asked.values():
+            if not reply.done():
+                reply.set_exception(error.again())
+        self._asked.clear()
+        self._senders.clear()
+        self.wanted.notify_all()
+
+    # -- what callers receive ------------------------------------------------------------------------------------------
+
+    def has_some(self) -> bool:
+        """Whether a `receive` of the current task would have something at once."""
+        caller = self.receiver()
+        return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
+
+    async def receive(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
+        """The next reply to this caller (None: one that has sent nothing), or output; by the rules at the top of this
+        module.
+
+        Raises:
+            QueueTimeoutError: nothing came within `timeout` seconds.
+            PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and all has been
+                received.
+        """
+        if caller is None:
+            item = self._next(None)
+        else:
+            if not caller.claims:
+                caller.claims = True
+                self._unclaimed.pop(caller, None)
+            item = caller.take() if caller.ready.size else self._next(caller)
+        if item is None:
+            item = await self._wait_for_next(caller, timeout)
+        if item.__class__ is Unanswered:
+            raise item.error.again()
+        return item  # type: ignore[return-value]
+
+    def _next(self, caller: Caller[T] | None) -> T | Unanswered | None:
+        if caller is not None and caller.ready.size:
+            return caller.take()
+        if self.outputs.items.size and (output := self.outputs.get_nowait()) is not None:
+            return output
+        if self._unclaimed and (caller is None or _may_take_unclaimed(caller)):
+            for other in self._unclaimed:
+                item = other.take()
+                if not other.ready.size:
+                    del self._unclaimed[other]
+                return item
+        return None
+
+    async def _wait_for_next(self, caller: Caller[T] | None, timeout: float | None) -> T | Unanswered:
+        signals = [self.wanted]
+        if caller is not None:
+            signals.append(caller.arrived)
+        if _may_take_unclaimed(caller):
+            signals.append(self._free)
+        deadline = None if timeout is None else monotonic() + timeout
+        while self.ended is None:
+            woken = await self._wait(signals, None if deadline is None else deadline - monotonic())
+            if (item := self._next(caller)) is not None:
+                # What woke this task may have been something else than what it took.
+                if self.outputs:
+                    self.wanted.notify()
+                if self._unclaimed:
+                    self._free.notify()
+                return item
+            if not woken and self.ended is None:
+                assert timeout is not None
+                raise QueueTimeoutError(self.kernel_id, timeout, "receive")
+        raise self.ended.again()
+
+    def give_back(self, message: T) -> None:
+        """Undo the `receive` of a message that could not be handed on."""
+        if not self.deliver(message):
+            self.outputs.put_anyway(message, message.priority, front=True)
+            self.wanted.notify()
+
+    async def _wait(self, signals: list[Signal], timeout: float | None) -> bool:
+        if self.on_receiving is None:
+            return await wait_any(signals, timeout)
+        self.receiving += 1
+        self.on_receiving()
+        try:
+            return await wait_any(signals, timeout)
+        finally:
+            self.receiving -= 1
+            self.on_receiving()

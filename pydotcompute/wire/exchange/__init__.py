@@ -1,0 +1,1 @@
+"""The conversation of a client with a kernel: its rules without I/O, and its frames."""

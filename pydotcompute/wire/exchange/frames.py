@@ -1,0 +1,100 @@
+"""Frames of `Exchange` as bytes. Those with a part of a long body are written and read by hand: protobuf would copy the
+data twice more at each side.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError, Message
+
+from pydotcompute.protobuf.varints import read_varint, varint
+from pydotcompute.v1 import message_service_pb2 as pb
+
+__all__ = [
+    "LONGEST_FRAME",
+    "PART_BYTES",
+    "PartFrame",
+    "read_request",
+    "read_response",
+    "request_part",
+    "response_part",
+    "to_bytes",
+]
+
+PART_BYTES = 1 << 20
+"""The data of one part. Larger ones are no faster, and what goes between them would wait longer."""
+
+LONGEST_FRAME = (1 << 31) - 1
+"""What gRPC can be told to take, at most. A message in parts may be longer."""
+
+_REQUEST_TAG, _RESPONSE_TAG = (
+    frame.DESCRIPTOR.fields_by_name["part"].number << 3 | 2 for frame in (pb.ExchangeRequest, pb.ExchangeResponse)
+)
+_DATA_TAG = pb.Part.DESCRIPTOR.fields_by_name["data"].number << 3 | 2
+_LONGEST_HEAD = 64
+"""What stands in front of the data, at most. It is kept along with them, and anything might be in it."""
+_VARINT, _BYTES = 0, 2
+"""Types of fields on the wire."""
+
+
+class PartFrame(NamedTuple):
+    """A frame that is a part of a body, and nothing else."""
+
+    body_bytes: int
+    offset: int
+    data: memoryview
+
+
+def request_part(body_bytes: int, offset: int, data: memoryview) -> bytes:
+    """The bytes of an ExchangeRequest with a part."""
+    return _part(_REQUEST_TAG, pb.Part(body_bytes=body_bytes, offset=offset), data)
+
+
+def response_part(body_bytes: int, offset: int, data: memoryview) -> bytes:
+    """The bytes of an ExchangeResponse with a part."""
+    return _part(_RESPONSE_TAG, pb.Part(body_bytes=body_bytes, offset=offset), data)
+
+
+def to_bytes(frame: Message | bytes) -> bytes:
+    """Serializes a frame, unless it has been."""
+    return frame if isinstance(frame, bytes) else frame.SerializeToString()
+
+
+def read_request(data: bytes) -> pb.ExchangeRequest | PartFrame:
+    """A frame from the client. DecodeError: it is none."""
+    return _read_part(data, _REQUEST_TAG) or pb.ExchangeRequest.FromString(data)
+
+
+def read_response(data: bytes) -> pb.ExchangeResponse | PartFrame:
+    """A frame from the daemon. DecodeError: it is none."""
+    return _read_part(data, _RESPONSE_TAG) or pb.ExchangeResponse.FromString(data)
+
+
+def _part(tag: int, head: pb.Part, data: memoryview) -> bytes:
+    before = b"".join((head.SerializeToString(), bytes([_DATA_TAG]), varint(len(data))))
+    return b"".join((bytes([tag]), varint(len(before) + len(data)), before, data))
+
+
+def _read_part(data: bytes, tag: int) -> PartFrame | None:
+    """None if the frame is something else, or laid out in another way than `_part` does it: then protobuf reads it."""
+    if not data or data[0] != tag:
+        return None
+    try:
+        length, head = read_varint(data, 1)
+        if head + length != len(data):
+            return None
+        at = head
+        while (field := data[at]) != _DATA_TAG:
+            length, at = read_varint(data, at + 1)
+            if field & 7 == _BYTES:
+                at += length
+            elif field & 7 != _VARINT:
+                return None
+        length, start = read_varint(data, at + 1)
+        if start + length != len(data) or start > _LONGEST_HEAD:
+            return None
+        part = pb.Part.FromString(data[head:at])
+    except (IndexError, ValueError, DecodeError):
+        return None
+    return PartFrame(part.body_bytes, part.offset, memoryview(data)[start:])

@@ -1,0 +1,338 @@
+"""Memory that a daemon and a client of the same host share, so that long bodies need not go through a connection.
+
+There are two segments a session, one for each direction. The daemon makes both, without a name in any file system: so
+they are gone with the processes, however these end. The client opens them as the daemon's open files, which the system
+lets only a process of the same user do, in the same container. Their size is sealed, so that no access can fail.
+
+In a segment, the side that sends lays out blocks: a head of which the first byte says whether the block is in use, and
+the body. It sets that byte; the side that receives clears it, when nothing is left there that looks at the body.
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+import os
+import secrets
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+import numpy
+
+from pydotcompute.exceptions import BackendUnavailableError
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.flow import ProtocolError
+
+if sys.platform == "linux":
+    from fcntl import F_ADD_SEALS, F_GET_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, fcntl
+
+__all__ = ["LONGEST_IN_FRAME", "Block", "Reader", "Segment", "Writer", "require"]
+
+LONGEST_IN_FRAME = 64 << 10
+"""Bodies that are not longer go in frames."""
+
+_NAME = "pydotcompute"
+_KEY_BYTES = 32
+_ATTACHED = _KEY_BYTES
+"""The byte, after the key, that the client sets when it has the segment."""
+_FIRST = mmap.PAGESIZE
+"""Where the first block begins."""
+_HEAD_BYTES = _ALIGNMENT = 64
+_FREE, _IN_USE = 0, 1
+_FEW = 64
+"""Blocks that are looked through for each body."""
+_FULL_SECONDS = 0.01
+"""How long a segment with more than these is taken to be full, after no room was found."""
+
+T = TypeVar("T")
+
+
+def require() -> None:
+    """Raises BackendUnavailableError where memory cannot be shared so."""
+    if sys.platform != "linux":
+        raise _unavailable(f"it needs Linux, this is {sys.platform}")
+
+
+class Segment:
+    """A piece of shared memory."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.memory = mmap.mmap(descriptor, size)
+        self.size = size
+        self.place = pb.SharedSegment()
+        """How the other process finds it, if this one has made it."""
+        self._close_descriptor: Callable[[], object] | None = None
+        self.attached = False
+        """Whether the other process has opened it, as far as that is known."""
+
+    @classmethod
+    def create(cls, size: int) -> Self:
+        """A segment with room for blocks of so many bytes, their heads included.
+
+        Raises:
+            BackendUnavailableError: the system has none to give.
+        """
+        require()
+        size += _FIRST
+        try:
+            descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            raise _unavailable(str(error)) from None
+        try:
+            os.ftruncate(descriptor, size)
+            fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+            segment = cls(descriptor, size)
+        except (OSError, OverflowError) as error:
+            os.close(descriptor)
+            raise _unavailable(f"a segment of {size} bytes cannot be made ({error})") from None
+        key = secrets.token_bytes(_KEY_BYTES)
+        segment.memory[:_KEY_BYTES] = key
+        segment.place = pb.SharedSegment(process_id=os.getpid(), file_descriptor=descriptor, key=key)
+        segment._close_descriptor = weakref.finalize(segment, os.close, descriptor)
+        return segment
+
+    @classmethod
+    def open(cls, place: pb.SharedSegment) -> Self:
+        """A segment that another process has made.
+
+        Raises:
+            BackendUnavailableError: it cannot be had from here.
+        """
+        require()
+        path = f"/proc/{place.process_id}/fd/{place.file_descriptor}"
+        try:
+            # Of another host this is nothing, or anything: it is not opened before it looks right.
+            if not os.readlink(path).startswith(f"/memfd:{_NAME} "):
+                raise FileNotFoundError
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            raise _unavailable("the daemon runs as another user, or on another host") from None
+        except FileNotFoundError:
+            raise _unavailable("the daemon is on another host, or in another container") from None
+        except OSError as error:
+            raise _unavailable(str(error)) from None
+        try:
+            segment = cls._look_at(descriptor)
+        except OSError as error:
+            raise _unavailable(str(error)) from None
+        finally:
+            os.close(descriptor)
+        if not secrets.compare_digest(segment.memory[:_KEY_BYTES], place.key):
+            raise _unavailable("the daemon is on another host, or in another container")
+        segment.memory[_ATTACHED] = 1
+        segment.attached = True
+        return segment
+
+    @classmethod
+    def _look_at(cls, descriptor: int) -> Self:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid():
+            raise _unavailable(f"the daemon runs as another user, of id {status.st_uid}")
+        if not fcntl(descriptor, F_GET_SEALS) & F_SEAL_SHRINK or status.st_size <= _FIRST:
+            raise _unavailable("what the daemon offers is no segment of ours")
+        return cls(descriptor, status.st_size)
+
+    def settle(self) -> None:
+        """The other process has had its chance to open it: from now on it cannot any more."""
+        self.attached = self.memory[_ATTACHED] == 1
+        self._hide()
+
+    def _hide(self) -> None:
+        if self._close_descriptor is not None:
+            self._close_descriptor()
+            self._close_descriptor = None
+
+    def close(self) -> bool:
+        """Give it back; False if something still looks at it."""
+        self._hide()
+        try:
+            self.memory.close()
+        except BufferError:
+            return False
+        return True
+
+
+class Block:
+    """A body in shared memory, on its way to the other side. Whoever puts it into a frame says that it is `sent`; then
+    its place is the receiver's to free, and else it is free when the object goes."""
+
+    __slots__ = ("_memory", "_process_id", "offset", "sent", "size")
+
+    def __init__(self, memory: mmap.mmap, offset: int, size: int) -> None:
+        self._memory = memory
+        self._process_id = os.getpid()  # In a child of this process, the object is a copy that has nothing to say.
+        self.offset = offset
+        self.size = size
+        self.sent = False
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __del__(self) -> None:
+        if not self.sent and not self._memory.closed and os.getpid() == self._process_id:
+            self._memory[self.offset - _HEAD_BYTES] = _FREE
+
+
+class Writer:
+    """Lays out bodies in a segment."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._used: list[tuple[int, int]] = []
+        """Beginning and end of the blocks, in order."""
+        self._gap = (_FIRST, _FIRST)
+        self._full_until = 0.0
+
+    def put(self, pieces: Iterable[Any], size: int) -> Block | None:
+        """A body of these pieces, bytes or arrays of bytes; None if there is no gap that is large enough, or the other
+        side is not there.
+        """
+        memory = self._segment.memory
+        if memory.closed or not self._segment.attached:
+            return None
+        needed = -(-(_HEAD_BYTES + size) // _ALIGNMENT) * _ALIGNMENT
+        # To look through few blocks costs little, and what is at the beginning has its pages already.
+        if len(self._used) <= _FEW or self._gap[1] - self._gap[0] < needed:
+            self._gap = self._find_gap(needed)
+        begin, end = self._gap
+        if end - begin < needed:
+            return None
+        self._gap = (begin + needed, end)
+        bisect.insort(self._used, (begin, begin + needed))
+        memory[begin] = _IN_USE
+        at = offset = begin + _HEAD_BYTES
+        for piece in pieces:
+            memory[at : at + len(piece)] = piece
+            at += len(piece)
+        return Block(memory, offset, size)
+
+    def _find_gap(self, needed: int) -> tuple[int, int]:
+        """The first gap of this size, or an empty one; many blocks are not looked through again and again in vain."""
+        if len(self._used) > _FEW and monotonic() < self._full_until:
+            return _FIRST, _FIRST
+        memory = self._segment.memory
+        self._used = [block for block in self._used if memory[block[0]] != _FREE]
+        begin = _FIRST
+        for start, end in (*self._used, (self._segment.size, 0)):
+            if begin + needed <= start:
+                return begin, start
+            begin = end
+        self._full_until = monotonic() + _FULL_SECONDS
+        return _FIRST, _FIRST
+
+    def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Block]:
+        """As `codec.encode`, but a long body goes straight to its place here, if there is one."""
+        gather, encode = codec.gather, codec.encode
+
+        def encode_here(message: T) -> bytes | Block:
+            body = encode(message)
+            if len(body) <= LONGEST_IN_FRAME:
+                return body
+            return self.put([body], len(body)) or body
+
+        def gather_here(message: T) -> bytes | Block:
+            assert gather is not None
+            pieces = gather(message)
+            size = sum(map(len, pieces))
+            if size > LONGEST_IN_FRAME and (block := self.put(pieces, size)) is not None:
+                return block
+            return b"".join(pieces)
+
+        return encode_here if gather is None else gather_here
+
+    def close(self) -> None:
+        """Give the segment back."""
+        self._segment.close()
+
+
+class _Held(numpy.ndarray[Any, Any]):
+    """The bytes of a block that something looks at. (A class of its own, so that arrays made of it keep it, and not
+    only the memory below it.)"""
+
+    export: memoryview
+    """Keeps the memory from being closed, which NumPy does not."""
+
+
+class Reader:
+    """Looks at the bodies that the other side has laid out in a segment."""
+
+    def __init__(self, segment: Segment, codecs: Sequence[Codec[Any]]) -> None:
+        self.size = segment.size
+        self._segment = segment
+        self._codecs = codecs
+        self._places = _Places(segment.memory)
+
+    def view(self, place: pb.SharedBody) -> memoryview:
+        """A body, read-only. Its place is free when the view, and all that was made of it without a copy, is gone.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        memory, offset, size = self._segment.memory, place.offset, place.bytes
+        if (
+            offset < _FIRST + _HEAD_BYTES
+            or offset % _ALIGNMENT
+            or not 0 < size <= self._segment.size - offset
+            or memory[offset - _HEAD_BYTES] != _IN_USE
+            or offset in self._places.held
+        ):
+            raise ProtocolError(f"there is no body of {size} bytes at {offset} of the shared memory")
+        self._places.held[offset] = offset + size
+        held = _Held(size, numpy.uint8, memory, offset)
+        held.setflags(write=False)
+        held.export = memoryview(memory)
+        weakref.finalize(held, self._places.release, offset, os.getpid()).atexit = False
+        return held.data
+
+    def body(self, place: pb.SharedBody, kind: int) -> bytes | memoryview:
+        """What the codec of this index can decode: a `view`, if the message has arrays that may look at it, or else a
+        copy."""
+        view = self.view(place)
+        return bytes(view) if self._codecs[kind].gather is None else view
+
+    def close(self) -> None:
+        """Give the segment back, but for what something still looks at, and that when nothing does any more."""
+        if not self._segment.close():
+            self._places.give_back_all_but_held(self.size)
+
+
+class _Places:
+    """Where the bodies are that something looks at, and where they end. It outlives the reader."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self.held: dict[int, int] = {}
+        self._memory = memory
+        self._over = False
+
+    def release(self, offset: int, process_id: int) -> None:
+        """Nothing looks at a body any more."""
+        if os.getpid() != process_id:  # In a child of the process that looks: it had a copy of the object.
+            return
+        end = self.held.pop(offset)
+        self._memory[offset - _HEAD_BYTES] = _FREE
+        if self._over:
+            _give_back(self._memory, offset - _HEAD_BYTES, end)
+
+    def give_back_all_but_held(self, size: int) -> None:
+        """The session is over."""
+        self._over = True
+        begin = 0
+        for offset, end in sorted(self.held.items()):
+            _give_back(self._memory, begin, offset - _HEAD_BYTES)
+            begin = end
+        _give_back(self._memory, begin, size)
+
+
+def _give_back(memory: mmap.mmap, begin: int, end: int) -> None:
+    """Give the whole pages between these places back to the system."""
+    begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    if (size := end // mmap.PAGESIZE * mmap.PAGESIZE - begin) > 0:
+        memory.madvise(mmap.MADV_REMOVE, begin, size)
+
+
+def _unavailable(problem: str) -> BackendUnavailableError:
+    return BackendUnavailableError("shared memory", problem)

@@ -1,0 +1,1 @@
+"""What every call passes, whichever service it is for."""

@@ -1,0 +1,116 @@
+"""Exchange: the lane for programs."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import grpc
+from google.rpc import code_pb2, status_pb2
+
+from pydotcompute.exceptions import PyDotComputeError, SessionLostError
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.exchange.conversation import Conversation
+from pydotcompute_server.exchange.sessions import Session, Sessions
+
+__all__ = ["ExchangeLane"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+LAST_WORD_SHARE = 0.2
+"""Of the time for the farewell: for `bye` to clients that have not allowed all that there was for them to be sent."""
+SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
+
+
+class ExchangeLane:
+    """Finds the session of each stream, and lets a conversation carry it."""
+
+    def __init__(
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        max_message_bytes: int,
+        session_timeout: float,
+        shared_memory_bytes: int,
+    ) -> None:
+        self._runtime = runtime
+        self._catalog = catalog
+        self._max_message_bytes = max_message_bytes
+        self._shared_memory_bytes = shared_memory_bytes
+        self._sessions = Sessions(session_timeout)
+        self._conversations: dict[bytes, Conversation] = {}  # Those that carry a session now, by its token.
+        self._draining: status_pb2.Status | None = None
+        self._farewell: status_pb2.Status | None = None
+
+    async def exchange(self, context: Context) -> None:
+        """Serve one stream."""
+        first = await context.read()
+        if not isinstance(first, pb.ExchangeRequest) or first.WhichOneof("frame") != "open":
+            raise ProtocolError("the first frame of a conversation is `open`")
+        opening = first.open
+        if opening.session_token:
+            session = self._sessions.find(opening.session_token, opening.kernel_id)
+        elif self._draining is not None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
+        else:
+            kernel = self._runtime.kernel(opening.kernel_id)
+            session = Session(kernel, self._catalog, self._max_message_bytes, opening, self._shared_memory_bytes)
+            self._sessions.add(session)
+        if (carrier := self._conversations.get(session.token)) is not None:
+            carrier.replace()
+        session.newest_stream = context
+        async with session.lock:
+            if session.newest_stream is context:  # Else the client has opened another since.
+                await self._carry(session, opening, context)
+
+    async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
+        """Hold a session on this stream, until one of them ends."""
+        if session.over:
+            raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
+        self._sessions.attach(session)
+        conversation = self._conversations[session.token] = Conversation(session, context)
+        session.draining = self._draining
+        if self._farewell is not None:
+            conversation.farewell(self._farewell)
+        is_over = False
+        try:
+            is_over = await conversation.run(opening, self._catalog, self._sessions.timeout)
+        except PyDotComputeError:
+            is_over = True
+            raise
+        finally:
+            del self._conversations[session.token]
+            if is_over:
+                self._sessions.end(session)
+            else:
+                self._sessions.keep(session)
+            if self._farewell is not None:
+                self._sessions.end_delivered()
+
+    def drain(self) -> None:
+        """Take no more messages, and tell the clients."""
+        self._draining = SHUTTING_DOWN
+        for conversation in self._conversations.values():
+            conversation.drain(SHUTTING_DOWN)
+
+    async def farewell(self, timeout: float) -> None:
+        """End every session, each after what there is to send, within `timeout` seconds; also those whose stream has
+        broken, if their clients come back in time.
+        """
+        self._farewell = SHUTTING_DOWN
+        for conversation in self._conversations.values():
+            conversation.farewell(SHUTTING_DOWN)
+        self._sessions.end_delivered()
+        now = monotonic()
+        await self._wait_for_sessions(now + (1 - LAST_WORD_SHARE) * timeout)
+        for conversation in self._conversations.values():
+            conversation.hurry()
+        await self._wait_for_sessions(now + timeout)
+        self._sessions.end_all()
+
+    async def _wait_for_sessions(self, deadline: float) -> None:
+        while self._sessions and (left := deadline - monotonic()) > 0:
+            await self._sessions.ended.wait(left)

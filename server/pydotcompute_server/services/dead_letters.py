@@ -1,0 +1,85 @@
+"""DeadLetterService: what kernels could not deliver, to be seen and put back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.v1 import dead_letter_service_pb2 as pb
+from pydotcompute.v1 import dead_letter_service_pb2_grpc
+from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.wire.dead_letters import dead_letter_to_proto, header_to_proto
+from pydotcompute.wire.messages import write_message
+from pydotcompute_server.catalog import Catalog
+
+__all__ = ["DeadLetterServicer"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_PAGE = 100
+LARGEST_PAGE = 1_000
+LARGEST_PAGE_BYTES = 512 << 10
+"""Of a page with more than one dead letter: what every client takes."""
+
+
+class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
+    """Converts, asks the runtime, converts back."""
+
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int) -> None:
+        self._runtime = runtime
+        self._catalog = catalog
+        self._max_message_bytes = max_message_bytes
+
+    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
+        dead_letters = self._runtime.kernel(request.kernel_id).dead_letters
+        after = _id_in(request.page_token)
+        most = min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        page = pb.ListDeadLettersResponse(discarded=dead_letters.discarded)
+        classes: set[type] = set()
+        size = 0
+        for letter in dead_letters:
+            if letter.id <= after:
+                continue
+            converted = self._convert(letter)
+            size += converted.ByteSize()
+            if page.dead_letters and (len(page.dead_letters) == most or size > LARGEST_PAGE_BYTES):
+                page.next_page_token = str(page.dead_letters[-1].id)
+                break
+            page.dead_letters.append(converted)
+            if not converted.problem:
+                classes.add(type(letter.message))
+        page.types.extend(self._catalog.message_type(cls) for cls in classes)
+        return page
+
+    async def RequeueDeadLetters(
+        self, request: pb.RequeueDeadLettersRequest, context: Context
+    ) -> pb.RequeueDeadLettersResponse:
+        requeued = await self._runtime.requeue_dead_letters(request.kernel_id, request.ids or None)
+        remaining = len(self._runtime.kernel(request.kernel_id).dead_letters)
+        return pb.RequeueDeadLettersResponse(ids=requeued, remaining=remaining)
+
+    def _convert(self, letter: DeadLetter) -> pb.DeadLetter:
+        """A dead letter for the wire; without the body of its message if that cannot cross it."""
+        message = letter.message
+        try:
+            converted = message_pb.Message()
+            write_message(converted, message, self._catalog.codec(type(message)))
+            if (size := len(converted.body.value)) > self._max_message_bytes:
+                problem = f"{size} bytes, the limit is {self._max_message_bytes}"
+                raise MessageSerializationError(type(message).__name__, problem)
+        except MessageError as error:
+            return dead_letter_to_proto(letter, header_to_proto(message), str(error))
+        return dead_letter_to_proto(letter, converted)
+
+
+def _id_in(page_token: str) -> int:
+    """The id of the last dead letter of the page before; 0 if there was none."""
+    if not page_token:
+        return 0
+    if not (page_token.isascii() and page_token.isdecimal() and len(page_token) <= 20):
+        raise MessageDeserializationError("ListDeadLettersRequest", "not a token of ours", "$.page_token")
+    return int(page_token)

@@ -1,0 +1,120 @@
+"""KernelService: launching, pausing and ending kernels."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import grpc
+
+from pydotcompute.exceptions import KernelNotFoundError
+from pydotcompute.protobuf.json.sample import sample_json
+from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.v1 import kernel_service_pb2 as pb
+from pydotcompute.v1 import kernel_service_pb2_grpc
+from pydotcompute.wire.durations import seconds
+from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
+from pydotcompute_server.catalog import Catalog
+
+__all__ = ["KernelServicer"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
+    """Converts, calls the runtime, converts back."""
+
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog) -> None:
+        self._runtime = runtime
+        self._catalog = catalog
+
+    async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
+        types = sorted(self._runtime.kernel_types.items())
+        return pb.ListKernelTypesResponse(kernel_types=[self._type(kernel_type) for _, kernel_type in types])
+
+    async def ListKernels(self, request: pb.ListKernelsRequest, context: Context) -> pb.ListKernelsResponse:
+        kernels = [self._runtime.kernel(kernel_id) for kernel_id in self._runtime.kernel_ids]
+        return pb.ListKernelsResponse(kernels=[_kernel(kernel) for kernel in kernels])
+
+    async def DescribeKernel(self, request: pb.DescribeKernelRequest, context: Context) -> pb.DescribeKernelResponse:
+        kernel, kernel_type = self._find(request.kernel_id)
+        input_type, output_type = kernel_type.input_type, kernel_type.output_type
+        return pb.DescribeKernelResponse(
+            kernel_type=self._type(kernel_type),
+            kernel=None if kernel is None else _kernel(kernel),
+            input_type=None if input_type is None else self._catalog.message_type(input_type),
+            output_type=None if output_type is None else self._catalog.message_type(output_type),
+            service_files=self._catalog.service_files(kernel_type.service),
+            sample_json="" if input_type is None else json.dumps(sample_json(self._catalog.codec(input_type).schema)),
+        )
+
+    async def Launch(self, request: pb.LaunchRequest, context: Context) -> pb.LaunchResponse:
+        name = request.kernel_type or request.kernel_id
+        kernel_type = self._runtime.kernel_types.get(name)
+        if kernel_type is None:
+            raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
+        config = config_from_proto(request.config, kernel_type.config)
+        kernel = await self._runtime.launch(request.kernel_id, kernel_type.func, config=config)
+        return pb.LaunchResponse(kernel=_kernel(kernel))
+
+    async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
+        await self._runtime.activate(request.kernel_id)
+        return pb.ActivateResponse(kernel=_kernel(self._runtime.kernel(request.kernel_id)))
+
+    async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
+        await self._runtime.deactivate(request.kernel_id)
+        return pb.DeactivateResponse(kernel=_kernel(self._runtime.kernel(request.kernel_id)))
+
+    async def Reactivate(self, request: pb.ReactivateRequest, context: Context) -> pb.ReactivateResponse:
+        await self._runtime.reactivate(request.kernel_id)
+        return pb.ReactivateResponse(kernel=_kernel(self._runtime.kernel(request.kernel_id)))
+
+    async def Terminate(self, request: pb.TerminateRequest, context: Context) -> pb.TerminateResponse:
+        kernel = self._runtime.kernel(request.kernel_id)
+        timeout = seconds(request.timeout) if request.HasField("timeout") else 5.0
+        await self._runtime.terminate(request.kernel_id, timeout)
+        return pb.TerminateResponse(kernel=_kernel(kernel))
+
+    def _find(self, kernel_id: str) -> tuple[RingKernel[Any, Any] | None, KernelType]:
+        """A kernel with its type, or a type that is not launched under its own name."""
+        try:
+            kernel = self._runtime.kernel(kernel_id)
+        except KernelNotFoundError:
+            kernel_type = self._runtime.kernel_types.get(kernel_id)
+            if kernel_type is None:
+                known = dict.fromkeys([*self._runtime.kernel_ids, *sorted(self._runtime.kernel_types)])
+                raise KernelNotFoundError(kernel_id, list(known)) from None
+            return None, kernel_type
+        return kernel, kernel.type
+
+    def _type(self, kernel_type: KernelType) -> pb.KernelType:
+        def name(cls: type | None) -> str:
+            return "" if cls is None else self._catalog.codec(cls).descriptor.full_name
+
+        return pb.KernelType(
+            name=kernel_type.name,
+            documentation=kernel_type.documentation,
+            input_type=name(kernel_type.input_type),
+            output_type=name(kernel_type.output_type),
+            config=config_to_proto(kernel_type.config),
+            service=kernel_type.service,
+            device=kernel_type.device,
+            memory_limit_bytes=cast(int | None, kernel_type.memory_limit),
+            executor=executor_to_proto(kernel_type.executor),
+        )
+
+
+def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
+    failure = kernel.failure
+    device = None if kernel.state is KernelState.CREATED else kernel.session.device
+    return pb.Kernel(
+        kernel_id=kernel.kernel_id,
+        kernel_type=kernel.type_name,
+        state=state_to_proto(kernel.state),
+        queue_depth=kernel.queue_depth,
+        failure="" if failure is None else f"{failure.cause_type}: {failure.cause_message}",
+        device="" if device is None else str(device),
+        device_name="" if device is None else device.name,
+    )

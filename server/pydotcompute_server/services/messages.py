@@ -1,0 +1,50 @@
+"""MessageService: Send, Receive and Ask for people; Exchange for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.v1 import message_service_pb2_grpc
+from pydotcompute.wire.exchange.frames import read_request, to_bytes
+from pydotcompute_server.calls.handlers import answers_itself
+from pydotcompute_server.exchange.lane import ExchangeLane
+from pydotcompute_server.unary.lane import UnaryLane
+
+__all__ = ["MessageServicer"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
+    """One service, two lanes."""
+
+    def __init__(self, unary: UnaryLane, exchange: ExchangeLane) -> None:
+        self._unary = unary
+        self._exchange = exchange
+
+    async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
+        return await self._unary.send(request, context)
+
+    @answers_itself
+    async def Receive(self, request: pb.ReceiveRequest, context: Context) -> None:
+        await self._unary.receive(request, context)
+
+    async def Acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
+        return await self._unary.acknowledge(request, context)
+
+    async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
+        return await self._unary.ask(request, context)
+
+    def exchange_handler(self) -> grpc.GenericRpcHandler:
+        """Exchange with frames that may be `PartFrame`s, or bytes; the generated handler knows protobuf's alone."""
+        handler = grpc.stream_stream_rpc_method_handler(self.Exchange, read_request, to_bytes)
+        service = pb.DESCRIPTOR.services_by_name["MessageService"].full_name
+        return grpc.method_handlers_generic_handler(service, {"Exchange": handler})
+
+    async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
+        self, request_iterator: object, context: Context
+    ) -> None:
+        await self._exchange.exchange(context)

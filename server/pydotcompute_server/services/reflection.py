@@ -1,0 +1,125 @@
+"""Server reflection in both versions, over the daemon's own pool of types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha import reflection_pb2 as pb
+
+from pydotcompute.protobuf.descriptors import TypePool
+
+__all__ = ["add_reflection"]
+
+V1ALPHA = "grpc.reflection.v1alpha"
+V1 = "grpc.reflection.v1"
+
+
+def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool) -> None:
+    """Serve reflection of these files, and of every type and service in the pool, those added later included.
+
+    grpcio-reflection has v1alpha alone. The messages of v1 are the same on the wire, so the same handler serves both.
+    """
+    types.add_files(_with_imports([*files, pb.DESCRIPTOR]))
+    types.add_files([_as_v1(pb.DESCRIPTOR)])
+    handler = grpc.stream_stream_rpc_method_handler(
+        _Reflection(types).info,
+        request_deserializer=pb.ServerReflectionRequest.FromString,
+        response_serializer=pb.ServerReflectionResponse.SerializeToString,
+    )
+    methods = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(f"{version}.ServerReflection", methods) for version in (V1ALPHA, V1)]
+    )
+
+
+class _Reflection:
+    """Answers from a pool as it is when it is asked.
+
+    In the place of grpcio-reflection's own, which lists the services that there were at the start, does not find the
+    file of a method, and leaves the comments out.
+    """
+
+    def __init__(self, types: TypePool) -> None:
+        self._types = types
+
+    async def info(
+        self, requests: AsyncIterable[pb.ServerReflectionRequest], _: object
+    ) -> AsyncIterator[pb.ServerReflectionResponse]:
+        """An answer to each request."""
+        async for request in requests:
+            response = self._answer(request)
+            response.valid_host = request.host
+            response.original_request.CopyFrom(request)
+            yield response
+
+    def _answer(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
+        kind = request.WhichOneof("message_request")
+        try:
+            match kind:
+                case "list_services":
+                    services = [pb.ServiceResponse(name=name) for name in self._types.services()]
+                    return pb.ServerReflectionResponse(list_services_response=pb.ListServiceResponse(service=services))
+                case "file_by_filename":
+                    return self._files(request.file_by_filename)
+                case "file_containing_symbol":
+                    return self._files(self._file_of(request.file_containing_symbol))
+                case "file_containing_extension" | "all_extension_numbers_of_type":
+                    return _error(grpc.StatusCode.NOT_FOUND, "there are no extensions")
+                case _:
+                    return _error(grpc.StatusCode.INVALID_ARGUMENT, "nothing is asked for")
+        except KeyError:
+            return _error(grpc.StatusCode.NOT_FOUND, f"{getattr(request, str(kind))} is not known here")
+
+    def _file_of(self, symbol: str) -> str:
+        """The name of the file that declares this. KeyError if there is none."""
+        pool = self._types.pool
+        try:
+            return str(pool.FindFileContainingSymbol(symbol).name)
+        except KeyError:  # Of a method, protobuf's own pool does not tell.
+            return str(pool.FindMethodByName(symbol).containing_service.file.name)
+
+    def _files(self, name: str) -> pb.ServerReflectionResponse:
+        """A file, which clients take to be the first, and all that it imports. KeyError if there is none."""
+        files = [file.SerializeToString() for file in reversed(self._types.with_imports(name))]
+        return pb.ServerReflectionResponse(
+            file_descriptor_response=pb.FileDescriptorResponse(file_descriptor_proto=files)
+        )
+
+
+def _error(code: grpc.StatusCode, text: str) -> pb.ServerReflectionResponse:
+    return pb.ServerReflectionResponse(error_response=pb.ErrorResponse(error_code=code.value[0], error_message=text))
+
+
+def _with_imports(files: Sequence[FileDescriptor]) -> list[FileDescriptorProto]:
+    """The files and all they import, each once, each after those it imports."""
+    found: dict[str, FileDescriptorProto] = {}
+
+    def visit(file: FileDescriptor) -> None:
+        if file.name in found:
+            return
+        for imported in file.dependencies:
+            visit(imported)
+        found[file.name] = FileDescriptorProto()
+        file.CopyToProto(found[file.name])
+
+    for file in files:
+        visit(file)
+    return list(found.values())
+
+
+def _as_v1(v1alpha: FileDescriptor) -> FileDescriptorProto:
+    file = FileDescriptorProto()
+    v1alpha.CopyToProto(file)
+    file.name = "grpc/reflection/v1/reflection.proto"
+    file.package = V1
+    references = [field for message in file.message_type for field in message.field if field.type_name]
+    for field in references:
+        field.type_name = field.type_name.replace(V1ALPHA, V1)
+    for service in file.service:
+        for method in service.method:
+            method.input_type = method.input_type.replace(V1ALPHA, V1)
+            method.output_type = method.output_type.replace(V1ALPHA, V1)
+    return file

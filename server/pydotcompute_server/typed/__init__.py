@@ -1,0 +1,1 @@
+"""A gRPC service for each kernel type."""

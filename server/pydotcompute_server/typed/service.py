@@ -1,0 +1,168 @@
+"""The services of the kernels themselves: their own messages in the place of `Any`, the header in the metadata.
+
+Only the envelope differs from that of `MessageService`: what a call means is decided by `UnaryLane`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import grpc
+
+from pydotcompute.exceptions import InvalidConfigurationError, MessageError
+from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.durations import duration
+from pydotcompute.wire.messages import BODY, type_url
+from pydotcompute_server.calls.handlers import ClientGoneError, Handler, answer, answers_itself, send_header
+from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, read_metadata
+from pydotcompute_server.typed.streams import Stream, Streams
+from pydotcompute_server.unary.lane import UnaryLane
+
+__all__ = ["TypedServices"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Kernel = RingKernel[Any, Any]
+
+
+class TypedServices(grpc.GenericRpcHandler):
+    """Finds the handler of a method in the catalog, as it is when the method is first called."""
+
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, max_message_bytes: int) -> None:
+        self._runtime = runtime
+        self._catalog = catalog
+        self._unary = unary
+        self._max_message_bytes = max_message_bytes
+        self.streams = Streams()
+        """The calls of Stream."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """The handler of a method of a kernel type's service; None if there is no such method."""
+        name, _, method = handler_call_details.method[1:].rpartition("/")
+        kernel_type = self._catalog.services.get(name)
+        if kernel_type is None:
+            return None
+        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary)
+        # The bodies stay bytes: the lanes make messages of them.
+        match method:
+            case "Ask":
+                return grpc.unary_unary_rpc_method_handler(lane.ask, bytes, bytes)
+            case "Send":
+                return grpc.unary_unary_rpc_method_handler(lane.send, bytes, bytes)
+            case "Receive":
+                return grpc.unary_unary_rpc_method_handler(lane.receive, bytes, bytes)
+            case "Stream":
+
+                async def stream(_: object, context: Context) -> None:
+                    await self.streams.run(lane.stream(context, self._max_message_bytes))
+
+                return grpc.stream_stream_rpc_method_handler(stream, bytes, bytes)
+            case _:
+                return None
+
+
+class _TypedLane:
+    """The methods of one kernel type's service."""
+
+    def __init__(self, kernel_type: KernelType, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane) -> None:
+        assert kernel_type.input_type is not None
+        self._kernel_type = kernel_type
+        self._output_type = kernel_type.output_type
+        self._runtime = runtime
+        self._catalog = catalog
+        self._unary = unary
+        self._type_url = type_url(catalog.codec(kernel_type.input_type))
+
+    async def ask(self, body: bytes, context: Context) -> bytes:
+        """A request and its reply."""
+        said, _ = self._read("Ask", context)
+        request = pb.AskRequest(kernel_id=said.kernel_id)
+        self._fill(request.message, body, said)
+        with _as_the_whole_request():
+            response = await self._unary.ask(request, context, self._output_type)
+        with suppress(ClientGoneError):  # gRPC wants an answer all the same.
+            await send_header(context, header_of(response.message))
+        return self._body(response.message)
+
+    async def send(self, body: bytes, context: Context) -> bytes:
+        """Put a message."""
+        said, _ = self._read("Send", context)
+        request = pb.SendRequest(kernel_id=said.kernel_id, client_id=said.client_id)
+        self._fill(request.message, body, said)
+        with _as_the_whole_request():
+            response = await self._unary.send(request, context)
+        with suppress(ClientGoneError):
+            await send_header(context, [(f"{PREFIX}message-id", response.message_id)])
+        return b""
+
+    @answers_itself
+    async def receive(self, empty: bytes, context: Context) -> None:
+        """Answer with a reply or an output."""
+        said, _ = self._read("Receive", context)
+        request = pb.ReceiveRequest(kernel_id=said.kernel_id, client_id=said.client_id)
+        if said.lease is not None:
+            request.lease.CopyFrom(duration(said.lease))
+        await self._unary.receive(request, context, self._output_type, self._answer)
+
+    async def _answer(self, context: Context, response: pb.ReceiveResponse) -> None:
+        header = [*header_of(response.message)]
+        if response.delivery_id:
+            header.append((f"{PREFIX}delivery-id", response.delivery_id))
+            header.append((f"{PREFIX}redelivered", "true" if response.redelivered else "false"))
+        await send_header(context, header)
+        await answer(context, self._body(response.message))
+
+    def stream(self, context: Context, max_message_bytes: int) -> Stream:
+        """Many requests, and their replies."""
+        said, kernel = self._read("Stream", context)
+        return Stream(
+            kernel,
+            self._catalog,
+            context,
+            max_message_bytes=max_message_bytes,
+            priority=said.priority,
+            outputs=said.outputs,
+        )
+
+    # -- envelopes -----------------------------------------------------------------------------------------------------
+
+    def _read(self, method: str, context: Context) -> tuple[CallMetadata, Kernel]:
+        """What the call says, and the kernel that it names, which is of our type."""
+        said = read_metadata(method, context.invocation_metadata() or ())
+        kernel_type = self._kernel_type
+        said.kernel_id = said.kernel_id or kernel_type.name
+        kernel = self._runtime.kernel(said.kernel_id)
+        if kernel.type_name != kernel_type.name:
+            other = kernel.type.service
+            problem = (
+                f"its type is {kernel.type_name!r}, which has {f'the service {other}' if other else 'no service'}; "
+                f"{kernel_type.service} is for kernels of the type {kernel_type.name!r}"
+            )
+            raise InvalidConfigurationError(f"{PREFIX}kernel-id", said.kernel_id, problem)
+        return said, kernel
+
+    def _fill(self, message: pb.Message, body: bytes, said: CallMetadata) -> None:
+        message.body.type_url = self._type_url
+        message.body.value = body
+        message.message_id = said.message_id
+        message.correlation_id = said.correlation_id
+        if said.priority is not None:
+            message.priority = said.priority
+
+    def _body(self, message: pb.Message) -> bytes:
+        """The bytes of the answer: those of the kernel's output type, or an Any if it declares none."""
+        return message.body.value if self._output_type is not None else message.body.SerializeToString()
+
+
+@contextmanager
+def _as_the_whole_request() -> Iterator[None]:
+    """Errors say where in the body something is wrong, which here is all that there is."""
+    try:
+        yield
+    except MessageError as error:
+        raise error.moved(BODY, "$") from error.__cause__

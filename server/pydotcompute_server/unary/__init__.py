@@ -1,0 +1,1 @@
+"""The lane for people: one message a call."""

@@ -1,0 +1,257 @@
+"""Send, Receive, Acknowledge and Ask: the lane for people."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import grpc
+
+from pydotcompute.exceptions import (
+    MessageDeserializationError,
+    MessageError,
+    MessageTooLargeError,
+    QueueFullError,
+)
+from pydotcompute.ring_kernels.declaration import LONGEST_ID
+from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.mail.replies import Caller, Unanswered
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.durations import seconds
+from pydotcompute.wire.messages import MESSAGE, from_message, write_body
+from pydotcompute_server.calls.answers import Answers
+from pydotcompute_server.calls.handlers import ClientGoneError, answer, seconds_left
+from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.unary.leases import LONGEST_LEASE_SECONDS, Leases
+from pydotcompute_server.unary.sends import Sends, digest_of
+
+__all__ = ["UnaryLane"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Kernel = RingKernel[Any, Any]
+Answer = Callable[[Context, pb.ReceiveResponse], Awaitable[None]]
+
+CLIENTS_REMEMBERED = 1_000
+"""How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
+RETURNS_REMEMBERED = 10_000
+"""Of how many messages of one kernel it is remembered that they were in a response before."""
+_ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
+"""Where the id of a message is, and where that is in a request."""
+
+logger = logging.getLogger(__name__)
+
+
+class _Client(Caller[Any]):
+    """A client_id of one kernel."""
+
+    __slots__ = ("took",)
+
+    def __init__(self) -> None:
+        super().__init__(private=True)
+        self.took: Any = None
+        """What was last taken of its replies: it tells replies from outputs among what `receive_as` returns."""
+
+    def take(self) -> Any:
+        self.took = item = super().take()
+        return item
+
+
+class _Desk:
+    """What the daemon keeps of the unary calls to one kernel. It does not refer to the kernel, and goes with it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.clients: OrderedDict[str, _Client] = OrderedDict()
+        self.sends = Sends()
+        self.leases = Leases(kernel.outputs.capacity)
+        self.returned: OrderedDict[int, None] = OrderedDict()
+        """The ids of messages that were in a response and came back."""
+
+
+class UnaryLane:
+    """Converts, calls the kernel, converts back; and keeps what must outlive a call."""
+
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int) -> None:
+        self._runtime = runtime
+        self._catalog = catalog
+        self._answers = Answers(catalog, max_message_bytes)
+        self._max_message_bytes = max_message_bytes
+        self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
+
+    async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
+        """A request and its reply, which must be of this class where one is named."""
+        kernel = self._runtime.kernel(request.kernel_id)
+        message = self._message(request.message, kernel)
+        try:
+            reply = await kernel.send_and_receive(message, timeout=_patience(request, context))
+        except MessageError as error:
+            raise error.moved(*_ID_MOVED) from None
+        response = pb.AskResponse()
+        self._write(response.message, reply, kernel, wanted)
+        return response
+
+    # -- send ----------------------------------------------------------------------------------------------------------
+
+    async def send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
+        """Put a message, once for each id that the client gives."""
+        kernel = self._runtime.kernel(request.kernel_id)
+        message = self._message(request.message, kernel)
+        desk = self._desk(kernel)
+        timeout = _patience(request, context)
+        try:
+            if request.message.message_id:
+                await self._send_once(kernel, desk, request, message, timeout)
+            else:
+                await kernel.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+        except MessageError as error:
+            raise error.moved(*_ID_MOVED) from None
+        return pb.SendResponse(message_id=str(message.message_id))
+
+    async def _send_once(
+        self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
+    ) -> None:
+        sends, key, digest = desk.sends, message.message_id.int, digest_of(request)
+        deadline = None if timeout is None else monotonic() + timeout
+        while not sends.was_taken(key, digest, type(message).__name__):
+            remaining = None if deadline is None else deadline - monotonic()
+            if (settled := sends.is_waiting(key)) is not None:
+                if not await settled.wait(remaining):
+                    raise QueueFullError(kernel.kernel_id, kernel.inbox.capacity)
+                continue
+            sends.begin(key, digest)
+            taken = False
+            try:
+                await kernel.send_as(self._client(kernel, desk, request.client_id), message, remaining)
+                taken = True
+            finally:
+                sends.end(key, taken=taken)
+
+    # -- receive -------------------------------------------------------------------------------------------------------
+
+    async def receive(
+        self, request: pb.ReceiveRequest, context: Context, wanted: type | None = None, answer: Answer = answer
+    ) -> None:
+        """Answer with a message, which must be of the class `wanted` where one is named, and stays the kernel's if
+        `answer` raises ClientGoneError.
+        """
+        kernel = self._runtime.kernel(request.kernel_id)
+        desk = self._desk(kernel)
+        lease = _lease(request)
+        client = self._client(kernel, desk, request.client_id)
+        if lease is not None and not desk.leases.reserve():
+            raise QueueFullError(kernel.kernel_id, kernel.outputs.capacity)
+        try:
+            message = await kernel.receive_as(client, _patience(request, context))
+            # Now and not later: in this very step `took` is what was received, if that was a reply.
+            owner = client if client.took is message else None
+            client.took = None
+            put_back = partial(_put_back, kernel, desk, owner, message)
+            response = pb.ReceiveResponse(redelivered=desk.returned.pop(message.message_id.int, False) is None)
+            self._write(response.message, message, kernel, wanted)
+            if lease is not None:
+                response.delivery_id = desk.leases.grant(lease, put_back)
+        finally:
+            if lease is not None:
+                desk.leases.free()
+        try:
+            await answer(context, response)
+        except ClientGoneError:
+            if lease is None:
+                put_back()
+            else:
+                desk.leases.give_up(response.delivery_id)
+            raise
+
+    async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
+        """End leases."""
+        desk = self._desk(self._runtime.kernel(request.kernel_id))
+        return pb.AcknowledgeResponse(unknown_delivery_ids=desk.leases.acknowledge(request.delivery_ids))
+
+    def close(self) -> None:
+        """End all leases, with the daemon."""
+        for kernel, desk in self._desks.items():
+            if unacknowledged := len(desk.leases):
+                logger.warning(
+                    "the daemon ends before what was received is acknowledged",
+                    extra={"kernel_id": kernel.kernel_id, "messages": unacknowledged},
+                )
+            desk.leases.close()
+
+    # -- conversions, and what is kept ---------------------------------------------------------------------------------
+
+    def _desk(self, kernel: Kernel) -> _Desk:
+        desk = self._desks.get(kernel)
+        if desk is None:
+            desk = self._desks[kernel] = _Desk(kernel)
+        return desk
+
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:
+        """Whose replies the unary calls with this client_id send for and receive."""
+        clients = desk.clients
+        client = clients.get(client_id)
+        if client is not None:
+            clients.move_to_end(client_id)
+            return client
+        if len(client_id) > LONGEST_ID:
+            raise MessageDeserializationError("client_id", f"more than {LONGEST_ID} characters", "$.client_id")
+        client = clients[client_id] = _Client()
+        if len(clients) > CLIENTS_REMEMBERED:
+            quiet = (name for name, each in clients.items() if not (each.arrived.waiters or each.unanswered))
+            forgotten = clients.pop(next(quiet, next(iter(clients))))
+            forgotten.gone = True
+            while (item := forgotten.take()) is not None:
+                if not isinstance(item, Unanswered):
+                    kernel.bury(item, "its caller has not asked for it")
+        return client
+
+    def _message(self, message: pb.Message, kernel: Kernel) -> Any:
+        input_type = kernel.type.input_type
+        codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
+        if len(message.body.value) > self._max_message_bytes:
+            raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._max_message_bytes)
+        return from_message(message, codec)
+
+    def _write(self, into: pb.Message, message: Any, kernel: Kernel, wanted: type | None) -> None:
+        """Write what a kernel sent. Errors as of `Answers.encode`."""
+        codec, body = self._answers.encode(kernel, message, wanted)
+        write_body(into, message, codec, body)
+
+
+def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
+    """A message that was in a response comes again, before others of its priority."""
+    desk.returned[message.message_id.int] = None
+    if len(desk.returned) > RETURNS_REMEMBERED:
+        desk.returned.popitem(last=False)
+    if owner is None:
+        kernel.replies.give_back(message)
+    elif owner.gone:
+        kernel.bury(message, "its caller has not asked for it")
+    else:
+        # Not `give_back`: a kernel forgets whose reply it was when it has answered some thousand others since.
+        owner.ready.push_front(message, message.priority)
+        owner.arrived.notify()
+
+
+def _patience(request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest, context: Context) -> float | None:
+    """How many seconds the call may wait: its time-out, or what its deadline allows, whichever is less."""
+    left = seconds_left(context)
+    if not request.HasField("timeout"):
+        return left
+    timeout = seconds(request.timeout)
+    return timeout if left is None else min(timeout, left)
+
+
+def _lease(request: pb.ReceiveRequest) -> float | None:
+    """The lease that is asked for, in seconds."""
+    if not request.HasField("lease"):
+        return None
+    lease = seconds(request.lease)
+    if not 0 < lease <= LONGEST_LEASE_SECONDS:
+        problem = f"{lease:g} s, but a lease is more than 0 and at most {LONGEST_LEASE_SECONDS:g} s"
+        raise MessageDeserializationError("ReceiveRequest", problem, "$.lease")
+    return lease

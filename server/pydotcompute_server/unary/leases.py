@@ -1,0 +1,77 @@
+"""What was received from one kernel with a lease and is not acknowledged yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from pydotcompute.messages.message import new_message_id
+
+__all__ = ["LONGEST_LEASE_SECONDS", "Leases"]
+
+LONGEST_LEASE_SECONDS = 600.0
+ACKNOWLEDGED_REMEMBERED = 10_000
+"""How many acknowledged deliveries are remembered, so that to acknowledge one again is no error."""
+
+
+class Leases:
+    """Open leases by their delivery ids. Each ends in one of two ways: it is acknowledged, or given up.
+
+    It knows nothing of messages: what giving up means is what it is told when the lease is granted.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: dict[str, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._acknowledged: OrderedDict[str, None] = OrderedDict()
+        self._reserved = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def reserve(self) -> bool:
+        """Keep a place for a lease that will be granted, or freed; False if there is none."""
+        if len(self._open) + self._reserved >= self._limit:
+            return False
+        self._reserved += 1
+        return True
+
+    def free(self) -> None:
+        """Undo `reserve`."""
+        self._reserved -= 1
+
+    def grant(self, seconds: float, give_up: Callable[[], None]) -> str:
+        """Open a lease in a reserved place, which calls `give_up` when its time is over. Returns its delivery id."""
+        delivery_id = str(new_message_id())
+        timer = asyncio.get_running_loop().call_later(seconds, self.give_up, delivery_id)
+        self._open[delivery_id] = timer, give_up
+        return delivery_id
+
+    def acknowledge(self, delivery_ids: Iterable[str]) -> list[str]:
+        """End these leases. Returns the ids that are of no open lease, and of none that was acknowledged lately."""
+        unknown = []
+        for delivery_id in delivery_ids:
+            lease = self._open.pop(delivery_id, None)
+            if lease is not None:
+                lease[0].cancel()
+                self._acknowledged[delivery_id] = None
+                if len(self._acknowledged) > ACKNOWLEDGED_REMEMBERED:
+                    self._acknowledged.popitem(last=False)
+            elif delivery_id not in self._acknowledged:
+                unknown.append(delivery_id)
+        return unknown
+
+    def give_up(self, delivery_id: str) -> None:
+        """End this lease as if its time were over, if it is open."""
+        lease = self._open.pop(delivery_id, None)
+        if lease is not None:
+            timer, give_up = lease
+            timer.cancel()
+            give_up()
+
+    def close(self) -> None:
+        """End all leases; nothing is given up, nor acknowledged."""
+        for timer, _ in self._open.values():
+            timer.cancel()
+        self._open.clear()

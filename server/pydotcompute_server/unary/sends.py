@@ -1,0 +1,67 @@
+"""Which messages one kernel has been sent lately, so that sending one again does not put it twice."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import blake2b
+from time import monotonic
+
+from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.v1 import message_service_pb2 as pb
+
+__all__ = ["IDS_REMEMBERED", "SECONDS_REMEMBERED", "Sends", "digest_of"]
+
+IDS_REMEMBERED = 10_000
+SECONDS_REMEMBERED = 600.0
+
+
+def digest_of(request: pb.SendRequest) -> bytes:
+    """What two requests have in common that put the same message for the same client."""
+    digest = blake2b(request.client_id.encode(), digest_size=16)
+    digest.update(b"\xff")  # No byte of UTF-8: where the one ends and the other begins.
+    digest.update(request.message.SerializeToString(deterministic=True))
+    return digest.digest()
+
+
+class Sends:
+    """The ids of messages that are on their way into a mailbox, or in it since a while."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._waiting: dict[int, tuple[bytes, Signal]] = {}
+        self._taken: OrderedDict[int, tuple[bytes, float]] = OrderedDict()  # In the order of their times.
+
+    def was_taken(self, key: int, digest: bytes, message_type: str) -> bool:
+        """Whether the mailbox has taken this message.
+
+        Raises:
+            MessageDeserializationError: it has taken, or is about to take, another one of this id.
+        """
+        oldest = self._clock() - SECONDS_REMEMBERED
+        while self._taken and next(iter(self._taken.values()))[1] < oldest:
+            self._taken.popitem(last=False)
+        earlier = self._taken.get(key) or self._waiting.get(key)
+        if earlier is not None and earlier[0] != digest:
+            problem = "another message was sent with this id"
+            raise MessageDeserializationError(message_type, problem, "$.message_id")
+        return key in self._taken
+
+    def is_waiting(self, key: int) -> Signal | None:
+        """Notified when it is decided whether the mailbox takes this message; None if nobody is putting it."""
+        waiting = self._waiting.get(key)
+        return None if waiting is None else waiting[1]
+
+    def begin(self, key: int, digest: bytes) -> None:
+        """A call is about to put this message."""
+        self._waiting[key] = digest, Signal()
+
+    def end(self, key: int, *, taken: bool) -> None:
+        """It has, or it has failed."""
+        digest, settled = self._waiting.pop(key)
+        if taken:
+            self._taken[key] = digest, self._clock()
+            if len(self._taken) > IDS_REMEMBERED:
+                self._taken.popitem(last=False)
+        settled.notify_all()

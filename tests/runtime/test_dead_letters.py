@@ -1,0 +1,137 @@
+"""The store of dead letters: its bounds, its order, and what it takes out again."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pydotcompute import message
+from pydotcompute.ring_kernels.mail.dead_letters import (
+    FROM_KERNEL,
+    TO_KERNEL,
+    DeadLetterDirection,
+    DeadLetterReason,
+    DeadLetters,
+    estimated_size,
+)
+from pydotcompute.ring_kernels.mail import dead_letters
+from pydotcompute.v1 import dead_letter_service_pb2 as pb
+from pydotcompute.wire.dead_letters import (
+    direction_from_proto,
+    direction_to_proto,
+    reason_from_proto,
+    reason_to_proto,
+)
+
+DROPPED = DeadLetterReason.DROPPED
+MIB = 1 << 20
+
+
+@dataclass
+class Inner:
+    data: bytes = b""
+
+
+@message
+class Load:
+    number: int = 0
+    text: str = ""
+    anything: Any = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def store(*messages: Any) -> DeadLetters:
+    kept = DeadLetters()
+    for each in messages:
+        kept.add(each, "", DROPPED)
+    return kept
+
+
+def ids(kept: DeadLetters) -> list[int]:
+    return [letter.id for letter in kept]
+
+
+def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "DEAD_LETTERS_KEPT", 3)
+    kept = store(*[Load(number) for number in range(8)])
+    assert ([letter.message.number for letter in kept], ids(kept)) == ([5, 6, 7], [6, 7, 8])
+    assert (len(kept), kept.discarded, kept[0].id, kept[-1].id) == (3, 5, 6, 8)
+
+
+def test_the_oldest_go_when_they_are_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "DEAD_LETTER_BYTES", 10 * MIB)
+    kept = store(*[Load(text="x" * 3 * MIB) for _ in range(5)])
+    assert (ids(kept), kept.discarded) == ([3, 4, 5], 2)
+    kept.add(Load(), "", DROPPED)
+    assert ids(kept) == [3, 4, 5, 6]
+    kept.add(Load(text="x" * 9 * MIB), "", DROPPED)
+    assert ids(kept) == [6, 7]
+
+
+def test_the_newest_is_kept_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "DEAD_LETTER_BYTES", MIB)
+    kept = store(Load(), Load(text="x" * 2 * MIB))
+    assert ids(kept) == [2]
+    kept.add(Load(), "", DROPPED)
+    assert ids(kept) == [3]
+    assert kept.size < MIB
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        Load(text="x" * MIB),
+        Load(anything=bytes(MIB)),
+        Load(anything=np.zeros(MIB, np.uint8)),
+        Load(anything=np.frombuffer(bytes(MIB), np.uint8)),
+        Load(inner=Inner(bytes(MIB))),
+        Load(anything=[Inner(bytes(1024)) for _ in range(1024)]),
+        Load(anything={f"{number:0512}": bytes(512) for number in range(1024)}),
+        Load(anything=([0.0] * 4, ["x" * MIB])),
+    ],
+    ids=["text", "bytes", "array", "view", "nested", "list", "dict", "tuple"],
+)
+def test_the_size_of_a_large_message_is_about_its_size(large: Load) -> None:
+    assert MIB <= estimated_size(large) < 1.5 * MIB
+    assert estimated_size(Load()) < 2048
+
+
+def test_the_size_of_a_message_that_contains_itself_is_finite() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert estimated_size(Load(anything=endless)) < MIB
+
+
+def test_what_is_taken_out_is_as_if_it_had_never_been_in() -> None:
+    kept = store(*[Load(number, text="x" * 100) for number in range(4)])
+    size = kept.size
+    seen: list[int] = []
+
+    def take_odd(letter: dead_letters.DeadLetter) -> bool:
+        seen.append(letter.id)
+        return letter.id % 2 == 1
+
+    assert kept.requeue((3, 2, 1, 99), take_odd) == [1, 3]
+    assert (seen, ids(kept), kept.discarded) == ([1, 2, 3], [2, 4], 0)
+    assert kept.size == size // 2
+    kept.add(Load(), "", DROPPED)
+    assert ids(kept) == [2, 4, 5], "no id is given twice"
+
+
+@pytest.mark.parametrize("reason", DeadLetterReason)
+def test_a_reason_tells_the_direction_unless_it_is_said(reason: DeadLetterReason) -> None:
+    kept = DeadLetters()
+    kept.add(Load(), "", reason)
+    kept.add(Load(), "", reason, FROM_KERNEL)
+    kept.add(Load(), "", reason, TO_KERNEL)
+    replies = (DeadLetterReason.CALLER_GONE, DeadLetterReason.UNDELIVERABLE)
+    told = FROM_KERNEL if reason in replies else TO_KERNEL
+    assert [letter.direction for letter in kept] == [told, FROM_KERNEL, TO_KERNEL]
+
+
+def test_reasons_and_directions_cross_the_wire_and_the_wire_has_no_others() -> None:
+    assert [reason_from_proto(reason_to_proto(each)) for each in DeadLetterReason] == [*DeadLetterReason]
+    assert [direction_from_proto(direction_to_proto(each)) for each in DeadLetterDirection] == [*DeadLetterDirection]
+    assert {reason_to_proto(each) for each in DeadLetterReason} == {*pb.DeadLetterReason.values()} - {0}
+    assert {direction_to_proto(each) for each in DeadLetterDirection} == {*pb.DeadLetterDirection.values()} - {0}

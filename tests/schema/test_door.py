@@ -1,0 +1,332 @@
+"""What passes the door of a mailbox, and what the errors say about what does not."""
+
+import enum
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
+from pydotcompute.schema.introspect import checker, door_check, normalizer
+from pydotcompute.schema.nodes import MAX_DEPTH
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclass
+class Item:
+    weight: float = 0.0
+
+
+@dataclass
+class Crate:
+    load: int = 0
+
+
+@dataclass
+class Tree:
+    children: "list[Tree]" = field(default_factory=list)
+    size: float = 0.0
+
+
+def one(annotation: Any, value: Any) -> Any:
+    """An instance of a class that has this annotation alone."""
+    return make_dataclass("One", [("x", annotation)])(value)
+
+
+def passed(annotation: Any, value: Any) -> Any:
+    """What of `value` is in the message after the door."""
+    message = one(annotation, value)
+    door_check(type(message))(message)
+    return message.x
+
+
+def refusal(annotation: Any, value: Any, error: type[Exception]) -> Any:
+    """The error of the door; the mere check says the same."""
+    message = one(annotation, value)
+    with pytest.raises(error) as caught:
+        door_check(type(message))(message)
+    with pytest.raises(error) as again:
+        checker(type(message))(message)
+    assert again.value == caught.value
+    return caught.value
+
+
+def test_an_int_in_a_float_field_becomes_a_float() -> None:
+    message = one(float, 10)
+    normalize = normalizer(type(message))
+    assert normalize is not None
+    normalize(message)
+    assert repr(message.x) == "10.0"
+
+
+@pytest.mark.parametrize(
+    "value", [3, np.float32(3), np.float64(3), np.int8(3), np.array(3), Decimal(3), Fraction(3), Level.LOW + 2]
+)
+def test_any_real_number_becomes_a_float(value: Any) -> None:
+    result = passed(float, value)
+    assert type(result) is float
+    assert result == 3.0
+
+
+@pytest.mark.parametrize(
+    "value", [True, "3", np.True_, 3j, np.complex64(3), np.array([3.0]), None, b"3", 10**400, "nan"]
+)
+def test_what_is_no_real_number_is_refused_in_a_float_field(value: Any) -> None:
+    error = refusal(float, value, MessageTypeError)
+    assert (error.expected, error.path) == ("float", "$.x")
+
+
+@pytest.mark.parametrize(("value", "result"), [(True, 1), (np.int64(5), 5), (np.array(5), 5), (Level.LOW, 1)])
+def test_any_integer_becomes_an_int(value: Any, result: int) -> None:
+    settled = passed(int, value)
+    assert type(settled) is int
+    assert settled == result
+
+
+@pytest.mark.parametrize("value", [3.0, "3", np.float64(3), np.array([3]), np.True_, None])
+def test_what_is_no_integer_is_refused_in_an_int_field(value: Any) -> None:
+    assert refusal(int, value, MessageTypeError).expected == "int"
+
+
+def test_numpys_bools_become_bools_and_ints_do_not() -> None:
+    assert passed(bool, np.True_) is True
+    assert refusal(bool, 1, MessageTypeError).actual == "int"
+
+
+def test_numbers_inside_containers_are_normalized_too() -> None:
+    assert repr(passed(list[float], [1, 2.0])) == "[1.0, 2.0]"
+    assert repr(passed(tuple[float, ...], (1, 2.0))) == "(1.0, 2.0)"
+    assert repr(passed(dict[str, float], {"a": 1})) == "{'a': 1.0}"
+    assert repr(passed(dict[int, bool], {True: np.True_})) == "{1: True}"
+    assert repr(passed(float | None, 1)) == "1.0"
+    assert repr(passed(list[list[float | None]], [[1, None]])) == "[[1.0, None]]"
+    assert repr(passed(Item, Item(1)).weight) == "1.0"
+    assert repr(passed(list[Item], [Item(1)])[0].weight) == "1.0"
+    assert repr(passed(Item | Crate, Item(1)).weight) == "1.0"
+
+
+def test_a_container_is_replaced_only_if_something_changed() -> None:
+    unchanged, changed = [1.0, 2.0], [1.0, 2]
+    assert passed(list[float], unchanged) is unchanged
+    assert passed(list[float], changed) is not changed
+    assert changed == [1.0, 2]
+    assert type(changed[1]) is int
+
+
+def test_frozen_messages_are_normalized() -> None:
+    frozen: Any = dataclass(frozen=True, slots=True)(type("Frozen", (), {"__annotations__": {"x": float}}))
+    message = frozen(1)
+    door_check(frozen)(message)
+    assert type(message.x) is float
+
+
+def test_normalizing_never_raises_and_leaves_the_wrong_alone() -> None:
+    message = one(list[float], ["a", None, 1])
+    normalize = normalizer(type(message))
+    assert normalize is not None
+    normalize(message)
+    assert message.x == ["a", None, 1.0]
+    message.x = None
+    normalize(message)
+    assert message.x is None
+
+
+def test_a_class_without_numbers_needs_no_normalizing() -> None:
+    assert normalizer(make_dataclass("M", [("s", str), ("items", list[str]), ("when", datetime)])) is None
+    assert normalizer(make_dataclass("M", [("tree", Tree)])) is not None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path"),
+    [
+        (str, 1, "$.x"),
+        (bytes, "text", "$.x"),
+        (bytes, bytearray(b""), "$.x"),
+        (UUID, "5", "$.x"),
+        (Color, 1, "$.x"),
+        (Literal["a"], 1, "$.x"),
+        (datetime, 1.0, "$.x"),
+        (timedelta, 1.0, "$.x"),
+        (np.ndarray, [1.0], "$.x"),
+        (np.ndarray, np.array(["a"]), "$.x"),
+        (np.ndarray, np.array([None]), "$.x"),
+        (np.ndarray, np.array(["2000"], dtype="M8[s]"), "$.x"),
+        (np.ndarray, np.ma.masked_array([1.0], mask=[True]), "$.x"),
+        (list[int], (1,), "$.x"),
+        (list[int], None, "$.x"),
+        (list[int], [1, "a"], "$.x[1]"),
+        (tuple[int, ...], [1], "$.x"),
+        (tuple[int, int], (1, 2, 3), "$.x"),
+        (dict[str, int], [], "$.x"),
+        (dict[str, int], {"a": "b"}, '$.x["a"]'),
+        (dict[str, int], {1: 1}, "$.x[1]"),
+        (dict[int, list[Item]], {5: [Item(), Item("w")]}, "$.x[5][1].weight"),  # type: ignore[arg-type]
+        (Item, Crate(), "$.x"),
+        (Item, None, "$.x"),
+        (Item, Item(None), "$.x.weight"),  # type: ignore[arg-type]
+        (Item | Crate, Tree(), "$.x"),
+        (Item | Crate, Crate("l"), "$.x.load"),  # type: ignore[arg-type]
+        (list[Item], [Item(), Item(), Item(), Item("w")], "$.x[3].weight"),  # type: ignore[arg-type]
+        (Tree, Tree([Tree([Tree(size="big")])]), "$.x.children[0].children[0].size"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_type_is_refused_with_its_path(annotation: Any, value: Any, path: str) -> None:
+    assert refusal(annotation, value, MessageTypeError).path == path
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path"),
+    [
+        (int, 2**63, "$.x"),
+        (int, -(2**63) - 1, "$.x"),
+        (int, 10**100, "$.x"),
+        (list[int], [0, 2**63], "$.x[1]"),
+        (dict[int, int], {2**63: 0}, f"$.x[{2**63}]"),
+        (str, "a\ud800", "$.x"),
+        (Literal["a"], "\ud800", "$.x"),
+        (dict[str, str], {"k": "\udfff"}, '$.x["k"]'),
+        (dict[str, int], {"\ud800": 1}, '$.x["\\ud800"]'),
+        (timedelta, timedelta.max, "$.x"),
+        (timedelta, timedelta(days=3_652_500, microseconds=1), "$.x"),
+        (timedelta, timedelta(days=-3_652_500, microseconds=-1), "$.x"),
+        (timedelta, timedelta.min, "$.x"),
+        (datetime, datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), "$.x"),
+        (datetime, datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "$.x"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_value_out_of_range_is_refused_with_its_path(annotation: Any, value: Any, path: str) -> None:
+    error = refusal(annotation, value, MessageSerializationError)
+    assert (error.message_type, error.path) == ("One", path)
+    str(error).encode()  # can travel itself
+
+
+def test_an_int_too_long_to_print_is_refused_all_the_same() -> None:
+    assert "16610 bits" in refusal(int, 10**5000, MessageSerializationError).problem
+
+
+def test_the_error_says_both_sides() -> None:
+    error = refusal(list[float], [1.0, "a"], MessageTypeError)
+    assert (error.expected, error.actual) == ("float", "str")
+    error = refusal(Item, Crate(), MessageTypeError)
+    assert (error.expected, error.actual) == (f"{__name__}.Item", f"{__name__}.Crate")
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+class Name(str):
+    pass
+
+
+class FancyDatetime(datetime):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (int, 2**63 - 1),
+        (int, -(2**63)),
+        (str, "ünïcödé \U0001f600"),
+        (str, Name("subclass")),
+        (Literal["a"], "unknown"),
+        (Color, Color.RED),
+        (Level, Level.LOW),
+        (datetime, datetime(2000, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))),
+        (datetime, FancyDatetime(2000, 1, 1, tzinfo=UTC)),
+        (datetime, datetime.max.replace(tzinfo=UTC)),
+        (timedelta, timedelta(days=-3_652_500)),
+        (timedelta, timedelta(days=3_652_500)),
+        (tuple[int, int], Pair(1, 2)),
+        (dict[str, int], OrderedDict(a=1)),
+        (np.ndarray, np.zeros((2, 0))),
+        (np.ndarray, np.array(True)),
+        (list[int] | None, None),
+        (list[int] | None, []),
+    ],
+)
+def test_what_fits_passes_unchanged(annotation: Any, value: Any) -> None:
+    assert passed(annotation, value) is value
+
+
+def test_a_naive_datetime_is_refused() -> None:
+    error = refusal(datetime, datetime(2000, 1, 1), MessageTypeError)
+    assert "time zone" in error.expected
+
+
+@pytest.mark.parametrize("check", [checker, door_check])
+def test_an_instance_of_another_class_is_refused(check: Callable[[type], Callable[[object], None]]) -> None:
+    derived: Any = dataclass(type("Derived", (Item,), {}))
+    for other in (Crate(), derived(), None, {"weight": 1.0}):
+        with pytest.raises(MessageTypeError) as caught:
+            check(Item)(other)
+        assert caught.value.path == "$"
+
+
+def nested(levels: int) -> Tree:
+    tree = Tree()
+    for _ in range(levels):
+        tree = Tree([tree])
+    return tree
+
+
+def test_deep_nesting_passes_up_to_the_limit() -> None:
+    door = door_check(Tree)
+    door(nested(MAX_DEPTH))
+    with pytest.raises(MessageSerializationError) as caught:
+        door(nested(MAX_DEPTH + 1))
+    assert caught.value.path == "$" + ".children[0]" * (MAX_DEPTH + 1)
+
+
+def test_what_protobuf_needs_to_hold_a_map_of_lists_counts_as_depth() -> None:
+    """Each level is a map entry, a box and a message."""
+    cls = make_dataclass("Forest", [("trees", "dict[str, list[Forest]]")])
+    forest = cls({})
+    for _ in range(MAX_DEPTH // 3):
+        forest = cls({"": [forest]})
+    door_check(cls)(forest)
+    with pytest.raises(MessageSerializationError, match="deep"):
+        door_check(cls)(cls({"": [forest]}))
+
+
+def test_a_message_that_contains_itself_is_refused() -> None:
+    tree = Tree(size=1)
+    tree.children = [tree, tree]
+    normalize = normalizer(Tree)
+    assert normalize is not None
+    normalize(tree)
+    with pytest.raises(MessageSerializationError, match="deep"):
+        door_check(Tree)(tree)
+
+
+def test_the_header_is_not_looked_at() -> None:
+    header = [("message_id", UUID), ("priority", int), ("correlation_id", UUID | None)]
+    message = make_dataclass("M", [("x", float), *header])(1.0, None, "high", 3)
+    door_check(type(message))(message)
+
+
+def test_an_inherited_normalizer_serves_the_subclass() -> None:
+    derived: Any = dataclass(type("Derived", (Item,), {}))
+    message = derived(1)
+    normalize = normalizer(Item)
+    assert normalize is not None
+    normalize(message)
+    assert type(message.weight) is float

@@ -1,0 +1,67 @@
+"""Which messages a kernel was sent lately."""
+
+import pytest
+
+from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute_server.unary.sends import IDS_REMEMBERED, SECONDS_REMEMBERED, Sends
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sends(clock: Clock) -> Sends:
+    return Sends(clock)
+
+
+def take(sends: Sends, key: int) -> None:
+    sends.begin(key, b"digest")
+    sends.end(key, taken=True)
+
+
+def test_the_last_10_000_ids_are_remembered(sends: Sends) -> None:
+    for key in range(IDS_REMEMBERED + 1):
+        take(sends, key)
+    assert not sends.was_taken(0, b"digest", "Job")
+    assert sends.was_taken(1, b"digest", "Job")
+    assert sends.was_taken(IDS_REMEMBERED, b"digest", "Job")
+
+
+def test_an_id_is_remembered_for_10_minutes(sends: Sends, clock: Clock) -> None:
+    take(sends, 1)
+    clock.now += SECONDS_REMEMBERED / 2
+    take(sends, 2)
+    clock.now += SECONDS_REMEMBERED / 2
+    assert sends.was_taken(1, b"digest", "Job")
+    clock.now += 0.001
+    assert not sends.was_taken(1, b"another", "Job")
+    assert sends.was_taken(2, b"digest", "Job")
+
+
+def test_an_id_that_is_waiting_is_never_forgotten(sends: Sends, clock: Clock) -> None:
+    sends.begin(-1, b"digest")
+    for key in range(IDS_REMEMBERED + 1):
+        take(sends, key)
+    clock.now += 2 * SECONDS_REMEMBERED
+    assert sends.is_waiting(-1) is not None
+    with pytest.raises(MessageDeserializationError, match="another message"):
+        sends.was_taken(-1, b"another", "Job")
+
+
+def test_an_id_that_failed_is_forgotten(sends: Sends) -> None:
+    sends.begin(1, b"digest")
+    sends.end(1, taken=False)
+    assert sends.is_waiting(1) is None
+    assert not sends.was_taken(1, b"another", "Job")
