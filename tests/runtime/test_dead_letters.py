@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pydotcompute import message
+from pydotcompute.ring_kernels.mail import dead_letters
 from pydotcompute.ring_kernels.mail.dead_letters import (
     FROM_KERNEL,
     TO_KERNEL,
@@ -15,7 +16,6 @@ from pydotcompute.ring_kernels.mail.dead_letters import (
     DeadLetters,
     estimated_size,
 )
-from pydotcompute.ring_kernels.mail import dead_letters
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.wire.dead_letters import (
     direction_from_proto,
