@@ -18,10 +18,11 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueTimeoutError,
 )
-from pydotcompute.ring_kernels.declaration import KernelFunction, RingKernelConfig, kernel_type_of
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelFunction, kernel_type_of
+from pydotcompute.ring_kernels.mail.callers import current_task_or_none
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
-from pydotcompute.ring_kernels.mail.replies import current_task_or_none
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 from pydotcompute.v1 import dead_letter_service_pb2 as dead_letter_pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
@@ -420,7 +421,7 @@ class RemoteRuntime:
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
             return self._open_and_send(current_task_or_none(), kernel_id, message, timeout)
-        return session.send(session.replies.caller(), message, timeout)
+        return session.send(session.replies.callers.sending(), message, timeout)
 
     async def _open_and_send(
         self, task: asyncio.Task[Any] | None, kernel_id: str, message: Any, timeout: float | None
@@ -430,21 +431,21 @@ class RemoteRuntime:
             error, lost.untold = lost.untold, None
             raise error
         session = await self._open(kernel_id, "send", timeout)
-        await session.send(session.replies.caller(task), message, timeout)
+        await session.send(session.replies.callers.sending(task), message, timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """See `RingKernelRuntime.receive`."""
         session = self._sessions.get(kernel_id)
         if session is None or (session.over is not None and not session.replies.has_some()):
             return self._open_and_receive(current_task_or_none(), kernel_id, timeout)
-        return session.replies.receive(session.replies.receiver(), timeout)
+        return session.replies.receive(session.replies.callers.receiving(), timeout)
 
     async def _open_and_receive(self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None) -> Any:
         try:
             session = await self._open(kernel_id, "receive", timeout)
         except KernelStateError as error:  # Whoever opens a conversation is told that it cannot send.
             raise KernelStateError(error.kernel_id, error.state, "receive", error.allowed_states) from None
-        return await session.replies.receive(session.replies.receiver(task), timeout)
+        return await session.replies.receive(session.replies.callers.receiving(task), timeout)
 
     async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.send_and_receive`."""

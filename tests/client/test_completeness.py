@@ -15,8 +15,8 @@ import pydotcompute
 import pydotcompute_client
 from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.ring_kernels.lifecycle import RingKernel
-from pydotcompute.ring_kernels.runtime import KernelHandle, KernelRuntime
+from pydotcompute.ring_kernels.api import KernelHandle, KernelRuntime
+from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute_client.runtime import RemoteKernel, RemoteRuntime
 from pydotcompute_server.services.dead_letters import DeadLetterServicer

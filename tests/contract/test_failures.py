@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pydotcompute.exceptions import KernelFailedError, PyDotComputeError
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from tests.contract import kernels
 from tests.contract.kernels import Job
 from tests.contract.world import PATIENCE, World, eventually, turns

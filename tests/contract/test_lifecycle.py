@@ -15,7 +15,8 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernelConfig
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from tests.contract import kernels
 from tests.contract.kernels import Bare, Job, Result
 from tests.contract.world import PATIENCE, World, eventually, new_kernel_id, turns

@@ -18,7 +18,7 @@ from pydotcompute.device.monitor import read_devices
 from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.actor.context import KernelContext
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cupy")]
 # CuPy, not we, warns of the CUDA toolkit that it does not find.
@@ -132,7 +132,7 @@ async def test_the_stream_of_a_kernel_is_current_in_it_and_nowhere_else(runtime:
             await ctx.send(vector)
 
     first, second = await launch(runtime, actor, "first"), await launch(runtime, actor, "second")
-    assert first.session.stream != second.session.stream
+    assert first.lease.stream != second.lease.stream
     await asyncio.gather(ask(first, [1.0]), ask(second, [1.0]))
     assert seen == [True] * 10
     assert cupy.cuda.get_current_stream() == cupy.cuda.Stream.null

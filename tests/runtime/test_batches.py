@@ -9,7 +9,8 @@ import pytest
 from pydotcompute import message
 from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError, MessageTypeError
 from pydotcompute.ring_kernels.actor.batches import Batch
-from pydotcompute.ring_kernels.lifecycle import KernelContext, managed_kernel
+from pydotcompute.ring_kernels.kernel import managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 
 @message

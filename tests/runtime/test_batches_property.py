@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as arrays
 from pydotcompute import message
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
-from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel, managed_kernel
+from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 
 PATIENCE = 30.0

@@ -16,7 +16,8 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_reflection.v1alpha import reflection_pb2
 
 from pydotcompute import RingKernelRuntime
-from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
@@ -755,7 +756,9 @@ async def test_a_stream_of_outputs_ends_with_its_kernel(wire: Wire) -> None:
 
 async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
     catalog = Catalog()
-    kernel_type = KernelType(typed_kernels.till, RingKernelConfig("late"), typed_kernels.Order, typed_kernels.Receipt)
+    kernel_type = KernelType(
+        "late", typed_kernels.till, RingKernelConfig("late"), typed_kernels.Order, typed_kernels.Receipt
+    )
     async with RingKernelRuntime(kernel_types={"late": kernel_type}) as runtime:
         await runtime.launch("late")
         await runtime.activate("late")

@@ -14,8 +14,8 @@ from pydotcompute import message
 from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError, PyDotComputeError
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.descriptors import TypePool
-from pydotcompute.ring_kernels.declaration import RingKernelConfig
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb

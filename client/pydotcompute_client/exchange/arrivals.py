@@ -9,8 +9,9 @@ from uuid import UUID
 
 from pydotcompute.messages.ids import uuids_from_bytes
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import Caller, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.batches import read
 from pydotcompute.wire.exchange.flow import Incoming

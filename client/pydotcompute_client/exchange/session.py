@@ -25,7 +25,8 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.messages.ids import uuid_from_int, uuids_from_ints
 from pydotcompute.messages.message import MAX_PRIORITY, check_header, door
-from pydotcompute.ring_kernels.mail.replies import TAKEN, Caller, Replies
+from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.replies import TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
@@ -312,7 +313,7 @@ class Session:
         """Send a message; the caller (None: the current task) gets the reply. Waits only if there is no credit, or the
         strategy is `reject`."""
         if caller is None:
-            caller = self.replies.running_caller()
+            caller = self.replies.callers.running()
         if caller.ready.size >= self._reply_limit:
             await self._wait_until_received(caller, timeout)
         body = self._encode(message)
@@ -353,7 +354,7 @@ class Session:
         sender = None
         try:
             if outgoing.long or in_parts:
-                sender = self.replies.receiver(asyncio.current_task())
+                sender = self.replies.callers.receiving(asyncio.current_task())
                 await self._wait_for_long(in_parts, sender, timeout)
             elif (
                 len(outgoing.queue) >= outgoing.allowed

@@ -12,7 +12,7 @@ import grpc
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
@@ -118,7 +118,7 @@ class Conversation:
     async def _open(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> None:
         session, kernel = self._session, self._session.kernel
         if kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = kernel.refusal
+            refusal = kernel.gate.refusal
             assert refusal is not None
             raise refusal.again()
         session.incoming.begin(session.incoming.received)
@@ -165,7 +165,7 @@ class Conversation:
                     idle = not session.pending
                     session.take_batch(frame.batch)
                     if idle and session.can_put_at_once:
-                        session.put(min(AT_ONCE, session.kernel.inbox.room))
+                        session.put(min(AT_ONCE, session.kernel.mail.inbox.room))
                         session.grant()
                     if session.pending or self._wants_credit():
                         self._fed.notify()
@@ -182,7 +182,7 @@ class Conversation:
 
     async def _feed(self) -> None:
         """Put what the client sends into the mailbox, and give credit as there is room."""
-        session, inbox = self._session, self._session.kernel.inbox
+        session, inbox = self._session, self._session.kernel.mail.inbox
         while True:
             while session.pending:
                 while len(session.outgoing.queue) >= LARGEST_CREDIT:  # The client reads nothing: refusals pile up.
@@ -195,7 +195,7 @@ class Conversation:
             self._tell_in_time()
             if self._wants_credit():
                 if not await wait_any((self._fed, inbox.taken), inbox.seconds_to_overdue()):
-                    session.kernel.bury_overdue()
+                    session.kernel.mail.bury_overdue()
             else:
                 await self._fed.wait()
 
@@ -204,12 +204,12 @@ class Conversation:
         if session.draining is not None:
             session.refuse_pending(session.draining)
             return
-        if kernel.refusal is not None or kernel.inbox.strategy != "block":
+        if kernel.gate.refusal is not None or not kernel.mail.inbox.backpressure.waits:
             for _ in range(min(AT_ONCE, len(session.pending))):
                 await session.put_next()
             return
         try:
-            session.put(await kernel.room_for(session.caller, min(AT_ONCE, len(session.pending))))
+            session.put(await kernel.mail.room_for(session.caller, min(AT_ONCE, len(session.pending))))
         except PyDotComputeError:
             return  # The kernel takes no more: what is left will be refused.
 
@@ -218,7 +218,7 @@ class Conversation:
         left = incoming.credit.messages - incoming.received
         if incoming.credit.bytes - incoming.received_bytes < CREDIT_BYTES // 2:
             return True
-        return left < min(LARGEST_CREDIT, self._session.kernel.inbox.capacity) // 2 or left == 0
+        return left < min(LARGEST_CREDIT, self._session.kernel.mail.inbox.capacity) // 2 or left == 0
 
     # -- to the client -------------------------------------------------------------------------------------------------
 
@@ -239,17 +239,17 @@ class Conversation:
                 if not isinstance(frame, bytes) and frame.HasField("bye"):
                     return
                 continue
-            signals = [session.news, session.kernel.changed]
+            signals = [session.news, session.kernel.gate.closing]
             if session.takes_outputs:
-                signals.append(session.kernel.replies.wanted)
+                signals.append(session.kernel.mail.replies.wanted)
             await wait_any(signals)
             if not session.takes_outputs:
                 self._pass_on()
 
     def _pass_on(self) -> None:
         """Wake another for the outputs that this one may have been woken for."""
-        if self._session.kernel.outputs.items.size:
-            self._session.kernel.replies.wanted.notify()
+        if self._session.kernel.mail.outputs.items.size:
+            self._session.kernel.mail.replies.wanted.notify()
 
     def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
         session, outgoing = self._session, self._session.outgoing
@@ -273,8 +273,8 @@ class Conversation:
             self._closed_told = True
             return pb.ExchangeResponse(closed=pb.Closed(status=refusal))
         if self._farewell is None and session.all_is_sent:
-            assert session.kernel.replies.ended is not None
-            self._farewell = to_status(session.kernel.replies.ended)
+            assert session.kernel.mail.replies.ended is not None
+            self._farewell = to_status(session.kernel.mail.replies.ended)
         if self._farewell is not None and (self._in_a_hurry or session.all_is_told):
             frame = pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
             self._add_accepted(frame)
@@ -310,11 +310,11 @@ class Conversation:
         """Whether the client may be waiting to hear what was accepted, or for credit."""
         session, told = self._session, self._told
         incoming = session.incoming
-        if session.kernel.inbox.strategy == "reject" and incoming.done > told.through:
+        if session.kernel.mail.inbox.backpressure.refuses and incoming.done > told.through:
             return True
         if incoming.done - told.through >= TELL_AFTER:
             return True
-        window = min(LARGEST_CREDIT, session.kernel.inbox.capacity)
+        window = min(LARGEST_CREDIT, session.kernel.mail.inbox.capacity)
         left, more = told.credit.messages - incoming.received, incoming.credit.messages - told.credit.messages
         if more > 0 and (left <= 0 or (left <= window // 2 and more >= window // 8)):
             return True

@@ -22,10 +22,10 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.messages.message import DEFAULT_PRIORITY
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import TO_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Terms
-from pydotcompute.ring_kernels.mail.replies import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
@@ -183,9 +183,9 @@ class Session:
         if max(len(ack.undeliverable), len(ack.returned), len(ack.withdrawn)) > LARGEST_CREDIT:
             raise ProtocolError(f"an ack names at most {LARGEST_CREDIT} messages of a kind")
         for sequence in ack.undeliverable:
-            self.kernel.bury(self._take_out(sequence, output=False), "its caller had given up")
+            self.kernel.mail.bury(self._take_out(sequence, output=False), "its caller had given up")
         for sequence in ack.returned:
-            self.kernel.replies.give_back(self._take_out(sequence, output=True))
+            self.kernel.mail.replies.give_back(self._take_out(sequence, output=True))
             self.outputs_sent -= 1
         for message_id in ack.withdrawn:
             self._withdraw(message_id)
@@ -214,14 +214,14 @@ class Session:
                 self.pending[index] = (b"", None, 0, None, None)
                 self._pending_bytes -= len(waiting[0])
                 return
-        self.kernel.withdraw(uuid, self.caller)
+        self.kernel.mail.withdraw(uuid, self.caller)
 
     @property
     def refusal(self) -> status_pb2.Status | None:
         """Why no messages are taken; None if they are."""
         if self.draining is not None:
             return self.draining
-        refusal = self.kernel.refusal
+        refusal = self.kernel.gate.refusal
         return None if refusal is None else to_status(refusal)
 
     # -- into the mailbox ----------------------------------------------------------------------------------------------
@@ -232,10 +232,10 @@ class Session:
         kernel = self.kernel
         return (
             self.refusal is None
-            and kernel.inbox.strategy == "block"
-            and kernel.inbox.room > 0
-            and self.caller.ready.size < kernel.outputs.capacity
-            and kernel.inbox.bytes < MAILBOX_BYTES
+            and kernel.mail.inbox.backpressure.waits
+            and kernel.mail.inbox.room > 0
+            and self.caller.ready.size < kernel.mail.outputs.capacity
+            and kernel.mail.inbox.bytes < MAILBOX_BYTES
         )
 
     def put(self, count: int) -> None:
@@ -258,7 +258,7 @@ class Session:
         if messages:
             keys = [message.message_id.int for message in messages]
             plain = terms.count(None) == len(terms)
-            for index, refusal in self.kernel.accept(self.caller, messages, keys, () if plain else terms):
+            for index, refusal in self.kernel.mail.accept(self.caller, messages, keys, () if plain else terms):
                 self.refuse(messages[index].message_id, refusal, self.incoming.done + places[index])
         self.incoming.finish(count)
 
@@ -300,7 +300,7 @@ class Session:
             self._pending_bytes -= len(body)
             try:
                 message = self._decode_one(body, message_id, priority, correlation_id)
-                await self.kernel.send_as(self.caller, message, terms=terms)
+                await self.kernel.mail.send_as(self.caller, message, terms=terms)
             except PyDotComputeError as error:
                 self.refuse(message_id, error, self.incoming.done + 1)
         self.incoming.finish()
@@ -310,14 +310,14 @@ class Session:
 
         Under `block`, it may send what the mailbox has room for; otherwise the mailbox is never waited for.
         """
-        inbox = self.kernel.inbox
-        if inbox.strategy != "block":
+        inbox = self.kernel.mail.inbox
+        if not inbox.backpressure.waits:
             room = inbox.capacity
         elif inbox.capacity >= READ_AHEAD and inbox.waiting_putters > (1 if self.pending else 0):
             room = READ_AHEAD - len(self.pending)
         else:
             room = inbox.room - len(self.pending)
-        room_bytes = 0 if self.kernel.inbox.bytes >= MAILBOX_BYTES else CREDIT_BYTES - self._pending_bytes
+        room_bytes = 0 if self.kernel.mail.inbox.bytes >= MAILBOX_BYTES else CREDIT_BYTES - self._pending_bytes
         self.incoming.grant(min(room, LARGEST_CREDIT), room_bytes)
 
     # -- to the client -------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ class Session:
             if ready:
                 self._queue_each(ready, self._queue_alike(ready))
         while left > 0 and self.takes_outputs:
-            output = self.kernel.outputs.get_nowait()
+            output = self.kernel.mail.outputs.get_nowait()
             if output is None:
                 break
             self.outputs_sent += self._queue(output, OUTPUT)
@@ -429,7 +429,7 @@ class Session:
         return True
 
     def _cannot_send(self, message: Any, error: PyDotComputeError) -> bool:
-        self.kernel.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
+        self.kernel.mail.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
         self.refuse(message.correlation_id or message.message_id, error)
         return False
 
@@ -452,7 +452,7 @@ class Session:
     def all_is_sent(self) -> bool:
         """Whether the kernel has ended and the client was sent all that is left of it."""
         kernel = self.kernel
-        return kernel.has_ended and self.all_is_told and not (kernel.outputs.items.size or self.pending)
+        return kernel.gate.has_ended and self.all_is_told and not (kernel.mail.outputs.items.size or self.pending)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -465,12 +465,12 @@ class Session:
             if kind == REFUSAL or message is None:
                 continue
             if kind >= OUTPUT:
-                kernel.replies.give_back(message)
+                kernel.mail.replies.give_back(message)
             else:
-                kernel.bury(message, "its caller is gone")
+                kernel.mail.bury(message, "its caller is gone")
         while (item := caller.take()) is not None:
             if not isinstance(item, Unanswered):
-                kernel.bury(item, "its caller is gone")
+                kernel.mail.bury(item, "its caller is gone")
         for body, message_id, priority, correlation_id, _ in self.pending:
             if message_id is not None:
                 self._bury_pending(body, message_id, priority, correlation_id)
@@ -486,7 +486,7 @@ class Session:
         except MessageError:
             return  # It would have been refused, and its sender, whose mistake it was, is gone.
         detail = "its session ended before there was room for it"
-        self.kernel.bury(message, detail, DeadLetterReason.CALLER_GONE, TO_KERNEL)
+        self.kernel.mail.bury(message, detail, DeadLetterReason.CALLER_GONE, TO_KERNEL)
 
 
 class Sessions:
