@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pydotcompute import message
+from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel, managed_kernel
@@ -20,7 +20,7 @@ WRONG = "no number is below zero"
 
 
 @message
-class Row:
+class Row(RingKernelMessage):
     """A row of numbers, a number, and whether it can be answered."""
 
     row: np.ndarray
@@ -29,7 +29,7 @@ class Row:
 
 
 @message
-class Answer:
+class Answer(RingKernelMessage):
     """What a row is answered with."""
 
     row: np.ndarray | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pydotcompute import RingKernelRuntime, message
+from pydotcompute import RingKernelMessage, RingKernelRuntime, message
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel
 from pydotcompute_server import streams
@@ -20,7 +20,7 @@ PATIENCE = 10.0
 
 
 @message(package="shop.v1")
-class Order:
+class Order(RingKernelMessage):
     """A request, or an output if it is sent again without its id."""
 
     amount: int = 0
