@@ -69,7 +69,7 @@ class Decode(Protocol[T_co]):
     """The type of `Codec.decode`."""
 
     def __call__(
-        self, data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
+        self, data: bytes | bytearray | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
     ) -> T_co: ...
 
 
@@ -148,7 +148,9 @@ def _asks_of_arrays(schema: MessageSchema) -> bool:
 def _checked(decode: Decode[T], schema: MessageSchema) -> Decode[T]:
     check = checker(schema)
 
-    def decode_checked(data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None) -> T:
+    def decode_checked(
+        data: bytes | bytearray | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
+    ) -> T:
         message = decode(data, message_id, priority, correlation_id)
         check(message)
         return message

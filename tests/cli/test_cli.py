@@ -498,7 +498,7 @@ class Unserved:
     """The stub of a service that the daemon does not have."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self.ServerReflectionInfo = channel.stream_stream(
+        self.ServerReflectionInfo: grpc.StreamStreamMultiCallable[Any, bytes] = channel.stream_stream(
             "/no.such.Service/ServerReflectionInfo",
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=bytes,

@@ -62,7 +62,7 @@ async def test_the_handle_of_a_kernel_does_what_the_runtime_does(world: World) -
     assert (handle.kernel_id, handle.state) == (kernel_id, KernelState.LAUNCHED)
     await handle.activate()
     await handle.deactivate()
-    assert handle.state is world.runtime.get_kernel_state(kernel_id) is KernelState.DEACTIVATED
+    assert [handle.state, world.runtime.get_kernel_state(kernel_id)] == [KernelState.DEACTIVATED] * 2
     await handle.reactivate()
     await handle.send(Bare(1))
     assert (await handle.receive(timeout=PATIENCE)).x == 1.0

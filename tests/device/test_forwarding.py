@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
-from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
+from pydotcompute import Array, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.device import DeviceMemoryError
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
@@ -23,14 +23,14 @@ Blocking = BlockingContext[Any, Any]
 
 
 @message
-class Samples:
+class Samples(RingKernelMessage):
     """What a client sends, and hears."""
 
     values: np.ndarray
 
 
 @message
-class Staying:
+class Staying(RingKernelMessage):
     """An array that stays on the GPU; one that does not; and some in a list and in a tuple."""
 
     values: Annotated[np.ndarray, Array(on_device=True)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
-from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
+from pydotcompute import Array, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.kernel import RingKernel
 
@@ -32,14 +32,14 @@ Context = KernelContext[Any, Any]
 
 
 @message
-class Samples:
+class Samples(RingKernelMessage):
     """What a client sends, and hears."""
 
     values: np.ndarray
 
 
 @message
-class Staying:
+class Staying(RingKernelMessage):
     """An array that stays on the GPU."""
 
     values: Annotated[np.ndarray, Array(on_device=True)]
@@ -65,7 +65,7 @@ def sender(sent: list[int], device: str = "cuda") -> Any:
             keep_busy(ctx)
             doubled = values * 2
             sent.append(doubled.data.ptr)
-            onward = Staying(doubled, correlation_id=request.message_id)
+            onward: Staying | None = Staying(doubled, correlation_id=request.message_id)
             doubled = None
             await ctx.forward("last", onward)
             onward = None

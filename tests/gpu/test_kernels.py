@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydotcompute import RingKernelRuntime, message, ring_kernel
+from pydotcompute import RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.device import DeviceMemoryError
 from pydotcompute.device.monitor import read_devices
 from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError
@@ -33,7 +33,7 @@ Blocking = BlockingContext[Any, Any]
 
 
 @message
-class Vector:
+class Vector(RingKernelMessage):
     """An array, and a number."""
 
     values: np.ndarray

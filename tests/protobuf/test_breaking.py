@@ -16,7 +16,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.breaking import Change, compare
@@ -111,7 +111,7 @@ def a_message(rng: random.Random, name: str) -> FileDescriptorProto:
         if position < members:
             field.oneof_index = 0
         elif rng.random() < 0.2:
-            field.label = 3
+            field.label = FieldDescriptorProto.LABEL_REPEATED
     left = slice(len(message.field), None)
     message.reserved_name.extend(rng.sample(names[left], rng.randrange(len(names[left]) + 1)))
     for number in rng.sample(numbers[left], rng.randrange(len(numbers[left]) + 1)):

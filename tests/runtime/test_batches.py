@@ -29,7 +29,7 @@ class Answer:
 Handler = Callable[[Batch[Point]], Awaitable[None]]
 
 
-async def answers(handle: Handler, points: list[Point], output_type: type | None = Answer) -> list[Answer]:
+async def answers(handle: Handler, points: list[Point], output_type: type[Answer] | None = Answer) -> list[Answer]:
     """What the points are answered when `handle` handles them as one batch."""
 
     async def actor(ctx: KernelContext[Point, Answer]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pydotcompute import message
+from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
@@ -21,7 +21,7 @@ WRONG = "no number is below zero"
 
 
 @message
-class Row:
+class Row(RingKernelMessage):
     """A row of numbers, a number, and whether it can be answered."""
 
     row: np.ndarray
@@ -30,7 +30,7 @@ class Row:
 
 
 @message
-class Answer:
+class Answer(RingKernelMessage):
     """What a row is answered with."""
 
     row: np.ndarray | None = None

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from pydotcompute import message
+from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import MessageSerializationError, QueueFullError, QueueTimeoutError
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.config import RingKernelConfig
@@ -19,7 +19,7 @@ Context = KernelContext[Any, Any]
 
 
 @message
-class Ping:
+class Ping(RingKernelMessage):
     number: int = 0
 
 

@@ -107,7 +107,7 @@ async def test_a_kernel_is_launched_once() -> None:
 
 async def test_a_managed_kernel_is_active_inside_and_terminated_after() -> None:
     async with managed("k", double, input_type=Ping, output_type=Pong) as kernel:
-        assert kernel.state is KernelState.ACTIVE
+        assert kernel.state.name == "ACTIVE"
         assert (await kernel.send_and_receive(Ping(4), timeout=1)).number == 8
     assert kernel.state is KernelState.TERMINATED
 

@@ -136,7 +136,7 @@ async def test_a_page_has_a_hundred_if_it_is_not_said_and_a_thousand_at_most(wir
 
 async def test_a_page_of_large_messages_is_short_and_a_larger_one_has_its_own(wire: Wire) -> None:
     kernel_id = await clog(wire, ["x" * size for size in (200_000, 200_000, 200_000, 700_000, 1, 1)])
-    pages = []
+    pages: list[list[int]] = []
     token = ""
     while not pages or token:
         listed = await page(wire, kernel_id, page_token=token)

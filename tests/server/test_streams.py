@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pydotcompute import RingKernelRuntime, message
+from pydotcompute import RingKernelMessage, RingKernelRuntime, message
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
@@ -22,7 +22,7 @@ PATIENCE = 10.0
 
 
 @message(package="shop.v1")
-class Order:
+class Order(RingKernelMessage):
     """A request, or an output if it is sent again without its id."""
 
     amount: int = 0

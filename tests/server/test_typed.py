@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
-from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2
+from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.services.reflection import add_reflection
@@ -615,7 +615,7 @@ async def test_a_full_mailbox_that_rejects_ends_the_stream_after_what_was_accept
 
 
 async def test_a_request_that_is_dropped_to_make_room_ends_the_stream(wire: Wire) -> None:
-    dropping = kernel_service_pb2.KernelConfig(backpressure_strategy=3).backpressure_strategy
+    dropping = message_service_pb2.BACKPRESSURE_STRATEGY_DROP_OLDEST
     service, kernel = await launched(wire, "till", input_queue_size=3, backpressure_strategy=dropping)
     kernel_id = kernel["kernel-id"]
     await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id=kernel_id))

@@ -157,7 +157,7 @@ def sent(items: Sequence[Packed], first: int = 1) -> pb.Batch:
     return pb.Batch.FromString(batch.SerializeToString())
 
 
-def received(batch: pb.Batch) -> list[Packed]:
+def received(batch: pb.Batch) -> list[tuple[bytes | memoryview, int, int, int | None]]:
     """What is read of it."""
     bodies, message_ids, priorities, correlation_ids, types = read(batch)
     assert list(types) == [0] * len(bodies)
@@ -198,7 +198,8 @@ def test_a_column_that_says_nothing_is_left_out() -> None:
 
 @pytest.mark.parametrize("column", ["priorities", "types"])
 def test_one_value_holds_for_all(column: str) -> None:
-    batch = pb.Batch(message_ids=bytes(48), bodies=[b""] * 3, **{column: [1]})
+    batch = pb.Batch(message_ids=bytes(48), bodies=[b""] * 3)
+    getattr(batch, column).append(1)
     columns = read(batch, type_count=2)
     assert list(getattr(columns, column)) == [1, 1, 1]
 

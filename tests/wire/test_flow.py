@@ -331,7 +331,7 @@ def send_next(outgoing: Outgoing[Item], most: int = 1_000) -> str | list[int] | 
 
 
 def send_everything(outgoing: Outgoing[Item]) -> list[str | list[int] | None]:
-    sent = []
+    sent: list[str | list[int] | None] = []
     while (found := send_next(outgoing)) is not None:
         sent.append(found)
     return sent
@@ -491,6 +491,7 @@ def test_a_part_that_begins_a_body_needs_credit(credit: Credit) -> None:
 
 def test_a_new_body_or_a_new_stream_makes_an_unfinished_one_forgotten() -> None:
     incoming = receiver()
+    begin_again: Callable[[], object]
     for begin_again in (lambda: None, lambda: incoming.begin(0)):
         incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4, least=1)
         begin_again()
