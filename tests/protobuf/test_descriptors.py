@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,14 +19,22 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.messages.message import message
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.ring_kernels.declaration import kernel_type_of
-from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber, introspect
+from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber, checker, introspect
+from pydotcompute.schema.nodes import EnumNode, reachable, type_name, walk
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
+PACKAGE = "made.v1"
+
+
+def dataclass_named(name: str, **fields: Any) -> type:
+    """A dataclass of PACKAGE. Its module, of which the package would be made, is another before Python 3.12."""
+    return make_dataclass(name, fields.items(), namespace={"__proto_package__": PACKAGE})
 
 
 @dataclass
@@ -267,13 +276,13 @@ def test_files_of_two_packages_make_no_single_source() -> None:
 
 
 def test_a_type_that_two_messages_use_is_defined_once() -> None:
-    first = make_dataclass("First", [("item", Circle)])
-    second = make_dataclass("Second", [("items", list[Circle]), ("color", Color)])
+    first = dataclass_named("First", item=Circle)
+    second = dataclass_named("Second", items=list[Circle], color=Color)
     pool = TypePool()
     for cls in (second, first, Circle, second):
         pool.add(cls)
-    one = pool.descriptor("types.v1.First").fields_by_name["item"].message_type
-    other = pool.descriptor("types.v1.Second").fields_by_name["items"].message_type
+    one = pool.descriptor(f"{PACKAGE}.First").fields_by_name["item"].message_type
+    other = pool.descriptor(f"{PACKAGE}.Second").fields_by_name["items"].message_type
     assert one is not None
     assert one == other == pool.add(Circle)
 
@@ -315,17 +324,16 @@ def test_classes_that_contain_each_other_in_two_packages_are_refused() -> None:
 
 def test_another_structure_of_the_same_name_is_refused() -> None:
     pool = TypePool()
-    pool.add(make_dataclass("Same", [("x", int)]))
-    pool.add(make_dataclass("Same", [("x", int)]))
-    with pytest.raises(MessageTypeError, match=r"types\.v1\.Same"):
-        pool.add(make_dataclass("Same", [("x", float)]))
-    pool.add(make_dataclass("Another", [("x", float)]))
+    pool.add(dataclass_named("Same", x=int))
+    pool.add(dataclass_named("Same", x=int))
+    with pytest.raises(MessageTypeError, match=rf"{PACKAGE}\.Same"):
+        pool.add(dataclass_named("Same", x=float))
+    pool.add(dataclass_named("Another", x=float))
 
 
 def test_two_classes_of_one_name_in_one_message_are_refused() -> None:
-    a, b = make_dataclass("Same", [("x", int)]), make_dataclass("Same", [("x", int)])
-    with pytest.raises(MessageTypeError, match=r"one class for types\.v1\.Same"):
-        TypePool().add(make_dataclass("Both", [("a", a), ("b", b)]))
+    with pytest.raises(MessageTypeError, match=rf"one class for {PACKAGE}\.Same"):
+        TypePool().add(dataclass_named("Both", a=dataclass_named("Same", x=int), b=dataclass_named("Same", x=int)))
 
 
 def test_files_that_cannot_be_read_or_miss_an_import_are_refused() -> None:
@@ -473,6 +481,21 @@ def test_every_kind_of_field_comes_back_as_an_annotation() -> None:
     assert made["array"] == "ndarray | None"
     assert made["pinned"] == "int | None"
     assert introspect(cls).fields[-1].number == 100
+
+
+@pytest.mark.parametrize("decorate", [lambda cls: cls, message], ids=["plain", "message"])
+def test_the_module_of_made_classes_and_enums_is_their_package(decorate: Callable[[type], type]) -> None:
+    near = dataclass_named("Thing", colors=list[Color])
+    far = make_dataclass("Thing", [("near", near)], namespace={"__proto_package__": "far.v2"})
+    outer: Any = dataclass_from(TypePool().add(far), decorate)
+    reached = {schema.full_name: schema for schema in reachable(introspect(outer))}
+    assert [type_name(schema.cls) for schema in reached.values()] == ["far.v2.Thing", "made.v1.Thing"]
+    (colors,) = reached["made.v1.Thing"].fields
+    (color,) = [node for node in walk(colors.node) if isinstance(node, EnumNode)]
+    assert type_name(color.cls) == "test_schema_descriptors.v1.Color"
+    with pytest.raises(MessageTypeError) as caught:
+        checker(outer)(outer(near=outer()))
+    assert (caught.value.expected, caught.value.actual) == ("made.v1.Thing", "far.v2.Thing")
 
 
 def test_the_decorator_is_applied_before_a_class_refers_to_itself() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -102,7 +102,7 @@ async def test_a_dead_letter_is_listed_with_all_there_is_to_know(wire: Wire) -> 
     assert letter.reason == pb.DEAD_LETTER_REASON_DROPPED
     assert letter.direction == pb.DEAD_LETTER_DIRECTION_TO_KERNEL
     assert "dropped to make room" in letter.detail
-    assert abs(letter.time.ToDatetime() - datetime.utcnow()).total_seconds() < 60
+    assert abs(letter.time.ToDatetime(UTC) - datetime.now(UTC)).total_seconds() < 60
     assert (listed.next_page_token, listed.discarded) == ("", 0)
 
 

@@ -61,7 +61,7 @@ class Segment:
     """A piece of shared memory."""
 
     def __init__(self, descriptor: int, size: int) -> None:
-        self.memory = mmap.mmap(descriptor, size)
+        self.memory = _map(descriptor, size)
         self.size = size
         self.place = pb.SharedSegment()
         """How the other process finds it, if this one has made it."""
@@ -154,6 +154,13 @@ class Segment:
         except BufferError:
             return False
         return True
+
+
+def _map(descriptor: int, size: int) -> mmap.mmap:
+    # Before Python 3.13, every mapping keeps a file open.
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, size, trackfd=False)
+    return mmap.mmap(descriptor, size)
 
 
 class Block:
