@@ -23,7 +23,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client.cli import kernels as cli_kernels
 from pydotcompute_client.cli import reflection as cli_reflection
-from pydotcompute_client.cli import tables as display
+from pydotcompute_client.cli import tables
 from pydotcompute_client.cli.main import main
 from tests.tools import tool
 
@@ -757,7 +757,7 @@ def test_devices_are_shown_in_rows(capsys: pytest.CaptureFixture[str]) -> None:
         temperature_celsius=0,
         power_watts=123.4,
     )
-    display.show_devices([told, telemetry_pb.DeviceTelemetry(index=2, name="Silent")])
+    tables.show_devices([told, telemetry_pb.DeviceTelemetry(index=2, name="Silent")])
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split() == ["INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"]
     assert first.split() == ["1", "H100", *["1.5", "GiB", "of", "80", "GiB", "37%", "0", "C", "123", "W"]]
@@ -766,10 +766,10 @@ def test_devices_are_shown_in_rows(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_device_memory_is_shown_where_there_is_some(capsys: pytest.CaptureFixture[str]) -> None:
     state = kernel_pb.KERNEL_STATE_ACTIVE
-    display.show_telemetry([telemetry_pb.KernelTelemetry(kernel_id="a", state=state)])
+    tables.show_telemetry([telemetry_pb.KernelTelemetry(kernel_id="a", state=state)])
     assert "DEVICE MEMORY" not in capsys.readouterr().out
     on_gpu = telemetry_pb.KernelTelemetry(kernel_id="a", state=state, device_memory_bytes=0)
-    display.show_telemetry([on_gpu])
+    tables.show_telemetry([on_gpu])
     assert "0 bytes" in capsys.readouterr().out
 
 
