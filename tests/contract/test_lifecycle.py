@@ -117,6 +117,19 @@ async def test_a_kernel_has_the_settings_of_its_type_unless_told_otherwise(world
         assert refused.value == QueueFullError(kernel_id, size)
 
 
+async def test_a_kernel_of_another_id_can_be_launched_by_the_name_of_its_type(world: World) -> None:
+    kernel_id = new_kernel_id(kernels.square)
+    async with world.runtime.kernel_scope(kernel_id, "square") as kernel:
+        assert kernel.kernel_id == kernel_id
+        assert (await kernel.send_and_receive(Job(3), timeout=PATIENCE)).number == 9
+
+
+async def test_a_launch_by_the_name_of_no_type_is_refused(world: World) -> None:
+    with pytest.raises(KernelNotFoundError) as refused:
+        await world.runtime.launch(new_kernel_id(kernels.square), "sqare")
+    assert refused.value.kernel_id == "sqare"
+
+
 async def test_a_kernel_launched_twice_is_refused_and_the_first_goes_on(world: World) -> None:
     kernel_id = await world.launch(kernels.echo)
     with pytest.raises(KernelAlreadyExistsError) as refused:

@@ -15,7 +15,7 @@ from pydotcompute.ring_kernels import DeadLetterReason
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
-from pydotcompute_client import RemoteRuntime, UnreadableMessage, connect, runtime
+from pydotcompute_client import RemoteRuntime, UnreadableMessage, connect, dead_letters
 from pydotcompute_client.cli.main import main
 from tests.stubs import PATIENCE, Failure, Wire, failure_of
 
@@ -255,7 +255,7 @@ async def test_errors_have_their_reasons(wire: Wire) -> None:
 
 
 async def test_the_client_reads_every_page(daemon: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "LARGEST_PAGE", 2)
+    monkeypatch.setattr(dead_letters, "LARGEST_PAGE", 2)
     kernel_id = await clog(wire, list("abcdef"))
     async with connect(daemon.target) as remote:
         letters = await remote.fetch_dead_letters(kernel_id)

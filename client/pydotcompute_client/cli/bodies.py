@@ -20,7 +20,8 @@ from pydotcompute.protobuf.json.write import as_document, type_inside, unpacked
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.messages import BODY
-from pydotcompute_client.cli.connection import PROGRAM, BadBody, BadInput, Daemon, Failure
+from pydotcompute_client.cli.connection import PROGRAM, Connection
+from pydotcompute_client.cli.failures import BadBody, BadInput, Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.reflection import add_reflected
 
@@ -30,7 +31,7 @@ _STRUCT = Struct.DESCRIPTOR.full_name
 
 
 def show_message(
-    daemon: Daemon, response: message_pb.AskResponse | message_pb.ReceiveResponse, types: TypePool
+    daemon: Connection, response: message_pb.AskResponse | message_pb.ReceiveResponse, types: TypePool
 ) -> None:
     """With --json the whole message; else its body alone, in the form in which `ask` takes one.
 

@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from google.protobuf.duration_pb2 import Duration
 
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from pydotcompute_client.cli import tables as display
-from pydotcompute_client.cli.connection import Daemon, Failure
+from pydotcompute_client.cli import tables
+from pydotcompute_client.cli.connection import Connection
+from pydotcompute_client.cli.failures import Failure
 
-__all__ = ["complete_kernels", "complete_types", "duration", "kernel_argument", "pass_daemon", "seconds_option"]
+__all__ = ["complete_kernels", "complete_types", "kernel_argument", "pass_daemon", "seconds_option"]
 
 COMPLETION_SECONDS = 1.0
 """What a person who presses TAB waits at most."""
 LONGEST_SECONDS = 1e9
 """What --timeout takes: more than anybody waits, and less than a deadline can be."""
 
-pass_daemon = click.make_pass_decorator(Daemon, ensure=True)
+pass_daemon = click.make_pass_decorator(Connection, ensure=True)
 
 
 def complete_kernels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -34,7 +34,7 @@ def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool) -> list[CompletionItem[str]]:
-    daemon = ctx.ensure_object(Daemon)
+    daemon = ctx.ensure_object(Connection)
     found: dict[str, str] = {}
     try:
         if types:
@@ -42,7 +42,7 @@ def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool
             found.update((kernel_type.name, "kernel type") for kernel_type in listed.kernel_types)
         if kernels:
             running = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest(), COMPLETION_SECONDS)
-            found.update((kernel.kernel_id, display.state_name(kernel.state)) for kernel in running.kernels)
+            found.update((kernel.kernel_id, tables.state_name(kernel.state)) for kernel in running.kernels)
     except (PyDotComputeError, Failure):
         return []  # There is no place to say so: the shell would take it for a completion.
     # The scripts read lines, so a name with a line break in it is beyond them.
@@ -75,10 +75,6 @@ def seconds_option(name: str, default: float | None, text: str) -> Callable[[Cal
         show_default=True,
         help=text,
     )
-
-
-def duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 kernel_argument = click.argument("kernel", shell_complete=complete_kernels)
