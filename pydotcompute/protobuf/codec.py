@@ -25,10 +25,11 @@ from pydotcompute.messages.constructor import only_assigns
 from pydotcompute.protobuf import tensors
 from pydotcompute.protobuf.descriptors import BOX_FIELD, ONEOF, TypePool, compatible, message_type
 from pydotcompute.protobuf.flat import Layout, layout_of
+from pydotcompute.schema.check import checker
 from pydotcompute.schema.codegen import Source
-from pydotcompute.schema.door import EPOCH, checker, settled
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import (
+    EPOCH,
     HEADER_FIELDS,
     Array,
     Bool,
@@ -54,6 +55,7 @@ from pydotcompute.schema.nodes import (
     reachable,
     walk,
 )
+from pydotcompute.schema.normalize import settled
 
 __all__ = ["Codec", "UnreadableError", "read_array"]
 
@@ -146,7 +148,7 @@ def _asks_of_arrays(schema: MessageSchema) -> bool:
 
 
 def _checked(decode: Decode[T], schema: MessageSchema) -> Decode[T]:
-    check = checker(schema)
+    check = checker(schema.cls)
 
     def decode_checked(data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None) -> T:
         message = decode(data, message_id, priority, correlation_id)
@@ -570,7 +572,7 @@ def _text_of(error: BaseException) -> str:
 
 def _explain_writing(schema: MessageSchema, message: object, error: Exception) -> NoReturn:
     """Raises what says best why an instance could not be encoded."""
-    checker(schema)(message)
+    checker(schema.cls)(message)
     raise MessageSerializationError(schema.name, _text_of(error)) from error
 
 

@@ -28,6 +28,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema.introspect import FieldNumber, introspect
+from pydotcompute.schema.names import camel, snake, type_name
 from pydotcompute.schema.nodes import (
     Array,
     Bool,
@@ -49,10 +50,7 @@ from pydotcompute.schema.nodes import (
     Tuple,
     Union,
     Uuid,
-    camel,
     reachable,
-    snake,
-    type_name,
     walk,
 )
 from pydotcompute.v1 import tensor_pb2

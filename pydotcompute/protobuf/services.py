@@ -7,7 +7,7 @@ from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from pydotcompute.protobuf.descriptors import TypePool, comment
-from pydotcompute.schema.nodes import snake
+from pydotcompute.schema.names import snake
 
 __all__ = ["add_service"]
 

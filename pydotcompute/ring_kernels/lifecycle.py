@@ -15,13 +15,14 @@ from typing import Any, TypeVar, cast
 from pydotcompute.device.lease import HOST, Session
 from pydotcompute.device.open_lease import open_session
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, PyDotComputeError
+from pydotcompute.messages.header import Header
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.gate import ENDED, OPEN, KernelState
 from pydotcompute.ring_kernels.mail.mail import KernelMail
-from pydotcompute.ring_kernels.mail.replies import Header, receive_for_oneself
+from pydotcompute.ring_kernels.mail.replies import receive_for_oneself
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 

@@ -21,13 +21,8 @@ from hypothesis import strategies as st
 
 from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
-from pydotcompute.messages.message import (
-    is_message_class,
-    message_classes,
-    new_message_id,
-    uuids_from_bytes,
-    uuids_from_ints,
-)
+from pydotcompute.messages.ids import new_message_id, uuids_from_bytes, uuids_from_ints
+from pydotcompute.messages.message import is_message_class, message_classes
 from pydotcompute.schema.introspect import introspect
 
 

@@ -23,7 +23,8 @@ from pydotcompute.exceptions import MessageDeserializationError, MessageSerializ
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
 from pydotcompute.protobuf.json.sample import sample_json
-from pydotcompute.schema.introspect import door_check, introspect
+from pydotcompute.schema.check import door_check
+from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import MAX_DEPTH
 
 HEADER: dict[str, Any] = {"message_id": UUID(int=1), "priority": 7, "correlation_id": UUID(int=2)}

@@ -22,7 +22,8 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.ring_kernels.declaration import kernel_type_of
-from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber, introspect
+from pydotcompute.schema.introspect import FieldNumber, introspect
+from pydotcompute.schema.nodes import HEADER_FIELDS
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

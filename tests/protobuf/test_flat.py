@@ -17,7 +17,8 @@ from pydotcompute.exceptions import MessageDeserializationError, MessageError
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.flat import layout_of
-from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber
+from pydotcompute.schema.introspect import FieldNumber
+from pydotcompute.schema.nodes import HEADER_FIELDS
 
 HEADER = (UUID(int=1), 7, UUID(int=2))
 

@@ -13,8 +13,9 @@ from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.json.sample import sample_json
-from pydotcompute.schema import arrays, nodes
-from pydotcompute.schema.introspect import FieldNumber, checker, door_check, introspect
+from pydotcompute.schema import dtypes, nodes
+from pydotcompute.schema.check import checker, door_check
+from pydotcompute.schema.introspect import FieldNumber, introspect
 
 AnyArray = np.ndarray[Any, Any]
 Points = Annotated[AnyArray, Array(dtype="float32", shape=("n", 3))]
@@ -329,29 +330,29 @@ EXTENSIONS = [
 )
 def test_every_number_type_has_a_name_on_the_wire(scalar: type) -> None:
     dtype = np.dtype(scalar)
-    assert arrays.travels(dtype) == (dtype.kind in "biufc" or scalar in EXTENSIONS)
-    if arrays.travels(dtype):
-        name, sent_as = arrays.as_sent(dtype)
-        assert arrays.dtype_of(name) == sent_as == dtype
+    assert dtypes.travels(dtype) == (dtype.kind in "biufc" or scalar in EXTENSIONS)
+    if dtypes.travels(dtype):
+        name, sent_as = dtypes.as_sent(dtype)
+        assert dtypes.dtype_of(name) == sent_as == dtype
 
 
 @pytest.mark.parametrize("name", ["", "O", "|O8", "<V2", "f4", "<M8[s]", "finfo", "float32", "bfloat17", "no-name"])
 def test_no_other_name_is_taken(name: str) -> None:
     with pytest.raises(TypeError, match="dtype"):
-        arrays.dtype_of(name)
+        dtypes.dtype_of(name)
 
 
 def test_without_ml_dtypes_its_types_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays.dtype_of.cache_clear()
+    dtypes.dtype_of.cache_clear()
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(TypeError, match=r"'float8_e4m3fn' .* need the package ml_dtypes, which is not installed here"):
-        arrays.dtype_of("float8_e4m3fn")
+        dtypes.dtype_of("float8_e4m3fn")
 
 
 def test_binary128_is_not_taken_for_the_long_double_of_x86() -> None:
     if np.finfo(np.longdouble).nmant != 63:
         pytest.skip("not the long double of x86")
-    assert arrays.as_sent(np.dtype(np.longdouble))[0] == "float80"
-    assert arrays.as_sent(np.dtype(np.clongdouble).newbyteorder(">"))[0] == "complex160"
+    assert dtypes.as_sent(np.dtype(np.longdouble))[0] == "float80"
+    assert dtypes.as_sent(np.dtype(np.clongdouble).newbyteorder(">"))[0] == "complex160"
     with pytest.raises(TypeError, match="binary128"):
-        arrays.dtype_of("<f16")
+        dtypes.dtype_of("<f16")

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
-from pydotcompute.schema.introspect import checker, door_check, normalizer
+from pydotcompute.schema.check import checker, door_check
 from pydotcompute.schema.nodes import MAX_DEPTH
+from pydotcompute.schema.normalize import normalizer
 
 
 class Color(enum.Enum):

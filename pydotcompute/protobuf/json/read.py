@@ -23,6 +23,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from pydotcompute.exceptions import MessageDeserializationError, Violation
 from pydotcompute.protobuf.codec import UnreadableError, read_array
 from pydotcompute.protobuf.descriptors import BOX_FIELD, ONEOF, message_type
+from pydotcompute.schema.names import snake
 from pydotcompute.schema.nodes import (
     INT64_MAX,
     INT64_MIN,
@@ -37,7 +38,6 @@ from pydotcompute.schema.nodes import (
     Tuple,
     Union,
     Uuid,
-    snake,
 )
 from pydotcompute.v1 import tensor_pb2
 

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 import numpy
 
 from pydotcompute.protobuf import tensors
-from pydotcompute.schema import arrays
+from pydotcompute.schema.dtypes import as_sent, dtype_named
 from pydotcompute.schema.nodes import (
     Array,
     Bool,
@@ -158,9 +158,9 @@ def _tensor(value: Any) -> dict[str, Any]:
 def _example_tensor(node: Array) -> dict[str, Any]:
     """Of the dtype and shape that the node asks for, in which each name is a length of 2."""
     shape = (2,) if node.shape is None else tuple(length if isinstance(length, int) else 2 for length in node.shape)
-    dtype = arrays.dtype_named(node.dtype or "float32")
+    dtype = dtype_named(node.dtype or "float32")
     if math.prod(shape) > _MOST_ELEMENTS:
-        return {"dtype": arrays.as_sent(dtype)[0], "shape": list(shape), "data": ""}
+        return {"dtype": as_sent(dtype)[0], "shape": list(shape), "data": ""}
     return _tensor(numpy.arange(1, math.prod(shape) + 1).reshape(shape).astype(dtype))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydotcompute.device.lease import Session
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.ring_kernels.actor.device_arrays import fetch_columns
-from pydotcompute.schema.arrays import is_cupy
+from pydotcompute.schema.foreign_arrays import is_cupy
 
 if TYPE_CHECKING:
     from pydotcompute.ring_kernels.actor.context import KernelContext

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydotcompute.device.lease import Device
 from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError
-from pydotcompute.messages.message import check_header
+from pydotcompute.messages.header import check_header
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
 from pydotcompute.ring_kernels.actor.forwarding import find_receiver, forward

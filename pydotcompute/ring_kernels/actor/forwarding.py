@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pydotcompute.exceptions import KernelNotFoundError, MessageError, MessageSerializationError, PyDotComputeError
+from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
-from pydotcompute.messages.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item, Terms
 

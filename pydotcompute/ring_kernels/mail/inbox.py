@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, TypeAlias, TypeVar
 
+from pydotcompute.messages.header import Header
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import Header
 
 __all__ = ["Inbox", "Item", "Terms"]
 

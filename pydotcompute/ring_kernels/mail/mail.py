@@ -18,7 +18,8 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
-from pydotcompute.messages.message import check_header, door
+from pydotcompute.messages.header import Header, check_header
+from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.mail.dead_letters import (
     FROM_KERNEL,
@@ -31,7 +32,7 @@ from pydotcompute.ring_kernels.mail.dead_letters import (
 from pydotcompute.ring_kernels.mail.gate import OPEN, KernelState
 from pydotcompute.ring_kernels.mail.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Caller, Header, Replies
+from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Caller, Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import Counters
 

@@ -15,7 +15,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
-from pydotcompute.messages.message import DEFAULT_PRIORITY
+from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.mail.signals import Signal, expire, wait_any
 
 __all__ = ["BackpressureStrategy", "Mailbox", "PriorityQueue"]

@@ -22,12 +22,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice, repeat
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
+from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
 from pydotcompute.messages.ids import uuid_from_int
-from pydotcompute.messages.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox, PriorityQueue
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
@@ -37,7 +37,6 @@ __all__ = [
     "TAKEN",
     "Caller",
     "Expected",
-    "Header",
     "Replies",
     "Unanswered",
     "current_task_or_none",
@@ -57,18 +56,7 @@ REMEMBERED_ANSWERS = 4_096
 twice as many.
 """
 
-T = TypeVar("T", bound="Header")
-
-
-class Header(Protocol):
-    """What the runtime reads of a message."""
-
-    @property
-    def message_id(self) -> UUID: ...
-    @property
-    def priority(self) -> int: ...
-    @property
-    def correlation_id(self) -> UUID | None: ...
+T = TypeVar("T", bound=Header)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
-from pydotcompute.messages.message import DEFAULT_PRIORITY, new_message_id
+from pydotcompute.messages.header import DEFAULT_PRIORITY
+from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Terms
 from pydotcompute.ring_kernels.mail.replies import REMEMBERED_ANSWERS, REMEMBERED_REQUESTS, Caller, Unanswered
