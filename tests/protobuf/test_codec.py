@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageSerializationError, MessageTypeError
+from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
+from pydotcompute.protobuf.compatible import compatible
 from pydotcompute.protobuf.json.sample import sample_json
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.check import door_check
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import MAX_DEPTH

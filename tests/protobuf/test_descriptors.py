@@ -18,9 +18,11 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
+from pydotcompute.protobuf.compatible import compatible
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.declaration import kernel_type_of
 from pydotcompute.schema.introspect import FieldNumber, introspect
 from pydotcompute.schema.nodes import HEADER_FIELDS

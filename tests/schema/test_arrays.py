@@ -9,9 +9,9 @@ import pytest
 
 from pydotcompute import Array
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.json.sample import sample_json
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema import nodes
 from pydotcompute.schema.check import door_check
 from pydotcompute.schema.introspect import FieldNumber, introspect

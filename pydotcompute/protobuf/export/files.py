@@ -6,8 +6,8 @@ import re
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from pydotcompute.protobuf.descriptors import in_order
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.pool import in_order
 from pydotcompute.schema.lock import Lock, Numbers
 
 __all__ = ["BUF_YAML", "compiled", "laid_over", "lock_of", "same_types", "sources"]
