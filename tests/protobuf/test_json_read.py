@@ -21,7 +21,7 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.json.read import MOST_VIOLATIONS, document_of, load, read_json
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
-from tests.protobuf.test_codec import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
+from tests.protobuf.kinds import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
 
 
 class Unit(enum.Enum):
