@@ -12,9 +12,10 @@ import google.protobuf.message
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
 from pydotcompute.protobuf import tensors
 from pydotcompute.schema.check import checker
-from pydotcompute.schema.nodes import EPOCH, MessageSchema
+from pydotcompute.schema.nodes import EPOCH, LONGEST_DURATION, MessageSchema
 
 __all__ = [
+    "ABSENT",
     "UnreadableError",
     "absent",
     "explain_reading",
@@ -28,10 +29,22 @@ __all__ = [
     "text_of",
     "write_duration",
     "write_timestamp",
+    "wrong_length",
 ]
 
 _Path: TypeAlias = "tuple[Any, ...] | None"
 """Where a value is: None for the message itself, `(parent, field_name)`, or `(parent, None, index_or_key)`."""
+
+
+_LONGEST_SECONDS = LONGEST_DURATION // timedelta(seconds=1)
+
+ABSENT = "a value is required, and there is none"
+"""The problem with a message that lacks a field which must be there."""
+
+
+def wrong_length(wanted: int, actual: int) -> str:
+    """The problem with a tuple that has another length than its annotation says."""
+    return f"{wanted} elements are required, and there are {actual}"
 
 
 class UnreadableError(Exception):
@@ -74,12 +87,12 @@ def explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
 
 
 def absent(path: _Path) -> NoReturn:
-    raise UnreadableError("a value is required, and there is none", path)
+    raise UnreadableError(ABSENT, path)
 
 
 def of_length(elements: tuple[Any, ...], length: int, path: _Path) -> tuple[Any, ...]:
     if len(elements) != length:
-        raise UnreadableError(f"{length} elements are required, and there are {len(elements)}", path)
+        raise UnreadableError(wrong_length(length, len(elements)), path)
     return elements
 
 
@@ -125,7 +138,7 @@ def write_duration(pb: Any, value: timedelta) -> None:
 
 
 def read_duration(pb: Any, path: _Path) -> timedelta:
-    if abs(pb.seconds) > 315_576_000_000 or abs(pb.nanos) >= 1_000_000_000 or pb.seconds * pb.nanos < 0:
+    if abs(pb.seconds) > _LONGEST_SECONDS or abs(pb.nanos) >= 1_000_000_000 or pb.seconds * pb.nanos < 0:
         raise UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no duration", path)
     return timedelta(seconds=pb.seconds, microseconds=int(pb.nanos / 1000))
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema import arrays, lock, nodes
 from pydotcompute.schema.foreign_arrays import is_cupy
-from pydotcompute.schema.names import type_name
+from pydotcompute.schema.names import json_name, type_name
 
 __all__ = ["FieldNumber", "introspect", "package_of"]
 
@@ -165,11 +165,10 @@ def _refuse_clashes(fields: list[nodes.Field], path: str) -> None:
     numbers: dict[int, str] = {}
     json_names: dict[str, str] = {}
     for field in fields:
-        json_name = re.sub("_+(.)", lambda match: match[1].upper(), field.name)
         other = numbers.setdefault(field.number, field.name)
         if other != field.name:
             raise MessageTypeError("a field number of its own", f"{field.number}, as {other}", f"{path}.{field.name}")
-        other = json_names.setdefault(json_name.rstrip("_"), field.name)
+        other = json_names.setdefault(json_name(field.name), field.name)
         if other != field.name:
             raise MessageTypeError("a field name of its own in JSON", f"that of {other}", f"{path}.{field.name}")
 

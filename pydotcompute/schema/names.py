@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["camel", "snake", "type_name"]
+__all__ = ["camel", "json_name", "snake", "type_name"]
 
 
 def snake(name: str) -> str:
@@ -15,6 +15,11 @@ def snake(name: str) -> str:
 def camel(name: str) -> str:
     """`field_name` → `FieldName`, as protoc names the entry type of a map field."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def json_name(name: str) -> str:
+    """`field_name` → `fieldName`, as protoc names a field in JSON. Underscores at the end are dropped too."""
+    return re.sub("_+(.?)", lambda match: match[1].upper(), name)
 
 
 def type_name(cls: type) -> str:

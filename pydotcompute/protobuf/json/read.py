@@ -27,7 +27,7 @@ from pydotcompute.protobuf.json.values import (
     shown,
     step,
 )
-from pydotcompute.protobuf.runtime_helpers import UnreadableError, read_array
+from pydotcompute.protobuf.runtime_helpers import ABSENT, UnreadableError, read_array, wrong_length
 from pydotcompute.schema import nodes
 
 __all__ = ["MOST_VIOLATIONS", "document_of", "load", "read_json"]
@@ -220,7 +220,7 @@ class _Reader:
             return
         item = node.item if isinstance(node, nodes.List | nodes.Tuple) else None
         if isinstance(node, nodes.Tuple) and node.length is not None and node.length != len(value):
-            self._report(path, _of_length(node.length, len(value)))
+            self._report(path, wrong_length(node.length, len(value)))
         if field.message_type is not None:
             for index, each in enumerate(value):
                 self._message(into.add(), field, item, each, f"{path}[{index}]", depth)
@@ -292,13 +292,9 @@ def _need(field: nodes.Field) -> str:
         case nodes.Optional():
             return ""
         case nodes.Tuple(_, length):  # Absent is empty.
-            return _of_length(length, 0) if length and not field.has_default else ""
+            return wrong_length(length, 0) if length and not field.has_default else ""
         case _:
-            return "a value is required, and there is none" if field.has_presence and not field.has_default else ""
-
-
-def _of_length(wanted: int, actual: int) -> str:
-    return f"{wanted} elements are required, and there are {actual}"
+            return ABSENT if field.has_presence and not field.has_default else ""
 
 
 def _parsed(message: Any, value: str) -> bool:
