@@ -13,6 +13,7 @@ from pydotcompute.protobuf.json.write import as_document
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from pydotcompute.wire.durations import duration
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_client.cli import tables as display
 from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Daemon, Failure
@@ -20,7 +21,6 @@ from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import (
     complete_kernels,
     complete_types,
-    duration,
     kernel_argument,
     pass_daemon,
     seconds_option,

@@ -6,10 +6,11 @@ import click
 
 from pydotcompute.protobuf.json.write import as_document
 from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.wire.durations import duration
 from pydotcompute_client.cli.bodies import make_message, show_message, telling_of_the_body, types_of
 from pydotcompute_client.cli.connection import CALL_SECONDS, Daemon, Failure
 from pydotcompute_client.cli.output import echo_json
-from pydotcompute_client.cli.parameters import duration, kernel_argument, pass_daemon, seconds_option
+from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon, seconds_option
 
 _body = click.argument("body", required=False)
 _priority = click.option("--priority", type=click.IntRange(0, 255), help="The higher the sooner.  [default: 128]")

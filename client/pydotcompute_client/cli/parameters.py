@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from google.protobuf.duration_pb2 import Duration
 
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_client.cli import tables as display
 from pydotcompute_client.cli.connection import Daemon, Failure
 
-__all__ = ["complete_kernels", "complete_types", "duration", "kernel_argument", "pass_daemon", "seconds_option"]
+__all__ = ["complete_kernels", "complete_types", "kernel_argument", "pass_daemon", "seconds_option"]
 
 COMPLETION_SECONDS = 1.0
 """What a person who presses TAB waits at most."""
@@ -75,10 +74,6 @@ def seconds_option(name: str, default: float | None, text: str) -> Callable[[Cal
         show_default=True,
         help=text,
     )
-
-
-def duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 kernel_argument = click.argument("kernel", shell_complete=complete_kernels)
