@@ -6,8 +6,10 @@ from typing import Any
 
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.messages.message import message, message_classes
+from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
+from pydotcompute.protobuf.compatible import compatible
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import message_service_pb2 as pb
 

@@ -1,1 +1,1 @@
-"""Message classes: `@message`, the header fields, and ids."""
+"""Message classes: `@message`, their constructors, the header, and ids."""

@@ -16,16 +16,15 @@ from types import MemberDescriptorType
 from typing import Any, cast
 from uuid import UUID
 
-from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.messages.header import MAX_PRIORITY, check_header
 from pydotcompute.messages.ids import new_message_id, pool, refill
-from pydotcompute.schema import door
 from pydotcompute.schema.codegen import Source
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import MessageSchema
+from pydotcompute.schema.normalize import emit_normalizing, normalizer
 
-__all__ = ["MAX_PRIORITY", "check_header", "first_check", "is_generated", "only_assigns"]
-
-MAX_PRIORITY = 255
+__all__ = ["first_check", "is_generated", "only_assigns"]
 
 _TITLE = "constructor of a message class"
 
@@ -46,7 +45,7 @@ def first_check(self: Any, *init_only: Any) -> None:
         schema = introspect(owner)
     except MessageTypeError:
         schema = None  # Not a type for the wire: refused when a kernel declares it; in-process it may serve.
-    normalize = None if schema is None else door.normalizer(schema)
+    normalize = None if schema is None else normalizer(owner)
 
     def __post_init__(self: Any, *init_only: Any) -> None:
         if inherits:
@@ -109,7 +108,7 @@ def _fast_form(cls: Any, schema: MessageSchema | None) -> Callable[..., None]:
         with source.block(f"if {_header_problem(source, parameters['priority'].default)}:"):
             source.line(f"{source.bind(check_header, 'check_header')}({this})")
         if schema is not None:
-            door.emit_normalizing(source, schema, this)
+            emit_normalizing(source, schema, this)
     fast: Any = source.run()["__init__"]
     fast.__defaults__, fast.__kwdefaults__ = plain.__defaults__, plain.__kwdefaults__
     functools.update_wrapper(fast, plain)
@@ -167,29 +166,3 @@ def _keeps_what_it_is_given(cls: Any) -> bool:
         and all(getattr(post_init, "__module__", None) == __name__ for post_init in post_inits)
         and all(isinstance(each, MemberDescriptorType) or not hasattr(each, "__set__") for each in attributes)
     )
-
-
-def check_header(message: Any) -> None:
-    """Refuse a header that no mailbox could take.
-
-    Raises:
-        MessageSerializationError: `priority` is outside 0 to 255.
-        MessageTypeError: a header field is of the wrong type.
-    """
-    priority = message.priority
-    if (
-        priority.__class__ is int
-        and 0 <= priority <= MAX_PRIORITY
-        and message.message_id.__class__ is UUID
-        and (message.correlation_id is None or message.correlation_id.__class__ is UUID)
-    ):
-        return
-    if not isinstance(message.message_id, UUID):
-        raise MessageTypeError("UUID", type(message.message_id).__name__, "$.message_id")
-    if not isinstance(message.priority, int) or isinstance(message.priority, bool):
-        raise MessageTypeError("int", type(message.priority).__name__, "$.priority")
-    if not 0 <= message.priority <= MAX_PRIORITY:
-        problem = f"{message.priority} is outside 0 to {MAX_PRIORITY}"
-        raise MessageSerializationError(type(message).__name__, problem, "$.priority")
-    if message.correlation_id is not None and not isinstance(message.correlation_id, UUID):
-        raise MessageTypeError("UUID or None", type(message.correlation_id).__name__, "$.correlation_id")

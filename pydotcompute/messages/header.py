@@ -1,11 +1,16 @@
-"""The header of a message."""
+"""The header of a message: what the runtime reads of it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-__all__ = ["Header"]
+from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
+
+__all__ = ["DEFAULT_PRIORITY", "MAX_PRIORITY", "Header", "check_header"]
+
+DEFAULT_PRIORITY = 128
+MAX_PRIORITY = 255
 
 
 class Header(Protocol):
@@ -17,3 +22,29 @@ class Header(Protocol):
     def priority(self) -> int: ...
     @property
     def correlation_id(self) -> UUID | None: ...
+
+
+def check_header(message: Any) -> None:
+    """Refuse a header that no mailbox could take.
+
+    Raises:
+        MessageSerializationError: `priority` is outside 0 to 255.
+        MessageTypeError: a header field is of the wrong type.
+    """
+    priority = message.priority
+    if (
+        priority.__class__ is int
+        and 0 <= priority <= MAX_PRIORITY
+        and message.message_id.__class__ is UUID
+        and (message.correlation_id is None or message.correlation_id.__class__ is UUID)
+    ):
+        return
+    if not isinstance(message.message_id, UUID):
+        raise MessageTypeError("UUID", type(message.message_id).__name__, "$.message_id")
+    if not isinstance(message.priority, int) or isinstance(message.priority, bool):
+        raise MessageTypeError("int", type(message.priority).__name__, "$.priority")
+    if not 0 <= message.priority <= MAX_PRIORITY:
+        problem = f"{message.priority} is outside 0 to {MAX_PRIORITY}"
+        raise MessageSerializationError(type(message).__name__, problem, "$.priority")
+    if message.correlation_id is not None and not isinstance(message.correlation_id, UUID):
+        raise MessageTypeError("UUID or None", type(message.correlation_id).__name__, "$.correlation_id")

@@ -11,26 +11,14 @@ from typing import Any, TypeVar, cast, dataclass_transform, overload
 from uuid import UUID, uuid4
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.messages.constructor import MAX_PRIORITY, check_header, first_check, is_generated
-from pydotcompute.messages.ids import new_message_id, uuid_from_int, uuids_from_bytes, uuids_from_ints
-from pydotcompute.schema.introspect import HEADER_FIELDS, door_check, package_of
+from pydotcompute.messages.constructor import first_check, is_generated
+from pydotcompute.messages.header import DEFAULT_PRIORITY
+from pydotcompute.messages.ids import new_message_id
+from pydotcompute.schema.check import door_check
+from pydotcompute.schema.introspect import package_of
+from pydotcompute.schema.nodes import HEADER_FIELDS
 
-__all__ = [
-    "DEFAULT_PRIORITY",
-    "MAX_PRIORITY",
-    "RingKernelMessage",
-    "check_header",
-    "door",
-    "is_message_class",
-    "message",
-    "message_classes",
-    "new_message_id",
-    "uuid_from_int",
-    "uuids_from_bytes",
-    "uuids_from_ints",
-]
-
-DEFAULT_PRIORITY = 128
+__all__ = ["RingKernelMessage", "door", "is_message_class", "message", "message_classes"]
 
 T = TypeVar("T")
 

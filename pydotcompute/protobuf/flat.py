@@ -19,8 +19,8 @@ from functools import cached_property
 
 from google.protobuf.descriptor import Descriptor
 
+from pydotcompute.schema import nodes
 from pydotcompute.schema.codegen import Source
-from pydotcompute.schema.nodes import Bool, Bytes, Float, Literal, MessageSchema, Node, Optional, Str
 
 __all__ = ["Layout", "layout_of"]
 
@@ -35,15 +35,15 @@ class _Place:
     """A field in the layout."""
 
     name: str
-    node: Node
+    node: nodes.Node
     tag: int
     optional: bool = False
 
     def encoded(self, value: str) -> str:
-        return value if isinstance(self.node, Bytes) else f"{value}.encode()"
+        return value if isinstance(self.node, nodes.Bytes) else f"{value}.encode()"
 
     def decoded(self, value: str) -> str:
-        return value if isinstance(self.node, Bytes) else f"{value}.decode()"
+        return value if isinstance(self.node, nodes.Bytes) else f"{value}.decode()"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Layout:
 
     @cached_property
     def _struct(self) -> struct.Struct:
-        numbers = "".join("BB" if isinstance(place.node, Bool) else "Bd" for place in self.numbers)
+        numbers = "".join("BB" if isinstance(place.node, nodes.Bool) else "Bd" for place in self.numbers)
         return struct.Struct(f"<{numbers}{'Bb' * self._has_first}")
 
     def emit_encode(self, source: Source, otherwise: str) -> None:
@@ -68,7 +68,7 @@ class Layout:
         arguments, pieces = [], []
         for place in self.numbers:
             value = f"message.{place.name}"
-            if isinstance(place.node, Bool):  # A struct would take any number for one.
+            if isinstance(place.node, nodes.Bool):  # A struct would take any number for one.
                 value = source.fresh("value")
                 source.line(f"{value} = message.{place.name}")
                 source.line(f"if {value} is not True and {value} is not False: {otherwise}")
@@ -99,7 +99,7 @@ class Layout:
         """Adds lines that read `data`; they go `otherwise`, or raise, where they cannot. Returns an expression for the
         value of each field."""
         values: dict[str, str] = {}
-        if any(isinstance(place.node, Bytes) for place in self.texts):
+        if any(isinstance(place.node, nodes.Bytes) for place in self.texts):
             source.line(f"if type(data) is not bytes: {otherwise}")  # A part of it shall not be a bytearray.
         tags, targets = [], []
         for place in self.numbers + self.texts[: self._has_first]:
@@ -107,7 +107,9 @@ class Layout:
             tags.append(f"{tag} != {place.tag}")
             targets += [tag, value]
             # No bool but 0 or 1 is here: others fail as an index.
-            values[place.name] = f"{source.bind(_BOOLS, 'bools')}[{value}]" if isinstance(place.node, Bool) else value
+            values[place.name] = (
+                f"{source.bind(_BOOLS, 'bools')}[{value}]" if isinstance(place.node, nodes.Bool) else value
+            )
         if targets:
             source.line(f"{', '.join(targets)} = {source.bind(self._struct.unpack_from, 'unpack')}(data)")
             source.line(f"if {' or '.join(tags)}: {otherwise}")
@@ -140,21 +142,21 @@ class Layout:
 _BOOLS = (False, True)
 
 
-def layout_of(schema: MessageSchema, descriptor: Descriptor) -> Layout | None:
+def layout_of(schema: nodes.MessageSchema, descriptor: Descriptor) -> Layout | None:
     """The layout of a class; None if it has other fields than those, or none."""
     numbers, texts = [], []
     for field in schema.fields:
-        optional = isinstance(field.node, Optional)
-        node = field.node.item if isinstance(field.node, Optional) else field.node
+        optional = isinstance(field.node, nodes.Optional)
+        node = field.node.item if isinstance(field.node, nodes.Optional) else field.node
         number = descriptor.fields_by_name[field.name].number
         if number > 15:
             return None  # Its tag is longer than a byte.
         match node:
-            case Float() if not optional:
+            case nodes.Float() if not optional:
                 numbers.append(_Place(field.name, node, number << 3 | _FIXED64))
-            case Bool() if not optional:
+            case nodes.Bool() if not optional:
                 numbers.append(_Place(field.name, node, number << 3 | _VARINT))
-            case Str() | Literal() | Bytes():
+            case nodes.Str() | nodes.Literal() | nodes.Bytes():
                 texts.append(_Place(field.name, node, number << 3 | _DELIMITED, optional))
             case _:
                 return None

@@ -6,8 +6,9 @@ from google.protobuf import any_pb2, empty_pb2
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from pydotcompute.protobuf.descriptors import TypePool, comment
-from pydotcompute.schema.nodes import snake
+from pydotcompute.protobuf.descriptors import comment
+from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.names import snake
 
 __all__ = ["add_service"]
 

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy
 
 from pydotcompute.protobuf.varints import read_varint, varint
-from pydotcompute.schema.arrays import AnyArray, as_numpy, as_sent, dtype_of
+from pydotcompute.schema.dtypes import as_sent, dtype_of
+from pydotcompute.schema.foreign_arrays import AnyArray, as_numpy
 
 __all__ = ["append", "read_tensor", "tag_of", "take", "write_tensor"]
 

@@ -1,5 +1,7 @@
 """The names that PyDotCompute's `ring_kernels.lifecycle` has, from where they are."""
 
+from __future__ import annotations
+
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.kernel import RingKernel, current_kernel_id, managed_kernel

@@ -1,8 +1,9 @@
-"""From a message class to everything that is derived from it.
+"""What a message class says, read once from its annotations.
 
-`model` reads a dataclass into small typed nodes, once; each of the other modules walks those nodes:
-`door` checks values, `descriptors` makes protobuf types, `services` makes the services over them, `codec` turns
-instances into bytes and back (small ones by way of `flat`, arrays by way of `tensors`), `json_body` reads people's
-JSON, `sample` writes example JSON, `render` writes `.proto` source, which `export` puts into files, and `breaking`
-compares two states of it. `lock` holds the numbers of fields, and `arrays` is what all of them know of NumPy.
+`introspect` reads a dataclass into small typed `nodes`; everything that is derived from a class walks its nodes.
+`check` refuses what does not fit the annotations: `fits` generates a test for each class, `normalize` makes numbers and
+arrays those of the annotations, and `explain` finds what is wrong, and where. `lock` holds the numbers of fields.
+`arrays`, `dtypes` and `foreign_arrays` are what all of them know of NumPy.
+
+The package imports only the standard library and NumPy.
 """

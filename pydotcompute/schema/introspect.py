@@ -1,7 +1,4 @@
-"""Reads message classes into nodes, once for each class.
-
-This is the face of the package for code that needs no protobuf; it imports only the standard library and NumPy.
-"""
+"""Reads message classes into nodes, once for each class."""
 
 from __future__ import annotations
 
@@ -14,58 +11,34 @@ import sys
 import types
 import typing
 import uuid
-from collections.abc import Callable
 from dataclasses import MISSING, InitVar, dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.schema import arrays, door, lock
-from pydotcompute.schema.nodes import (
-    HEADER_FIELDS,
-    SCHEMA_KEY,
-    Array,
-    Bool,
-    Bytes,
-    Duration,
-    EnumNode,
-    Field,
-    Float,
-    Int,
-    List,
-    Literal,
-    Map,
-    Message,
-    MessageSchema,
-    Node,
-    Optional,
-    Str,
-    Timestamp,
-    Tuple,
-    Union,
-    Uuid,
-    keep_on_class,
-    kept_on_class,
-    type_name,
-)
+from pydotcompute.schema import arrays, lock, nodes
+from pydotcompute.schema.foreign_arrays import is_cupy
+from pydotcompute.schema.names import json_name, type_name
 
-__all__ = ["HEADER_FIELDS", "FieldNumber", "MessageSchema", "checker", "door_check", "introspect", "normalizer"]
+__all__ = ["FieldNumber", "introspect", "package_of"]
 
 SUPPORTED = (
     "float, int, bool, str, bytes, UUID, an Enum, Literal of str, datetime, timedelta, ndarray, a dataclass, a union "
     "of dataclasses, or a list, tuple, dict or None of these"
 )
 
-_LEAVES: dict[object, Node] = {
-    float: Float(),
-    int: Int(),
-    bool: Bool(),
-    str: Str(),
-    bytes: Bytes(),
-    uuid.UUID: Uuid(),
-    datetime.datetime: Timestamp(),
-    datetime.timedelta: Duration(),
+_LEAVES: dict[object, nodes.Node] = {
+    float: nodes.Float(),
+    int: nodes.Int(),
+    bool: nodes.Bool(),
+    str: nodes.Str(),
+    bytes: nodes.Bytes(),
+    uuid.UUID: nodes.Uuid(),
+    datetime.datetime: nodes.Timestamp(),
+    datetime.timedelta: nodes.Duration(),
 }
+_Schemas: TypeAlias = "dict[type, nodes.MessageSchema | None]"
+"""The classes met so far. The value is None for a class that is being read: a reference to it is a cycle, and fine."""
 _HEADER_ANNOTATIONS = (uuid.UUID, int, uuid.UUID | None)
 
 
@@ -76,7 +49,7 @@ class FieldNumber:
     number: int
 
 
-def introspect(cls: type) -> MessageSchema:
+def introspect(cls: type) -> nodes.MessageSchema:
     """The schema of a dataclass, made on the first call and then kept for as long as the class lives.
 
     The fields are numbered 1, 2, 3, … in the order of declaration, unless pinned with `FieldNumber`; the header fields
@@ -89,43 +62,17 @@ def introspect(cls: type) -> MessageSchema:
         MessageTypeError: an annotation, a name or a number has no place on the wire; `path` says which, such as
             `$.items[].weight`. Nothing is kept then.
     """
-    schema: MessageSchema | None = kept_on_class(cls, SCHEMA_KEY)
+    schema: nodes.MessageSchema | None = nodes.kept_on_class(cls, nodes.SCHEMA_KEY)
     if schema is None:
-        read: dict[type, MessageSchema | None] = {}
+        read: _Schemas = {}
         schema = _read(cls, "$", read)
         for found_class, found in read.items():
-            keep_on_class(found_class, SCHEMA_KEY, found)
+            nodes.keep_on_class(found_class, nodes.SCHEMA_KEY, found)
     return schema
 
 
-def checker(cls: type) -> Callable[[object], None]:
-    """A function that refuses an instance whose values do not fit the annotations of its body.
-
-    It raises MessageTypeError for a value of the wrong type, or another class than exactly `cls`, and
-    MessageSerializationError for a value out of range; `path` is exact, such as `$.items[3].weight`. The header is not
-    looked at. An int in a float field is of the wrong type here; see `normalizer`.
-    """
-    return door.checker(introspect(cls))
-
-
-def normalizer(cls: type) -> Callable[[object], None] | None:
-    """A function that makes numbers in an instance those that the annotations ask for; None if no field can need it.
-
-    Into a float go ints, NumPy scalars and anything else with `__float__` or `__index__`, but no str, bool or complex;
-    into an int bools and whatever has `__index__`; into a bool NumPy's bools. Also inside containers, which are then
-    replaced by new ones, and inside nested messages. Other values are left alone, and it never raises.
-    """
-    return door.normalizer(introspect(cls))
-
-
-def door_check(cls: type) -> Callable[[object], None]:
-    """Normalizes an instance, then checks it: what every message passes on its way into a mailbox."""
-    return door.door_check(introspect(cls))
-
-
-def _read(cls: type, path: str, read: dict[type, MessageSchema | None]) -> MessageSchema:
-    """Introspects `cls`, and through `_node` whatever it refers to. `read` has the classes met so far, with None for
-    those that are being read: a reference to one of these is a cycle, and fine."""
+def _read(cls: type, path: str, read: _Schemas) -> nodes.MessageSchema:
+    """Introspects `cls`, and through `_node` whatever it refers to."""
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise MessageTypeError("a dataclass", type_name(cls) if isinstance(cls, type) else repr(cls), path)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", cls.__name__):
@@ -154,7 +101,7 @@ def _read(cls: type, path: str, read: dict[type, MessageSchema | None]) -> Messa
     if doc.startswith(f"{cls.__name__}("):  # the text that dataclasses puts where there is no docstring
         doc = ""
     reserved = tuple(item for item in locked.items() if item[0] not in body)
-    read[cls] = schema = MessageSchema(cls, package, doc, tuple(fields), header, reserved)
+    read[cls] = schema = nodes.MessageSchema(cls, package, doc, tuple(fields), header, reserved)
     return schema
 
 
@@ -173,7 +120,7 @@ def _hints(cls: type, declared: tuple[dataclasses.Field[Any], ...], path: str) -
 def _header(cls: type) -> tuple[str, ...]:
     """All or none: a plain nested dataclass may well have a `priority` of its own, which must not be lost."""
     names = {field.name for field in dataclasses.fields(cls)}
-    return HEADER_FIELDS if names.issuperset(HEADER_FIELDS) else ()
+    return nodes.HEADER_FIELDS if names.issuperset(nodes.HEADER_FIELDS) else ()
 
 
 def _pinned(annotation: Any) -> int | None:
@@ -197,9 +144,7 @@ def _numbers(body: dict[str, int | None], locked: lock.Numbers, path: str) -> di
     return {name: pin if pin is not None else locked.get(name) or next(fresh) for name, pin in body.items()}
 
 
-def _field(
-    field: dataclasses.Field[Any], annotation: Any, number: int, path: str, read: dict[type, MessageSchema | None]
-) -> Field:
+def _field(field: dataclasses.Field[Any], annotation: Any, number: int, path: str, read: _Schemas) -> nodes.Field:
     if not field.init:
         raise MessageTypeError("a field that the constructor takes", "init=False", path)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field.name):
@@ -213,23 +158,22 @@ def _field(
         raise MessageTypeError("a field number from 1 to 536870911, outside 19000 to 19999", str(number), path)
     factory = None if field.default_factory is MISSING else field.default_factory
     doc = field.metadata.get("doc", "")
-    return Field(field.name, number, _node(annotation, path, read), field.default, factory, doc)
+    return nodes.Field(field.name, number, _node(annotation, path, read), field.default, factory, doc)
 
 
-def _refuse_clashes(fields: list[Field], path: str) -> None:
+def _refuse_clashes(fields: list[nodes.Field], path: str) -> None:
     numbers: dict[int, str] = {}
     json_names: dict[str, str] = {}
     for field in fields:
-        json_name = re.sub("_+(.)", lambda match: match[1].upper(), field.name)
         other = numbers.setdefault(field.number, field.name)
         if other != field.name:
             raise MessageTypeError("a field number of its own", f"{field.number}, as {other}", f"{path}.{field.name}")
-        other = json_names.setdefault(json_name.rstrip("_"), field.name)
+        other = json_names.setdefault(json_name(field.name), field.name)
         if other != field.name:
             raise MessageTypeError("a field name of its own in JSON", f"that of {other}", f"{path}.{field.name}")
 
 
-def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) -> Node:
+def _node(annotation: Any, path: str, read: _Schemas) -> nodes.Node:
     """The node of one annotation.
 
     To add a kind of annotation: a node in nodes.py, its case here, and a case wherever mypy then complains.
@@ -243,20 +187,20 @@ def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) ->
         return _array(node, asked, path) if asked else node
     if origin is typing.Literal:
         if all(type(value) is str for value in args):
-            return Literal(args)
+            return nodes.Literal(args)
     elif origin in (typing.Union, types.UnionType):
         return _union(annotation, args, path, read)
     elif origin is list and args:
-        return List(_node(args[0], f"{path}[]", read))
+        return nodes.List(_node(args[0], f"{path}[]", read))
     elif origin is tuple and args:
         return _tuple(annotation, args, path, read)
     elif origin is dict and args:
         key, value = _node(args[0], f"{path}[key]", read), _node(args[1], f"{path}[]", read)
-        if isinstance(key, Str | Int | Bool):
-            return Map(key, value)
+        if isinstance(key, nodes.Str | nodes.Int | nodes.Bool):
+            return nodes.Map(key, value)
         raise MessageTypeError("str, int or bool as the key of a dict", str(key), f"{path}[key]")
     elif _is_array_type(origin or annotation):
-        return Array(on_device=arrays.is_cupy(origin or annotation))
+        return nodes.Array(on_device=is_cupy(origin or annotation))
     elif isinstance(annotation, type):
         if annotation in _LEAVES:
             return _LEAVES[annotation]
@@ -267,37 +211,37 @@ def _node(annotation: Any, path: str, read: dict[type, MessageSchema | None]) ->
     raise MessageTypeError(SUPPORTED, _text(annotation), path)
 
 
-def _array(node: Node, asked: list[arrays.Array], path: str) -> Array:
-    if not isinstance(node, Array) or len(asked) != 1:
+def _array(node: nodes.Node, asked: list[arrays.Array], path: str) -> nodes.Array:
+    if not isinstance(node, nodes.Array) or len(asked) != 1:
         raise MessageTypeError("one Array, on an ndarray itself", f"{len(asked)} on {node}", path)
     arrays.check_spec(asked[0], path)
-    return Array(asked[0].dtype, asked[0].shape, node.on_device or asked[0].on_device)
+    return nodes.Array(asked[0].dtype, asked[0].shape, node.on_device or asked[0].on_device)
 
 
-def _union(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, MessageSchema | None]) -> Node:
+def _union(annotation: Any, args: tuple[Any, ...], path: str, read: _Schemas) -> nodes.Node:
     rest = [arg for arg in args if arg is not types.NoneType]
-    nodes = [_node(arg, path, read) for arg in rest]
-    if len(nodes) == 1:
-        node = nodes[0]
+    found = [_node(arg, path, read) for arg in rest]
+    if len(found) == 1:
+        node = found[0]
     else:
-        node = union = Union(tuple(node for node in nodes if isinstance(node, Message)))
+        node = union = nodes.Union(tuple(node for node in found if isinstance(node, nodes.Message)))
         names = {name for name, _ in union.named()}
-        if len(names) != len(nodes):
+        if len(names) != len(found):
             raise MessageTypeError("a union of dataclasses with different names", _text(annotation), path)
-    return node if len(rest) == len(args) else Optional(node)
+    return node if len(rest) == len(args) else nodes.Optional(node)
 
 
-def _tuple(annotation: Any, args: tuple[Any, ...], path: str, read: dict[type, MessageSchema | None]) -> Tuple:
+def _tuple(annotation: Any, args: tuple[Any, ...], path: str, read: _Schemas) -> nodes.Tuple:
     variadic = args[-1] is Ellipsis
     items = args[:-1] if variadic else args
     if any(item != items[0] for item in items):
         raise MessageTypeError("a tuple whose items are all of one type, or a dataclass", _text(annotation), path)
-    return Tuple(_node(items[0], f"{path}[]", read), None if variadic else len(items))
+    return nodes.Tuple(_node(items[0], f"{path}[]", read), None if variadic else len(items))
 
 
-def _enum(cls: type[enum.Enum], path: str) -> EnumNode:
+def _enum(cls: type[enum.Enum], path: str) -> nodes.EnumNode:
     package = package_of(cls, path)
-    node = EnumNode(cls, package, tuple(lock.in_force().enums.get(f"{package}.{cls.__name__}", {}).items()))
+    node = nodes.EnumNode(cls, package, tuple(lock.in_force().enums.get(f"{package}.{cls.__name__}", {}).items()))
     names = {name for _, name, _ in node.values()} - {node.prefix + "UNSPECIFIED"}
     if not names or len(names) != len(cls) or not all(re.fullmatch("[A-Z][A-Z0-9_]*", name) for name in names):
         expected = "an Enum with members, whose ASCII names differ in more than case, and none of them UNSPECIFIED"
@@ -307,14 +251,14 @@ def _enum(cls: type[enum.Enum], path: str) -> EnumNode:
     return node
 
 
-def _message(cls: type, path: str, read: dict[type, MessageSchema | None]) -> Message:
-    if cls not in read and kept_on_class(cls, SCHEMA_KEY) is None:
+def _message(cls: type, path: str, read: _Schemas) -> nodes.Message:
+    if cls not in read and nodes.kept_on_class(cls, nodes.SCHEMA_KEY) is None:
         _read(cls, path, read)
     header = _header(cls)
     for field in dataclasses.fields(cls):
         if field.name in header and field.default is MISSING and field.default_factory is MISSING:
             raise MessageTypeError("a default for the header of a nested message", "none", f"{path}.{field.name}")
-    return Message(cls)
+    return nodes.Message(cls)
 
 
 def _is_array_type(cls: Any) -> bool:

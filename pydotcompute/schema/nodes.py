@@ -6,19 +6,23 @@ The text of a node (`str(node)`) is the annotation as a user would write it; err
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass
+from datetime import UTC, datetime, timedelta
 from math import copysign
 from typing import Any, TypeAlias, TypeVar, cast
 
 from pydotcompute.schema.lock import numbers_above
+from pydotcompute.schema.names import snake, type_name
 
 __all__ = [
+    "EPOCH",
     "HEADER_FIELDS",
     "INT64_MAX",
     "INT64_MIN",
+    "LONGEST_DURATION",
     "MAX_DEPTH",
+    "SCHEMA_KEY",
     "Array",
     "Bool",
     "Bytes",
@@ -39,20 +43,22 @@ __all__ = [
     "Tuple",
     "Union",
     "Uuid",
-    "camel",
     "is_boxed",
     "keep_on_class",
     "kept_on_class",
     "reachable",
-    "snake",
-    "type_name",
     "walk",
+    "walk_all",
 ]
 
 HEADER_FIELDS = ("message_id", "priority", "correlation_id")
 """The fields that the runtime reads. They travel beside the body, never in it."""
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""The zero of google.protobuf.Timestamp."""
+LONGEST_DURATION = timedelta(seconds=315_576_000_000)
+"""The end of google.protobuf.Duration's range, in both directions."""
 
 MAX_DEPTH = 90
 """How deep messages may nest in each other. Protobuf's parsers stop at 100; the difference is for the timestamps, boxes
@@ -430,22 +436,14 @@ def reachable(schema: MessageSchema) -> list[MessageSchema]:
     return list(found.values())
 
 
+def walk_all(schema: MessageSchema) -> Iterator[Node]:
+    """All nodes in `schema`, and in every message that it contains."""
+    for found in reachable(schema):
+        for field in found.fields:
+            yield from walk(field.node)
+
+
 def is_boxed(node: Node) -> bool:
     """Whether protobuf needs a message of its own ("box") to hold this as an element of a list or of a map, or as an
     optional value."""
     return isinstance(node, Optional | List | Tuple | Map)
-
-
-def snake(name: str) -> str:
-    """`HTTPRequest2Go` → `http_request2_go`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-def camel(name: str) -> str:
-    """`field_name` → `FieldName`, as protoc names the entry type of a map field."""
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-
-
-def type_name(cls: type) -> str:
-    """A class as errors name it: with its module, unless built in."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageTooLargeError, MessageTypeError
-from pydotcompute.messages.message import DEFAULT_PRIORITY, MAX_PRIORITY, new_message_id
+from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
+from pydotcompute.messages.ids import new_message_id
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.json.read import document_of, read_json
 from pydotcompute.v1 import message_service_pb2 as pb

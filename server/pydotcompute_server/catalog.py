@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.protobuf.services import add_service
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import message_service_pb2 as pb

@@ -33,7 +33,7 @@ from google.rpc import status_pb2
 
 from pydotcompute import v1
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub

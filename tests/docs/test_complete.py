@@ -15,8 +15,8 @@ import pytest
 from click import Command, Group, Option
 from google.rpc import code_pb2
 
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema import nodes
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.breaking import Change, compare
 from pydotcompute.protobuf.export.files import compiled
+from pydotcompute.protobuf.pool import TypePool
 
 BUF = str(Path(sys.executable).with_name("buf"))
 RULES = ["WIRE_JSON", "RPC_NO_DELETE", "PACKAGE_SERVICE_NO_DELETE"]

@@ -1,130 +1,34 @@
-"""Protobuf types made of classes: their names, their source text, and whether two of them fit."""
+"""Protobuf types made of classes: their names, their files and their source text."""
 
 import enum
 import importlib.util
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from uuid import UUID
 
-import google.protobuf
-import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.messages.message import message
-from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool, compatible, dataclass_from
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.declaration import kernel_type_of
-from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber, checker, introspect
-from pydotcompute.schema.nodes import EnumNode, reachable, type_name, walk
+from pydotcompute.schema.introspect import introspect
+from tests.protobuf.declared import (
+    CalculationRequest,
+    CalculationResponse,
+    Circle,
+    Even,
+    Everything,
+    Odd,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
-PACKAGE = "made.v1"
-
-
-def dataclass_named(name: str, **fields: Any) -> type:
-    """A dataclass of PACKAGE. Its module, of which the package would be made, is another before Python 3.12."""
-    return make_dataclass(name, fields.items(), namespace={"__proto_package__": PACKAGE})
-
-
-@dataclass
-class CalculationRequest:
-    """Two numbers, and what to do with them."""
-
-    __proto_package__ = "calculator.v1"
-
-    a: float = 0.0
-    b: float = 0.0
-    operation: Literal["add", "sub", "mul", "div"] = "add"
-    message_id: UUID = field(default_factory=uuid.uuid4)
-    priority: int = 128
-    correlation_id: UUID | None = None
-
-
-@dataclass
-class CalculationResponse:
-    """What came of it."""
-
-    __proto_package__ = "calculator.v1"
-
-    result: float = field(default=0.0, metadata={"doc": "Only if it was a success."})
-    success: bool = True
-    error: str | None = None
-    message_id: UUID = field(default_factory=uuid.uuid4)
-    priority: int = 128
-    correlation_id: UUID | None = None
-
-
-class Color(enum.Enum):
-    """Belongs to the package of its module."""
-
-    RED = "r"
-    DARK_RED = "dr"
-
-
-@dataclass
-class Circle:
-    radius: float
-
-
-@dataclass
-class Square:
-    side: float
-
-
-@dataclass
-class Even:
-    """Contains Odd, which contains Even."""
-
-    odd: "Odd | None" = None
-
-
-@dataclass
-class Odd:
-    even: "Even | None" = None
-
-
-@dataclass
-class Everything:
-    """One field of each kind.
-
-    A second paragraph, with "quotes" and */ signs.
-    """
-
-    real: float
-    whole: int
-    flag: bool
-    text: str
-    data: bytes
-    unique: UUID
-    color: Color
-    word: Literal["a", "b"]
-    moment: datetime
-    duration: timedelta
-    array: np.ndarray[Any, Any]
-    maybe: float | None
-    maybe_list: list[int] | None
-    maybe_map: dict[str, Circle] | None
-    items: list[Circle]
-    grid: list[list[float | None]]
-    pair: tuple[float, float]
-    scores: dict[str, float]
-    shapes: dict[int, list[Circle | Square]]
-    shape: Circle | Square
-    maybe_shape: Circle | Square | None
-    colors: list[Color]
-    even: Even
-    pinned: Annotated[int, FieldNumber(100)] = 5
 
 
 def files_of(*classes: type) -> dict[str, FileDescriptorProto]:
@@ -275,43 +179,14 @@ def test_files_of_two_packages_make_no_single_source() -> None:
         render(files_of(CalculationRequest, Circle).values())
 
 
-def test_a_type_that_two_messages_use_is_defined_once() -> None:
-    first = dataclass_named("First", item=Circle)
-    second = dataclass_named("Second", items=list[Circle], color=Color)
-    pool = TypePool()
-    for cls in (second, first, Circle, second):
-        pool.add(cls)
-    one = pool.descriptor(f"{PACKAGE}.First").fields_by_name["item"].message_type
-    other = pool.descriptor(f"{PACKAGE}.Second").fields_by_name["items"].message_type
-    assert one is not None
-    assert one == other == pool.add(Circle)
-
-
 def test_each_class_has_a_file_and_those_that_contain_each_other_share_one() -> None:
     names = list(files_of(Everything))
-    assert "test_descriptors/v1/circle.proto" in names
-    assert "test_descriptors/v1/color.proto" in names
-    assert "test_descriptors/v1/even.proto" in names
-    assert "test_descriptors/v1/odd.proto" not in names
-    assert names[-1] == "test_descriptors/v1/everything.proto"
-    assert list(files_of(Odd)) == ["test_descriptors/v1/even.proto"]
-
-
-def test_a_file_set_has_every_import_before_its_importer_and_builds_a_pool() -> None:
-    pool = TypePool()
-    full_name = pool.add(Everything).full_name
-    file_set = pool.file_set(full_name)
-    seen: set[str] = set()
-    for file in file_set.file:
-        assert seen.issuperset(file.dependency)
-        seen.add(file.name)
-    assert {"google/protobuf/timestamp.proto", "pydotcompute/v1/tensor.proto"} <= seen
-    learnt = TypePool()
-    learnt.add_files(file_set.SerializeToString())
-    compatible(introspect(Everything), learnt.descriptor(full_name))
-    reordered = TypePool()
-    reordered.add_files(list(file_set.file)[::-1])
-    assert reordered.file_set(full_name) == file_set
+    assert "declared/v1/circle.proto" in names
+    assert "declared/v1/color.proto" in names
+    assert "declared/v1/even.proto" in names
+    assert "declared/v1/odd.proto" not in names
+    assert names[-1] == "declared/v1/everything.proto"
+    assert list(files_of(Odd)) == ["declared/v1/even.proto"]
 
 
 def test_classes_that_contain_each_other_in_two_packages_are_refused() -> None:
@@ -322,203 +197,7 @@ def test_classes_that_contain_each_other_in_two_packages_are_refused() -> None:
         TypePool().add(left)
 
 
-def test_another_structure_of_the_same_name_is_refused() -> None:
-    pool = TypePool()
-    pool.add(dataclass_named("Same", x=int))
-    pool.add(dataclass_named("Same", x=int))
-    with pytest.raises(MessageTypeError, match=rf"{PACKAGE}\.Same"):
-        pool.add(dataclass_named("Same", x=float))
-    pool.add(dataclass_named("Another", x=float))
-
-
 def test_two_classes_of_one_name_in_one_message_are_refused() -> None:
-    with pytest.raises(MessageTypeError, match=rf"one class for {PACKAGE}\.Same"):
-        TypePool().add(dataclass_named("Both", a=dataclass_named("Same", x=int), b=dataclass_named("Same", x=int)))
-
-
-def test_files_that_cannot_be_read_or_miss_an_import_are_refused() -> None:
-    with pytest.raises(MessageTypeError, match="FileDescriptorSet"):
-        TypePool().add_files(b"\xff")
-    with pytest.raises(MessageTypeError, match=r"missing\.proto"):
-        TypePool().add_files([FileDescriptorProto(name="a.proto", dependency=["missing.proto"], syntax="proto3")])
-
-
-def test_an_unknown_type_is_refused() -> None:
-    with pytest.raises(MessageTypeError, match=r"no\.such\.Type"):
-        TypePool().message_class("no.such.Type")
-
-
-# Ours against theirs.
-
-
-def mismatch(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> MessageTypeError:
-    descriptor = TypePool().add(make_dataclass("Theirs", theirs))
-    with pytest.raises(MessageTypeError) as caught:
-        compatible(introspect(make_dataclass("Ours", ours)), descriptor)
-    with pytest.raises(MessageTypeError):
-        Codec(make_dataclass("Ours", ours), TypePool(), descriptor)
-    return caught.value
-
-
-def test_the_same_structure_under_other_names_fits() -> None:
-    theirs = TypePool().add(CalculationRequest)
-    ours = make_dataclass("Mine", [("a", float), ("b", float), ("operation", str)])
-    codec: Codec[Any] = Codec(ours, TypePool(), theirs)
-    assert codec.descriptor.full_name == "calculator.v1.CalculationRequest"
-    message = ours(1.0, 2.0, "")
-    assert codec.decode(codec.encode(message), message_id=None, priority=0, correlation_id=None) == message  # type: ignore[arg-type]
-
-
-def test_an_enum_of_another_name_fits() -> None:
-    compatible(introspect(make_dataclass("A", [("x", OtherName)])), TypePool().add(make_dataclass("B", [("x", Color)])))
-
-
-def test_recursive_types_are_compared_once_around() -> None:
-    mine = make_dataclass("Mine", [("odd", Odd | None)])
-    compatible(introspect(mine), TypePool().add(Even))
-    wrong = make_dataclass("Wrong", [("odd", Even | None)])
-    with pytest.raises(MessageTypeError) as caught:
-        compatible(introspect(wrong), TypePool().add(Even))
-    assert caught.value.path == "$.odd.odd"
-
-
-class OtherMembers(enum.Enum):
-    RED = 1
-    BLUE = 2
-
-
-class OtherNumbers(enum.Enum):
-    RED = 5
-    DARK_RED = 6
-
-
-class OtherName(enum.Enum):
-    RED = 1
-    DARK_RED = 2
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "path", "expected", "actual"),
-    [
-        ([("x", int)], [("x", float)], "$.x", "double", "int64"),
-        ([("x", int)], [("x", list[int])], "$.x", "repeated int64", "int64"),
-        ([("x", int)], [("x", str | None)], "$.x", "optional string", "int64"),
-        ([("x", int | None)], [("x", int)], "$.x", "int64", "optional int64"),
-        ([], [("x", int)], "$.x", "int64", "no such field"),
-        ([("x", int)], [], "$.x", "no such field", "int64"),
-        ([("y", int)], [("x", int)], "$.y", "no such field", "int64"),
-        (
-            [("y", int), ("x", int)],
-            [("x", int), ("y", int)],
-            "$.y",
-            "field number 2",
-            "field number 1",
-        ),
-        ([("x", Circle)], [("x", Square)], "$.x.radius", "no such field", "double"),
-        ([("x", list[Circle])], [("x", list[Square])], "$.x[].radius", "no such field", "double"),
-        ([("x", dict[str, Circle])], [("x", dict[str, Square])], "$.x[].radius", "no such field", "double"),
-        ([("x", dict[str, int])], [("x", dict[int, int])], "$.x[]", "int64", "string"),
-        ([("x", list[list[int]])], [("x", list[list[str]])], "$.x[]", "repeated string", "repeated int64"),
-        ([("x", list[int | None])], [("x", list[int])], "$.x", "repeated int64", None),
-        ([("x", datetime)], [("x", timedelta)], "$.x", "google.protobuf.Duration", "google.protobuf.Timestamp"),
-        ([("x", Circle | Square)], [("x", Circle | Even)], "$.x.square", "no such field", None),
-        ([("x", OtherMembers)], [("x", Color)], "$.x", "an enum of RED = 1, DARK_RED = 2", "one of RED = 1, BLUE = 2"),
-        (
-            [("x", OtherNumbers)],
-            [("x", Color)],
-            "$.x",
-            "an enum of RED = 1, DARK_RED = 2",
-            "one of RED = 5, DARK_RED = 6",
-        ),
-    ],
-)
-def test_a_mismatch_names_the_field_and_both_sides(
-    ours: Any, theirs: Any, path: str, expected: str, actual: str | None
-) -> None:
-    error = mismatch(ours, theirs)
-    assert (error.path, error.expected) == (path, expected)
-    if actual is not None:
-        assert error.actual == actual
-
-
-def test_a_default_on_one_side_alone_does_no_harm() -> None:
-    """The other side may leave the field out only where we have a value to put there."""
-    with_default, without = make_dataclass("A", [("x", str, "add")]), make_dataclass("B", [("x", str)])
-    header: Any = {"message_id": None, "priority": 0, "correlation_id": None}
-    for ours, theirs in [(with_default, without), (without, with_default)]:
-        near: Codec[Any] = Codec(ours, TypePool(), TypePool().add(theirs))
-        far: Codec[Any] = Codec(theirs, TypePool())
-        for text in ("", "sub"):
-            assert far.decode(near.encode(ours(text)), **header).x == text
-            assert near.decode(far.encode(theirs(text)), **header).x == text
-
-
-# Classes made of types.
-
-
-def test_a_class_without_source_has_the_header_and_defaults_that_leave_the_choice_to_the_other_side() -> None:
-    descriptor = TypePool().add(CalculationRequest)
-    cls: Any = dataclass_from(descriptor)
-    schema = introspect(cls)
-    assert (schema.full_name, schema.header) == ("calculator.v1.CalculationRequest", HEADER_FIELDS)
-    request = cls(10.0, b=5.0)
-    assert (request.a, request.b, request.operation, request.priority) == (10.0, 5.0, None, 128)
-    sent = Codec(cls, TypePool(), descriptor).encode(request)
-    arrived = Codec(CalculationRequest, TypePool()).decode(
-        sent, message_id=request.message_id, priority=1, correlation_id=None
-    )
-    assert arrived.operation == "add"
-
-
-def test_every_kind_of_field_comes_back_as_an_annotation() -> None:
-    cls: Any = dataclass_from(TypePool().add(Everything))
-    made = {own.name: str(own.node) for own in introspect(cls).fields}
-    module = __name__.rpartition(".")[2] + ".v1"
-    assert made["grid"] == "list[list[float | None]]"
-    assert made["shapes"] == f"dict[int, list[{module}.Circle | {module}.Square]]"
-    assert made["maybe_map"] == f"dict[str, {module}.Circle] | None"
-    assert made["colors"] == f"list[{module}.Color]"
-    assert made["array"] == "ndarray | None"
-    assert made["pinned"] == "int | None"
-    assert introspect(cls).fields[-1].number == 100
-
-
-@pytest.mark.parametrize("decorate", [lambda cls: cls, message], ids=["plain", "message"])
-def test_the_module_of_made_classes_and_enums_is_their_package(decorate: Callable[[type], type]) -> None:
-    near = dataclass_named("Thing", colors=list[Color])
-    far = make_dataclass("Thing", [("near", near)], namespace={"__proto_package__": "far.v2"})
-    outer: Any = dataclass_from(TypePool().add(far), decorate)
-    reached = {schema.full_name: schema for schema in reachable(introspect(outer))}
-    assert [type_name(schema.cls) for schema in reached.values()] == ["far.v2.Thing", "made.v1.Thing"]
-    (colors,) = reached["made.v1.Thing"].fields
-    (color,) = [node for node in walk(colors.node) if isinstance(node, EnumNode)]
-    assert type_name(color.cls) == "test_schema_descriptors.v1.Color"
-    with pytest.raises(MessageTypeError) as caught:
-        checker(outer)(outer(near=outer()))
-    assert (caught.value.expected, caught.value.actual) == ("made.v1.Thing", "far.v2.Thing")
-
-
-def test_the_decorator_is_applied_before_a_class_refers_to_itself() -> None:
-    def decorate(cls: type) -> type:
-        return dataclass(type(cls.__name__, (cls,), {"decorated": True}))
-
-    tree = make_dataclass("Tree", [("children", "list[Tree]")])
-    cls: Any = dataclass_from(TypePool().add(tree), decorate)
-    (children,) = introspect(cls).fields
-    assert children.node.item.cls is cls  # type: ignore[union-attr]
-
-
-def test_a_kind_of_field_that_no_annotation_makes_is_refused() -> None:
-    pool = TypePool()
-    file = FileDescriptorProto(name="foreign.proto", package="foreign.v1", syntax="proto3")
-    file.message_type.add(name="M").field.add(name="x", number=1, type=5, label=3)  # repeated int32
-    pool.add_files([file])
-    with pytest.raises(MessageTypeError) as caught:
-        dataclass_from(pool.descriptor("foreign.v1.M"))
-    assert (caught.value.actual, caught.value.path) == ("repeated int32", "$.x[]")
-
-
-def test_the_installed_protobuf_is_the_fast_one() -> None:
-    from google.protobuf.internal import api_implementation
-
-    assert api_implementation.Type() == "upb", google.protobuf.__version__
+    a, b = make_dataclass("Same", [("x", int)]), make_dataclass("Same", [("x", int)])
+    with pytest.raises(MessageTypeError, match=r"one class for types\.v1\.Same"):
+        TypePool().add(make_dataclass("Both", [("a", a), ("b", b)]))

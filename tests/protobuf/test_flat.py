@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pydotcompute import message
 from pydotcompute.exceptions import MessageDeserializationError, MessageError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.flat import layout_of
-from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber
+from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.introspect import FieldNumber
+from pydotcompute.schema.nodes import HEADER_FIELDS
 
 HEADER = (UUID(int=1), 7, UUID(int=2))
 

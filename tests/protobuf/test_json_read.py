@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.json.read import MOST_VIOLATIONS, document_of, load, read_json
 from pydotcompute.protobuf.json.sample import sample_json
-from tests.protobuf.test_codec import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
+from pydotcompute.protobuf.pool import TypePool
+from tests.protobuf.kinds import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
 
 
 class Unit(enum.Enum):

@@ -12,8 +12,8 @@ import pytest
 from google.protobuf import json_format
 
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.json.sample import sample_json
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import introspect
 
 

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as numpy_strategies
 from pydotcompute.exceptions import MessageDeserializationError, MessageError
 from pydotcompute.protobuf import tensors
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 
 AnyArray = np.ndarray[Any, Any]
 HEADER: Any = (UUID(int=1), 7, None)

@@ -1,6 +1,5 @@
 """What an array field asks for, and what can be an array."""
 
-import sys
 from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any
 
@@ -8,39 +7,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pydotcompute import Array, message
+from pydotcompute import Array
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.json.sample import sample_json
-from pydotcompute.schema import arrays, nodes
-from pydotcompute.schema.introspect import FieldNumber, checker, door_check, introspect
+from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema import nodes
+from pydotcompute.schema.check import door_check
+from pydotcompute.schema.introspect import FieldNumber, introspect
+from tests.schema.array_fields import one, passed, refusal
 
 AnyArray = np.ndarray[Any, Any]
 Points = Annotated[AnyArray, Array(dtype="float32", shape=("n", 3))]
 POINTS = nodes.Array("float32", ("n", 3))
-
-
-def one(annotation: Any, **options: Any) -> type:
-    """A class that has this annotation alone."""
-    return make_dataclass("One", [("x", annotation, field(**options))])
-
-
-def passed(annotation: Any, value: Any) -> Any:
-    """What of `value` is in the message after the door."""
-    made = one(annotation)(value)
-    door_check(type(made))(made)
-    return made.x
-
-
-def refusal(made: Any) -> MessageTypeError:
-    """The error of the door."""
-    with pytest.raises(MessageTypeError) as caught:
-        door_check(type(made))(made)
-    return caught.value
-
-
-# -- what a field asks for ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,159 +177,3 @@ def test_the_sample_is_as_asked() -> None:
     assert sample["x"] == {"dtype": "bfloat16", "shape": [], "data": "gD8="}
     sample = sample_json(introspect(one(Annotated[np.ndarray, Array("uint8", (1080, 1920))])))
     assert sample["x"] == {"dtype": "|u1", "shape": [1080, 1920], "data": ""}
-
-
-# -- what can be an array ----------------------------------------------------------------------------------------------
-
-
-class Exports:
-    """What has these attributes."""
-
-    def __init__(self, **attributes: Any) -> None:
-        self.__dict__.update(attributes)
-
-
-class HasDLPack:
-    """What has DLPack and, if it is given one, `__array__`."""
-
-    def __init__(self, array: AnyArray, device: int = 1, error: Exception | None = None) -> None:
-        self.array, self.device, self.error = array, device, error
-
-    def __dlpack__(self, **options: Any) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.device, 0
-
-
-class HasBoth(HasDLPack):
-    def __array__(self, dtype: Any = None, copy: Any = None) -> AnyArray:
-        return self.array
-
-
-def test_what_has_dlpack_becomes_an_array_that_shares_its_memory() -> None:
-    array = np.arange(6.0).reshape(2, 3).T
-    settled = passed(np.ndarray, HasDLPack(array))
-    assert type(settled) is np.ndarray
-    assert np.shares_memory(settled, array)
-    assert (settled == array).all()
-
-
-def test_what_has_the_array_interface_becomes_an_array_of_any_byte_order() -> None:
-    array = np.arange(6, dtype=">i4")[::2]
-    settled = passed(np.ndarray, Exports(__array_interface__=array.__array_interface__, owner=array))
-    assert type(settled) is np.ndarray
-    assert (settled.dtype, settled.tolist()) == (array.dtype, array.tolist())
-
-
-def test_what_numpys_dlpack_does_not_know_may_have_an_array() -> None:
-    array = np.ones(3, ml_dtypes.bfloat16)
-    assert passed(np.ndarray, HasBoth(array, error=BufferError("unsupported"))) is array
-
-
-@pytest.mark.parametrize(
-    "value", [np.float32(1.5), np.array([1.5], "f4").view(np.recarray), np.array([1.5], "f4").view(np.memmap)], ids=type
-)
-def test_numpys_scalars_and_subclasses_become_plain_arrays(value: Any) -> None:
-    settled = passed(np.ndarray, value)
-    assert type(settled) is np.ndarray
-    assert settled.dtype == np.float32
-    assert settled.shape == value.shape
-
-
-def test_arrays_are_made_inside_containers_and_when_the_message_is_made() -> None:
-    many: type[Any] = make_dataclass("Many", [("items", dict[str, list[np.ndarray]])])
-    made = message(many)({"a": [HasDLPack(np.arange(3))]})
-    assert type(made.items["a"][0]) is np.ndarray
-
-
-def test_the_mere_check_makes_no_array() -> None:
-    made = one(np.ndarray)(HasDLPack(np.arange(3)))
-    with pytest.raises(MessageTypeError):
-        checker(type(made))(made)
-
-
-@pytest.mark.parametrize(
-    ("value", "why"),
-    [
-        (HasDLPack(np.arange(3), error=RuntimeError("it requires grad; use detach()")), "use detach()"),
-        (HasDLPack(np.arange(3), device=2), "cupy"),
-        (Exports(__cuda_array_interface__={}), "cupy"),
-        (Exports(__array_interface__={"version": 3}), "__array_interface__"),
-        (np.ma.masked_array([1.0], mask=[True]), "mask"),
-        ([1.0, 2.0], "list"),
-        (b"bytes", "bytes"),
-        (Exports(__array__=lambda: np.arange(3)), "Exports"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-)
-def test_what_can_be_no_array_is_refused_with_the_reason(value: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    error = refusal(one(np.ndarray)(value))
-    assert error.path == "$.x"
-    assert error.expected == "an ndarray of numbers"
-    assert why in error.actual
-
-
-def on_device(array: AnyArray) -> Any:
-    """What looks like an array of CuPy's."""
-    members = {"__module__": "cupy", "dtype": array.dtype, "shape": array.shape, "get": lambda self: array}
-    return type("ndarray", (), members)()
-
-
-def test_cupys_array_stays_on_the_device_only_in_a_field_for_it() -> None:
-    value, host = on_device(np.zeros((2, 3), "f4")), np.zeros((2, 3), "f4")
-    assert type(passed(np.ndarray, value)) is np.ndarray
-    assert passed(type(value), value) is value
-    assert passed(type(value), host) is host
-    assert passed(Annotated[np.ndarray, Array(on_device=True)], value) is value
-    assert passed(Annotated[np.ndarray, Array(on_device=True)], host) is host
-    assert passed(Annotated[type(value), Array("float32", ("n", 3))], value) is value
-    error = refusal(one(Annotated[type(value), Array("float32", (5, 3))])(value))
-    assert error.actual == "float32 of (2, 3)"
-
-
-# -- number types ------------------------------------------------------------------------------------------------------
-
-EXTENSIONS = [
-    getattr(ml_dtypes, name)
-    for name in dir(ml_dtypes)
-    if getattr(getattr(ml_dtypes, name), "__module__", "") == "ml_dtypes"
-    and isinstance(getattr(ml_dtypes, name), type)
-    and name not in ("finfo", "iinfo")
-]
-
-
-@pytest.mark.parametrize(
-    "scalar", [*dict.fromkeys(np.sctypeDict.values()), *EXTENSIONS], ids=lambda scalar: scalar.__name__
-)
-def test_every_number_type_has_a_name_on_the_wire(scalar: type) -> None:
-    dtype = np.dtype(scalar)
-    assert arrays.travels(dtype) == (dtype.kind in "biufc" or scalar in EXTENSIONS)
-    if arrays.travels(dtype):
-        name, sent_as = arrays.as_sent(dtype)
-        assert arrays.dtype_of(name) == sent_as == dtype
-
-
-@pytest.mark.parametrize("name", ["", "O", "|O8", "<V2", "f4", "<M8[s]", "finfo", "float32", "bfloat17", "no-name"])
-def test_no_other_name_is_taken(name: str) -> None:
-    with pytest.raises(TypeError, match="dtype"):
-        arrays.dtype_of(name)
-
-
-def test_without_ml_dtypes_its_types_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays.dtype_of.cache_clear()
-    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(TypeError, match=r"'float8_e4m3fn' .* need the package ml_dtypes, which is not installed here"):
-        arrays.dtype_of("float8_e4m3fn")
-
-
-def test_binary128_is_not_taken_for_the_long_double_of_x86() -> None:
-    if np.finfo(np.longdouble).nmant != 63:
-        pytest.skip("not the long double of x86")
-    assert arrays.as_sent(np.dtype(np.longdouble))[0] == "float80"
-    assert arrays.as_sent(np.dtype(np.clongdouble).newbyteorder(">"))[0] == "complex160"
-    with pytest.raises(TypeError, match="binary128"):
-        arrays.dtype_of("<f16")

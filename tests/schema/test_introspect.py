@@ -21,7 +21,8 @@ import pytest
 
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema import nodes
-from pydotcompute.schema.introspect import HEADER_FIELDS, FieldNumber, introspect
+from pydotcompute.schema.introspect import FieldNumber, introspect
+from pydotcompute.schema.nodes import HEADER_FIELDS
 
 
 class Color(enum.Enum):
@@ -440,7 +441,8 @@ def _attributes(cls: type) -> dict[str, Any]:
 
 def test_introspection_loads_neither_protobuf_nor_grpc() -> None:
     program = (
-        "import sys; from pydotcompute.schema.introspect import introspect, door_check;"
+        "import sys; from pydotcompute.schema.introspect import introspect;"
+        "from pydotcompute.schema.check import door_check;"
         "print([m for m in ('google.protobuf', 'grpc', 'cupy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.export.breaking import compare
 from pydotcompute.protobuf.export.files import lock_of
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import FieldNumber, introspect
 from pydotcompute.schema.lock import LOCK_VARIABLE, Lock, in_force, parse, read, use
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydotcompute import message
 from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError, PyDotComputeError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import BackendUnavailableError, MessageDeserializationError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange import shared_memory
 from pydotcompute.wire.exchange.flow import ProtocolError

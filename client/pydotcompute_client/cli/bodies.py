@@ -13,10 +13,10 @@ import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageTypeError
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.json.fields import field_lines
 from pydotcompute.protobuf.json.read import load, read_json
 from pydotcompute.protobuf.json.write import as_document, type_inside, unpacked
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.messages import BODY

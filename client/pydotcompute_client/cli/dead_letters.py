@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute.protobuf.json.write import as_document
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute_client.cli import tables
 from pydotcompute_client.cli.connection import Connection

@@ -23,8 +23,9 @@ from pydotcompute.exceptions import (
     QueueFullError,
     SessionLostError,
 )
+from pydotcompute.messages.header import MAX_PRIORITY, check_header
 from pydotcompute.messages.ids import uuid_from_int, uuids_from_ints
-from pydotcompute.messages.message import MAX_PRIORITY, check_header, door
+from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.replies import TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any

@@ -6,9 +6,10 @@ import re
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from pydotcompute.protobuf.descriptors import in_order
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.pool import in_order
 from pydotcompute.schema.lock import Lock, Numbers
+from pydotcompute.schema.names import json_name
 
 __all__ = ["BUF_YAML", "compiled", "laid_over", "lock_of", "same_types", "sources"]
 
@@ -50,7 +51,7 @@ def compiled(files: FileDescriptorSet, go_prefix: str = "") -> FileDescriptorSet
 
 def _name_in_json(message: DescriptorProto) -> None:
     for field in message.field:
-        field.json_name = re.sub("_+(.?)", lambda match: match[1].upper(), field.name)
+        field.json_name = json_name(field.name)
     for nested in message.nested_type:
         _name_in_json(nested)
 

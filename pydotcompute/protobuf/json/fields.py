@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from pydotcompute.protobuf.json.read import kind_of
+from pydotcompute.protobuf.conventions import is_map, message_type
+from pydotcompute.protobuf.json.values import kind_of
 
 __all__ = ["field_lines"]
 
@@ -42,8 +43,8 @@ def _rows(message: Descriptor, before: str, comments: dict[str, str], outer: tup
         place = f"{before}.{field.name}" if before else field.name
         doc = comments.get(field.full_name, "")
         value = field
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            value = field.message_type.fields_by_name["value"]
+        if is_map(field):
+            value = message_type(field).fields_by_name["value"]
             yield place, "an object", doc
             place, doc = f'{place}["…"]', ""
         elif field.is_repeated:

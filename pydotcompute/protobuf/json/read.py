@@ -6,63 +6,38 @@ message (base64 with foreign characters, an int beyond 2**53 that has come as a 
 
 from __future__ import annotations
 
-import base64
 import json
-import math
-import re
-from collections.abc import Callable, Iterable
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeAlias
-from uuid import UUID
 
 import google.protobuf.message
-from google.protobuf import duration_pb2, message_factory, struct_pb2, timestamp_pb2
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf import message_factory, struct_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from pydotcompute.exceptions import MessageDeserializationError, Violation
-from pydotcompute.protobuf.codec import UnreadableError, read_array
-from pydotcompute.protobuf.descriptors import BOX_FIELD, ONEOF, message_type
-from pydotcompute.schema.nodes import (
-    INT64_MAX,
-    INT64_MIN,
-    MAX_DEPTH,
-    Field,
-    List,
-    Map,
-    Message,
-    MessageSchema,
-    Node,
-    Optional,
-    Tuple,
-    Union,
-    Uuid,
-    snake,
+from pydotcompute.protobuf.conventions import BOX_FIELD, ONEOF, TENSOR, is_map, message_type
+from pydotcompute.protobuf.json.values import (
+    WELL_KNOWN,
+    WrongError,
+    conversion,
+    convert_key,
+    did_you_mean,
+    kind_of,
+    quoted,
+    shown,
+    step,
 )
-from pydotcompute.v1 import tensor_pb2
+from pydotcompute.protobuf.runtime_helpers import ABSENT, UnreadableError, read_array, wrong_length
+from pydotcompute.schema import nodes
 
-__all__ = ["MOST_VIOLATIONS", "document_of", "kind_of", "load", "read_json"]
+__all__ = ["MOST_VIOLATIONS", "document_of", "load", "read_json"]
 
 Proto: TypeAlias = google.protobuf.message.Message
 
 MOST_VIOLATIONS = 100
 """How many mistakes are told of one document; what comes behind them is not read."""
-EXACT_INTEGER = 2**53
-"""Up to here a double holds every integer."""
 MOST_DIGITS = 400
 """Characters of an integer; a double has 310 at most."""
-MOST_NAMES = 10
-LONGEST_SHOWN = 40
-"""Characters of a value, and names of fields, that a problem quotes."""
-
-_TIMESTAMP = timestamp_pb2.Timestamp.DESCRIPTOR.full_name
-_DURATION = duration_pb2.Duration.DESCRIPTOR.full_name
-_TENSOR = tensor_pb2.Tensor.DESCRIPTOR.full_name
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def load(text: str | bytes) -> Any:
@@ -105,7 +80,7 @@ def _plain(value: struct_pb2.Value) -> Any:
             return getattr(value, kind)
 
 
-def read_json(document: Any, descriptor: Descriptor, schema: MessageSchema | None = None) -> Proto:
+def read_json(document: Any, descriptor: Descriptor, schema: nodes.MessageSchema | None = None) -> Proto:
     """The message that a JSON document means.
 
     Args:
@@ -121,43 +96,11 @@ def read_json(document: Any, descriptor: Descriptor, schema: MessageSchema | Non
     reader = _Reader()
     message = message_factory.GetMessageClass(descriptor)()
     with suppress(_EnoughError):
-        reader.read(message, None if schema is None else Message(schema.cls), document, "$", 1)
+        reader.read(message, None if schema is None else nodes.Message(schema.cls), document, "$", 1)
     if violations := reader.violations:
         first = violations[0]
         raise MessageDeserializationError(descriptor.name, first.problem, first.path, violations)
     return message
-
-
-def kind_of(field: FieldDescriptor) -> str:
-    """What a single value of a field has to be in JSON, in words: of an element, if the field is repeated."""
-    if field.enum_type is not None:
-        return f"one of {_quoted(_members(field.enum_type))}"
-    if field.message_type is None:
-        return _KINDS[field.type]
-    if (well_known := _WELL_KNOWN.get(field.message_type.full_name)) is not None:
-        return well_known
-    if ONEOF in field.message_type.oneofs_by_name:
-        return f"an object with one of {_quoted(field.message_type.fields_by_name)}"
-    return f'an object {{"{BOX_FIELD}": …}}' if _is_box(field.message_type) else "an object"
-
-
-_KINDS = {
-    FieldDescriptor.TYPE_DOUBLE: "a number",
-    FieldDescriptor.TYPE_INT64: "an integer",
-    FieldDescriptor.TYPE_BOOL: "true or false",
-    FieldDescriptor.TYPE_STRING: "a text",
-    FieldDescriptor.TYPE_BYTES: "a text in base64",
-}
-"""Of the kinds of fields that annotations make."""
-_WELL_KNOWN = {
-    _TIMESTAMP: 'a time such as "2000-01-01T00:00:00Z"',
-    _DURATION: 'a duration such as "1.5s"',
-}
-_UUID = 'a UUID such as "00000000-0000-4000-8000-000000000000"'
-
-
-def _is_box(descriptor: Descriptor) -> bool:
-    return descriptor.containing_type is not None and ONEOF not in descriptor.oneofs_by_name
 
 
 class _Object(dict[str, Any]):
@@ -173,14 +116,10 @@ class _EnoughError(Exception):
     """There are as many violations as are told."""
 
 
-class _WrongError(Exception):
-    """A value that cannot be where it is. Its text is the problem."""
-
-
 class _Inside(NamedTuple):
     """What the class says of a message type."""
 
-    nodes: dict[str, Node]
+    node_of: dict[str, nodes.Node]
     required: dict[str, str]
     """The fields that a message cannot be without, each with the problem if it is."""
     may_be_empty: frozenset[str] = frozenset()
@@ -193,7 +132,7 @@ class _Reader:
     def __init__(self) -> None:
         self.violations: list[Violation] = []
         self._names: dict[str, dict[str, FieldDescriptor]] = {}
-        self._insides: dict[Node | None, _Inside] = {}
+        self._insides: dict[nodes.Node | None, _Inside] = {}
 
     def _report(self, path: str, problem: str) -> None:
         self.violations.append(Violation(path, problem))
@@ -202,23 +141,25 @@ class _Reader:
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def read(self, pb: Any, node: Node | None, value: Any, path: str, depth: int, expected: str = "an object") -> None:
+    def read(
+        self, pb: Any, node: nodes.Node | None, value: Any, path: str, depth: int, expected: str = "an object"
+    ) -> None:
         """Reads a message, whose class or box `node` is, if that is known."""
         if not isinstance(value, dict):
-            self._report(path, f"expected {expected}, got {_shown(value)}")
+            self._report(path, f"expected {expected}, got {shown(value)}")
             return
-        if depth > MAX_DEPTH:
-            self._report(path, f"messages are nested more than {MAX_DEPTH} deep")
+        if depth > nodes.MAX_DEPTH:
+            self._report(path, f"messages are nested more than {nodes.MAX_DEPTH} deep")
             return
         for name in value.repeated if isinstance(value, _Object) else ():
-            self._report(path + _step(name), "the name is there more than once")
+            self._report(path + step(name), "the name is there more than once")
         descriptor = pb.DESCRIPTOR
         fields, inside = self._fields(descriptor), self._inside(node)
         given: dict[str, str] = {}
         for name, each in value.items():
             field = fields.get(name)
             if field is None:
-                self._report(path + _step(name), _unknown(name, descriptor))
+                self._report(path + step(name), _unknown(name, descriptor))
             elif each is not None:
                 # Of a union only one member can be set, and of two spellings of a name only one.
                 only = (
@@ -226,15 +167,15 @@ class _Reader:
                 )
                 if (other := given.setdefault(only, name)) is not name:
                     self._report(
-                        path + _step(name), f"there is {json.dumps(other)} already, and only one of them can be"
+                        path + step(name), f"there is {json.dumps(other)} already, and only one of them can be"
                     )
                 elif each != [] or field.name not in inside.may_be_empty:
-                    self._field(pb, field, inside.nodes.get(field.name), each, path + _step(name), depth)
+                    self._field(pb, field, inside.node_of.get(field.name), each, path + step(name), depth)
         for name, problem in inside.required.items():
             if name not in given:
-                self._report(path + _step(name), problem)
+                self._report(path + step(name), problem)
         if ONEOF in descriptor.oneofs_by_name and all(each is None for each in value.values()):
-            self._report(path, f"expected one of {_quoted(descriptor.fields_by_name)}, and there is none")
+            self._report(path, f"expected one of {quoted(descriptor.fields_by_name)}, and there is none")
 
     def _fields(self, descriptor: Descriptor) -> dict[str, FieldDescriptor]:
         """The fields by their names in JSON: those of the `.proto`, and the same in camelCase."""
@@ -244,7 +185,7 @@ class _Reader:
             names = self._names[descriptor.full_name] = {**by_json_name, **dict(descriptor.fields_by_name)}
         return names
 
-    def _inside(self, node: Node | None) -> _Inside:
+    def _inside(self, node: nodes.Node | None) -> _Inside:
         inside = self._insides.get(node)
         if inside is None:
             inside = self._insides[node] = _inside(node)
@@ -252,11 +193,13 @@ class _Reader:
 
     # -- fields --------------------------------------------------------------------------------------------------------
 
-    def _field(self, pb: Proto, field: FieldDescriptor, node: Node | None, value: Any, path: str, depth: int) -> None:
-        if isinstance(node, Optional):
+    def _field(
+        self, pb: Proto, field: FieldDescriptor, node: nodes.Node | None, value: Any, path: str, depth: int
+    ) -> None:
+        if isinstance(node, nodes.Optional):
             node = node.item
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            self._map(getattr(pb, field.name), field.message_type, node, value, path, depth)
+        if is_map(field):
+            self._map(getattr(pb, field.name), message_type(field), node, value, path, depth)
         elif field.is_repeated:
             self._list(getattr(pb, field.name), field, node, value, path, depth)
         elif field.message_type is not None:
@@ -265,93 +208,93 @@ class _Reader:
             self._message(part, field, node, value, path, depth)
         else:
             try:
-                setattr(pb, field.name, _single(field, node)(value))
-            except _WrongError as wrong:
+                setattr(pb, field.name, conversion(field, node)(value))
+            except WrongError as wrong:
                 self._report(path, str(wrong))
 
-    def _list(self, into: Any, field: FieldDescriptor, node: Node | None, value: Any, path: str, depth: int) -> None:
+    def _list(
+        self, into: Any, field: FieldDescriptor, node: nodes.Node | None, value: Any, path: str, depth: int
+    ) -> None:
         if not isinstance(value, list):
-            self._report(path, f"expected a list, got {_shown(value)}")
+            self._report(path, f"expected a list, got {shown(value)}")
             return
-        item = node.item if isinstance(node, List | Tuple) else None
-        if isinstance(node, Tuple) and node.length is not None and node.length != len(value):
-            self._report(path, _of_length(node.length, len(value)))
+        item = node.item if isinstance(node, nodes.List | nodes.Tuple) else None
+        if isinstance(node, nodes.Tuple) and node.length is not None and node.length != len(value):
+            self._report(path, wrong_length(node.length, len(value)))
         if field.message_type is not None:
             for index, each in enumerate(value):
                 self._message(into.add(), field, item, each, f"{path}[{index}]", depth)
             return
-        convert = _single(field, item)
+        convert = conversion(field, item)
         for index, each in enumerate(value):
             try:
                 into.append(convert(each))
-            except _WrongError as wrong:
+            except WrongError as wrong:
                 self._report(f"{path}[{index}]", str(wrong))
 
-    def _map(self, into: Any, entry: Descriptor, node: Node | None, value: Any, path: str, depth: int) -> None:
+    def _map(self, into: Any, entry: Descriptor, node: nodes.Node | None, value: Any, path: str, depth: int) -> None:
         if not isinstance(value, dict):
-            self._report(path, f"expected an object, got {_shown(value)}")
+            self._report(path, f"expected an object, got {shown(value)}")
             return
         for name in value.repeated if isinstance(value, _Object) else ():
             self._report(f"{path}[{json.dumps(name)}]", "the key is there more than once")
         key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
-        item = node.value if isinstance(node, Map) else None
-        convert = None if value_field.message_type is not None else _single(value_field, item)
+        item = node.value if isinstance(node, nodes.Map) else None
+        convert = None if value_field.message_type is not None else conversion(value_field, item)
         for name, each in value.items():
             try:
-                key = _key(key_field, name)
+                key = convert_key(key_field, name)
                 if convert is not None:
                     into[key] = convert(each)
-            except _WrongError as wrong:
+            except WrongError as wrong:
                 self._report(f"{path}[{json.dumps(name)}]", str(wrong))
             else:
                 if convert is None:
                     self._message(into[key], value_field, item, each, f"{path}[{json.dumps(name)}]", depth)
 
-    def _message(self, part: Any, field: FieldDescriptor, node: Node | None, value: Any, path: str, depth: int) -> None:
+    def _message(
+        self, part: Any, field: FieldDescriptor, node: nodes.Node | None, value: Any, path: str, depth: int
+    ) -> None:
         name = message_type(field).full_name
-        if name in _WELL_KNOWN:
+        if name in WELL_KNOWN:
             if not (isinstance(value, str) and _parsed(part, value)):
-                self._report(path, f"expected {_WELL_KNOWN[name]}, got {_shown(value)}")
+                self._report(path, f"expected {WELL_KNOWN[name]}, got {shown(value)}")
             return
         before = len(self.violations)
         self.read(part, node, value, path, depth + 1, kind_of(field))
-        if name == _TENSOR and len(self.violations) == before:
+        if name == TENSOR.full_name and len(self.violations) == before:
             try:
                 read_array(part, None)
             except UnreadableError as error:
                 self._report(path, error.problem)
 
 
-def _inside(node: Node | None) -> _Inside:
+def _inside(node: nodes.Node | None) -> _Inside:
     match node:
         case None:
             return _Inside({}, {})
-        case Message():
+        case nodes.Message():
             fields = node.schema.fields
             return _Inside(
                 {f.name: f.node for f in fields},
                 {f.name: problem for f in fields if (problem := _need(f))},
                 frozenset(f.name for f in fields if f.is_absent_if_empty),
             )
-        case Union():
+        case nodes.Union():
             return _Inside(dict(node.named()), {})
         case _:
             return _Inside({BOX_FIELD: node}, {})
 
 
-def _need(field: Field) -> str:
+def _need(field: nodes.Field) -> str:
     """The problem with a message in which a field is absent; empty if there is none."""
     match field.node:
-        case Optional():
+        case nodes.Optional():
             return ""
-        case Tuple(_, length):  # Absent is empty.
-            return _of_length(length, 0) if length and not field.has_default else ""
+        case nodes.Tuple(_, length):  # Absent is empty.
+            return wrong_length(length, 0) if length and not field.has_default else ""
         case _:
-            return "a value is required, and there is none" if field.has_presence and not field.has_default else ""
-
-
-def _of_length(wanted: int, actual: int) -> str:
-    return f"{wanted} elements are required, and there are {actual}"
+            return ABSENT if field.has_presence and not field.has_default else ""
 
 
 def _parsed(message: Any, value: str) -> bool:
@@ -363,160 +306,7 @@ def _parsed(message: Any, value: str) -> bool:
     return True
 
 
-# -- single values -----------------------------------------------------------------------------------------------------
-
-
-def _single(field: FieldDescriptor, node: Node | None) -> Callable[[Any], Any]:
-    """What makes a value of a field, or of its elements, of one of JSON. Raises _WrongError."""
-    if (enum_type := field.enum_type) is not None:
-        return lambda value: _enum(enum_type, value)
-    return _uuid if isinstance(node, Uuid) else _CONVERSIONS[field.type]
-
-
-def _wrong(expected: str, value: Any) -> _WrongError:
-    return _WrongError(f"expected {expected}, got {_shown(value)}")
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, str) and (value in _SPECIAL or _NUMBER.fullmatch(value)):
-        number = _SPECIAL.get(value)
-        if number is not None:
-            return number
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong("a number", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise _WrongError(f'{_shown(value)} is no number of JSON; there are the texts "NaN", "Infinity", "-Infinity"')
-    return number
-
-
-def _integer(value: Any) -> int:
-    number = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
-    if isinstance(number, float) and number.is_integer():
-        if abs(number) > EXACT_INTEGER and INT64_MIN <= number <= INT64_MAX:
-            raise _WrongError(f"{_shown(value)} may have been rounded: beyond 2**53, write an integer as a text")
-        number = int(number)
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise _wrong("an integer", value)
-    if not INT64_MIN <= number <= INT64_MAX:
-        raise _WrongError(f"{_shown(value)} is outside {INT64_MIN} to {INT64_MAX}")
-    return number
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong("true or false", value)
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong("a text", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _WrongError(
-            f"expected a text of Unicode, got {_shown(value)}, which has half of a surrogate pair"
-        ) from None
-    return value
-
-
-def _uuid(value: Any) -> str:
-    try:
-        # UUID() takes braces and the like, too.
-        if isinstance(value, str) and str(UUID(value)) == value.lower():
-            return value
-    except ValueError:
-        pass
-    raise _wrong(_UUID, value)
-
-
-def _bytes(value: Any) -> bytes:
-    if not isinstance(value, str) or not _BASE64.fullmatch(value) or len(value.rstrip("=")) % 4 == 1:
-        raise _wrong("a text in base64", value)
-    bare = value.rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(bare + "=" * (-len(bare) % 4))
-
-
-def _enum(enum_type: EnumDescriptor, value: Any) -> int:
-    members = _members(enum_type)
-    if isinstance(value, str) and value in members:
-        return members[value]
-    if isinstance(value, int | float) and not isinstance(value, bool) and value in members.values():
-        return int(value)
-    likely = _likely(value, members, snake(enum_type.name) + "_")
-    raise _WrongError(f"expected one of {_quoted(members)}, got {_shown(value)}{likely}")
-
-
-def _members(enum_type: EnumDescriptor) -> dict[str, int]:
-    """The values but the zero, which stands for none of the enum's members."""
-    return {value.name: value.number for value in enum_type.values if value.number != 0}
-
-
-_CONVERSIONS: dict[int, Callable[[Any], Any]] = {
-    FieldDescriptor.TYPE_DOUBLE: _number,
-    FieldDescriptor.TYPE_INT64: _integer,
-    FieldDescriptor.TYPE_BOOL: _bool,
-    FieldDescriptor.TYPE_STRING: _text,
-    FieldDescriptor.TYPE_BYTES: _bytes,
-}
-
-
-def _key(field: FieldDescriptor, name: str) -> Any:
-    """The key of a map that a name in JSON stands for."""
-    match field.type:
-        case FieldDescriptor.TYPE_STRING:
-            return _text(name)
-        case FieldDescriptor.TYPE_BOOL if name in ("true", "false"):
-            return name == "true"
-        case FieldDescriptor.TYPE_BOOL:
-            raise _WrongError(f'expected the key "true" or "false", got {_shown(name)}')
-        case _ if _INTEGER.fullmatch(name):
-            return _integer(name)
-        case _:
-            raise _WrongError(f"expected a key that is an integer, got {_shown(name)}")
-
-
-# -- words -------------------------------------------------------------------------------------------------------------
-
-
-def _step(name: str) -> str:
-    """A name as the end of a path."""
-    return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name)}]"
-
-
-def _shown(value: Any) -> str:
-    """A value as a problem quotes it."""
-    match value:
-        case dict():
-            return "an object"
-        case list():
-            return "a list"
-        case str():
-            short = value if len(value) <= LONGEST_SHOWN else f"{value[: LONGEST_SHOWN - 1]}…"
-            return json.dumps(short, ensure_ascii=False).encode(errors="backslashreplace").decode()
-        case _:
-            text = json.dumps(value)
-            return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
-
-
-def _quoted(names: Iterable[str]) -> str:
-    listed = [f'"{name}"' for name in names]
-    return ", ".join(listed[:MOST_NAMES] + (["…"] if len(listed) > MOST_NAMES else []))
-
-
 def _unknown(name: str, descriptor: Descriptor) -> str:
     names = [*descriptor.fields_by_name]
-    known = f"{descriptor.name} has {_quoted(names)}" if names else f"{descriptor.name} has none"
-    return f"no such field{_likely(name, names)}; {known}"
-
-
-def _likely(value: Any, names: Iterable[str], prefix: str = "") -> str:
-    """A question for the name that was probably meant, if there is one; the prefix that all have tells nothing."""
-    by_rest = {name.lower().removeprefix(prefix): name for name in names}
-    close = get_close_matches(value.lower().removeprefix(prefix), by_rest, 1) if isinstance(value, str) else []
-    return f': did you mean "{by_rest[close[0]]}"?' if close else ""
+    known = f"{descriptor.name} has {quoted(names)}" if names else f"{descriptor.name} has none"
+    return f"no such field{did_you_mean(name, names)}; {known}"

@@ -10,30 +10,8 @@ from typing import Any, assert_never
 import numpy
 
 from pydotcompute.protobuf import tensors
-from pydotcompute.schema import arrays
-from pydotcompute.schema.nodes import (
-    Array,
-    Bool,
-    Bytes,
-    Duration,
-    EnumNode,
-    Float,
-    Int,
-    List,
-    Literal,
-    Map,
-    Message,
-    MessageSchema,
-    Node,
-    Optional,
-    Str,
-    Timestamp,
-    Tuple,
-    Union,
-    Uuid,
-    is_boxed,
-    walk,
-)
+from pydotcompute.schema import nodes
+from pydotcompute.schema.dtypes import as_sent, dtype_named
 from pydotcompute.v1 import tensor_pb2
 
 __all__ = ["sample_json"]
@@ -41,7 +19,7 @@ __all__ = ["sample_json"]
 _MOST_ELEMENTS = 64
 
 
-def sample_json(schema: MessageSchema) -> dict[str, Any]:
+def sample_json(schema: nodes.MessageSchema) -> dict[str, Any]:
     """A body in protobuf's JSON form, ready for `json.dumps` and for `grpcurl -d`.
 
     Fields have their defaults, or else an example of their type. A message inside itself is left out, and so are the
@@ -50,7 +28,7 @@ def sample_json(schema: MessageSchema) -> dict[str, Any]:
     return _message(schema, ())
 
 
-def _message(schema: MessageSchema, outer: tuple[type, ...]) -> dict[str, Any]:
+def _message(schema: nodes.MessageSchema, outer: tuple[type, ...]) -> dict[str, Any]:
     """An example of a message inside messages of the classes `outer`."""
     return {
         field.name: _json(field.node, field.make_default())
@@ -60,88 +38,88 @@ def _message(schema: MessageSchema, outer: tuple[type, ...]) -> dict[str, Any]:
     }
 
 
-def _boxed(node: Node, value: Any) -> Any:
+def _boxed(node: nodes.Node, value: Any) -> Any:
     """`value` as an element, or as an optional field."""
-    return {"value": value} if is_boxed(node) else value
+    return {"value": value} if nodes.is_boxed(node) else value
 
 
-def _json(node: Node, value: Any) -> Any:
+def _json(node: nodes.Node, value: Any) -> Any:
     """The JSON of one value of `node`."""
     if value is None:
         return None
     match node:
-        case Float():
+        case nodes.Float():
             number = float(value)
             if not math.isfinite(number):
                 return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
             return int(number) if number.is_integer() and abs(number) < 2**53 else number
-        case Int() | Bool() | Str() | Literal():
+        case nodes.Int() | nodes.Bool() | nodes.Str() | nodes.Literal():
             return value
-        case Bytes():
+        case nodes.Bytes():
             return _base64(value)
-        case Uuid():
+        case nodes.Uuid():
             return str(value)
-        case EnumNode():
+        case nodes.EnumNode():
             return next(name for member, name, _ in node.values() if member is value)
-        case Timestamp():
+        case nodes.Timestamp():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        case Duration():
+        case nodes.Duration():
             seconds, rest = divmod(abs(value), timedelta(seconds=1))
             sign = "-" if value < timedelta() else ""
             return f"{sign}{seconds}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
-        case Array():
+        case nodes.Array():
             return _tensor(value)
-        case Optional(item):
+        case nodes.Optional(item):
             return _boxed(item, _json(item, value))
-        case List(item) | Tuple(item):
+        case nodes.List(item) | nodes.Tuple(item):
             return [_boxed(item, _json(item, element)) for element in value]
-        case Map(_, item):
+        case nodes.Map(_, item):
             return {_key(key): _boxed(item, _json(item, element)) for key, element in value.items()}
-        case Message():
+        case nodes.Message():
             return {field.name: _json(field.node, getattr(value, field.name)) for field in node.schema.fields}
-        case Union():
+        case nodes.Union():
             return {name: _json(member, value) for name, member in node.named() if type(value) is member.cls}
         case _:
             assert_never(node)
 
 
-def _example(node: Node, outer: tuple[type, ...]) -> Any:
+def _example(node: nodes.Node, outer: tuple[type, ...]) -> Any:
     """The JSON of an example of `node`; of nothing, where that would repeat a message of `outer` inside itself."""
-    repeats = any(isinstance(inner, Message) and inner.cls in outer for inner in walk(node))
+    repeats = any(isinstance(inner, nodes.Message) and inner.cls in outer for inner in nodes.walk(node))
     match node:
-        case Float():
+        case nodes.Float():
             return 1.5
-        case Int():
+        case nodes.Int():
             return 1
-        case Bool():
+        case nodes.Bool():
             return True
-        case Str():
+        case nodes.Str():
             return "text"
-        case Literal(values):
+        case nodes.Literal(values):
             return values[0]
-        case Bytes():
+        case nodes.Bytes():
             return _json(node, b"bytes")
-        case Uuid():
+        case nodes.Uuid():
             return "00000000-0000-4000-8000-000000000000"
-        case EnumNode():
+        case nodes.EnumNode():
             return node.values()[0][1]
-        case Timestamp():
+        case nodes.Timestamp():
             return _json(node, datetime(2000, 1, 1, tzinfo=UTC))
-        case Duration():
+        case nodes.Duration():
             return _json(node, timedelta(seconds=1.5))
-        case Array():
+        case nodes.Array():
             return _example_tensor(node)
-        case Optional(item):
+        case nodes.Optional(item):
             return None if repeats else _boxed(item, _example(item, outer))
-        case List(item):
+        case nodes.List(item):
             return [] if repeats else [_boxed(item, _example(item, outer))]
-        case Tuple(item, length):
+        case nodes.Tuple(item, length):
             return [] if repeats else [_boxed(item, _example(item, outer))] * (1 if length is None else length)
-        case Map(key, item):
+        case nodes.Map(key, item):
             return {} if repeats else {_key(_example(key, outer)): _boxed(item, _example(item, outer))}
-        case Message(cls):
+        case nodes.Message(cls):
             return {} if cls in outer else _message(node.schema, outer)
-        case Union():
+        case nodes.Union():
             name, member = next(((n, m) for n, m in node.named() if m.cls not in outer), node.named()[0])
             return {name: _example(member, outer)}
         case _:
@@ -155,12 +133,12 @@ def _tensor(value: Any) -> dict[str, Any]:
     return {"dtype": pb.dtype, "shape": list(pb.shape), name: _base64(getattr(pb, name))}
 
 
-def _example_tensor(node: Array) -> dict[str, Any]:
+def _example_tensor(node: nodes.Array) -> dict[str, Any]:
     """Of the dtype and shape that the node asks for, in which each name is a length of 2."""
     shape = (2,) if node.shape is None else tuple(length if isinstance(length, int) else 2 for length in node.shape)
-    dtype = arrays.dtype_named(node.dtype or "float32")
+    dtype = dtype_named(node.dtype or "float32")
     if math.prod(shape) > _MOST_ELEMENTS:
-        return {"dtype": arrays.as_sent(dtype)[0], "shape": list(shape), "data": ""}
+        return {"dtype": as_sent(dtype)[0], "shape": list(shape), "data": ""}
     return _tensor(numpy.arange(1, math.prod(shape) + 1).reshape(shape).astype(dtype))
 
 

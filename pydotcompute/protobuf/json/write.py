@@ -11,7 +11,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.conventions import is_map, message_type
+from pydotcompute.protobuf.pool import TypePool
 
 __all__ = ["as_document", "type_inside", "unpacked"]
 
@@ -66,8 +67,8 @@ def _any(packed: any_pb2.Any, types: TypePool | None) -> dict[str, Any]:
 
 
 def _field(field: FieldDescriptor, value: Any, types: TypePool | None) -> Any:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        each = field.message_type.fields_by_name["value"]
+    if is_map(field):
+        each = message_type(field).fields_by_name["value"]
         # Maps have no order; this is the one in which Go prints them.
         return {_key(key): _single(each, value[key], types) for key in sorted(value)}
     if field.is_repeated:

@@ -11,7 +11,7 @@ import numpy as np
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.ring_kernels.actor.device_arrays import fetch_columns
-from pydotcompute.schema.arrays import is_cupy
+from pydotcompute.schema.foreign_arrays import is_cupy
 
 __all__ = ["Answering", "Batch", "Messages"]
 

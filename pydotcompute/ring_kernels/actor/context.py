@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydotcompute.device.lease import HOST, Device, DeviceLease
 from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, KernelStateError, QueueTimeoutError
-from pydotcompute.messages.header import Header
-from pydotcompute.messages.message import check_header, door
+from pydotcompute.messages.header import Header, check_header
+from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward

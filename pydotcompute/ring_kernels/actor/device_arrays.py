@@ -11,7 +11,7 @@ from typing import Any
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema import nodes
-from pydotcompute.schema.arrays import is_cupy
+from pydotcompute.schema.foreign_arrays import is_cupy
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import walk
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, cast
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import MessageError, MessageSerializationError, PyDotComputeError
+from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
-from pydotcompute.messages.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item, Terms
 from pydotcompute.ring_kernels.mail.mail import Mail

@@ -16,8 +16,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
-from pydotcompute.messages.header import Header
-from pydotcompute.messages.message import check_header
+from pydotcompute.messages.header import Header, check_header
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import Caller

@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Generic, TypeVar
 
-from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError, QueueFullError
-from pydotcompute.messages.message import DEFAULT_PRIORITY
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    PyDotComputeError,
+    QueueFullError,
+)
+from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.config import BackpressureStrategy, backpressure_of
 from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 from pydotcompute.ring_kernels.mail.signals import Signal, expire, wait_any

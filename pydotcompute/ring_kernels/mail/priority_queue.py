@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Generic, TypeVar
 
-from pydotcompute.messages.message import DEFAULT_PRIORITY
+from pydotcompute.messages.header import DEFAULT_PRIORITY
 
 __all__ = ["PriorityQueue"]
 

@@ -15,9 +15,8 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
-from pydotcompute.messages.header import Header
+from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
 from pydotcompute.messages.ids import uuid_from_int
-from pydotcompute.messages.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import Caller, TaskCallers, Unanswered
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox

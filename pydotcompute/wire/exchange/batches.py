@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.messages.ids import uuids_from_bytes
-from pydotcompute.messages.message import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import Credit, ProtocolError
 from pydotcompute.wire.exchange.shared_memory import Block, Reader

@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.calls.unknown import unknown_method

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-from pydotcompute.protobuf.descriptors import TypePool
+from pydotcompute.protobuf.pool import TypePool
 
 __all__ = ["unknown_method"]
 

@@ -20,8 +20,8 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     SessionLostError,
 )
+from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
-from pydotcompute.messages.message import DEFAULT_PRIORITY
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import TO_KERNEL, DeadLetterReason

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute.messages.message import MAX_PRIORITY
+from pydotcompute.messages.header import MAX_PRIORITY
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute_server.calls.handlers import Metadata
 from pydotcompute_server.unary.leases import LONGEST_LEASE_SECONDS

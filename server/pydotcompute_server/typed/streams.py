@@ -13,7 +13,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
-from pydotcompute.messages.message import DEFAULT_PRIORITY, new_message_id
+from pydotcompute.messages.header import DEFAULT_PRIORITY
+from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from pydotcompute.messages.message import new_message_id
+from pydotcompute.messages.ids import new_message_id
 
 __all__ = ["LONGEST_LEASE_SECONDS", "Leases"]
 

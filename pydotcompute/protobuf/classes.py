@@ -1,0 +1,152 @@
+"""Message classes made of protobuf types, for programs without the source of the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import functools
+import operator
+import types
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.protobuf.conventions import (
+    BOX_FIELD,
+    DURATION,
+    ONEOF,
+    STATIC,
+    TENSOR,
+    TIMESTAMP,
+    describe,
+    is_map,
+    members,
+    message_type,
+)
+from pydotcompute.schema.introspect import FieldNumber
+
+__all__ = ["dataclass_from"]
+
+_PYTHON_TYPES: dict[int, type] = {
+    FieldDescriptor.TYPE_DOUBLE: float,
+    FieldDescriptor.TYPE_INT64: int,
+    FieldDescriptor.TYPE_BOOL: bool,
+    FieldDescriptor.TYPE_STRING: str,
+    FieldDescriptor.TYPE_BYTES: bytes,
+}
+
+
+def dataclass_from(descriptor: Descriptor, decorate: Callable[[type], type] = lambda cls: cls) -> type:
+    """A message class for a type that was made of one: the inverse of `TypePool.add`, for programs without the source.
+
+    The class has the header fields and takes the body's by position or name. All have defaults: protobuf's zero, or
+    None where absent differs from zero, so that the other side's own default then holds. Texts that were UUIDs or
+    Literals are `str`, and tuples are lists. Every call makes new classes. `decorate` (such as `message`) is applied to
+    the class before anything refers to it.
+
+    Raises:
+        MessageTypeError: a field is of a kind that no annotation makes, such as int32.
+    """
+    messages: dict[str, Descriptor] = {}
+    _collect(descriptor, "$", messages)
+    made: dict[str, type] = {}
+    usable: dict[str, type] = {}
+    for full_name, message in messages.items():
+        header = _header_fields() if message is descriptor else []
+        body = [(field.name, Any, dataclasses.field(**_default(field))) for field in message.fields]
+        namespace = {"__proto_package__": message.file.package, "__doc__": ""}
+        cls = dataclasses.make_dataclass(message.name, [*body, *header], namespace=namespace)
+        cls.__module__ = message.file.package  # In the namespace, the caller's would replace it since Python 3.12.
+        made[full_name] = cls
+        usable[full_name] = decorate(made[full_name]) if message is descriptor else made[full_name]
+    # Only now, when all classes are there, can the fields be annotated with them.
+    enums: dict[str, type[enum.Enum]] = {}
+    for full_name, cls in made.items():
+        annotations = dict(cls.__annotations__)
+        for position, field in enumerate(messages[full_name].fields, 1):
+            annotation = _annotation(field, usable, enums)
+            pinned = annotation if field.number == position else Annotated[annotation, FieldNumber(field.number)]
+            annotations[field.name] = pinned
+        cls.__annotations__ = annotations
+    return usable[descriptor.full_name]
+
+
+def _header_fields() -> list[tuple[str, Any, Any]]:
+    return [
+        ("message_id", uuid.UUID, dataclasses.field(default_factory=uuid.uuid4, kw_only=True)),
+        ("priority", int, dataclasses.field(default=128, kw_only=True)),
+        ("correlation_id", uuid.UUID | None, dataclasses.field(default=None, kw_only=True)),
+    ]
+
+
+def _collect(message: Descriptor, path: str, messages: dict[str, Descriptor]) -> None:
+    """Puts `message` and what it contains into `messages`, but for boxes, map entries and the static types."""
+    is_class = message.containing_type is None
+    if message.full_name in messages or message.full_name in STATIC:
+        return
+    if is_class:
+        messages[message.full_name] = message
+    for field in message.fields:
+        inside = f"{path}.{field.name}" if is_class else path
+        inside += "[]" if field.is_repeated else ""
+        if field.message_type is not None:
+            _collect(field.message_type, inside, messages)
+        elif field.enum_type is None and field.type not in _PYTHON_TYPES:
+            raise MessageTypeError("a kind of field that annotations make", describe(field), inside)
+
+
+def _default(field: FieldDescriptor) -> dict[str, Any]:
+    if field.is_repeated:
+        return {"default_factory": dict if is_map(field) else list}
+    return {"default": None if field.has_presence else field.default_value}
+
+
+def _annotation(field: FieldDescriptor, classes: dict[str, type], enums: dict[str, type[enum.Enum]]) -> Any:
+    if is_map(field):
+        entry = message_type(field).fields_by_name
+        return types.GenericAlias(dict, tuple(_single(entry[name], classes, enums) for name in ("key", "value")))
+    single = _single(field, classes, enums)
+    if field.is_repeated:
+        return types.GenericAlias(list, (single,))
+    return single | None if field.has_presence else single
+
+
+def _single(field: FieldDescriptor, classes: dict[str, type], enums: dict[str, type[enum.Enum]]) -> Any:
+    """The annotation of one value of the field: of the field itself, or of its elements."""
+    message = field.message_type
+    if field.enum_type is not None:
+        return _enum_class(field.enum_type, enums)
+    if message is None:
+        return _PYTHON_TYPES[field.type]
+    if message.full_name in STATIC:
+        return _STATIC_TYPES[message.full_name]()
+    if message.containing_type is None:
+        return classes[message.full_name]
+    if ONEOF in message.oneofs_by_name:
+        return functools.reduce(operator.or_, [_single(member, classes, enums) for member in message.fields])
+    return _annotation(message.fields_by_name[BOX_FIELD], classes, enums)
+
+
+def _enum_class(enum_type: EnumDescriptor, enums: dict[str, type[enum.Enum]]) -> type[enum.Enum]:
+    if enum_type.full_name not in enums:
+        made = enum.Enum(enum_type.name, members(enum_type), module=enum_type.file.package)  # type: ignore[misc]
+        made.__proto_package__ = enum_type.file.package  # type: ignore[attr-defined]
+        enums[enum_type.full_name] = made
+    return enums[enum_type.full_name]
+
+
+def _ndarray() -> type:
+    import numpy
+
+    return numpy.ndarray
+
+
+_STATIC_TYPES: dict[str, Callable[[], type]] = {
+    TIMESTAMP.full_name: lambda: datetime.datetime,
+    DURATION.full_name: lambda: datetime.timedelta,
+    TENSOR.full_name: _ndarray,
+}

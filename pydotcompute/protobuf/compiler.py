@@ -1,0 +1,418 @@
+"""The generated code of codecs: about one line a field, which costs little more than protobuf itself.
+
+Writers leave the search for errors to the check of the schema. Readers carry the path of the value along as a linked
+list, which is turned into text only if something is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection
+from itertools import takewhile
+from typing import Any, assert_never
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from pydotcompute.messages.constructor import only_assigns
+from pydotcompute.protobuf import runtime_helpers as helpers
+from pydotcompute.protobuf import tensors
+from pydotcompute.protobuf.conventions import BOX_FIELD, ONEOF, message_type
+from pydotcompute.protobuf.flat import Layout, layout_of
+from pydotcompute.schema import nodes
+from pydotcompute.schema.codegen import Source
+from pydotcompute.schema.normalize import settled
+
+__all__ = ["Compiler"]
+
+
+class Compiler:
+    """Generates the functions of one codec: `write_N(pb, message)` and `read_N(pb, path)` for each class in it."""
+
+    def __init__(self, schema: nodes.MessageSchema, descriptor: Descriptor) -> None:
+        self._schema = schema
+        self._descriptor = descriptor
+        self._source = Source(f"codec of {schema.full_name}")
+        self._names: dict[tuple[type, str], int] = {}
+        self._waiting: list[tuple[nodes.MessageSchema, Descriptor]] = []
+
+    def compile(self) -> dict[str, Any]:
+        source, schema = self._source, self._schema
+        pb_class = message_factory.GetMessageClass(self._descriptor)
+        new, bound_schema = source.bind(pb_class, "new"), source.bind(schema, "schema")
+        serialize = source.bind(pb_class.SerializeToString, "serialize")
+        parse = source.bind(pb_class.FromString, "parse")
+        layout = layout_of(schema, self._descriptor)
+        in_front = self._in_front()
+        encode, decode = "encode", "decode"
+        if layout is not None:
+            encode = "encode_any"
+            self._flat_encode(layout)
+        if layout is not None and only_assigns(schema.cls):
+            decode = "decode_any"
+            self._flat_decode(layout)
+        if in_front:
+            decode = "decode_any"
+            self._gather_in_front(in_front)
+            self._decode_in_front(in_front)
+        writers = [("to_proto", "pb")] if in_front else [(encode, f"{serialize}(pb)"), ("to_proto", "pb")]
+        for name, result in writers:
+            with source.block(f"def {name}(message):"):
+                with source.block("try:"):
+                    source.line(f"pb = {new}()")
+                    self._write_fields(schema, self._descriptor)
+                    source.line(f"return {result}")
+                with source.block("except Exception as error:"):
+                    source.line(f"{self._call(helpers.explain_writing)}({bound_schema}, message, error)")
+        for name, parameter in [(decode, "data"), ("from_proto", "pb")]:
+            with source.block(f"def {name}({parameter}, {', '.join(nodes.HEADER_FIELDS)}):"):
+                with source.block("try:"):
+                    if name == decode:
+                        source.line(f"pb = {parse}(data)")
+                    source.line("path = None")
+                    source.line(f"return {self._read_message(schema, self._descriptor, schema.header)}")
+                with source.block("except Exception as error:"):
+                    source.line(f"{self._call(helpers.explain_reading)}({bound_schema}, error)")
+        while self._waiting:
+            schema, descriptor = self._waiting.pop()
+            number = self._names[schema.cls, descriptor.full_name]
+            with source.block(f"def write_{number}(pb, message):"):
+                self._write_fields(schema, descriptor)
+                source.line("return")
+            with source.block(f"def read_{number}(pb, path):"):
+                instance = self._read_message(schema, descriptor, ())
+                with source.block("try:"):
+                    source.line(f"return {instance}")
+                with source.block("except Exception as error:"):
+                    problem = f"{self._call(helpers.text_of)}(error)"
+                    source.line(f"raise {self._call(helpers.UnreadableError)}({problem}, path) from error")
+        return source.run()
+
+    def _flat_encode(self, layout: Layout) -> None:
+        """The `encode` of a class with a layout; what does not fit is left to `encode_any`."""
+        otherwise = "return encode_any(message)"
+        with self._source.block("def encode(message):"):
+            with self._source.block("try:"):
+                layout.emit_encode(self._source, otherwise)
+            with self._source.block("except Exception:"):
+                self._source.line(otherwise)
+
+    def _flat_decode(self, layout: Layout) -> None:
+        """The `decode` of a class with a layout; what does not fit is left to `decode_any`."""
+        header = dict(zip(self._schema.header, self._schema.header, strict=True))
+        otherwise = f"return decode_any(data, {', '.join(nodes.HEADER_FIELDS)})"
+        with self._source.block(f"def decode(data, {', '.join(nodes.HEADER_FIELDS)}):"):
+            with self._source.block("try:"):
+                values = layout.emit_decode(self._source, otherwise)
+                self._source.line(f"return {self._make(self._schema, header | values)}")
+            with self._source.block("except Exception:"):
+                self._source.line(otherwise)
+
+    def _in_front(self) -> dict[str, bool]:
+        """The fields of the message itself that hold arrays, and whether they hold many; see `tensors`."""
+        found = {}
+        for field in self._schema.fields:
+            match field.node:
+                case nodes.Array() | nodes.Optional(nodes.Array()):
+                    found[field.name] = False
+                case nodes.List(nodes.Array()) | nodes.Tuple(nodes.Array()):
+                    found[field.name] = True
+        return found
+
+    def _tag_of(self, name: str) -> tuple[int, bytes]:
+        return tensors.tag_of(self._descriptor.fields_by_name[name].number)
+
+    def _gather_in_front(self, in_front: dict[str, bool]) -> None:
+        """The `gather` and `encode` of a class with arrays: these first, without a way through protobuf's objects."""
+        source = self._source
+        pb_class = message_factory.GetMessageClass(self._descriptor)
+        append = self._call(tensors.append)
+        with source.block("def gather(message):"):
+            with source.block("try:"):
+                source.line(f"pb = {source.bind(pb_class, 'new')}()")
+                self._write_fields(self._schema, self._descriptor, but=in_front)
+                source.line("parts, at = [], 0")
+                for field in self._schema.fields:
+                    if field.name not in in_front:
+                        continue
+                    tag, value = source.bind(self._tag_of(field.name)[1], "tag"), source.fresh("value")
+                    source.line(f"{value} = message.{field.name}")
+                    add = f"at = {append}(parts, at, {tag}, {value})"
+                    match field.node:
+                        case nodes.Array():
+                            source.line(add)
+                        case nodes.Optional():
+                            source.line(f"if {value} is not None: {add}")
+                        case _:
+                            source.line(f"for {value} in {value}: {add}")
+                source.line(f"parts.append({source.bind(pb_class.SerializeToString, 'serialize')}(pb))")
+                source.line("return parts")
+            with source.block("except Exception as error:"):
+                source.line(
+                    f"{self._call(helpers.explain_writing)}({source.bind(self._schema, 'schema')}, message, error)"
+                )
+        with source.block("def encode(message):"):
+            source.line("return b''.join(gather(message))")
+
+    def _decode_in_front(self, in_front: dict[str, bool]) -> None:
+        """The `decode` of a class with arrays; what is laid out in another way is left to `decode_any`."""
+        source, schema = self._source, self._schema
+        otherwise = f"return decode_any(data, {', '.join(nodes.HEADER_FIELDS)})"
+        tags = source.bind({self._tag_of(name)[0]: many for name, many in in_front.items()}, "tags")
+        pb_class = message_factory.GetMessageClass(self._descriptor)
+        with source.block(f"def decode(data, {', '.join(nodes.HEADER_FIELDS)}):"):
+            source.line(f"taken = {self._call(tensors.take)}(data, {tags})")
+            source.line(f"if taken is None: {otherwise}")
+            source.line("arrays, at = taken")
+            with source.block("try:"):
+                source.line(f"pb = {source.bind(pb_class.FromString, 'parse')}(data[at:])")
+                for name, many in in_front.items():
+                    is_there = f"pb.{name}" if many else f"{self._method(self._descriptor, 'HasField')}(pb, {name!r})"
+                    source.line(f"if {is_there}: {otherwise}")
+                source.line("path = None")
+                made = self._read_message(schema, self._descriptor, schema.header, in_front)
+                source.line(f"return {made}")
+            with source.block("except Exception as error:"):
+                source.line(f"{self._call(helpers.explain_reading)}({source.bind(schema, 'schema')}, error)")
+
+    def _number(self, message: nodes.Message, descriptor: Descriptor) -> int:
+        """The N of a class's functions, which are then generated later."""
+        key = (message.cls, descriptor.full_name)
+        if key not in self._names:
+            self._names[key] = len(self._names)
+            self._waiting.append((message.schema, descriptor))
+        return self._names[key]
+
+    def _call(self, function: Callable[..., Any]) -> str:
+        return self._source.bind(function, function.__name__.strip("_"))
+
+    def _method(self, descriptor: Descriptor, name: str) -> str:
+        """A method of protobuf's, taken from the class: in an instance, a field of that name would hide it."""
+        return self._source.bind(getattr(message_factory.GetMessageClass(descriptor), name), name)
+
+    # Writing: statements that put `value` into the field `name` of the protobuf object `pb`.
+
+    def _write_fields(self, schema: nodes.MessageSchema, descriptor: Descriptor, but: Collection[str] = ()) -> None:
+        for field in schema.fields:
+            if field.name not in but:
+                self._write(field.node, descriptor.fields_by_name[field.name], "pb", f"message.{field.name}")
+
+    def _write(self, node: nodes.Node, field: FieldDescriptor, pb: str, value: str) -> None:
+        source, target = self._source, f"{pb}.{field.name}"
+        match node:
+            case nodes.Optional(item):
+                kept = source.fresh("value")
+                source.line(f"{kept} = {value}")
+                with source.block(f"if {kept} is not None:"):
+                    if nodes.is_boxed(item):
+                        self._write_message(item, field, target, kept)
+                    else:
+                        self._write(item, field, pb, kept)
+            case nodes.List(item) | nodes.Tuple(item):
+                if field.message_type is None:
+                    each = self._to_scalar(item, "each")
+                    source.line(f"{target}.extend({value if each == 'each' else f'[{each} for each in {value}]'})")
+                else:
+                    added, each = source.fresh("add"), source.fresh("each")
+                    source.line(f"{added} = {target}.add")
+                    with source.block(f"for {each} in {value}:"):
+                        self._write_message(item, field, f"{added}()", each)
+            case nodes.Map(_, item):
+                entries, key, each = source.fresh("entries"), source.fresh("key"), source.fresh("each")
+                source.line(f"{entries} = {target}")
+                with source.block(f"for {key}, {each} in {value}.items():"):
+                    value_field = message_type(field).fields_by_name["value"]
+                    if value_field.message_type is None:
+                        source.line(f"{entries}[{key}] = {self._to_scalar(item, each)}")
+                    else:
+                        self._write_message(item, value_field, f"{entries}[{key}]", each)
+            case _ if field.message_type is None:
+                source.line(f"{target} = {self._to_scalar(node, value)}")
+            case _:
+                self._write_message(node, field, target, value)
+
+    def _to_scalar(self, node: nodes.Node, value: str) -> str:
+        """What protobuf holds for a value that needs no message."""
+        match node:
+            case nodes.Uuid():
+                return f"{self._call(str)}({value})"
+            case nodes.EnumNode():
+                numbers = {member: number for member, _, number in node.values()}
+                return f"{self._source.bind(numbers, 'numbers')}[{value}]"
+            case _:
+                return value
+
+    def _write_message(self, node: nodes.Node, field: FieldDescriptor, target: str, value: str) -> None:
+        """Fills the message `target`, of the type of `field`, with `value`."""
+        source, descriptor, pb = self._source, message_type(field), self._source.fresh("pb")
+        source.line(f"{pb} = {target}")
+        source.line(f"{self._method(descriptor, 'SetInParent')}({pb})")  # present, even if it stays empty
+        match node:
+            case nodes.Timestamp():
+                source.line(f"{self._call(helpers.write_timestamp)}({pb}, {value})")
+            case nodes.Duration():
+                source.line(f"{self._call(helpers.write_duration)}({pb}, {value})")
+            case nodes.Array():
+                source.line(f"{self._call(tensors.write_tensor)}({pb}, {value})")
+            case nodes.Message():
+                source.line(f"write_{self._number(node, descriptor)}({pb}, {value})")
+            case nodes.Union():
+                source.line(f"kind = type({value})")
+                for position, (name, member) in enumerate(node.named()):
+                    test = f"{'elif' if position else 'if'} kind is {source.bind(member.cls, 'cls')}:"
+                    with source.block(test):
+                        self._write_message(member, descriptor.fields_by_name[name], f"{pb}.{name}", value)
+                with source.block("else:"):
+                    source.line("raise TypeError(kind)")
+            case _:
+                self._write(node, descriptor.fields_by_name[BOX_FIELD], pb, value)
+
+    # Reading: expressions for the value of a field, where `path` is an expression for where it is.
+
+    def _read_message(
+        self,
+        schema: nodes.MessageSchema,
+        descriptor: Descriptor,
+        header: tuple[str, ...],
+        in_front: Collection[str] = (),
+    ) -> str:
+        """Reads the fields of `pb`, and those `in_front` of `arrays`, into variables; an expression for the instance
+        made of them."""
+        source = self._source
+        values = {name: name for name in header}
+        for field in schema.fields:
+            kept = values[field.name] = source.fresh("value")
+            if field.name in in_front:
+                source.line(f"{kept} = {self._taken_field(field)}")
+            else:
+                source.line(f"{kept} = {self._read_field(field, descriptor.fields_by_name[field.name], kept)}")
+        return self._make(schema, values)
+
+    def _make(self, schema: nodes.MessageSchema, values: dict[str, str]) -> str:
+        """An instance with these values, made by the constructor, or without it where that is the same."""
+        source, cls = self._source, self._source.bind(schema.cls, "cls")
+        names = [field.name for field in dataclasses.fields(schema.cls)]
+        if only_assigns(schema.cls) and values.keys() == set(names):
+            source.line(f"made = {source.bind(object.__new__, 'make')}({cls})")
+            for name in names:
+                source.line(f"made.{name} = {values[name]}")
+            return "made"
+        # By position as far as that goes: half the cost of the same call by name.
+        parameters = inspect.signature(schema.cls).parameters.values()
+        by_position = [
+            values.pop(parameter.name)
+            for parameter in takewhile(lambda p: p.kind is p.POSITIONAL_OR_KEYWORD and p.name in values, parameters)
+        ]
+        by_name = [f"{name}={value}" for name, value in values.items()]
+        return f"{cls}({', '.join(by_position + by_name)})"
+
+    def _taken_field(self, field: nodes.Field) -> str:
+        """The value of a field whose arrays are in `arrays`."""
+        tag, path = self._tag_of(field.name)[0], f"(path, {field.name!r})"
+        match field.node:
+            case nodes.List():
+                return f"arrays.get({tag}, [])"
+            case nodes.Tuple(length=length):
+                value = f"tuple(arrays.get({tag}, ()))"
+                if length is None:
+                    return value
+                value = f"{self._call(helpers.of_length)}({value}, {length}, {path})"
+                if not field.is_absent_if_empty:
+                    return value
+                return f"{value} if {tag} in arrays else {self._absent_value(field, path)}"
+            case nodes.Optional():
+                absent = "None"
+            case _:
+                absent = self._absent_value(field, path)
+        return f"arrays[{tag}][0] if {tag} in arrays else {absent}"
+
+    def _absent_value(self, field: nodes.Field, path: str) -> str:
+        """What a field that is not there has for a value: the default, or an error."""
+        if not field.has_default:
+            return f"{self._call(helpers.absent)}({path})"
+        return f"{self._source.bind(lambda: settled(field.node, field.make_default()), 'default')}()"
+
+    def _read_field(self, field: nodes.Field, descriptor: FieldDescriptor, kept: str) -> str:
+        """The value of a field; where it is absent, None or the default."""
+        source, path = self._source, f"(path, {field.name!r})"
+        value = self._read(field.node, descriptor, "pb", path)
+        if field.is_absent_if_empty:
+            return f"{value} if pb.{field.name} else {self._absent_value(field, path)}"
+        if not descriptor.has_presence or isinstance(field.node, nodes.Optional):
+            return value
+        default = self._absent_value(field, path)
+        present = f"{self._method(_owner(descriptor), 'HasField')}(pb, {field.name!r})"
+        if isinstance(field.node, nodes.Float | nodes.Int | nodes.Bool | nodes.Str | nodes.Bytes | nodes.Literal):
+            # Anything but zero is there without asking.
+            source.line(f"{kept} = {value}")
+            return f"{kept} if {kept} or {present} else {default}"
+        return f"{value} if {present} else {default}"
+
+    def _read(self, node: nodes.Node, field: FieldDescriptor, pb: str, path: str) -> str:
+        target = f"{pb}.{field.name}"
+        match node:
+            case nodes.Optional(item):
+                present = f"{self._method(_owner(field), 'HasField')}({pb}, {field.name!r})"
+                value = self._read_single(item, field, target, path)
+                return f"{value} if {present} else None"
+            case nodes.List(item):
+                return self._read_elements(item, field, target, path, "list")
+            case nodes.Tuple(item, length):
+                elements = self._read_elements(item, field, target, path, "tuple")
+                return elements if length is None else f"{self._call(helpers.of_length)}({elements}, {length}, {path})"
+            case nodes.Map(_, item):
+                key, each = self._source.fresh("key"), self._source.fresh("each")
+                value_field = message_type(field).fields_by_name["value"]
+                value = self._read_single(item, value_field, each, f"({path}, None, {key})")
+                if value == each:
+                    return f"dict({target})"
+                return f"{{{key}: {value} for {key}, {each} in {target}.items()}}"
+            case _:
+                return self._read_single(node, field, target, path)
+
+    def _read_elements(self, item: nodes.Node, field: FieldDescriptor, target: str, path: str, kind: str) -> str:
+        index, each = self._source.fresh("index"), self._source.fresh("each")
+        value = self._read_single(item, field, each, f"({path}, None, {index})")
+        elements = target if value == each else f"[{value} for {index}, {each} in enumerate({target})]"
+        return elements if kind == "list" and value != each else f"{kind}({elements})"
+
+    def _read_single(self, node: nodes.Node, field: FieldDescriptor, value: str, path: str) -> str:
+        """What Python holds for one value: of the field itself, or of its elements."""
+        match node:
+            case nodes.Float() | nodes.Int() | nodes.Bool() | nodes.Str() | nodes.Literal() | nodes.Bytes():
+                return value
+            case nodes.Uuid():
+                return f"{self._call(helpers.read_uuid)}({value}, {path})"
+            case nodes.EnumNode():
+                members = self._source.bind({number: member for member, _, number in node.values()}, "members")
+                return f"{self._call(helpers.read_enum)}({members}, {value}, {path})"
+            case nodes.Timestamp():
+                return f"{self._call(helpers.read_timestamp)}({value}, {path})"
+            case nodes.Duration():
+                return f"{self._call(helpers.read_duration)}({value}, {path})"
+            case nodes.Array():
+                return f"{self._call(helpers.read_array)}({value}, {path})"
+            case nodes.Message():
+                return f"read_{self._number(node, message_type(field))}({value}, {path})"
+            case nodes.Union():
+                return f"({self._read_union(node, message_type(field), value, path)})"
+            case nodes.Optional() | nodes.List() | nodes.Tuple() | nodes.Map():
+                return f"({self._read(node, message_type(field).fields_by_name[BOX_FIELD], value, path)})"
+            case _:
+                assert_never(node)
+
+    def _read_union(self, node: nodes.Union, descriptor: Descriptor, value: str, path: str) -> str:
+        kind = self._source.fresh("kind")
+        which = f"({kind} := {self._method(descriptor, 'WhichOneof')}({value}, {ONEOF!r}))"
+        choices = ""
+        for name, member in node.named():
+            member_type = message_type(descriptor.fields_by_name[name])
+            choices += f"read_{self._number(member, member_type)}({value}.{name}, {path}) if {which} == {name!r} else "
+            which = kind
+        return f"{choices}{self._call(helpers.absent)}({path})"
+
+
+def _owner(field: FieldDescriptor) -> Descriptor:
+    assert field.containing_type is not None
+    return field.containing_type

@@ -1,0 +1,70 @@
+"""What the protobuf types that are made of classes have in common, and what is read off them in several places."""
+
+from __future__ import annotations
+
+from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+
+from pydotcompute.schema.names import snake
+from pydotcompute.v1 import tensor_pb2
+
+__all__ = [
+    "BOX_FIELD",
+    "DURATION",
+    "ONEOF",
+    "STATIC",
+    "TENSOR",
+    "TIMESTAMP",
+    "describe",
+    "is_map",
+    "members",
+    "message_type",
+]
+
+BOX_FIELD = "value"
+"""The one field of a box: the message that holds a list inside a list, an optional element, and the like."""
+ONEOF = "one_of"
+"""The name of the oneof in the message that stands for a union."""
+
+TIMESTAMP = timestamp_pb2.Timestamp.DESCRIPTOR
+DURATION = duration_pb2.Duration.DESCRIPTOR
+TENSOR = tensor_pb2.Tensor.DESCRIPTOR
+STATIC = {TIMESTAMP.full_name: TIMESTAMP, DURATION.full_name: DURATION, TENSOR.full_name: TENSOR}
+"""The types that are not made of classes, by name."""
+
+_KINDS: dict[int, str] = {
+    number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()
+}
+
+
+def message_type(field: FieldDescriptor) -> Descriptor:
+    """The message type of a field that has one."""
+    assert field.message_type is not None
+    return field.message_type
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Returns True if the field is a map, which protobuf holds as a list of entries."""
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def describe(field: FieldDescriptor) -> str:
+    """The type of a field as its `.proto` says it."""
+    if is_map(field):
+        entry = message_type(field).fields_by_name
+        return f"map<{describe(entry['key'])}, {describe(entry['value'])}>"
+    kind = _KINDS[field.type]
+    if field.message_type is not None:
+        kind = field.message_type.full_name
+    elif field.enum_type is not None:
+        kind = f"enum {field.enum_type.full_name}"
+    if field.is_repeated:
+        return f"repeated {kind}"
+    return f"optional {kind}" if field.has_presence and field.message_type is None else kind
+
+
+def members(enum_type: EnumDescriptor) -> dict[str, int]:
+    """The values but the zero, without the prefix of their names."""
+    prefix = snake(enum_type.name).upper() + "_"
+    return {value.name.removeprefix(prefix): value.number for value in enum_type.values if value.number != 0}

@@ -1,0 +1,227 @@
+"""Single values from JSON, and the words for what is wrong with one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from pydotcompute.protobuf.conventions import BOX_FIELD, DURATION, ONEOF, TIMESTAMP
+from pydotcompute.schema import nodes
+from pydotcompute.schema.names import snake
+
+__all__ = [
+    "EXACT_INTEGER",
+    "WELL_KNOWN",
+    "WrongError",
+    "conversion",
+    "convert_key",
+    "did_you_mean",
+    "enum_members",
+    "kind_of",
+    "quoted",
+    "shown",
+    "step",
+]
+
+EXACT_INTEGER = 2**53
+"""Up to here a double holds every integer."""
+MOST_NAMES = 10
+LONGEST_SHOWN = 40
+"""Characters of a value, and names of fields, that a problem quotes."""
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def kind_of(field: FieldDescriptor) -> str:
+    """What a single value of a field has to be in JSON, in words: of an element, if the field is repeated."""
+    if field.enum_type is not None:
+        return f"one of {quoted(enum_members(field.enum_type))}"
+    if field.message_type is None:
+        return _KINDS[field.type]
+    if (well_known := WELL_KNOWN.get(field.message_type.full_name)) is not None:
+        return well_known
+    if ONEOF in field.message_type.oneofs_by_name:
+        return f"an object with one of {quoted(field.message_type.fields_by_name)}"
+    return f'an object {{"{BOX_FIELD}": …}}' if _is_box(field.message_type) else "an object"
+
+
+_KINDS = {
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_INT64: "an integer",
+    FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_STRING: "a text",
+    FieldDescriptor.TYPE_BYTES: "a text in base64",
+}
+"""Of the kinds of fields that annotations make."""
+WELL_KNOWN = {
+    TIMESTAMP.full_name: 'a time such as "2000-01-01T00:00:00Z"',
+    DURATION.full_name: 'a duration such as "1.5s"',
+}
+_UUID = 'a UUID such as "00000000-0000-4000-8000-000000000000"'
+
+
+def _is_box(descriptor: Descriptor) -> bool:
+    return descriptor.containing_type is not None and ONEOF not in descriptor.oneofs_by_name
+
+
+class WrongError(Exception):
+    """A value that cannot be where it is. Its text is the problem."""
+
+
+def conversion(field: FieldDescriptor, node: nodes.Node | None) -> Callable[[Any], Any]:
+    """What makes a value of a field, or of its elements, of one of JSON. Raises WrongError."""
+    if (enum_type := field.enum_type) is not None:
+        return lambda value: _enum(enum_type, value)
+    return _uuid if isinstance(node, nodes.Uuid) else _CONVERSIONS[field.type]
+
+
+def _wrong(expected: str, value: Any) -> WrongError:
+    return WrongError(f"expected {expected}, got {shown(value)}")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and (value in _SPECIAL or _NUMBER.fullmatch(value)):
+        number = _SPECIAL.get(value)
+        if number is not None:
+            return number
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong("a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise WrongError(f'{shown(value)} is no number of JSON; there are the texts "NaN", "Infinity", "-Infinity"')
+    return number
+
+
+def _integer(value: Any) -> int:
+    number = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+    if isinstance(number, float) and number.is_integer():
+        if abs(number) > EXACT_INTEGER and nodes.INT64_MIN <= number <= nodes.INT64_MAX:
+            raise WrongError(f"{shown(value)} may have been rounded: beyond 2**53, write an integer as a text")
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise _wrong("an integer", value)
+    if not nodes.INT64_MIN <= number <= nodes.INT64_MAX:
+        raise WrongError(f"{shown(value)} is outside {nodes.INT64_MIN} to {nodes.INT64_MAX}")
+    return number
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong("true or false", value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong("a text", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise WrongError(
+            f"expected a text of Unicode, got {shown(value)}, which has half of a surrogate pair"
+        ) from None
+    return value
+
+
+def _uuid(value: Any) -> str:
+    try:
+        # UUID() takes braces and the like, too.
+        if isinstance(value, str) and str(UUID(value)) == value.lower():
+            return value
+    except ValueError:
+        pass
+    raise _wrong(_UUID, value)
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, str) or not _BASE64.fullmatch(value) or len(value.rstrip("=")) % 4 == 1:
+        raise _wrong("a text in base64", value)
+    bare = value.rstrip("=").replace("-", "+").replace("_", "/")
+    return base64.b64decode(bare + "=" * (-len(bare) % 4))
+
+
+def _enum(enum_type: EnumDescriptor, value: Any) -> int:
+    members = enum_members(enum_type)
+    if isinstance(value, str) and value in members:
+        return members[value]
+    if isinstance(value, int | float) and not isinstance(value, bool) and value in members.values():
+        return int(value)
+    likely = did_you_mean(value, members, snake(enum_type.name) + "_")
+    raise WrongError(f"expected one of {quoted(members)}, got {shown(value)}{likely}")
+
+
+def enum_members(enum_type: EnumDescriptor) -> dict[str, int]:
+    """The values but the zero, which stands for none of the enum's members."""
+    return {value.name: value.number for value in enum_type.values if value.number != 0}
+
+
+_CONVERSIONS: dict[int, Callable[[Any], Any]] = {
+    FieldDescriptor.TYPE_DOUBLE: _number,
+    FieldDescriptor.TYPE_INT64: _integer,
+    FieldDescriptor.TYPE_BOOL: _bool,
+    FieldDescriptor.TYPE_STRING: _text,
+    FieldDescriptor.TYPE_BYTES: _bytes,
+}
+
+
+def convert_key(field: FieldDescriptor, name: str) -> Any:
+    """The key of a map that a name in JSON stands for."""
+    match field.type:
+        case FieldDescriptor.TYPE_STRING:
+            return _text(name)
+        case FieldDescriptor.TYPE_BOOL if name in ("true", "false"):
+            return name == "true"
+        case FieldDescriptor.TYPE_BOOL:
+            raise WrongError(f'expected the key "true" or "false", got {shown(name)}')
+        case _ if _INTEGER.fullmatch(name):
+            return _integer(name)
+        case _:
+            raise WrongError(f"expected a key that is an integer, got {shown(name)}")
+
+
+def step(name: str) -> str:
+    """A name as the end of a path."""
+    return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name)}]"
+
+
+def shown(value: Any) -> str:
+    """A value as a problem quotes it."""
+    match value:
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str():
+            short = value if len(value) <= LONGEST_SHOWN else f"{value[: LONGEST_SHOWN - 1]}…"
+            return json.dumps(short, ensure_ascii=False).encode(errors="backslashreplace").decode()
+        case _:
+            text = json.dumps(value)
+            return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+
+
+def quoted(names: Iterable[str]) -> str:
+    listed = [f'"{name}"' for name in names]
+    return ", ".join(listed[:MOST_NAMES] + (["…"] if len(listed) > MOST_NAMES else []))
+
+
+def did_you_mean(value: Any, names: Iterable[str], prefix: str = "") -> str:
+    """A question for the name that was probably meant, if there is one; the prefix that all have tells nothing."""
+    by_rest = {name.lower().removeprefix(prefix): name for name in names}
+    close = get_close_matches(value.lower().removeprefix(prefix), by_rest, 1) if isinstance(value, str) else []
+    return f': did you mean "{by_rest[close[0]]}"?' if close else ""

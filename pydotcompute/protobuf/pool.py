@@ -1,0 +1,142 @@
+"""A pool of protobuf types that are made at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import google.protobuf.message
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.protobuf.conventions import STATIC
+from pydotcompute.protobuf.descriptors import files_of
+from pydotcompute.schema.introspect import introspect
+
+__all__ = ["TypePool", "in_order"]
+
+
+class TypePool:
+    """Protobuf types made at run time, in a descriptor pool of their own.
+
+    Each class has a file to itself, such as `calculator/v1/calculation_request.proto`; so does each enum, and classes
+    that contain each other share one. So a type that two messages use is defined once, whatever is added first.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, FileDescriptorProto] = {}
+        self.pool = DescriptorPool()
+        """What `json_format` and reflection take. Add to it only through this object."""
+        for message in STATIC.values():
+            proto = FileDescriptorProto()
+            message.file.CopyToProto(proto)
+            self._add(proto)
+
+    def add(self, cls: type) -> Descriptor:
+        """The type of a message class, added with whatever it refers to, unless it is there already.
+
+        Raises:
+            MessageTypeError: the class cannot be a protobuf type (see `introspect`), or the pool has a different type
+                of the same name.
+        """
+        schema = introspect(cls)
+        self.add_files(files_of(schema))
+        return self.descriptor(schema.full_name)
+
+    def add_files(self, files: bytes | Iterable[FileDescriptorProto]) -> None:
+        """Adds files, given in any order or as a serialized FileDescriptorSet, unless they are there already.
+
+        Raises:
+            MessageTypeError: a type contradicts one of the same name in the pool, or an imported file is missing.
+        """
+        if isinstance(files, bytes):
+            try:
+                files = FileDescriptorSet.FromString(files).file
+            except google.protobuf.message.DecodeError as error:
+                raise MessageTypeError("a serialized FileDescriptorSet", str(error)) from error
+        for file in in_order({file.name: file for file in files}):
+            self._add(file)
+
+    def _add(self, file: FileDescriptorProto) -> None:
+        known = self._files.get(file.name)
+        if known is not None:
+            if _without_comments(known) != _without_comments(file):
+                defined = [*(message.name for message in file.message_type), *(enum.name for enum in file.enum_type)]
+                names = ", ".join(f"{file.package}.{name}" for name in defined)
+                raise MessageTypeError(f"the structure that {names} already has here", "another one of the same name")
+            return
+        try:
+            self.pool.Add(file)
+        except TypeError as error:
+            raise MessageTypeError("types that fit together", str(error)) from error
+        self._files[file.name] = file
+
+    def descriptor(self, full_name: str) -> Descriptor:
+        """The message type of this name, such as `calculator.v1.CalculationRequest`.
+
+        Raises:
+            MessageTypeError: there is none.
+        """
+        try:
+            return self.pool.FindMessageTypeByName(full_name)
+        except KeyError as error:
+            raise MessageTypeError("a known message type", full_name) from error
+
+    def message_class(self, full_name: str) -> type[google.protobuf.message.Message]:
+        """Protobuf's own class for the message type of this name. Raises as `descriptor` does."""
+        return message_factory.GetMessageClass(self.descriptor(full_name))
+
+    def file_set(self, full_name: str) -> FileDescriptorSet:
+        """The file of a message type or a service and all that it imports, each after its imports, comments included.
+
+        Raises:
+            MessageTypeError: there is none.
+        """
+        try:
+            last = self.pool.FindFileContainingSymbol(full_name).name
+        except KeyError as error:
+            raise MessageTypeError("a known type or service", full_name) from error
+        return FileDescriptorSet(file=self.with_imports(last))
+
+    def with_imports(self, name: str) -> list[FileDescriptorProto]:
+        """The file of this name after all that it imports, comments included. KeyError if there is none."""
+        return in_order(self._files, [self._files[name].name])
+
+    def services(self) -> list[str]:
+        """The full names of all services in the pool, in order."""
+        return sorted(f"{file.package}.{each.name}" for file in self._files.values() for each in file.service)
+
+
+def in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = None) -> list[FileDescriptorProto]:
+    """The roots (without any, all) and what they import, imports first. An import not in `files` is passed over."""
+    ordered: dict[str, FileDescriptorProto] = {}
+    visited: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in files and name not in visited:
+            visited.add(name)
+            for dependency in files[name].dependency:
+                visit(dependency)
+            ordered[name] = files[name]
+
+    for root in files if roots is None else roots:
+        visit(root)
+    return list(ordered.values())
+
+
+def _without_comments(file: FileDescriptorProto) -> FileDescriptorProto:
+    bare = FileDescriptorProto()
+    bare.CopyFrom(file)
+    bare.ClearField("source_code_info")
+    for message in _all_messages(bare.message_type):
+        for field in message.field:
+            field.ClearField("json_name")  # Protoc and some reflection servers fill it in, others do not.
+    return bare
+
+
+def _all_messages(messages: Iterable[DescriptorProto]) -> Iterator[DescriptorProto]:
+    for message in messages:
+        yield message
+        yield from _all_messages(message.nested_type)

@@ -1,0 +1,151 @@
+"""What the generated code of codecs calls: for what protobuf holds in another form, and for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any, NoReturn, TypeAlias
+from uuid import UUID
+
+import google.protobuf.message
+
+from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
+from pydotcompute.protobuf import tensors
+from pydotcompute.schema.check import checker
+from pydotcompute.schema.nodes import EPOCH, LONGEST_DURATION, MessageSchema
+
+__all__ = [
+    "ABSENT",
+    "UnreadableError",
+    "absent",
+    "explain_reading",
+    "explain_writing",
+    "of_length",
+    "read_array",
+    "read_duration",
+    "read_enum",
+    "read_timestamp",
+    "read_uuid",
+    "text_of",
+    "write_duration",
+    "write_timestamp",
+    "wrong_length",
+]
+
+_Path: TypeAlias = "tuple[Any, ...] | None"
+"""Where a value is: None for the message itself, `(parent, field_name)`, or `(parent, None, index_or_key)`."""
+
+
+_LONGEST_SECONDS = LONGEST_DURATION // timedelta(seconds=1)
+
+ABSENT = "a value is required, and there is none"
+"""The problem with a message that lacks a field which must be there."""
+
+
+def wrong_length(wanted: int, actual: int) -> str:
+    """The problem with a tuple that has another length than its annotation says."""
+    return f"{wanted} elements are required, and there are {actual}"
+
+
+class UnreadableError(Exception):
+    """A value that is none of its annotation. Becomes a MessageDeserializationError on the way out."""
+
+    def __init__(self, problem: str, path: _Path) -> None:
+        self.problem = problem
+        self.path = path
+
+
+def _path_text(path: _Path) -> str:
+    if path is None:
+        return "$"
+    parent, name, *key = path
+    # A key as JSON, as in the paths of the door.
+    return _path_text(parent) + (f"[{json.dumps(key[0])}]" if name is None else f".{name}")
+
+
+def text_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def explain_writing(schema: MessageSchema, message: object, error: Exception) -> NoReturn:
+    """Raises what says best why an instance could not be encoded."""
+    checker(schema.cls)(message)
+    raise MessageSerializationError(schema.name, text_of(error)) from error
+
+
+def explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
+    """Raises what says best why bytes could not be decoded."""
+    match error:
+        case MessageError():
+            raise error
+        case UnreadableError():
+            raise MessageDeserializationError(schema.name, error.problem, _path_text(error.path)) from error.__cause__
+        case google.protobuf.message.DecodeError():
+            raise MessageDeserializationError(schema.name, str(error)) from error
+        case _:
+            raise MessageDeserializationError(schema.name, text_of(error)) from error
+
+
+def absent(path: _Path) -> NoReturn:
+    raise UnreadableError(ABSENT, path)
+
+
+def of_length(elements: tuple[Any, ...], length: int, path: _Path) -> tuple[Any, ...]:
+    if len(elements) != length:
+        raise UnreadableError(wrong_length(length, len(elements)), path)
+    return elements
+
+
+def read_uuid(text: str, path: _Path) -> UUID:
+    try:
+        value = UUID(text)
+    except ValueError:
+        value = None
+    if value is None or str(value) != text.lower():  # UUID() takes braces and the like, too.
+        raise UnreadableError(f"{text!r} is no UUID in its form of 36 characters", path)
+    return value
+
+
+def read_enum(members: dict[int, Any], number: int, path: _Path) -> Any:
+    try:
+        return members[number]
+    except KeyError:
+        raise UnreadableError(f"{number} is none of the enum's members", path) from None
+
+
+def write_timestamp(pb: Any, value: datetime) -> None:
+    since = value - EPOCH
+    pb.seconds = since.days * 86_400 + since.seconds
+    pb.nanos = since.microseconds * 1000
+
+
+def read_timestamp(pb: Any, path: _Path) -> datetime:
+    try:
+        if 0 <= pb.nanos < 1_000_000_000:
+            return EPOCH + timedelta(seconds=pb.seconds, microseconds=pb.nanos // 1000)
+    except OverflowError:
+        pass
+    raise UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no time of the years 1 to 9999", path)
+
+
+def write_duration(pb: Any, value: timedelta) -> None:
+    # A timedelta counts its microseconds up from below; protobuf has both parts of one sign.
+    seconds, microseconds = value.days * 86_400 + value.seconds, value.microseconds
+    if seconds < 0 and microseconds:
+        seconds, microseconds = seconds + 1, microseconds - 1_000_000
+    pb.seconds = seconds
+    pb.nanos = microseconds * 1000
+
+
+def read_duration(pb: Any, path: _Path) -> timedelta:
+    if abs(pb.seconds) > _LONGEST_SECONDS or abs(pb.nanos) >= 1_000_000_000 or pb.seconds * pb.nanos < 0:
+        raise UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no duration", path)
+    return timedelta(seconds=pb.seconds, microseconds=int(pb.nanos / 1000))
+
+
+def read_array(pb: Any, path: _Path) -> Any:
+    """The array in a Tensor: a read-only view of its bytes. Raises UnreadableError."""
+    try:
+        return tensors.read_tensor(pb)
+    except ValueError as error:
+        raise UnreadableError(str(error), path) from None

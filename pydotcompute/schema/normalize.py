@@ -1,0 +1,123 @@
+"""Numbers and arrays made those that the annotations ask for."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from pydotcompute.schema import nodes
+from pydotcompute.schema.codegen import Source
+from pydotcompute.schema.fits import compiled, emit_fields, has_numbers
+from pydotcompute.schema.foreign_arrays import as_numpy, is_cupy
+from pydotcompute.schema.introspect import introspect
+
+__all__ = ["emit_normalizing", "normalizer", "settle", "settled"]
+
+
+def normalizer(cls: type) -> Callable[[object], None] | None:
+    """A function that makes numbers in an instance those that the annotations ask for; None if no field can need it.
+
+    Into a float go ints, NumPy scalars and anything else with `__float__` or `__index__`, but no str, bool or complex;
+    into an int bools and whatever has `__index__`; into a bool NumPy's bools. Also inside containers, which are then
+    replaced by new ones, and inside nested messages. Other values are left alone, and it never raises.
+    """
+    schema = introspect(cls)
+    if not has_numbers(nodes.Message(cls)):
+        return None
+    key = "__pydotcompute_normalizer__"
+    return nodes.kept_on_class(cls, key) or nodes.keep_on_class(cls, key, _make_normalizer(schema))
+
+
+def _make_normalizer(schema: nodes.MessageSchema) -> Callable[[object], None]:
+    # The class of the instance is not looked at: an inherited `__post_init__` serves the subclass as well.
+    return compiled(schema, lambda message: settle(schema, message), numbers_only=True)
+
+
+def emit_normalizing(source: Source, schema: nodes.MessageSchema, message: str) -> None:
+    """Adds the end of a function: it normalizes `message`, whose fields are also in variables of their names."""
+    normalize = normalizer(schema.cls)
+    if normalize is None:
+        return
+    otherwise = f"return {source.bind(normalize, 'normalize')}({message})"
+    inside = [node for field in schema.fields if has_numbers(field.node) for node in nodes.walk(field.node)]
+    if any(isinstance(node, nodes.Message | nodes.Union) for node in inside):
+        source.line(otherwise)  # The tests of these are functions of the normalizer's own.
+    else:
+        emit_fields(source, schema, {}, otherwise, "0", numbers_only=True, in_variables=True)
+
+
+def settled(node: nodes.Node, value: Any, depth: int = 0) -> Any:
+    """`value` with its numbers made those of the annotation; the very same object if there was nothing to change."""
+    match node:
+        case nodes.Float() if type(value) is not float:
+            return _as_float(value)
+        case nodes.Int() if type(value) is not int:
+            return operator.index(value) if hasattr(value, "__index__") and not _is_array_like(value) else value
+        case nodes.Bool() if getattr(getattr(value, "dtype", None), "kind", "") == "b" and not _is_array_like(value):
+            return bool(value)
+        case nodes.Array(on_device=on_device) if not (on_device and is_cupy(type(value))):
+            with suppress(TypeError):  # Left for the check to refuse.
+                return as_numpy(value)
+        case nodes.Optional(item) if value is not None:
+            return settled(item, value, depth)
+        case nodes.List(item) if isinstance(value, list):
+            new = [settled(item, old, depth) for old in value]
+            return value if _same(new, value) else new
+        case nodes.Tuple(item) if isinstance(value, tuple):
+            new = [settled(item, old, depth) for old in value]
+            return value if _same(new, value) else tuple(new)
+        case nodes.Map(key, item) if isinstance(value, dict):
+            pairs = [(settled(key, k, depth), settled(item, v, depth)) for k, v in value.items()]
+            same = _same([k for k, _ in pairs], list(value)) and _same([v for _, v in pairs], list(value.values()))
+            return value if same else dict(pairs)
+        case nodes.Message(cls) if type(value) is cls:
+            _settle_fields(node.schema, value, depth + 1)
+        case nodes.Union(members):
+            for member in members:
+                settled(member, value, depth)
+        case _:
+            pass
+    return value
+
+
+class _TooDeepError(Exception):
+    """The message may even contain itself. Normalizing leaves it alone, and the check refuses it."""
+
+
+def settle(schema: nodes.MessageSchema, message: object) -> None:
+    """Makes the numbers and arrays in the message those of the annotations."""
+    with suppress(_TooDeepError):
+        _settle_fields(schema, message, 0)
+
+
+def _settle_fields(schema: nodes.MessageSchema, message: object, depth: int) -> None:
+    if depth > nodes.MAX_DEPTH:
+        raise _TooDeepError
+    for field in schema.fields:
+        old = getattr(message, field.name)
+        new = settled(field.node, old, depth)
+        if new is not old:
+            object.__setattr__(message, field.name, new)  # The class may be frozen.
+
+
+def _same(new: list[Any], old: Any) -> bool:
+    return all(map(operator.is_, new, old))
+
+
+def _is_array_like(value: Any) -> bool:
+    """Whether `value` is an array with dimensions: even one that has a single element is no number."""
+    return getattr(value, "ndim", 0) != 0
+
+
+def _as_float(value: Any) -> Any:
+    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+        return value
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if isinstance(value, bool | str) or kind not in "iuf" or _is_array_like(value):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return value  # Left for the check to refuse: an int of 400 digits, for one.
