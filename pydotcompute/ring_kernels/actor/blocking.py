@@ -89,7 +89,12 @@ class BlockingContext(Generic[TIn, TOut]):
         except RuntimeError:  # The event loop is gone, and with it the kernel.
             coroutine.close()
             raise
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            # What it raises leads to this frame: with the future in it that is a circle, which keeps all that the actor
+            # has, such as arrays on the device, until the collector comes. (Since Python 3.12 the actor is part of it.)
+            del future
 
     def wait_active(self) -> None:
         """See `KernelContext.wait_active`."""
