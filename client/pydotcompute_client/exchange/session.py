@@ -30,9 +30,10 @@ from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
 from pydotcompute.wire.exchange.batches import credit_to_proto, fill
-from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, Part, ProtocolError
+from pydotcompute.wire.exchange.bodies import Bodies, Body
+from pydotcompute.wire.exchange.flow import Ahead, Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_response, request_part, to_bytes
-from pydotcompute.wire.exchange.shared_memory import Block, Reader, Segment, Writer
+from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute.wire.kernels import strategy_from_proto
 from pydotcompute_client.exchange.acks import Acks
 from pydotcompute_client.exchange.arrivals import WINDOW, Arrivals, Outputs
@@ -43,7 +44,7 @@ __all__ = ["Session"]
 logger = logging.getLogger(__name__)
 
 EXCHANGE = f"/{pb.DESCRIPTOR.services_by_name['MessageService'].full_name}/Exchange"
-"""The method; its frames are read and written by `wire.parts`, and not by the generated stub."""
+"""The method; its frames are read and written by `wire.exchange.frames`, and not by the generated stub."""
 LARGEST_BATCH = 1_024
 """Messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
@@ -63,7 +64,7 @@ before the connection is tried again, is gRPC's affair.)"""
 _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
 """What reading and writing raise on a stream that has ended."""
 
-Sent = tuple["bytes | Block", int, int, "int | None", "float | None"]
+Sent = tuple["bytes | Body", int, int, "int | None", "float | None"]
 """A message as `wire.frames.Packed`, with the time, of `time.monotonic()`, at which its caller gives up."""
 
 
@@ -100,10 +101,9 @@ class Session:
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
         self._shared_memory = shared_memory
-        self._writer: Writer | None = None
         self._token = b""
         self._type_names: list[str] = []
-        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Block]]] = {}
+        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Body]]] = {}
         self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
         self._outgoing: Outgoing[Sent] = Outgoing()
         self._room = Signal()
@@ -117,7 +117,7 @@ class Session:
             replies = Replies(kernel_id, Outputs(kernel_id), self._nobody_waits)
         replies.begin(asyncio.get_running_loop(), self._nobody_waits, self._news.notify)
         self.replies = replies
-        self._arrivals = Arrivals(replies, self._acks, max_message_bytes)
+        self._arrivals = Arrivals(replies, self._acks)
         outputs = replies.outputs
         assert isinstance(outputs, Outputs)
         outputs.on_taken = self._acks.output_taken
@@ -179,25 +179,22 @@ class Session:
             self._strategy = strategy_from_proto(opened.backpressure_strategy)
             self._input_queue_size = opened.input_queue_size
             self._reply_limit = opened.output_queue_size
-            if self._shared_memory:
-                self._share_memory(opened)
+            codecs = self._arrivals.codecs
+            self._bodies = self._arrivals.bodies = Bodies(
+                self._arrivals.incoming,
+                request_part,
+                longest=opened.max_message_bytes,
+                longest_received=self._max_message_bytes,
+                part_bytes=opened.part_bytes,
+                memory=SharedMemory.open(opened, codecs) if self._shared_memory else None,
+            )
         self._token = opened.session_token
-        self._longest = opened.max_message_bytes
-        self._outgoing.part_bytes = min(PART_BYTES, opened.part_bytes)
-        self._longest_whole = self._outgoing.part_bytes or self._longest
+        self._bodies.begin()
         self._outgoing.resume(opened.received_through)
         self._grant(opened.credit)
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
             self._closed(self._error(opened.closed))
-
-    def _share_memory(self, opened: pb.Opened) -> None:
-        if not opened.HasField("shared_memory"):
-            problem = "the daemon does not share any; it would with --shared-memory-bytes"
-            raise BackendUnavailableError("shared memory", problem)
-        requests = Segment.open(opened.shared_memory.requests)
-        self._arrivals.reader = Reader(Segment.open(opened.shared_memory.replies), self._arrivals.codecs)
-        self._writer = Writer(requests)
 
     async def _say_bye(self) -> None:
         """End a session that was just opened."""
@@ -317,9 +314,8 @@ class Session:
             await self._wait_until_received(caller, timeout)
         body = self._encode(message)
         outgoing = self._outgoing
-        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
-        if outgoing.long or in_parts:
-            await self._wait_for_long(in_parts, caller, timeout)
+        if outgoing.long or body.__class__ is not bytes:
+            await self._wait_for_long(body, caller, timeout)
         elif len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
             await self._wait_for_credit(timeout)
         message_id, correlation_id = message.message_id, message.correlation_id
@@ -327,11 +323,11 @@ class Session:
             raise self._id_taken(message)
         answers = None if correlation_id is None else correlation_id.int
         item = (body, message_id.int, message.priority, answers, None)
-        if in_parts:
-            outgoing.queue_long(item, caller)
-        else:
+        if body.__class__ is bytes:
             outgoing.queue.append(item)
             outgoing.queued_bytes += len(body)
+        else:
+            outgoing.put(item, caller)
         if self._news.waiters:
             self._news.notify()
         if self._strategy == "reject":
@@ -349,12 +345,9 @@ class Session:
         if reply is None:
             raise self._id_taken(message)
         outgoing = self._outgoing
-        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
-        sender = None
         try:
-            if outgoing.long or in_parts:
-                sender = self.replies.receiver(asyncio.current_task())
-                await self._wait_for_long(in_parts, sender, timeout)
+            if outgoing.long or body.__class__ is not bytes:
+                await self._wait_for_long(body, self.replies.receiver(asyncio.current_task()), timeout)
             elif (
                 len(outgoing.queue) >= outgoing.allowed
                 or outgoing.queued_bytes >= outgoing.allowed_bytes
@@ -366,21 +359,17 @@ class Session:
             raise
         answers = None if correlation_id is None else correlation_id.int
         item = (body, message_id.int, message.priority, answers, deadline)
-        if in_parts:
-            outgoing.queue_long(item, sender)
-        else:
+        if body.__class__ is bytes:
             outgoing.queue.append(item)
             outgoing.queued_bytes += len(body)
+        else:
+            outgoing.put(item, self.replies.receiver(asyncio.current_task()))
         self._news.notify()
         try:
             return await self.replies.reply_to(message_id, reply, timeout, deadline)
         except (TimeoutError, asyncio.CancelledError) as error:
-            if outgoing.drop_long(item):  # It was never sent whole.
+            if outgoing.drop(item):  # It was never sent.
                 self._long_gone.notify_all()
-                self.replies.forget(message_id)
-            elif item in outgoing.queue:  # It was never sent.
-                outgoing.queue.remove(item)
-                outgoing.queued_bytes -= len(body)
                 self.replies.forget(message_id)
             elif isinstance(error, asyncio.CancelledError) and self.over is None:
                 self._acks.withdraw(message_id.bytes)
@@ -405,15 +394,14 @@ class Session:
             if self.refusal is not None:
                 raise self.refusal.again()
 
-    def _encode(self, message: Any) -> bytes | Block:
+    def _encode(self, message: Any) -> bytes | Body:
         """Check and encode a message."""
         cls = message.__class__
         try:
             check, encode = self._encoders[cls]
         except KeyError:
             codec = self._types.codec(cls, self._type_names[0])
-            encode = codec.encode if self._writer is None else self._writer.encoder(codec)
-            check, encode = self._encoders[cls] = (door(cls), encode)
+            check, encode = self._encoders[cls] = (door(cls), self._bodies.encoder(codec))
         check(message)
         priority, correlation_id = message.priority, message.correlation_id
         if (
@@ -424,9 +412,11 @@ class Session:
         ):
             check_header(message)
         body = encode(message)
-        if len(body) > self._longest:
-            raise MessageTooLargeError(cls.__name__, len(body), self._longest)
-        return body
+        if len(body) <= self._bodies.longest_plain:
+            return body
+        if len(body) > self._bodies.longest:
+            raise MessageTooLargeError(cls.__name__, len(body), self._bodies.longest)
+        return self._bodies.pack(body)
 
     def _id_taken(self, message: Any) -> MessageSerializationError:
         problem = "another request of this id waits for its reply"
@@ -447,21 +437,22 @@ class Session:
                 raise QueueFullError(self.kernel_id, self._input_queue_size)
             woken = await self._room.wait(None if deadline is None else deadline - monotonic())
 
-    async def _wait_for_long(self, in_parts: bool, sender: object, timeout: float | None) -> None:
-        """Wait for credit, while something goes in parts or is to go: for its sender, and for what is to go in parts
-        too, when that is gone.
+    async def _wait_for_long(self, body: bytes | Body, sender: object, timeout: float | None) -> None:
+        """Wait for credit while a body goes ahead of its message: one of the same sender waits until that message is
+        gone, and so does another that goes ahead.
         """
+        goes_ahead = isinstance(body, Ahead)
         deadline = None if timeout is None else monotonic() + timeout
         outgoing, woken = self._outgoing, True
         while True:
-            while outgoing.long and (in_parts or outgoing.is_long_from(sender)):
+            while outgoing.long and (goes_ahead or outgoing.is_held_up(sender)):
                 if self.refusal is not None:
                     raise self.refusal.again()
                 if not woken:
                     raise QueueFullError(self.kernel_id, self._input_queue_size)
                 woken = await self._long_gone.wait(None if deadline is None else deadline - monotonic())
             await self._wait_for_credit(None if deadline is None else deadline - monotonic())
-            if not (outgoing.long and in_parts):
+            if not (outgoing.long and goes_ahead):
                 return
 
     # -- to the daemon -------------------------------------------------------------------------------------------------
@@ -483,19 +474,18 @@ class Session:
     def _next_to_send(self) -> pb.ExchangeRequest | bytes | None:
         outgoing, acks = self._outgoing, self._acks
         frame = pb.ExchangeRequest()
-        chunk: Chunk[Sent] | Part[Sent] | None = None
+        chunk: Chunk[Sent] | bytes | None = None
         if self.over is None:
             self._arrivals.return_outputs()
             # Before any message: what that causes the kernel to send may be for another client.
             acks.outputs_wanted(self.replies.receiving)
-            if not (outgoing.in_parts and acks.is_due):  # What is due does not wait for many parts.
+            if not (outgoing.has_pieces and acks.is_due):  # What is due does not wait for many pieces of a body.
                 chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
-            if isinstance(chunk, Part):
-                return request_part(len(chunk.item[0]), chunk.offset, chunk.data)
+            if isinstance(chunk, bytes):
+                return chunk
             if chunk is not None:
-                shared = self._writer is not None
-                _fill(frame.batch, chunk.first, chunk.items, in_parts=chunk.in_parts, in_memory=shared)
-                if chunk.in_parts:
+                _fill(frame.batch, chunk.first, chunk.items)
+                if self._long_gone.waiters and not outgoing.long:
                     self._long_gone.notify_all()
                 if outgoing.queue:
                     self._news.notify()
@@ -522,7 +512,7 @@ class Session:
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse | PartFrame):
                 if isinstance(frame, PartFrame):
-                    self._arrivals.take_part(frame)
+                    self._bodies.take_part(frame)
                 elif (ending := self._take(frame)) is not None:
                     return ending
             error = await self._why_it_broke()
@@ -540,7 +530,7 @@ class Session:
             case "batch":
                 self._arrivals.take_batch(frame.batch)
             case "part":
-                self._arrivals.take_part(frame.part)
+                self._bodies.take_part(frame.part)
             case "refused":
                 self._take_refused(frame.refused)
             case "closed":
@@ -622,12 +612,10 @@ class Session:
         self._closed(error)
         self.replies.end(error)
         self._news.notify()
-        if self._writer is not None:
-            self._writer.close()
 
 
-def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool, in_memory: bool) -> None:
-    fill(batch, first, items, in_parts=in_parts, in_memory=in_memory)
+def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:
+    fill(batch, first, items)
     deadlines: Iterable[float | None] = [item[4] for item in items]
     if any(deadlines):
         now = monotonic()

@@ -18,8 +18,8 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import credit_to_proto, fill
-from pydotcompute.wire.exchange.flow import Chunk, Part, ProtocolError
-from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, response_part
+from pydotcompute.wire.exchange.flow import Chunk, ProtocolError
+from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.sessions import CREDIT_BYTES, LARGEST_CREDIT, OUTPUT, REFUSAL, Sent, Session
@@ -112,7 +112,7 @@ class Conversation:
             if self._tell is not None:
                 self._tell.cancel()
             self._session.outputs_wanted = self._session.outputs_sent
-            self._session.incoming.drop_parts()
+            self._session.bodies.begin()
         return self._said_bye
 
     async def _open(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> None:
@@ -122,6 +122,7 @@ class Conversation:
             assert refusal is not None
             raise refusal.again()
         session.incoming.begin(session.incoming.received)
+        session.bodies.begin()
         session.outgoing.resume(opening.received_through)
         session.grant_outgoing(opening.credit)
         session.grant()
@@ -139,7 +140,7 @@ class Conversation:
             output_queue_size=kernel.config.output_queue_size,
             max_message_bytes=session.max_message_bytes,
             part_bytes=PART_BYTES,
-            shared_memory=session.shared_memory,
+            shared_memory=session.bodies.offer,
             closed=refusal,
             session_timeout=duration(session_timeout),
         )
@@ -150,9 +151,10 @@ class Conversation:
     async def _read(self) -> None:
         session = self._session
         while isinstance(frame := await self._context.read(), pb.ExchangeRequest | PartFrame):
-            session.settle()
+            if session.bodies.offer is not None:
+                session.bodies.settle()
             if isinstance(frame, PartFrame):
-                session.take_part(frame)
+                session.bodies.take_part(frame)
                 continue
             kind = frame.WhichOneof("frame")
             if frame.HasField("ack"):
@@ -171,7 +173,7 @@ class Conversation:
                         self._fed.notify()
                     self._tell_in_time()
                 case "part":
-                    session.take_part(frame.part)
+                    session.bodies.take_part(frame.part)
                 case "bye":
                     self._said_bye = True
                     return
@@ -253,14 +255,14 @@ class Conversation:
 
     def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
         session, outgoing = self._session, self._session.outgoing
-        if outgoing.in_parts and not self._frames and (news := self._news()) is not None:
-            return news  # It does not wait for many parts.
+        if outgoing.has_pieces and not self._frames and (news := self._news()) is not None:
+            return news  # It does not wait for many pieces of a body.
         if not self._frames:
             chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
-            if isinstance(chunk, Part):
-                return response_part(len(chunk.item[0]), chunk.offset, chunk.data)
+            if isinstance(chunk, bytes):
+                return chunk
             if chunk is not None:
-                self._frames.extend(_frames(chunk, in_memory=session.shares_memory))
+                self._frames.extend(_frames(chunk))
         if self._frames:
             frame = self._frames.popleft()
             enough = session.incoming.done - self._told.through >= TELL_BESIDE or self._must_tell()
@@ -334,7 +336,7 @@ class Conversation:
         self._session.news.notify()
 
 
-def _frames(chunk: Chunk[Sent], *, in_memory: bool) -> Iterator[pb.ExchangeResponse]:
+def _frames(chunk: Chunk[Sent]) -> Iterator[pb.ExchangeResponse]:
     """The frames for what a session has to send: messages, and refusals, which may come mixed."""
     first = chunk.first
     for is_refusal, group in groupby(chunk.items, lambda item: item[5] == REFUSAL):
@@ -344,7 +346,7 @@ def _frames(chunk: Chunk[Sent], *, in_memory: bool) -> Iterator[pb.ExchangeRespo
             frame.refused.first_sequence = first
             frame.refused.refusals.extend(item[4] for item in items)
         else:
-            _fill(frame.batch, first, items, in_parts=chunk.in_parts, in_memory=in_memory)
+            _fill(frame.batch, first, items)
             if chunk.before:
                 frame.batch.before_replies_to = _requests_of(chunk.before)
         yield frame
@@ -358,8 +360,8 @@ def _requests_of(replies: Sequence[Sent]) -> bytes:
     )
 
 
-def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool, in_memory: bool) -> None:
-    fill(batch, first, items, in_parts=in_parts, in_memory=in_memory)
+def _fill(batch: pb.Batch, first: int, items: list[Sent]) -> None:
+    fill(batch, first, items)
     kinds = [item[5] for item in items]
     kind = kinds[0]
     if kinds.count(kind) == len(kinds) and kind < OUTPUT:

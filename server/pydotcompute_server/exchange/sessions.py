@@ -30,9 +30,10 @@ from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import read, spread
-from pydotcompute.wire.exchange.flow import LEAST_PART_BYTES, Credit, Incoming, Outgoing, ProtocolError
-from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
-from pydotcompute.wire.exchange.shared_memory import Block, Reader, Segment, Writer
+from pydotcompute.wire.exchange.bodies import Bodies, Body, Opened
+from pydotcompute.wire.exchange.flow import Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange.frames import response_part
+from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_server.catalog import Catalog
 
 __all__ = ["CREDIT_BYTES", "LARGEST_CREDIT", "OUTPUT", "REFUSAL", "Session", "Sessions"]
@@ -48,16 +49,12 @@ LARGE_BYTES = 4_096
 """The bytes of a message in a mailbox are counted if they are as many as this."""
 MAILBOX_BYTES = 256 << 20
 """Bytes of large messages in a mailbox beyond which sessions put no more into it."""
-LONG_AT_ONCE = 2
-"""Bodies that are made ready to go to a client in parts: one goes, and the next can follow at once."""
 SESSIONS_KEPT = 4_096
 """How many sessions without a stream are kept; the one that lost its stream first goes first."""
 
-Body = bytes | memoryview
-"""What has come: bytes, or a view of shared memory."""
-Waiting = tuple[Body, "UUID | None", int, "UUID | None", "Terms | None"]
+Waiting = tuple[Opened, "UUID | None", int, "UUID | None", "Terms | None"]
 """A message that has come and is not in the mailbox yet: body, header (no id: it was withdrawn), terms."""
-Sent = tuple["bytes | Block", int, int, "int | None", Any, int]
+Sent = tuple["bytes | Body", int, int, "int | None", Any, int]
 """On its way to the client: a message as `wire.frames.Packed`, the message itself, and its kind: an index into the
 types of the kernel, with OUTPUT added if it is an output; or REFUSAL, with a `Refusal` in the place of the message."""
 
@@ -81,27 +78,22 @@ class Session:
         self.codecs = catalog.codecs(kernel.type)
         self.max_message_bytes = max_message_bytes
         """The longest body that the client may send."""
-        self._longest_reply = min(max_message_bytes, opening.max_message_bytes or max_message_bytes)
-        if 0 < opening.part_bytes < LEAST_PART_BYTES:
-            raise ProtocolError(f"parts of {opening.part_bytes} bytes, at least {LEAST_PART_BYTES} are needed")
         self._decode = self.codecs[0].decode_checked
-        self._segments: tuple[Segment, Segment] | None = None  # Until the client has had its chance to open them.
-        self._reader: Reader | None = None
-        self._writer: Writer | None = None
-        if opening.shared_memory and shared_memory_bytes:
-            self._share_memory(shared_memory_bytes)
-        encoders = [codec.encode if self._writer is None else self._writer.encoder(codec) for codec in self.codecs]
-        self._types = {
-            codec.schema.cls: (index, encode)
-            for index, (codec, encode) in enumerate(zip(self.codecs, encoders, strict=True))
-        }
+        self.incoming = Incoming()
+        self.outgoing: Outgoing[Sent] = Outgoing()
+        shares_memory = opening.shared_memory and shared_memory_bytes
+        self.bodies = Bodies(
+            self.incoming,
+            response_part,
+            longest=min(max_message_bytes, opening.max_message_bytes or max_message_bytes),
+            longest_received=max_message_bytes,
+            part_bytes=opening.part_bytes,
+            memory=SharedMemory.create(shared_memory_bytes, self.codecs) if shares_memory else None,
+        )
+        self._types = {codec.schema.cls: (index, self.bodies.encoder(codec)) for index, codec in enumerate(self.codecs)}
         self.news = Signal()
         """Notified when there may be something to send to the client."""
         self.caller: Caller[Any] = Caller(private=True, arrived=self.news)
-        self.incoming = Incoming()
-        self.outgoing: Outgoing[Sent] = Outgoing()
-        self.outgoing.part_bytes = min(PART_BYTES, opening.part_bytes)
-        self._longest_whole = min(self.outgoing.part_bytes or self._longest_reply, self._longest_reply)
         self.pending: deque[Waiting] = deque()
         """What has come and is not in the mailbox yet, in order."""
         self._pending_bytes = 0
@@ -116,44 +108,13 @@ class Session:
         self.newest_stream: object = None
         """The one that is to carry it next, or does."""
 
-    def _share_memory(self, size: int) -> None:
-        requests = Segment.create(size)
-        try:
-            replies = Segment.create(size)
-        except BaseException:
-            requests.close()
-            raise
-        self._reader, self._writer = Reader(requests, self.codecs), Writer(replies)
-        self._segments = requests, replies
-
-    @property
-    def shared_memory(self) -> pb.SharedMemory | None:
-        """How the client finds the memory that it may share with this session, if it may."""
-        if self._segments is None:
-            return None
-        requests, replies = self._segments
-        return pb.SharedMemory(requests=requests.place, replies=replies.place)
-
-    @property
-    def shares_memory(self) -> bool:
-        """Whether bodies that go to the client may be in shared memory."""
-        return self._writer is not None
-
-    def settle(self) -> None:
-        """The client has said something, and so has opened its shared memory if it ever will."""
-        if self._segments is not None:
-            for segment in self._segments:
-                segment.settle()
-            self._segments = None
-
     # -- from the client -----------------------------------------------------------------------------------------------
 
     def take_batch(self, batch: pb.Batch) -> None:
         """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
         if len(batch.bodies) > LARGEST_CREDIT:
             raise ProtocolError(f"a batch has at most {LARGEST_CREDIT} messages, not {len(batch.bodies)}")
-        body = self.incoming.take_parts() if batch.body_in_parts else None
-        bodies, message_ids, priorities, correlation_ids, _ = read(batch, body=body, reader=self._reader)
+        bodies, message_ids, priorities, correlation_ids, _ = read(batch, bodies=self.bodies)
         sizes = list(map(len, bodies))
         again = self.incoming.receive(batch.first_sequence, sizes)
         terms: list[Terms | None] = [None] * len(sizes)
@@ -169,11 +130,6 @@ class Session:
         waiting = zip(bodies, message_ids, priorities, correlation_ids, terms, strict=True)
         self.pending.extend(list(waiting)[again:] if again else waiting)
         self._pending_bytes += sum(sizes[again:])
-
-    def take_part(self, part: PartFrame | pb.Part) -> None:
-        """A part of a body has come. ProtocolError: it breaks the rules."""
-        data, longest = memoryview(part.data), self.max_message_bytes
-        self.incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
 
     def take_ack(self, ack: pb.Ack) -> None:
         """The client has received something, or wants something. ProtocolError: that cannot be."""
@@ -278,7 +234,7 @@ class Session:
                 self.refuse(message_id, error, self.incoming.done + done)
         return messages, tuple(terms), places
 
-    def _decode_one(self, body: Body, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
+    def _decode_one(self, body: Opened, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
         if len(body) > self.max_message_bytes:
             raise MessageTooLargeError(self.codecs[0].schema.name, len(body), self.max_message_bytes)
         return self._decode(body, message_id, priority, correlation_id)
@@ -340,7 +296,7 @@ class Session:
         outgoing = self.outgoing
         room = outgoing.allowed - len(outgoing.queue)
         left = min(room, most)
-        if len(outgoing.long) < LONG_AT_ONCE:
+        if not outgoing.has_enough_long:
             ready = self.caller.take_many(left)
             left -= len(ready)
             if ready:
@@ -354,10 +310,10 @@ class Session:
         return left > 0 or room <= most
 
     def _queue_each(self, ready: list[Any], begin: int) -> None:
-        """Queue replies, and refusals, from the index `begin` on, as far as they may go beside what goes in parts."""
+        """Queue replies, and refusals, from the index `begin` on, as far as they may go beside bodies that go ahead."""
         for index in range(begin, len(ready)):
             item = ready[index]
-            if len(self.outgoing.long) >= LONG_AT_ONCE:
+            if self.outgoing.has_enough_long:
                 for each in reversed(ready[index:]):
                     priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
                     self.caller.ready.push_front(each, priority)
@@ -374,7 +330,7 @@ class Session:
         if known is None or [message.__class__ for message in messages].count(cls) != len(messages):
             return 0
         index, encode = known
-        bodies, size, longest, long = [], 0, self._longest_whole, None
+        bodies, size, longest, long = [], 0, self.bodies.longest_plain, None
         for message in messages:
             try:
                 body = encode(message)
@@ -414,18 +370,13 @@ class Session:
             error = unfit
         return self._cannot_send(message, error)
 
-    def _queue_body(self, message: Any, body: bytes | Block, index: int, flag: int) -> bool:
-        if len(body) > self._longest_reply:
-            error = MessageTooLargeError(type(message).__name__, len(body), self._longest_reply)
-            return self._cannot_send(message, error)
-        outgoing, correlation_id = self.outgoing, message.correlation_id
-        answers = None if correlation_id is None else correlation_id.int
-        item = (body, message.message_id.int, message.priority, answers, message, index + flag)
-        if len(body) > self._longest_whole and isinstance(body, bytes):
-            outgoing.queue_long(item, flag)
-        else:
-            outgoing.queue.append(item)
-            outgoing.queued_bytes += len(body)
+    def _queue_body(self, message: Any, body: bytes | Body, index: int, flag: int) -> bool:
+        if len(body) > self.bodies.longest_plain:
+            if len(body) > (longest := self.bodies.longest):
+                return self._cannot_send(message, MessageTooLargeError(type(message).__name__, len(body), longest))
+            body = self.bodies.pack(body)
+        answers = None if (correlation_id := message.correlation_id) is None else correlation_id.int
+        self.outgoing.put((body, message.message_id.int, message.priority, answers, message, index + flag), flag)
         return True
 
     def _cannot_send(self, message: Any, error: PyDotComputeError) -> bool:
@@ -440,7 +391,7 @@ class Session:
         return (
             self.outputs_sent < self.outputs_wanted
             and outgoing.allowed > len(outgoing.queue)
-            and not outgoing.is_long_from(OUTPUT)  # No output comes before another.
+            and not outgoing.is_held_up(OUTPUT)  # No output comes before another.
         )
 
     @property
@@ -475,12 +426,9 @@ class Session:
             if message_id is not None:
                 self._bury_pending(body, message_id, priority, correlation_id)
         self.pending.clear()
-        if self._reader is not None and self._writer is not None:
-            self._reader.close()
-            self._writer.close()
-            self._reader = self._segments = None  # What still looks at the memory is all that keeps it.
+        self.bodies.close()
 
-    def _bury_pending(self, body: Body, message_id: UUID, priority: int, correlation_id: UUID | None) -> None:
+    def _bury_pending(self, body: Opened, message_id: UUID, priority: int, correlation_id: UUID | None) -> None:
         try:
             message = self._decode(body, message_id=message_id, priority=priority, correlation_id=correlation_id)
         except MessageError:
