@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,14 @@ from pydotcompute.wire.exchange.flow import Chunk, Credit, Incoming, Outgoing, P
 from pydotcompute.wire.exchange.frames import PartFrame, read_request, request_part
 from pydotcompute.wire.exchange.parts import LEAST_PART_BYTES, InParts, PartsReader
 
-Item = tuple[bytes | InParts, int]
-"""A body, and its number in the order of queueing, from 1: its sequence, too, as long as nothing goes in parts."""
+
+class Item(NamedTuple):
+    """What is sent."""
+
+    body: bytes | InParts
+    number: int
+    """Its place in the order of queueing, from 1: its sequence, too, as long as nothing goes in parts."""
+
 
 SMALL = st.integers(0, 12)
 SIZES = st.lists(st.integers(0, 6), max_size=12)
@@ -29,7 +35,7 @@ PLENTY = Credit(1_000, 1_000_000)
 def queue(outgoing: Outgoing[Item], sizes: Sequence[int]) -> None:
     """Give a side something to send."""
     for size in sizes:
-        outgoing.queue.append((bytes(size), outgoing.sent + len(outgoing.queue) + 1))
+        outgoing.queue.append(Item(bytes(size), outgoing.sent + len(outgoing.queue) + 1))
         outgoing.queued_bytes += size
 
 
@@ -326,7 +332,7 @@ def part_of(frame: bytes) -> PartFrame:
 def parting(sizes: Sequence[int] = (), credit: Credit = PLENTY) -> Outgoing[Item]:
     """A side with something to send, after which an item of number 0 goes in three parts."""
     outgoing = sender(sizes, credit)
-    outgoing.put((in_parts(LONG_BODY, 4), 0), "its sender")
+    outgoing.put(Item(in_parts(LONG_BODY, 4), 0), "its sender")
     return outgoing
 
 
@@ -399,7 +405,7 @@ def test_a_long_item_whose_credit_others_have_used_up_waits_for_more() -> None:
 def test_a_chunk_says_which_long_items_were_queued_before_it() -> None:
     outgoing = parting([1])
     queue(outgoing, [1, 1])
-    outgoing.put((in_parts(bytes(9), 4), -1))
+    outgoing.put(Item(in_parts(bytes(9), 4), -1))
     queue(outgoing, [1])
     chunks = []
     while (found := outgoing.next_chunk(9, 99)) is not None:
@@ -633,7 +639,7 @@ class WholeSession(RuleBasedStateMachine):
                 break
             body = bytes([len(peer.made) % 251]) * size
             is_long = 0 < peer.part_bytes < size
-            item = (in_parts(body, peer.part_bytes) if is_long else body, len(peer.made) + 1)
+            item = Item(in_parts(body, peer.part_bytes) if is_long else body, len(peer.made) + 1)
             peer.made.append(item)
             peer.senders[item[1]] = sender
             outgoing.put(item, sender)

@@ -15,14 +15,10 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.batches import read
 from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
+from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
 from pydotcompute_client.exchange.acks import Acks
 
-__all__ = ["WINDOW", "Arrivals", "Outputs"]
-
-WINDOW = 4_096
-"""Messages that the daemon may have under way to this client."""
-WINDOW_BYTES = 16 << 20
-"""Bytes of messages that it may have under way, but for the last message."""
+__all__ = ["Arrivals", "Outputs"]
 
 
 class Outputs(Mailbox[Any]):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
 
@@ -23,7 +23,14 @@ __all__ = ["Ahead", "Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError"]
 LONG_AT_ONCE = 2
 """Bodies that are made ready to go ahead of their messages: one goes, and the next can follow at once."""
 
-T = TypeVar("T", bound="tuple[Any, ...]")
+T = TypeVar("T", bound="Item")
+
+
+class Item(Protocol):
+    """What a side sends."""
+
+    @property
+    def body(self) -> Sized: ...
 
 
 class ProtocolError(PyDotComputeError):
@@ -96,8 +103,8 @@ class _Long(Generic[T]):
 class Outgoing(Generic[T]):
     """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
 
-    An item is a tuple that begins with the body, whose length is what counts. Items are given to `put`. Because every
-    message passes there, callers may append an item whose body is bytes to `queue` themselves, and add its length to
+    Of an item, the length of the body is what counts. Items are given to `put`. Because every message passes there,
+    callers may append an item whose body is bytes to `queue` themselves, and add its length to
     `queued_bytes`.
     """
 
@@ -118,17 +125,18 @@ class Outgoing(Generic[T]):
         """How many more bytes it allows, but for the last item."""
         self._sent_bytes = 0
         self._kept: deque[Chunk[T]] = deque()
-        self._again: deque[Chunk[T]] = deque()  # What is to be sent again, on this stream, before anything new.
+        self.again: deque[Chunk[T]] = deque()
+        """What is to be sent again, on this stream, before anything new."""
 
     @property
     def all_sent(self) -> bool:
         """Whether nothing is left to be sent, or sent again."""
-        return not self.queue and not self._again and not self.long
+        return not self.queue and not self.again and not self.long
 
     @property
     def all_short_sent(self) -> bool:
         """Whether at most items whose bodies go ahead of them are left to be sent for the first time."""
-        return not self.queue and not self._again
+        return not self.queue and not self.again
 
     @property
     def all_acknowledged(self) -> bool:
@@ -138,7 +146,7 @@ class Outgoing(Generic[T]):
     @property
     def has_pieces(self) -> bool:
         """Whether the next thing to be sent may be a piece of a body."""
-        return bool(self.long) or (bool(self._again) and isinstance(self._again[0].items[0][0], Ahead))
+        return bool(self.long) or (bool(self.again) and isinstance(self.again[0].items[0].body, Ahead))
 
     @property
     def has_enough_long(self) -> bool:
@@ -149,7 +157,7 @@ class Outgoing(Generic[T]):
         """Queue an item. If its body goes ahead of it, what its sender sends later should be put when the item is gone
         (see `is_held_up`); what others send may come before it.
         """
-        body = item[0]
+        body = item.body
         if isinstance(body, Ahead):
             self.long.append(_Long(item, body, self.sent + len(self.queue), sender))
         else:
@@ -164,7 +172,7 @@ class Outgoing(Generic[T]):
         """Do not send this item. Returns False if it was sent already."""
         if item in self.queue:
             self.queue.remove(item)
-            self.queued_bytes -= len(item[0])
+            self.queued_bytes -= len(item.body)
             return True
         found = next((long for long in self.long if long.item is item), None)
         if found is not None:
@@ -175,7 +183,7 @@ class Outgoing(Generic[T]):
         """What to send next: at most so many items, and bytes but for the last item, or the frame of a piece of a body.
         None if there is nothing to send, or no credit.
         """
-        if self._again:
+        if self.again:
             return self._next_again(most)
         if self.long:
             if (found := self._next_of_long()) is not None:
@@ -190,7 +198,7 @@ class Outgoing(Generic[T]):
         else:
             count = size = 0
             for item in queue[:allowed]:
-                length = len(item[0])
+                length = len(item.body)
                 if size >= bytes_left or (count and size + length > most_bytes):
                     break
                 size += length
@@ -220,7 +228,7 @@ class Outgoing(Generic[T]):
             self.long.popleft()
             for other in self.long:  # Those queued before them have sequences later by one now.
                 other.after += 1
-            return self._number(Chunk(self.sent + 1, [long.item]), len(long.item[0]))
+            return self._number(Chunk(self.sent + 1, [long.item]), len(long.item.body))
         elif long.yields and self.queue and self.allowed > 0:
             long.yields = False
             return None
@@ -231,12 +239,12 @@ class Outgoing(Generic[T]):
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
     def _next_again(self, most: int) -> Chunk[T] | bytes:
-        body = self._again[0].items[0][0]
+        body = self.again[0].items[0].body
         if isinstance(body, Ahead) and not body.all_out:
             return body.next_piece()
-        chunk = self._again.popleft()
+        chunk = self.again.popleft()
         if len(chunk.items) > most:
-            self._again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
+            self.again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
             chunk = Chunk(chunk.first, chunk.items[:most], before=chunk.before)
         return chunk
 
@@ -246,13 +254,13 @@ class Outgoing(Generic[T]):
             raise ProtocolError(
                 f"received through {received_through}, but {self.acknowledged} to {self.sent} were under way"
             )
-        self._again.clear()
+        self.again.clear()
         for chunk in self._kept:
             if chunk.last > received_through:
                 skipped = max(0, received_through + 1 - chunk.first)
                 again = replace(chunk, first=chunk.first + skipped, items=chunk.items[skipped:])
-                self._again.append(again)
-                if isinstance(body := again.items[0][0], Ahead):
+                self.again.append(again)
+                if isinstance(body := again.items[0].body, Ahead):
                     body.begin()
         for long in self.long:
             long.begun = False
