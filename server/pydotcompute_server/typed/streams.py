@@ -26,8 +26,8 @@ from pydotcompute.wire.messages import type_url
 from pydotcompute_server.calls.answers import Answers
 from pydotcompute_server.calls.handlers import ClientGoneError, StatusError, seconds_left, send_header
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.exchange.inbound import LARGE_BYTES, MAILBOX_BYTES
 from pydotcompute_server.exchange.lane import SHUTTING_DOWN
-from pydotcompute_server.exchange.sessions import LARGE_BYTES, MAILBOX_BYTES
 
 __all__ = ["Stream", "Streams"]
 
