@@ -94,7 +94,7 @@ class Channels:
 
     @property
     def are_open(self) -> bool:
-        """Whether `open` has succeeded, or is at it, and `close` has not been called since."""
+        """True from the beginning of `open` until it fails, or until `close`."""
         return self._channel is not None
 
     @property

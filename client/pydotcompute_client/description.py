@@ -1,4 +1,4 @@
-"""`KernelDescription`: what a daemon tells of a kernel, or of a kernel type."""
+"""`KernelDescription`, and how a daemon's answer becomes one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["KernelDescription", "read_description"]
 
 @dataclass(frozen=True)
 class KernelDescription:
-    """What a daemon tells of a kernel, or of a kernel type."""
+    """A daemon's description of a kernel, or of a kernel type."""
 
     kernel_id: str
     kernel_type: str
@@ -26,11 +26,11 @@ class KernelDescription:
     """None if it is a type that is not launched under its own name."""
     config: RingKernelConfig
     input_type: type | None
-    """A message class for what it takes: this program's own, or one made from the daemon's description."""
+    """The class of its input messages: this program's own, or one made from the daemon's description."""
     output_type: type | None
-    """Likewise, for what it sends."""
+    """The class of its output messages, made likewise."""
     input_type_name: str
-    """The full name of its protobuf type."""
+    """The full name of the input's protobuf type."""
     output_type_name: str
     sample_json: str
     """A body of the input type as JSON, ready to be edited."""

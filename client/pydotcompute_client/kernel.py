@@ -12,7 +12,7 @@ __all__ = ["RemoteKernel"]
 
 
 class RuntimeAtTarget(KernelRuntime, Protocol):
-    """What a kernel needs of its `RemoteRuntime`."""
+    """The part of `RemoteRuntime` that its kernels need."""
 
     target: str
 
@@ -29,7 +29,7 @@ class RemoteKernel:
 
     @property
     def state(self) -> KernelState:
-        """What the kernel is doing; asks the daemon."""
+        """The kernel's state. Asks the daemon, and blocks meanwhile."""
         return self._runtime.get_kernel_state(self.kernel_id)
 
     async def activate(self) -> None:

@@ -1,4 +1,4 @@
-"""What a daemon is asked about its kernels. Each question is written once, for calls that wait and calls that block."""
+"""Questions to a daemon about its kernels. Each is written once, for calls that block and calls that do not."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class RemoteRuntime:
 
     @property
     def is_active(self) -> bool:
-        """Whether the runtime is connected."""
+        """True if the runtime is connected."""
         return self._channels.are_open
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class RemoteRuntime:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     async def describe(self, kernel_id: str) -> KernelDescription:
-        """What the daemon tells of a kernel, or of a kernel type; its message classes can be used without the source.
+        """The daemon's description of a kernel, or of a kernel type. Its message classes need no source here.
 
         Raises:
             KernelNotFoundError: there is neither.
@@ -316,7 +316,7 @@ class RemoteRuntime:
         return await self._channels.ask(questions.kernel_ids())
 
     def get_kernel_state(self, kernel_id: str) -> KernelState:
-        """What a kernel is doing. Blocks; see `fetch_kernel_state`. KernelNotFoundError if there is none."""
+        """The state of a kernel. Blocks; see `fetch_kernel_state`. KernelNotFoundError if there is none."""
         return self._channels.ask_blocking(questions.kernel_state(kernel_id))
 
     async def fetch_kernel_state(self, kernel_id: str) -> KernelState:
@@ -324,7 +324,7 @@ class RemoteRuntime:
         return await self._channels.ask(questions.kernel_state(kernel_id))
 
     def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None:
-        """What a kernel has done. Blocks; see `fetch_telemetry`. KernelNotFoundError if there is none."""
+        """The telemetry of a kernel. Blocks; see `fetch_telemetry`. KernelNotFoundError if there is none."""
         return self._channels.ask_blocking(questions.telemetry(kernel_id))
 
     async def fetch_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None:
@@ -332,7 +332,7 @@ class RemoteRuntime:
         return await self._channels.ask(questions.telemetry(kernel_id))
 
     def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]:
-        """What each kernel of `kernel_ids` has done. Blocks; see `fetch_all_telemetry`."""
+        """The telemetry of each kernel in `kernel_ids`. Blocks; see `fetch_all_telemetry`."""
         return self._channels.ask_blocking(questions.all_telemetry())
 
     async def fetch_all_telemetry(self) -> dict[str, RingKernelTelemetry]:
@@ -362,7 +362,7 @@ class RemoteRuntime:
     # -- dead letters --------------------------------------------------------------------------------------------------
 
     def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
-        """What a kernel could not deliver, oldest first. Blocks; see `fetch_dead_letters`. KernelNotFoundError if there
+        """The dead letters of a kernel, oldest first. Blocks; see `fetch_dead_letters`. KernelNotFoundError if there
         is none. A message that cannot be had here is an `UnreadableMessage`.
         """
         return self._channels.ask_blocking(dead_letters.dead_letters(kernel_id, self._types))

@@ -94,7 +94,7 @@ def make_message(
 
 @contextmanager
 def telling_of_the_body(kernel: str, described: kernel_pb.DescribeKernelResponse) -> Iterator[None]:
-    """What the daemon finds wrong with a body, and only it can know, is told as if it had been found here."""
+    """Tell the daemon's complaints about a body as if they were this program's own."""
     try:
         yield
     except MessageError as error:

@@ -28,7 +28,7 @@ PROGRAM = "pydotcompute"
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 CALL_SECONDS = 10.0
-"""What a call may take, in addition to what it is told to wait for."""
+"""Seconds for a call, in addition to those that it is told to wait."""
 
 
 class Connection:

@@ -28,9 +28,9 @@ from pydotcompute_client.cli.parameters import (
 )
 
 LAUNCH_SECONDS = 120.0
-"""What Launch may take: a kernel may compile for its GPU, or load a model."""
+"""Seconds for a launch: a kernel may compile for its GPU, or load a model."""
 HEALTH_SECONDS = 3.0
-"""What a health check may take: less than those who check allow it."""
+"""Seconds for a health check: fewer than orchestrators allow it."""
 
 Changed = (
     kernel_pb.LaunchResponse

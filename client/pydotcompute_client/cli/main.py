@@ -128,7 +128,7 @@ class _Program(click.Group):
 
 
 def _hint(daemon: Connection) -> str:
-    """What to look at if the daemon cannot be reached."""
+    """A hint at the usual causes when the daemon cannot be reached."""
     if daemon.uses_tls:
         return (
             "is pydotcompute-server running there, and does it speak TLS? --tls-ca says whom to trust, --tls-name for "

@@ -1,4 +1,4 @@
-"""What several commands take: the kernel, times, and how the shell completes them."""
+"""Parameters of several commands: kernels and times, and how the shell completes them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pydotcompute_client.cli.failures import Failure
 __all__ = ["complete_kernels", "complete_types", "kernel_argument", "pass_daemon", "seconds_option"]
 
 COMPLETION_SECONDS = 1.0
-"""What a person who presses TAB waits at most."""
+"""Seconds that a person who presses TAB waits at most."""
 LONGEST_SECONDS = 1e9
-"""What --timeout takes: more than anybody waits, and less than a deadline can be."""
+"""The largest --timeout: more than anybody waits, and less than a deadline can be."""
 
 pass_daemon = click.make_pass_decorator(Connection, ensure=True)
 
