@@ -6,6 +6,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PROTO_BIN := .venv-proto/bin
 PROTO_INSTALLED := .venv-proto/installed
+RELEASE_BIN := .venv-release/bin
+RELEASE_INSTALLED := .venv-release/installed
 PROTOS := $(shell find proto -name '*.proto')
 PROTOC = PATH="$(CURDIR)/$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -Iproto \
 	-I$$($(PROTO_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -14,8 +16,16 @@ SOAK_MINUTES ?= 30
 FUZZ_INPUTS ?= 100000
 CHAOS_SEED ?= 1
 
-.PHONY: demo test bench profile soak fuzz proto verify fix clean \
-	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
+UPGRADE ?=
+
+# $(call environment,FOLDER,NAME): a virtual environment of what requirements/NAME.txt says. pip checks the hashes.
+environment = $(PYTHON) -m venv $(1) \
+	&& $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/$(2).txt
+# $(call itself,FOLDER): this tree in it, by the build backend that is there already.
+itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+.PHONY: demo test bench profile soak fuzz proto verify fix clean lock dist sbom \
+	verify-style fix-style verify-types verify-imports verify-lock verify-proto verify-generated fix-generated
 
 ## What a newcomer types
 
@@ -40,11 +50,18 @@ soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad con
 fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, and nobody else notices.
 	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)
 
-verify: verify-style verify-types verify-imports verify-proto verify-generated  ## All checks but the tests.
+verify: verify-style verify-types verify-imports verify-lock verify-proto verify-generated  ## All checks but the tests.
 
 fix: fix-style fix-generated  ## Mend what can be mended.
 
 proto: fix-generated  ## Generate pydotcompute/v1 from proto/.
+
+lock: $(INSTALLED)  ## Write requirements/ from pyproject.toml; UPGRADE=1 takes the newest versions.
+	for extra in dev proto release; do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt $(if $(UPGRADE),--upgrade) \
+			--universal --python-version 3.11 --generate-hashes --no-emit-package pydotcompute-grpc \
+			--custom-compile-command 'make lock' --quiet || exit 1; \
+	done
 
 verify-style: $(INSTALLED)
 	$(BIN)/ruff check
@@ -59,6 +76,9 @@ verify-types: $(INSTALLED)
 
 verify-imports: $(INSTALLED)
 	$(BIN)/lint-imports
+
+verify-lock: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/project/test_lock.py
 
 # buf reads images, so that google/rpc comes from the googleapis package and not from a registry of modules.
 verify-proto: $(INSTALLED) $(PROTO_INSTALLED)
@@ -80,16 +100,28 @@ generate:
 	$(PROTOC) --python_out=$(INTO) --pyi_out=$(INTO) $(PROTOS:proto/%=%)
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
 
-clean:
-	rm -rf .venv .venv-proto .venv-peer .venv-ray .venv-xoscar .tools dist
+dist: $(RELEASE_INSTALLED)  ## Build the sdist, and the wheel from it, into dist/.
+	rm -rf dist
+	$(RELEASE_BIN)/python -m build --no-isolation --outdir dist .
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+sbom: dist  ## List what the wheel is installed with, as CycloneDX, in build/.
+	rm -rf build && mkdir build
+	$(PYTHON) -m venv --without-pip build/venv
+	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client]"
+	$(RELEASE_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/wheel.cdx.json build/venv
+
+clean:
+	rm -rf .venv .venv-proto .venv-release .venv-peer .venv-ray .venv-xoscar .tools build dist
+
+$(INSTALLED): pyproject.toml requirements/dev.txt
+	$(call environment,.venv,dev)
+	$(call itself,.venv)
 	@touch $@
 
-$(PROTO_INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv-proto
-	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check \
-		$$($(PYTHON) -c 'import tomllib; print(*(f"\"{r}\"" for r in tomllib.load(open("pyproject.toml","rb"))["project"]["optional-dependencies"]["proto"]))' | tr -d '"')
+$(PROTO_INSTALLED): requirements/proto.txt
+	$(call environment,.venv-proto,proto)
+	@touch $@
+
+$(RELEASE_INSTALLED): requirements/release.txt
+	$(call environment,.venv-release,release)
 	@touch $@
