@@ -108,7 +108,9 @@ sbom: dist  ## List what the wheel is installed with, as CycloneDX, in build/.
 	rm -rf build && mkdir build
 	$(PYTHON) -m venv --without-pip build/venv
 	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client]"
-	$(RELEASE_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/wheel.cdx.json build/venv
+	sed "s/^dynamic = .*/version = \"$$($(RELEASE_BIN)/hatchling version)\"/" pyproject.toml >build/pyproject.toml
+	$(RELEASE_BIN)/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible \
+		--output-file build/wheel.cdx.json build/venv
 
 clean:
 	rm -rf .venv .venv-proto .venv-release .venv-peer .venv-ray .venv-xoscar .tools build dist
