@@ -25,7 +25,7 @@ environment = $(PYTHON) -m venv $(1) \
 itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 .PHONY: demo test bench profile soak fuzz proto verify fix clean lock dist sbom \
-	verify-style fix-style verify-types verify-imports verify-lock verify-proto verify-generated fix-generated
+	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-proto verify-generated fix-generated
 
 ## What a newcomer types
 
@@ -50,7 +50,7 @@ soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad con
 fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, and nobody else notices.
 	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)
 
-verify: verify-style verify-types verify-imports verify-lock verify-proto verify-generated  ## All checks but the tests.
+verify: verify-style verify-types verify-imports verify-lock verify-changelog verify-proto verify-generated  ## All checks but the tests.
 
 fix: fix-style fix-generated  ## Mend what can be mended.
 
@@ -79,6 +79,9 @@ verify-imports: $(INSTALLED)
 
 verify-lock: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/project/test_lock.py
+
+verify-changelog: $(INSTALLED)
+	$(BIN)/towncrier build --draft >/dev/null
 
 # buf reads images, so that google/rpc comes from the googleapis package and not from a registry of modules.
 verify-proto: $(INSTALLED) $(PROTO_INSTALLED)
