@@ -257,7 +257,9 @@ def settled(node: Node, value: Any, depth: int = 0) -> Any:
         case Float() if type(value) is not float:
             return _as_float(value)
         case Int() if type(value) is not int:
-            return operator.index(value) if hasattr(value, "__index__") and not _is_array_like(value) else value
+            # NumPy 1 takes its booleans for an index.
+            is_number = hasattr(value, "__index__") and not isinstance(value, numpy.bool_) and not _is_array_like(value)
+            return operator.index(value) if is_number else value
         case Bool() if getattr(getattr(value, "dtype", None), "kind", "") == "b" and not _is_array_like(value):
             return bool(value)
         case Array(on_device=on_device) if not (on_device and arrays.is_cupy(type(value))):
