@@ -24,8 +24,9 @@ environment = $(PYTHON) -m venv $(1) \
 # $(call itself,FOLDER): this tree in it, by the build backend that is there already.
 itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test bench profile soak fuzz proto verify fix clean lock dist sbom \
-	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-proto verify-generated fix-generated
+.PHONY: demo test bench profile soak fuzz proto verify fix clean lock dist sbom test-oldest test-newest \
+	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-workflows \
+	verify-proto verify-generated fix-generated
 
 ## What a newcomer types
 
@@ -50,7 +51,23 @@ soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad con
 fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, and nobody else notices.
 	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)
 
-verify: verify-style verify-types verify-imports verify-lock verify-changelog verify-proto verify-generated  ## All checks but the tests.
+# The lock is what developers have. Users have what pyproject.toml allows, of which these are the ends.
+test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users can have.
+	$(PYTHON) -m venv --without-pip .venv-oldest
+	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --no-emit-package pydotcompute-grpc --quiet --upgrade \
+		--python .venv-oldest/bin/python --resolution lowest-direct --output-file .venv-oldest/oldest.txt
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --constraint .venv-oldest/oldest.txt --editable '.[dev]'
+	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(OLDEST_LACK)
+
+# Rich before 15 shows the table of --watch without colours.
+OLDEST_LACK := --deselect tests/grpc/test_cli.py::test_a_terminal_gets_colours_and_a_table_in_its_place
+
+test-newest: $(INSTALLED)  ## Run all tests with the newest versions that users can have.
+	$(PYTHON) -m venv --without-pip .venv-newest
+	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade --editable '.[dev]'
+	.venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+verify: verify-style verify-types verify-imports verify-lock verify-changelog verify-workflows verify-proto verify-generated  ## All checks but the tests.
 
 fix: fix-style fix-generated  ## Mend what can be mended.
 
@@ -82,6 +99,16 @@ verify-lock: $(INSTALLED)
 
 verify-changelog: $(INSTALLED)
 	$(BIN)/towncrier build --draft >/dev/null
+
+# zizmor looks for what is dangerous in a workflow, actionlint for what is wrong. Go brings that one, so it may be missing.
+verify-workflows: $(INSTALLED)
+	$(BIN)/zizmor --offline --no-progress --quiet .github
+	@actionlint=$$(PATH="$(CURDIR)/.tools/bin:$$PATH" command -v actionlint); \
+	if [ -n "$$actionlint" ]; then \
+		echo "$$actionlint"; "$$actionlint" -shellcheck= -pyflakes=; \
+	else \
+		echo 'left out: actionlint is not installed; `.ci/install-tools` brings it, if Go is here' >&2; [ "$$CI" != true ]; \
+	fi
 
 # buf reads images, so that google/rpc comes from the googleapis package and not from a registry of modules.
 verify-proto: $(INSTALLED) $(PROTO_INSTALLED)
@@ -116,7 +143,7 @@ sbom: dist  ## List what the wheel is installed with, as CycloneDX, in build/.
 		--output-file build/wheel.cdx.json build/venv
 
 clean:
-	rm -rf .venv .venv-proto .venv-release .venv-peer .venv-ray .venv-xoscar .tools build dist
+	rm -rf .venv .venv-proto .venv-release .venv-oldest .venv-newest .venv-peer .venv-ray .venv-xoscar .tools build dist
 
 $(INSTALLED): pyproject.toml requirements/dev.txt
 	$(call environment,.venv,dev)
