@@ -38,7 +38,8 @@ def test_the_fragments_become_the_section_of_the_release(released: Path) -> None
     assert sorted(path.name for path in (released / "changelog.d").iterdir()) == ["README.md", "template.md"]
     changelog = (released / "CHANGELOG.md").read_text()
     assert re.findall(r"^## \[.*", changelog, re.MULTILINE)[0].startswith(f"## [{pydotcompute.__version__}] - ")
-    assert "\n### Fixed\n\n- What was [wrong](docs/wire.md),\n  and is no more.\n" in changelog
+    assert "\n### Fixed\n\n- " in changelog
+    assert "\n- What was [wrong](docs/wire.md),\n  and is no more.\n" in changelog
 
 
 def test_the_notes_of_a_tag_are_its_section_with_links_that_lead_somewhere(released: Path) -> None:

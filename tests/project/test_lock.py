@@ -77,3 +77,12 @@ def test_every_pin_is_one_version_and_has_hashes(lock: str) -> None:
         assert [each.operator for each in pin.specifier] == ["=="]
         assert hashes
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes)
+
+
+def test_the_compatibility_page_has_the_oldest_versions() -> None:
+    page = (ROOT / "docs" / "compatibility.md").read_text()
+    oldest = {r.name: next(s.version for s in r.specifier if s.operator == ">=") for r in asked_for("client")}
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) and later \|", page, re.MULTILINE)
+    assert len(rows) == 3
+    assert {name: oldest[name] for name, _ in rows} == dict(rows)
+    assert f"| Python | {', '.join(PYTHONS)}, on Linux |" in page
