@@ -6,6 +6,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PROTO_BIN := .venv-proto/bin
 PROTO_INSTALLED := .venv-proto/installed
+RELEASE_BIN := .venv-release/bin
+RELEASE_INSTALLED := .venv-release/installed
 PROTOS := $(shell find proto -name '*.proto')
 PROTOC = PATH="$(CURDIR)/$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -Iproto \
 	-I$$($(PROTO_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -17,8 +19,17 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # The tests that a Python's version can make a difference to.
 ON_EVERY_PYTHON := tests/contract tests/device tests/messages tests/protobuf tests/runtime tests/schema tests/wire
 
-.PHONY: demo test test-pythons bench profile soak fuzz proto verify fix clean \
-	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
+UPGRADE ?=
+
+# $(call environment,FOLDER,NAME): a virtual environment of what requirements/NAME.txt says. pip checks the hashes.
+environment = $(PYTHON) -m venv $(1) \
+	&& $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/$(2).txt
+# $(call itself,FOLDER): this tree in it, by the build backend that is there already.
+itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+.PHONY: demo test test-pythons bench profile soak fuzz proto verify fix clean lock dist sbom test-oldest test-newest \
+	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-workflows \
+	verify-proto verify-generated fix-generated
 
 ## What a newcomer types
 
@@ -46,11 +57,34 @@ soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad con
 fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, and nobody else notices.
 	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)
 
-verify: verify-style verify-types verify-imports verify-proto verify-generated  ## All checks but the tests.
+# The lock is what developers have. Users have what pyproject.toml allows, of which these are the ends.
+test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users can have.
+	$(PYTHON) -m venv --without-pip .venv-oldest
+	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --no-emit-package pydotcompute-grpc --quiet --upgrade \
+		--python .venv-oldest/bin/python --resolution lowest-direct --output-file .venv-oldest/oldest.txt
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --constraint .venv-oldest/oldest.txt --editable '.[dev]'
+	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(OLDEST_LACK)
+
+# Rich before 15 shows the table of --watch without colours.
+OLDEST_LACK := --deselect tests/grpc/test_cli.py::test_a_terminal_gets_colours_and_a_table_in_its_place
+
+test-newest: $(INSTALLED)  ## Run all tests with the newest versions that users can have.
+	$(PYTHON) -m venv --without-pip .venv-newest
+	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade --editable '.[dev]'
+	.venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+verify: verify-style verify-types verify-imports verify-lock verify-changelog verify-workflows verify-proto verify-generated  ## All checks but the tests.
 
 fix: fix-style fix-generated  ## Mend what can be mended.
 
 proto: fix-generated  ## Generate pydotcompute/v1 from proto/.
+
+lock: $(INSTALLED)  ## Write requirements/ from pyproject.toml; UPGRADE=1 takes the newest versions.
+	for extra in dev proto release; do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt $(if $(UPGRADE),--upgrade) \
+			--universal --python-version 3.11 --generate-hashes --no-emit-package pydotcompute-grpc \
+			--custom-compile-command 'make lock' --quiet || exit 1; \
+	done
 
 verify-style: $(INSTALLED)
 	$(BIN)/ruff check
@@ -65,6 +99,22 @@ verify-types: $(INSTALLED)
 
 verify-imports: $(INSTALLED)
 	$(BIN)/lint-imports
+
+verify-lock: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/project/test_lock.py
+
+verify-changelog: $(INSTALLED)
+	$(BIN)/towncrier build --draft >/dev/null
+
+# zizmor looks for what is dangerous in a workflow, actionlint for what is wrong. Go brings that one, so it may be missing.
+verify-workflows: $(INSTALLED)
+	$(BIN)/zizmor --offline --no-progress --quiet .github
+	@actionlint=$$(PATH="$(CURDIR)/.tools/bin:$$PATH" command -v actionlint); \
+	if [ -n "$$actionlint" ]; then \
+		echo "$$actionlint"; "$$actionlint" -shellcheck= -pyflakes=; \
+	else \
+		echo 'left out: actionlint is not installed; `.ci/install-tools` brings it, if Go is here' >&2; [ "$$CI" != true ]; \
+	fi
 
 # buf reads images, so that google/rpc comes from the googleapis package and not from a registry of modules.
 verify-proto: $(INSTALLED) $(PROTO_INSTALLED)
@@ -86,16 +136,30 @@ generate:
 	$(PROTOC) --python_out=$(INTO) --pyi_out=$(INTO) $(PROTOS:proto/%=%)
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
 
-clean:
-	rm -rf .venv .venv-proto .venv-peer .venv-ray .venv-xoscar .venv-3.* .tools dist
+dist: $(RELEASE_INSTALLED)  ## Build the sdist, and the wheel from it, into dist/.
+	rm -rf dist
+	$(RELEASE_BIN)/python -m build --no-isolation --outdir dist .
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+sbom: dist  ## List what the wheel is installed with, as CycloneDX, in build/.
+	rm -rf build && mkdir build
+	$(PYTHON) -m venv --without-pip build/venv
+	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client]"
+	sed "s/^dynamic = .*/version = \"$$($(RELEASE_BIN)/hatchling version)\"/" pyproject.toml >build/pyproject.toml
+	$(RELEASE_BIN)/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible \
+		--output-file build/wheel.cdx.json build/venv
+
+clean:
+	rm -rf .venv .venv-proto .venv-release .venv-oldest .venv-newest .venv-peer .venv-ray .venv-xoscar .venv-3.* .tools build dist
+
+$(INSTALLED): pyproject.toml requirements/dev.txt
+	$(call environment,.venv,dev)
+	$(call itself,.venv)
 	@touch $@
 
-$(PROTO_INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv-proto
-	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check \
-		$$($(PYTHON) -c 'import tomllib; print(*(f"\"{r}\"" for r in tomllib.load(open("pyproject.toml","rb"))["project"]["optional-dependencies"]["proto"]))' | tr -d '"')
+$(PROTO_INSTALLED): requirements/proto.txt
+	$(call environment,.venv-proto,proto)
+	@touch $@
+
+$(RELEASE_INSTALLED): requirements/release.txt
+	$(call environment,.venv-release,release)
 	@touch $@

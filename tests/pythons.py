@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
+LOCK = ROOT / "requirements" / "dev.txt"
+"""What is installed, with hashes."""
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEWER = ("3.14",)
 """Pythons that are promised nothing yet: run where they are here and what the tests need can be installed there."""
@@ -73,11 +75,15 @@ def environment(version: str, python: str) -> str | None:
     folder = ROOT / f".venv-{version}"
     made = str(folder / "bin" / "python")
     stamp = folder / "installed"
-    wanted = f"{python}\n{PYPROJECT.read_text()}"
+    wanted = f"{python}\n{PYPROJECT.read_text()}{LOCK.read_text()}"
     if stamp.exists() and stamp.read_text() == wanted:
         return made
-    pip = [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[dev]"]
-    for command in ([python, "-m", "venv", "--clear", str(folder)], pip):
+    install = [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in (
+        [python, "-m", "venv", "--clear", str(folder)],
+        [*install, "--require-hashes", "--requirement", str(LOCK)],
+        [*install, "--no-deps", "--no-build-isolation", "--editable", "."],
+    ):
         if subprocess.run(command, cwd=ROOT).returncode:
             return None
     stamp.write_text(wanted)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy
+
 from pydotcompute.schema import nodes
 from pydotcompute.schema.codegen import Source
 from pydotcompute.schema.fits import compiled, emit_fields, has_numbers
@@ -54,7 +56,9 @@ def settled(node: nodes.Node, value: Any, depth: int = 0) -> Any:
         case nodes.Float() if type(value) is not float:
             return _as_float(value)
         case nodes.Int() if type(value) is not int:
-            return operator.index(value) if hasattr(value, "__index__") and not _is_array_like(value) else value
+            # NumPy 1 takes its booleans for an index.
+            is_number = hasattr(value, "__index__") and not isinstance(value, numpy.bool_) and not _is_array_like(value)
+            return operator.index(value) if is_number else value
         case nodes.Bool() if getattr(getattr(value, "dtype", None), "kind", "") == "b" and not _is_array_like(value):
             return bool(value)
         case nodes.Array(on_device=on_device) if not (on_device and is_cupy(type(value))):

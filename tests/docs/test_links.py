@@ -11,6 +11,9 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 CODE = re.compile(r"`([^`]+)`")
 REPOSITORY_PATH = re.compile(r"(pydotcompute|server|client|proto|docs|tests|examples|benchmarks|docker|\.ci)/[\w./-]*")
 
+FRAGMENTS = sorted((ROOT / "changelog.d").glob("*.*.md"))
+"""They become a part of CHANGELOG.md, and so their links begin at the root."""
+
 each_page = pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 
 
@@ -45,6 +48,12 @@ def test_every_path_of_the_repository_that_is_named_exists(page: Path) -> None:
     assert not {path for path in named if not (ROOT / path).exists()}
 
 
+@pytest.mark.parametrize("fragment", [pytest.param(path, id=path.name) for path in FRAGMENTS])
+def test_every_link_of_a_fragment_of_the_changelog_leads_to_a_file(fragment: Path) -> None:
+    targets = [link["target"].partition("#")[0] for link in LINK.finditer(CODE.sub("", fragment.read_text()))]
+    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached: set[Path] = set()
     waiting = [ROOT / "README.md"]
@@ -54,7 +63,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             continue
         reached.add(page)
         for _, line in prose(page):
-            targets = [link["target"].partition("#")[0] for link in LINK.finditer(line)]
+            targets = [link["target"].partition("#")[0] for link in LINK.finditer(CODE.sub("", line))]
             waiting += [
                 (page.parent / target).resolve() for target in targets if target.endswith(".md") and ":" not in target
             ]
