@@ -91,5 +91,5 @@ $(INSTALLED): pyproject.toml
 $(PROTO_INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv-proto
 	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check \
-		$$($(PYTHON) -c 'import tomllib; print(*(f"\"{r}\"" for r in tomllib.load(open("pyproject.toml","rb"))["project"]["optional-dependencies"]["proto"]))' | tr -d '"')
+		$$($(PYTHON) -c 'import tomllib; print(*(f"\"{r}\"" for r in tomllib.load(open("pyproject.toml","rb"))["project"]["optional-dependencies"]["generate"]))' | tr -d '"')
 	@touch $@
