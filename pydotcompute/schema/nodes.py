@@ -38,6 +38,7 @@ __all__ = [
     "MessageSchema",
     "Node",
     "Optional",
+    "Single",
     "Str",
     "Timestamp",
     "Tuple",
@@ -298,25 +299,11 @@ class Union:
         return " | ".join(map(str, self.members))
 
 
-Node: TypeAlias = (
-    Float
-    | Int
-    | Bool
-    | Str
-    | Bytes
-    | Uuid
-    | Literal
-    | EnumNode
-    | Timestamp
-    | Duration
-    | Array
-    | Optional
-    | List
-    | Tuple
-    | Map
-    | Message
-    | Union
+Single: TypeAlias = (
+    Float | Int | Bool | Str | Bytes | Uuid | Literal | EnumNode | Timestamp | Duration | Array | Message | Union
 )
+"""What protobuf can hold as an element of a list as it is; see `is_boxed`."""
+Node: TypeAlias = Single | Optional | List | Tuple | Map
 
 _ZERO: dict[type, object] = {Float: 0, Int: 0, Bool: False, Str: "", Literal: "", Bytes: b""}
 
