@@ -107,7 +107,7 @@ def _same(new: list[Any], old: Any) -> bool:
 
 
 def _is_array_like(value: Any) -> bool:
-    """Whether `value` is an array with dimensions: even one that has a single element is no number."""
+    """Returns True if `value` is an array with dimensions: even one that has a single element is no number."""
     return getattr(value, "ndim", 0) != 0
 
 
