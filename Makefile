@@ -80,7 +80,7 @@ fix: fix-style fix-generated  ## Mend what can be mended.
 proto: fix-generated  ## Generate pydotcompute/v1 from proto/.
 
 lock: $(INSTALLED)  ## Write requirements/ from pyproject.toml; UPGRADE=1 takes the newest versions.
-	for extra in dev proto release; do \
+	for extra in dev generate release; do \
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt $(if $(UPGRADE),--upgrade) \
 			--universal --python-version 3.11 --generate-hashes --no-emit-package pydotcompute-grpc \
 			--custom-compile-command 'make lock' --quiet || exit 1; \
@@ -156,8 +156,8 @@ $(INSTALLED): pyproject.toml requirements/dev.txt
 	$(call itself,.venv)
 	@touch $@
 
-$(PROTO_INSTALLED): requirements/proto.txt
-	$(call environment,.venv-proto,proto)
+$(PROTO_INSTALLED): requirements/generate.txt
+	$(call environment,.venv-proto,generate)
 	@touch $@
 
 $(RELEASE_INSTALLED): requirements/release.txt

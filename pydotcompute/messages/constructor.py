@@ -68,7 +68,7 @@ def first_check(self: Any, *init_only: Any) -> None:
 
 
 def _fits_fast_form(cls: Any, schema: MessageSchema | None) -> bool:
-    """Whether assigning the parameters and then checking them is all that a constructor of this class does."""
+    """Returns True if a constructor of this class does nothing but assign its parameters and then check them."""
     fields = dataclasses.fields(cls)
     parameters = list(inspect.signature(cls.__init__).parameters)[1:]
     return (
@@ -87,7 +87,8 @@ def _fast_form(cls: Any, schema: MessageSchema | None) -> Callable[..., None]:
     """The `__init__` of a dataclass with all that its `__post_init__` does, without calling it.
 
     `CalculationRequest(a=1.0, b=1.0)` of benchmarks/calculator_kernel.py takes 0.59 µs, and 0.75 µs in the plain form.
-    Of these are 0.22 a call of an empty `__init__` with these parameters, and 0.22 the id.
+    Of these are 0.22 a call of an empty `__init__` with these parameters, and 0.22 the id. A request and its reply
+    in-process cost 5 % more CPU time in the plain form.
     """
     plain = cls.__init__
     parameters = inspect.signature(plain).parameters
@@ -146,19 +147,19 @@ def _header_problem(source: Source, priority: object) -> str:
 
 
 def is_generated(init: object) -> bool:
-    """Whether an `__init__` was made by dataclass, or is the fast form of one that was."""
+    """Returns True if an `__init__` was made by dataclass, or is the fast form of one that was."""
     code = getattr(init, "__code__", None)
     return code is not None and code.co_filename in ("<string>", f"<{_TITLE}>")
 
 
 def only_assigns(cls: Any) -> bool:
-    """Whether a dataclass's constructor, given values that fit, does nothing but assign them to attributes."""
+    """Returns True if a dataclass's constructor, given values that fit, only assigns them to attributes."""
     makes_as_usual = cls.__new__ is object.__new__ and type(cls).__call__ is type.__call__
     return makes_as_usual and is_generated(cls.__dict__.get("__init__")) and _keeps_what_it_is_given(cls)
 
 
 def _keeps_what_it_is_given(cls: Any) -> bool:
-    """Whether nothing of the user's own has a part in assigning the fields, nor a word after that."""
+    """Returns True if no code of the user's own takes part in assigning the fields, or runs after that."""
     post_inits = [base.__dict__["__post_init__"] for base in cls.__mro__ if "__post_init__" in base.__dict__]
     attributes = [inspect.getattr_static(cls, field.name, None) for field in dataclasses.fields(cls)]
     return (

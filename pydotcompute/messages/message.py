@@ -147,7 +147,7 @@ def _check_any(message: object) -> None:
 
 
 def is_message_class(cls: object) -> bool:
-    """Whether `cls` is a class made by `@message`, or inherits from one."""
+    """Returns True if `cls` is a class made by `@message`, or inherits from one."""
     return isinstance(cls, type) and all(name in getattr(cls, "__dataclass_fields__", ()) for name in HEADER_FIELDS)
 
 

@@ -17,7 +17,7 @@ from pydotcompute.schema import nodes
 from pydotcompute.schema.check import checker
 from pydotcompute.schema.introspect import introspect
 
-__all__ = ["Codec", "Decode", "FromProto"]
+__all__ = ["Codec"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def _has_first(self) -> bool:
-        """Whether the tag and the length of the first text are in the struct, being always at the same place."""
+        """Returns True if the tag and the length of the first text are in the struct, always at the same place."""
         return bool(self.texts) and not self.texts[0].optional
 
     @cached_property

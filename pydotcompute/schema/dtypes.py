@@ -25,7 +25,7 @@ _X87_NAMES = ("float80", "complex160")
 
 @functools.lru_cache(256)
 def travels(dtype: DType) -> bool:
-    """Whether arrays of this type can be sent."""
+    """Returns True if arrays of this type can be sent."""
     if dtype.type in _LONG and dtype.itemsize > 8 * (1 + (dtype.kind == "c")):
         # Their bytes mean something else on every machine; two formats have a name.
         return _LONG_BITS in (63, 112)
@@ -98,7 +98,7 @@ def dtype_named(name: str) -> DType:
 
 
 def _is_extension(dtype: DType) -> bool:
-    """Whether it is a type of ml_dtypes. NumPy takes some of them for untyped bytes, and some for floats."""
+    """Returns True if the type is one of ml_dtypes. NumPy takes some of these for bytes, and some for floats."""
     return dtype.type.__module__ == "ml_dtypes"
 
 

@@ -34,6 +34,31 @@ class _Checker:
 
     def check(self, node: nodes.Node, value: Any, path: str, depth: int) -> None:
         match node:
+            case nodes.Optional(item):
+                if value is not None:
+                    self.check(item, value, path, depth + nodes.is_boxed(item))
+            case nodes.List(item):
+                self._expect(isinstance(value, list), node, value, path)
+                for index, element in enumerate(value):
+                    self.check(item, element, f"{path}[{index}]", depth + nodes.is_boxed(item))
+            case nodes.Tuple(item, length):
+                self._expect(isinstance(value, tuple), node, value, path)
+                if length is not None and len(value) != length:
+                    raise MessageTypeError(str(node), f"a tuple of {len(value)}", path)
+                for index, element in enumerate(value):
+                    self.check(item, element, f"{path}[{index}]", depth + nodes.is_boxed(item))
+            case nodes.Map(key, item):
+                self._expect(isinstance(value, dict), node, value, path)
+                for name, element in value.items():
+                    # As JSON, whose escapes keep the path itself free of what UTF-8 cannot hold.
+                    inside = f"{path}[{json.dumps(name) if isinstance(name, str) else ascii(name)}]"
+                    self.check(key, name, inside, depth)
+                    self.check(item, element, inside, depth + 1 + nodes.is_boxed(item))
+            case _:
+                self._check_single(node, value, path, depth)
+
+    def _check_single(self, node: nodes.Single, value: Any, path: str, depth: int) -> None:
+        match node:
             case nodes.Float():
                 self._expect(type(value) is float, node, value, path)
             case nodes.Int():
@@ -67,26 +92,6 @@ class _Checker:
                 problem = arrays.misfit(node, value, self._lengths, path)
                 if problem is not None:
                     raise MessageTypeError(*problem, path)
-            case nodes.Optional(item):
-                if value is not None:
-                    self.check(item, value, path, depth + nodes.is_boxed(item))
-            case nodes.List(item):
-                self._expect(isinstance(value, list), node, value, path)
-                for index, element in enumerate(value):
-                    self.check(item, element, f"{path}[{index}]", depth + nodes.is_boxed(item))
-            case nodes.Tuple(item, length):
-                self._expect(isinstance(value, tuple), node, value, path)
-                if length is not None and len(value) != length:
-                    raise MessageTypeError(str(node), f"a tuple of {len(value)}", path)
-                for index, element in enumerate(value):
-                    self.check(item, element, f"{path}[{index}]", depth + nodes.is_boxed(item))
-            case nodes.Map(key, item):
-                self._expect(isinstance(value, dict), node, value, path)
-                for name, element in value.items():
-                    # As JSON, whose escapes keep the path itself free of what UTF-8 cannot hold.
-                    inside = f"{path}[{json.dumps(name) if isinstance(name, str) else ascii(name)}]"
-                    self.check(key, name, inside, depth)
-                    self.check(item, element, inside, depth + 1 + nodes.is_boxed(item))
             case nodes.Message(cls):
                 self._expect(type(value) is cls, node, value, path)
                 if depth > nodes.MAX_DEPTH:

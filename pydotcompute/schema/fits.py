@@ -15,7 +15,7 @@ import numpy
 from pydotcompute.schema import arrays, nodes
 from pydotcompute.schema.codegen import Source
 
-__all__ = ["compiled", "emit_fields", "has_numbers", "is_encodable"]
+__all__ = ["FieldTests", "compiled", "has_numbers", "is_encodable"]
 
 
 def compiled(
@@ -33,7 +33,7 @@ def compiled(
     for found in nodes.reachable(schema):
         with source.block(f"def {fits[found.cls]}(message, depth{lengths}):"):
             source.line(f"if depth > {nodes.MAX_DEPTH}: return False")
-            emit_fields(source, found, fits, "return False", "depth", numbers_only, lengths=lengths)
+            FieldTests(source, fits, "return False", numbers_only=numbers_only, lengths=lengths).emit(found, "depth")
             source.line("return True")
     failure = f"return {source.bind(otherwise, 'otherwise')}(message)"
     with source.block("def door(message):"):
@@ -41,94 +41,113 @@ def compiled(
             source.line(f"if type(message) is not {source.bind(schema.cls, 'cls')}: {failure}")
         if lengths:
             source.line("lengths = {}")
-        emit_fields(source, schema, fits, failure, "0", numbers_only, lengths=lengths)
+        FieldTests(source, fits, failure, numbers_only=numbers_only, lengths=lengths).emit(schema, "0")
         source.line("return None")
     door: Callable[[object], None] = source.run()["door"]
     return door
 
 
-def emit_fields(
-    source: Source,
-    schema: nodes.MessageSchema,
-    fits: dict[type, str],
-    failure: str,
-    depth: str,
-    numbers_only: bool,
-    in_variables: bool = False,
-    lengths: str = "",
-) -> None:
-    def emit(node: nodes.Node, value: str, depth: str) -> None:
-        if numbers_only and not has_numbers(node):
+class FieldTests:
+    """Adds lines to a function that test the fields of `message`, and go `failure` where a value does not fit.
+
+    Args:
+        source: gets the lines.
+        fits: the names of the functions that test the messages inside.
+        failure: a statement that leaves the function.
+        numbers_only: whether only the types of numbers are tested.
+        lengths: the argument for the lengths that dimensions with names have so far, with a comma before it; or empty.
+    """
+
+    def __init__(
+        self, source: Source, fits: dict[type, str], failure: str, *, numbers_only: bool, lengths: str = ""
+    ) -> None:
+        self._source = source
+        self._fits = fits
+        self._failure = failure
+        self._numbers_only = numbers_only
+        self._lengths = lengths
+
+    def emit(self, schema: nodes.MessageSchema, depth: str, in_variables: bool = False) -> None:
+        """Adds the tests of all fields, which may be in variables of their names already."""
+        for field in schema.fields:
+            if not self._numbers_only or has_numbers(field.node):
+                value = field.name if in_variables else self._source.fresh("value")
+                if not in_variables:
+                    self._source.line(f"{value} = message.{field.name}")
+                self._emit(field.node, value, depth)
+
+    def _emit(self, node: nodes.Node, value: str, depth: str) -> None:
+        if self._numbers_only and not has_numbers(node):
             return
+        source = self._source
         match node:
-            case nodes.Float():
-                source.line(f"if type({value}) is not float: {failure}")
-            case nodes.Int():
-                in_range = "" if numbers_only else f" or not {nodes.INT64_MIN} <= {value} <= {nodes.INT64_MAX}"
-                source.line(f"if type({value}) is not int{in_range}: {failure}")
-            case nodes.Bool():
-                source.line(f"if {value} is not True and {value} is not False: {failure}")
-            case nodes.Str() | nodes.Literal():
-                encodable = source.bind(is_encodable, "is_encodable")
-                fits_utf8 = f"({value}.isascii() or {encodable}({value}))"
-                source.line(f"if type({value}) is not str or not {fits_utf8}: {failure}")
-            case nodes.Bytes():
-                source.line(f"if type({value}) is not bytes: {failure}")
-            case nodes.Uuid():
-                source.line(f"if type({value}) is not {source.bind(UUID, 'UUID')}: {failure}")
-            case nodes.EnumNode(cls):
-                source.line(f"if type({value}) is not {source.bind(cls, 'enum')}: {failure}")
-            case nodes.Timestamp():
-                types, utc = source.bind(datetime, "datetime"), source.bind(UTC, "UTC")
-                source.line(f"if type({value}) is not {types} or {value}.tzinfo is not {utc}: {failure}")
-            case nodes.Duration():
-                types, longest = source.bind(timedelta, "timedelta"), source.bind(nodes.LONGEST_DURATION, "longest")
-                source.line(f"if type({value}) is not {types} or not -{longest} <= {value} <= {longest}: {failure}")
-            case nodes.Array():
-                if numbers_only:
-                    source.line(f"if type({value}) is not {source.bind(numpy.ndarray, 'ndarray')}: {failure}")
-                else:
-                    fits_array = source.bind(arrays.tester(node), "fits_array")
-                    source.line(f"if not {fits_array}({value}, {lengths.strip(', ') or '{}'}): {failure}")
             case nodes.Optional(item):
                 with source.block(f"if {value} is not None:"):
-                    emit(item, value, f"{depth} + 1" if nodes.is_boxed(item) else depth)
+                    self._emit(item, value, _deeper(item, depth))
             case nodes.List(item) | nodes.Tuple(item):
                 wanted = "list" if isinstance(node, nodes.List) else "tuple"
                 length = node.length if isinstance(node, nodes.Tuple) else None
                 wrong_length = "" if length is None else f" or len({value}) != {length}"
-                source.line(f"if type({value}) is not {wanted}{wrong_length}: {failure}")
+                source.line(f"if type({value}) is not {wanted}{wrong_length}: {self._failure}")
                 each = source.fresh("item")
                 with source.block(f"for {each} in {value}:"):
-                    emit(item, each, f"{depth} + 1" if nodes.is_boxed(item) else depth)
+                    self._emit(item, each, _deeper(item, depth))
             case nodes.Map(key, item):
-                source.line(f"if type({value}) is not dict: {failure}")
+                source.line(f"if type({value}) is not dict: {self._failure}")
                 each = source.fresh("item")
                 with source.block(f"for {each}_key, {each} in {value}.items():"):
                     source.line("pass")
-                    emit(key, f"{each}_key", depth)
-                    emit(item, each, f"{depth} + 2" if nodes.is_boxed(item) else f"{depth} + 1")
+                    self._emit(key, f"{each}_key", depth)
+                    self._emit(item, each, _deeper(item, f"{depth} + 1"))
+            case _:
+                source.line(f"if {self._misfit(node, value, depth)}: {self._failure}")
+
+    def _misfit(self, node: nodes.Single, value: str, depth: str) -> str:
+        """An expression that is true for a value that does not fit."""
+        bind = self._source.bind
+        match node:
+            case nodes.Float():
+                return f"type({value}) is not float"
+            case nodes.Int():
+                in_range = f" or not {nodes.INT64_MIN} <= {value} <= {nodes.INT64_MAX}"
+                return f"type({value}) is not int{'' if self._numbers_only else in_range}"
+            case nodes.Bool():
+                return f"{value} is not True and {value} is not False"
+            case nodes.Str() | nodes.Literal():
+                encodable = bind(is_encodable, "is_encodable")
+                return f"type({value}) is not str or not ({value}.isascii() or {encodable}({value}))"
+            case nodes.Bytes():
+                return f"type({value}) is not bytes"
+            case nodes.Uuid():
+                return f"type({value}) is not {bind(UUID, 'UUID')}"
+            case nodes.EnumNode(cls):
+                return f"type({value}) is not {bind(cls, 'enum')}"
+            case nodes.Timestamp():
+                return f"type({value}) is not {bind(datetime, 'datetime')} or {value}.tzinfo is not {bind(UTC, 'UTC')}"
+            case nodes.Duration():
+                types, longest = bind(timedelta, "timedelta"), bind(nodes.LONGEST_DURATION, "longest")
+                return f"type({value}) is not {types} or not -{longest} <= {value} <= {longest}"
+            case nodes.Array() if self._numbers_only:
+                return f"type({value}) is not {bind(numpy.ndarray, 'ndarray')}"
+            case nodes.Array():
+                return f"not {bind(arrays.tester(node), 'fits_array')}({value}, {self._lengths.strip(', ') or '{}'})"
             case nodes.Message(cls):
-                test = (
-                    f"type({value}) is not {source.bind(cls, 'cls')} or not {fits[cls]}({value}, {depth} + 1{lengths})"
-                )
-                source.line(f"if {test}: {failure}")
+                test = f"{self._fits[cls]}({value}, {depth} + 1{self._lengths})"
+                return f"type({value}) is not {bind(cls, 'cls')} or not {test}"
             case nodes.Union(members):
                 tests = [
-                    f"(type({value}) is {source.bind(member.cls, 'cls')}"
-                    f" and {fits[member.cls]}({value}, {depth} + 2{lengths}))"
+                    f"(type({value}) is {bind(member.cls, 'cls')}"
+                    f" and {self._fits[member.cls]}({value}, {depth} + 2{self._lengths}))"
                     for member in members
                 ]
-                source.line(f"if not ({' or '.join(tests)}): {failure}")
+                return f"not ({' or '.join(tests)})"
             case _:
                 assert_never(node)
 
-    for field in schema.fields:
-        if not numbers_only or has_numbers(field.node):
-            value = field.name if in_variables else source.fresh("value")
-            if not in_variables:
-                source.line(f"{value} = message.{field.name}")
-            emit(field.node, value, depth)
+
+def _deeper(item: nodes.Node, depth: str) -> str:
+    """The depth of what is inside a container: a box is a message too."""
+    return f"{depth} + 1" if nodes.is_boxed(item) else depth
 
 
 def has_numbers(node: nodes.Node) -> bool:

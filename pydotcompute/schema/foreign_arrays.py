@@ -20,7 +20,7 @@ _HOST_DEVICES = (1, 3, 11, 13)
 
 
 def is_cupy(cls: type) -> bool:
-    """Whether it is CuPy's array class; told by name, so that CuPy need not be there."""
+    """Returns True if the class is CuPy's array. It is told by its name, so that CuPy need not be there."""
     return cls.__name__ == "ndarray" and cls.__module__.partition(".")[0] == "cupy"
 
 

@@ -109,7 +109,7 @@ def in_force() -> Lock:
 
 
 def is_field_number(number: int) -> bool:
-    """Whether a field can have this number: protobuf keeps some for itself."""
+    """Returns True if a field can have this number: protobuf keeps some for itself."""
     return 0 < number < 2**29 and not 19_000 <= number <= 19_999
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "MessageSchema",
     "Node",
     "Optional",
+    "Single",
     "Str",
     "Timestamp",
     "Tuple",
@@ -298,25 +299,11 @@ class Union:
         return " | ".join(map(str, self.members))
 
 
-Node: TypeAlias = (
-    Float
-    | Int
-    | Bool
-    | Str
-    | Bytes
-    | Uuid
-    | Literal
-    | EnumNode
-    | Timestamp
-    | Duration
-    | Array
-    | Optional
-    | List
-    | Tuple
-    | Map
-    | Message
-    | Union
+Single: TypeAlias = (
+    Float | Int | Bool | Str | Bytes | Uuid | Literal | EnumNode | Timestamp | Duration | Array | Message | Union
 )
+"""What protobuf can hold as an element of a list as it is; see `is_boxed`."""
+Node: TypeAlias = Single | Optional | List | Tuple | Map
 
 _ZERO: dict[type, object] = {Float: 0, Int: 0, Bool: False, Str: "", Literal: "", Bytes: b""}
 
@@ -334,7 +321,7 @@ class Field:
 
     @property
     def has_default(self) -> bool:
-        """Whether the class can do without a value for this field."""
+        """True if the class can do without a value for this field."""
         return self.default is not MISSING or self.default_factory is not None
 
     def make_default(self) -> Any:
@@ -343,7 +330,7 @@ class Field:
 
     @property
     def has_presence(self) -> bool:
-        """Whether "absent" on the wire differs from protobuf's zero.
+        """True if "absent" on the wire differs from protobuf's zero.
 
         It does where zero is no value of the field (`None` is meant, or there is no such enum member or UUID), and
         where the class has another default than zero: whoever leaves the field out, in JSON say, means that default.
@@ -361,7 +348,7 @@ class Field:
 
     @property
     def is_absent_if_empty(self) -> bool:
-        """Whether no elements on the wire stand for the default: of a tuple with a length, they can be no value."""
+        """True if no elements on the wire stand for the default: for a tuple with a length they are no value."""
         return isinstance(self.node, Tuple) and bool(self.node.length) and self.has_default
 
 
@@ -444,6 +431,6 @@ def walk_all(schema: MessageSchema) -> Iterator[Node]:
 
 
 def is_boxed(node: Node) -> bool:
-    """Whether protobuf needs a message of its own ("box") to hold this as an element of a list or of a map, or as an
-    optional value."""
+    """Returns True if protobuf needs a message of its own ("box") to hold this as an element of a list or of a map, or
+    as an optional value."""
     return isinstance(node, Optional | List | Tuple | Map)

@@ -11,7 +11,7 @@ import numpy
 
 from pydotcompute.schema import nodes
 from pydotcompute.schema.codegen import Source
-from pydotcompute.schema.fits import compiled, emit_fields, has_numbers
+from pydotcompute.schema.fits import FieldTests, compiled, has_numbers
 from pydotcompute.schema.foreign_arrays import as_numpy, is_cupy
 from pydotcompute.schema.introspect import introspect
 
@@ -47,7 +47,7 @@ def emit_normalizing(source: Source, schema: nodes.MessageSchema, message: str) 
     if any(isinstance(node, nodes.Message | nodes.Union) for node in inside):
         source.line(otherwise)  # The tests of these are functions of the normalizer's own.
     else:
-        emit_fields(source, schema, {}, otherwise, "0", numbers_only=True, in_variables=True)
+        FieldTests(source, {}, otherwise, numbers_only=True).emit(schema, "0", in_variables=True)
 
 
 def settled(node: nodes.Node, value: Any, depth: int = 0) -> Any:
@@ -111,7 +111,7 @@ def _same(new: list[Any], old: Any) -> bool:
 
 
 def _is_array_like(value: Any) -> bool:
-    """Whether `value` is an array with dimensions: even one that has a single element is no number."""
+    """Returns True if `value` is an array with dimensions: even one that has a single element is no number."""
     return getattr(value, "ndim", 0) != 0
 
 

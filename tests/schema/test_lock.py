@@ -11,12 +11,11 @@ from typing import Annotated, Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.protobuf.export.breaking import compare
 from pydotcompute.protobuf.export.files import lock_of
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.pool import TypePool
@@ -67,11 +66,11 @@ def locked(**fields: int) -> Lock:
 # Fields.
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(NAMES), unique=True, min_size=1), min_size=2))
 def test_whatever_moves_comes_and_goes_each_name_has_one_number_for_ever(history: list[list[str]]) -> None:
     use(Lock())
     ever: dict[str, int] = {}
-    before = FileDescriptorSet()
     for names in history:
         cls = made(*names)
         for name, number in numbers(cls).items():
@@ -82,17 +81,14 @@ def test_whatever_moves_comes_and_goes_each_name_has_one_number_for_ever(history
         gone = ever.keys() - set(names)
         assert set(message.reserved_name) == gone
         assert {area.start for area in message.reserved_range} == {ever[name] for name in gone}
-        came_back = set(names) & {name for file in before.file for m in file.message_type for name in m.reserved_name}
-        assert any(change.is_breaking for change in compare(before, now)) == bool(came_back)
-        before = now
         use(parse(lock_of(now, in_force()).text()))
 
 
+@settings(deadline=None)
 @given(st.permutations(NAMES), st.permutations(NAMES))
 def test_without_a_lock_a_moved_field_has_another_number(one: list[str], other: list[str]) -> None:
     use(Lock())
-    changes = compare(files(made(*one)), files(made(*other)))
-    assert any(change.is_breaking for change in changes) == (one != other)
+    assert (numbers(made(*one)) != numbers(made(*other))) == (one != other)
 
 
 def test_a_new_field_gets_a_number_above_all_that_ever_were() -> None:
@@ -165,6 +161,7 @@ def values(members: list[str] | dict[str, int]) -> dict[str, int]:
     return {each.name.removeprefix("KIND_"): each.number for each in described(members).value if each.number}
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from([name.upper() for name in NAMES]), unique=True, min_size=1), min_size=2))
 def test_values_of_enums_keep_their_numbers_too(history: list[list[str]]) -> None:
     use(Lock())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path, PurePosixPath
@@ -11,10 +12,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute.protobuf.export.breaking import Change, compare
-from pydotcompute.protobuf.export.files import BUF_YAML, compiled, laid_over, lock_of, same_types, sources
+from pydotcompute.protobuf.export.files import BUF_YAML, compiled, laid_over, lock_of, sources
 from pydotcompute.schema import lock
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute_client.cli.breaking import Breaking, breaking_changes
 from pydotcompute_client.cli.connection import PROGRAM, Connection
 from pydotcompute_client.cli.failures import BadInput, Failure
 from pydotcompute_client.cli.output import echo_json
@@ -63,10 +64,9 @@ def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: 
         before = FileDescriptorSet()
     now = _declared(daemon, kernels)
     now = compiled(_laid_over(before, now) if kernels else now, go_package)
-    changes = compare(before, now) if before.file else []
     written = sources(now)
     if not force:
-        _refuse_breaking(daemon, changes, out, "nothing is written without --force")
+        _refuse_breaking(daemon, _breaking(before, now), out, "nothing is written without --force")
         _refuse_foreign(out, written.keys() - sources(before).keys())
     lock_file = lock_of(now, _lock(out)).text()
     try:
@@ -84,9 +84,8 @@ def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: 
     except OSError as error:
         raise Failure(f"cannot write {error.filename}: {error.strerror}") from None
     if daemon.as_json:
-        echo_json({"files": sorted(written), "changes": [_as_document(change) for change in changes]})
+        echo_json({"files": sorted(written), **_changed(before, now)})
         return
-    _show(changes)
     for name in sorted(written):
         click.echo(out / name)
 
@@ -113,20 +112,24 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
     except FileNotFoundError:
         hint = f"`{PROGRAM} proto export --out {shlex.quote(str(against))}` makes it"
         raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}") from None
-    now = _laid_over(before, now) if kernels else now
+    now = compiled(_laid_over(before, now) if kernels else now)
     damaged = _damaged(against, before)
-    changes = compare(before, now)
-    is_current = same_types(before, now) and not damaged
+    changed, breaking = _changed(before, now), _breaking(before, now)
+    is_current = not damaged and not any(changed.values())
     if daemon.as_json:
-        echo_json({"changes": [_as_document(change) for change in changes], "up_to_date": is_current})
-    _refuse_breaking(daemon, changes, against, "the lock to start the daemon with is " + str(against / LOCK))
+        document = {"breaking": [dataclasses.asdict(change) for change in breaking], **changed}
+        echo_json({**document, "up_to_date": is_current})
+    _refuse_breaking(daemon, breaking, against, f"the lock to start the daemon with is {against / LOCK}")
     if damaged:
         raise Failure(f"not what was exported, or not there any more: {', '.join(damaged)}; export again")
-    if not daemon.as_json:
-        _show(changes)
-        again = f"{PROGRAM} proto export --out {shlex.quote(str(against))}"
-        changed = f"nothing breaks; to have what is new, export again: {again}"
-        click.echo(f"{against} is up to date" if is_current else changed)
+    if daemon.as_json:
+        return
+    for kind, names in changed.items():
+        for name in names:
+            click.echo(f"{kind:8}  {name}")
+    again = f"{PROGRAM} proto export --out {shlex.quote(str(against))}"
+    nothing_breaks = f"nothing breaks; to have what is new, export again: {again}"
+    click.echo(f"{against} is up to date" if is_current else nothing_breaks)
 
 
 def _declared(daemon: Connection, kernels: tuple[str, ...]) -> FileDescriptorSet:
@@ -188,12 +191,28 @@ def _lock(directory: Path) -> lock.Lock:
         raise BadInput(f"{path} is no lock: {error.problem}") from None
 
 
-def _refuse_breaking(daemon: Connection, changes: list[Change], directory: Path, consequence: str) -> None:
-    breaking = sum(change.is_breaking for change in changes)
-    if breaking:
-        if not daemon.as_json:
-            _show(changes)
-        raise Failure(f"{breaking} of the changes break programs made from {directory}; {consequence}")
+def _breaking(before: FileDescriptorSet, now: FileDescriptorSet) -> list[Breaking]:
+    """What breaks. Without a change there is nothing to ask buf for."""
+    return breaking_changes(before, now) if before.file and any(_changed(before, now).values()) else []
+
+
+def _changed(before: FileDescriptorSet, now: FileDescriptorSet) -> dict[str, list[str]]:
+    """The names of the files that are new, changed and gone."""
+    was, written = sources(compiled(before)), sources(compiled(now))
+    return {
+        "new": sorted(written.keys() - was.keys()),
+        "changed": sorted(name for name in written.keys() & was.keys() if written[name] != was[name]),
+        "gone": sorted(was.keys() - written.keys()),
+    }
+
+
+def _refuse_breaking(daemon: Connection, breaking: list[Breaking], directory: Path, consequence: str) -> None:
+    if not breaking:
+        return
+    if not daemon.as_json:
+        for change in breaking:
+            click.echo(f"breaking  {change}")
+    raise Failure(f"{len(breaking)} of the changes break programs made from {directory}; {consequence}")
 
 
 def _refuse_foreign(directory: Path, names: set[str]) -> None:
@@ -208,22 +227,6 @@ def _path(directory: Path, name: str) -> Path:
     if path.is_absolute() or ".." in path.parts or path.suffix != ".proto":
         raise Failure(f"the daemon has a file of the name {name!r}, which is not written")
     return directory / path
-
-
-def _show(changes: list[Change]) -> None:
-    """A line for each change; what breaks comes first."""
-    for change in sorted(changes, key=lambda change: not change.is_breaking):
-        click.echo(f"{'breaking  ' if change.is_breaking else 'compatible'}  {change}")
-
-
-def _as_document(change: Change) -> dict[str, str | bool]:
-    return {
-        "name": change.name,
-        "was": change.was,
-        "now": change.now,
-        "breaking": change.is_breaking,
-        "advice": change.advice,
-    }
 
 
 COMMANDS = (proto,)

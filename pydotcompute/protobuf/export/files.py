@@ -11,7 +11,7 @@ from pydotcompute.protobuf.pool import in_order
 from pydotcompute.schema.lock import Lock, Numbers
 from pydotcompute.schema.names import json_name
 
-__all__ = ["BUF_YAML", "compiled", "laid_over", "lock_of", "same_types", "sources"]
+__all__ = ["BUF_YAML", "compiled", "laid_over", "lock_of", "sources"]
 
 BUF_YAML = """\
 # Written once, by `pydotcompute proto export`; it is yours from then on.
@@ -29,7 +29,8 @@ lint:
     - RPC_RESPONSE_STANDARD_NAME
 breaking:
   use:
-    # What `pydotcompute proto check` holds against the daemon's types.
+    # `pydotcompute proto check` has buf hold these against the daemon's types. Beside them, it refuses that services,
+    # methods or messages go.
     - WIRE_JSON
 """
 
@@ -92,11 +93,6 @@ def _types(file: FileDescriptorProto) -> list[str]:
         *(service.name for service in file.service),
     ]
     return [f"{file.package}.{name}" for name in names]
-
-
-def same_types(one: FileDescriptorSet, other: FileDescriptorSet) -> bool:
-    """Whether the same would be exported of both, but for options."""
-    return sources(compiled(one)) == sources(compiled(other))
 
 
 def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:

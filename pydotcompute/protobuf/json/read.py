@@ -298,7 +298,7 @@ def _need(field: nodes.Field) -> str:
 
 
 def _parsed(message: Any, value: str) -> bool:
-    """Whether a well-known type takes this text; then `message` is set to it."""
+    """Sets a message of a well-known type to this text. Returns True if the type takes it."""
     try:
         message.FromJsonString(value)
     except (ValueError, OverflowError):

@@ -18,13 +18,11 @@ from pydotcompute.schema import nodes
 from pydotcompute.schema.names import snake
 
 __all__ = [
-    "EXACT_INTEGER",
     "WELL_KNOWN",
     "WrongError",
     "conversion",
     "convert_key",
     "did_you_mean",
-    "enum_members",
     "kind_of",
     "quoted",
     "shown",
@@ -47,7 +45,7 @@ _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def kind_of(field: FieldDescriptor) -> str:
     """What a single value of a field has to be in JSON, in words: of an element, if the field is repeated."""
     if field.enum_type is not None:
-        return f"one of {quoted(enum_members(field.enum_type))}"
+        return f"one of {quoted(_members(field.enum_type))}"
     if field.message_type is None:
         return _KINDS[field.type]
     if (well_known := WELL_KNOWN.get(field.message_type.full_name)) is not None:
@@ -157,7 +155,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def _enum(enum_type: EnumDescriptor, value: Any) -> int:
-    members = enum_members(enum_type)
+    members = _members(enum_type)
     if isinstance(value, str) and value in members:
         return members[value]
     if isinstance(value, int | float) and not isinstance(value, bool) and value in members.values():
@@ -166,7 +164,7 @@ def _enum(enum_type: EnumDescriptor, value: Any) -> int:
     raise WrongError(f"expected one of {quoted(members)}, got {shown(value)}{likely}")
 
 
-def enum_members(enum_type: EnumDescriptor) -> dict[str, int]:
+def _members(enum_type: EnumDescriptor) -> dict[str, int]:
     """The values but the zero, which stands for none of the enum's members."""
     return {value.name: value.number for value in enum_type.values if value.number != 0}
 
