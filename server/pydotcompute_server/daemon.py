@@ -36,6 +36,7 @@ from pydotcompute.v1 import (
 from pydotcompute.wire.exchange.frames import LONGEST_FRAME
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute_server.calls.handlers import Handlers
+from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -106,8 +107,9 @@ class Daemon:
         PyDotComputeError: a kernel of `settings.launch` cannot be launched, or memory cannot be shared.
     """
 
-    def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType]) -> None:
+    def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
         self._settings = settings
+        self._steps = steps
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
@@ -155,7 +157,7 @@ class Daemon:
                 ("grpc.http2.ping_timeout_ms", 10_000),
             ],
         )
-        handlers: Any = Handlers(self._catalog.pool)  # It has of a server what adding a service needs.
+        handlers: Any = Handlers(self._catalog.pool, self._steps)  # It has of a server what adding a service needs.
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)

@@ -11,7 +11,7 @@ import pytest
 from pydotcompute import RingKernelRuntime, message
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel
-from pydotcompute_server.calls.handlers import StatusError
+from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.typed import streams
 from pydotcompute_server.typed.streams import Stream, Streams

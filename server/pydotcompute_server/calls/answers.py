@@ -1,9 +1,12 @@
-"""What a kernel sends, made ready for its client."""
+"""What a kernel sends, made ready for its client, and sent so that its fate is known."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError
@@ -11,11 +14,16 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.wire.errors import to_status
-from pydotcompute_server.calls.handlers import StatusError
+from pydotcompute_server.calls.errors import Behavior, ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "Metadata", "answer", "answers_itself", "seconds_left", "send_header"]
 
+Context = grpc.aio.ServicerContext[Any, Any]
+Metadata = Sequence[tuple[str, str]]
+
+SECONDS_TO_ANSWER = 0.1
+"""What is left of a call's deadline, at most, when the daemon gives up."""
 _BAD_REQUEST = error_details_pb2.BadRequest.DESCRIPTOR
 
 
@@ -61,3 +69,44 @@ def _status(error: PyDotComputeError, text: str) -> status_pb2.Status:
     status = to_status(error)
     details = [each for each in status.details if not each.Is(_BAD_REQUEST)]
     return status_pb2.Status(code=code_pb2.INTERNAL, message=text[:600], details=details)
+
+
+# -- sending it --------------------------------------------------------------------------------------------------------
+
+
+def answers_itself(behavior: Behavior) -> Behavior:
+    """Marks the handler of a unary method that ends in `await answer(context, response)` and not in `return response`.
+
+    To gRPC it is a stream of one response, which is the same on the wire. But whether the response of a unary handler
+    has left is something that grpc.aio tells nobody.
+    """
+    behavior.answers_itself = True  # type: ignore[attr-defined]
+    return behavior
+
+
+async def answer(context: Context, response: Any) -> None:
+    """Send the response; the handler must return then, which sends the status.
+
+    Raises:
+        ClientGoneError: the client does not have the response, for the call was cancelled, or its connection broke,
+            before the response had left.
+    """
+    try:
+        await context.write(response)
+    except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise ClientGoneError from error
+
+
+def seconds_left(context: Context) -> float | None:
+    """How long the daemon may wait before it answers, so that the answer is there at the call's deadline; None: for
+    ever."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else remaining - min(SECONDS_TO_ANSWER, remaining / 5)
+
+
+async def send_header(context: Context, metadata: Metadata) -> None:
+    """Send the initial metadata, before any response. ClientGoneError as of `answer`."""
+    try:
+        await context.send_initial_metadata(metadata)
+    except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise ClientGoneError from error

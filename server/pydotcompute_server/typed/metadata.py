@@ -10,10 +10,10 @@ from uuid import UUID
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.messages.message import MAX_PRIORITY
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute_server.calls.handlers import Metadata
+from pydotcompute_server.calls.answers import Metadata
 from pydotcompute_server.unary.leases import LONGEST_LEASE_SECONDS
 
-__all__ = ["PREFIX", "CallMetadata", "header_of", "read_metadata"]
+__all__ = ["PREFIX", "CallMetadata", "header_of", "kernel_id_in", "read_metadata"]
 
 PREFIX = "pydotcompute-"
 TAKEN = {
@@ -73,6 +73,11 @@ def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]]) -> C
         lease=_lease(found.get("lease")),
         outputs=_outputs(found.get("outputs")),
     )
+
+
+def kernel_id_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The kernel that a call names, before all that it says is checked; empty if it names none."""
+    return next((_text(value) for key, value in metadata if key == f"{PREFIX}kernel-id"), "")
 
 
 def _text(value: str | bytes) -> str:

@@ -18,9 +18,12 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.messages import BODY, type_url
-from pydotcompute_server.calls.handlers import ClientGoneError, Handler, answer, answers_itself, send_header
+from pydotcompute_server.calls.answers import answer, answers_itself, send_header
+from pydotcompute_server.calls.errors import Behavior, ClientGoneError
+from pydotcompute_server.calls.handlers import Handler
+from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, read_metadata
+from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane
 
@@ -48,20 +51,24 @@ class TypedServices(grpc.GenericRpcHandler):
         if kernel_type is None:
             return None
         lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary)
+
+        def named(behavior: Behavior) -> Behavior:
+            return with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
+
         # The bodies stay bytes: the lanes make messages of them.
         match method:
             case "Ask":
-                return grpc.unary_unary_rpc_method_handler(lane.ask, bytes, bytes)
+                return grpc.unary_unary_rpc_method_handler(named(lane.ask), bytes, bytes)
             case "Send":
-                return grpc.unary_unary_rpc_method_handler(lane.send, bytes, bytes)
+                return grpc.unary_unary_rpc_method_handler(named(lane.send), bytes, bytes)
             case "Receive":
-                return grpc.unary_unary_rpc_method_handler(lane.receive, bytes, bytes)
+                return grpc.unary_unary_rpc_method_handler(named(lane.receive), bytes, bytes)
             case "Stream":
 
                 async def stream(_: object, context: Context) -> None:
                     await self.streams.run(lane.stream(context, self._max_message_bytes))
 
-                return grpc.stream_stream_rpc_method_handler(stream, bytes, bytes)
+                return grpc.stream_stream_rpc_method_handler(named(stream), bytes, bytes)
             case _:
                 return None
 

@@ -20,8 +20,8 @@ from pydotcompute.ring_kernels.mail.replies import REMEMBERED_ANSWERS, REMEMBERE
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
-from pydotcompute_server.calls.answers import Answers
-from pydotcompute_server.calls.handlers import ClientGoneError, StatusError, seconds_left, send_header
+from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
+from pydotcompute_server.calls.errors import ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.lane import SHUTTING_DOWN
 from pydotcompute_server.exchange.sessions import LARGE_BYTES, MAILBOX_BYTES

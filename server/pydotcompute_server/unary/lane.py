@@ -25,8 +25,8 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message, write_body
-from pydotcompute_server.calls.answers import Answers
-from pydotcompute_server.calls.handlers import ClientGoneError, answer, seconds_left
+from pydotcompute_server.calls.answers import Answers, answer, seconds_left
+from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.unary.leases import LONGEST_LEASE_SECONDS, Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
