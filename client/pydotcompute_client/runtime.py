@@ -31,18 +31,17 @@ from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
-from pydotcompute.wire.exchange.frames import LONGEST_FRAME
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
+from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
 from pydotcompute_client.exchange.session import Session
+from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "connect"]
 
 R = TypeVar("R")
 
-FRAME_OVERHEAD_BYTES = 2 << 20
-"""What a frame may be longer than the longest message in it: other messages, and headers."""
 LONGEST_BACKOFF_MS = 2_000
 """Milliseconds between two attempts to connect again, at most. gRPC begins with less, and adds jitter."""
 
@@ -57,6 +56,7 @@ def connect(
     reconnect_timeout: float = 60.0,
     keepalive: float = 20.0,
     shared_memory: bool = False,
+    interceptors: Sequence[Interceptor] = (),
 ) -> RemoteRuntime:
     """A runtime at a daemon: `async with connect("127.0.0.1:50051") as runtime:`.
 
@@ -74,6 +74,8 @@ def connect(
         shared_memory: whether messages of more than 64 KiB, such as those with large arrays, go through memory that
             this process shares with the daemon. It must run on the same host, as the same user, and with
             `--shared-memory-bytes`; or else the first message raises BackendUnavailableError.
+        interceptors: gRPC's own. Those of `grpc.aio` see all calls that are awaited, of messages too, in this order;
+            each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Entering the block raises ConnectionLostError if there is no daemon.
     """
@@ -86,6 +88,7 @@ def connect(
         reconnect_timeout=reconnect_timeout,
         keepalive=keepalive,
         shared_memory=shared_memory,
+        interceptors=interceptors,
     )
 
 
@@ -179,6 +182,7 @@ class RemoteRuntime:
         reconnect_timeout: float,
         keepalive: float,
         shared_memory: bool,
+        interceptors: Sequence[Interceptor],
     ) -> None:
         self.target = target
         self._shared_memory = shared_memory
@@ -187,8 +191,10 @@ class RemoteRuntime:
         self._scoped = scoped
         self._timeout = timeout
         self._credentials = credentials
+        self._interceptors = interceptors
+        self._awaited = awaited(interceptors)
         self._options = [
-            ("grpc.max_receive_message_length", min(max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)),
+            ("grpc.max_receive_message_length", longest_frame(max_message_bytes)),
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
             ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
@@ -222,9 +228,11 @@ class RemoteRuntime:
         if self._channel is not None:
             return
         if self._credentials is None:
-            channel = grpc.aio.insecure_channel(self.target, options=self._options)
+            channel = grpc.aio.insecure_channel(self.target, options=self._options, interceptors=self._awaited)
         else:
-            channel = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
+            channel = grpc.aio.secure_channel(
+                self.target, self._credentials, options=self._options, interceptors=self._awaited
+            )
         self._channel = channel
         self._kernels = KernelServiceStub(channel)
         self._telemetry = TelemetryServiceStub(channel)
@@ -313,9 +321,10 @@ class RemoteRuntime:
         self._require_connection()
         if self._blocking_channel is None:
             if self._credentials is None:
-                self._blocking_channel = grpc.insecure_channel(self.target, options=self._options)
+                channel = grpc.insecure_channel(self.target, options=self._options)
             else:
-                self._blocking_channel = grpc.secure_channel(self.target, self._credentials, options=self._options)
+                channel = grpc.secure_channel(self.target, self._credentials, options=self._options)
+            self._blocking_channel = blocking(channel, self._interceptors)
         return self._blocking_channel
 
     def _blocking_call(self, method: Callable[..., R], request: object) -> R:

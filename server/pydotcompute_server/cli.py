@@ -21,9 +21,10 @@ from pydotcompute import __version__
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.schema import lock
-from pydotcompute_server.daemon import Daemon, ListenError, Settings
+from pydotcompute_server.daemon import Daemon, ListenError
 from pydotcompute_server.loading import LoadError, load_kernel_types
 from pydotcompute_server.logs import LogFormat, configure
+from pydotcompute_server.settings import Settings
 
 __all__ = ["main"]
 

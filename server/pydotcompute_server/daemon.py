@@ -8,9 +8,7 @@ import logging
 import os
 import re
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +31,8 @@ from pydotcompute.v1 import (
     telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
-from pydotcompute.wire.exchange.frames import LONGEST_FRAME
 from pydotcompute.wire.exchange.shared_memory import Segment
+from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
@@ -45,13 +43,12 @@ from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.services.telemetry import TelemetryServicer
+from pydotcompute_server.settings import Settings
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
 
-__all__ = ["Daemon", "ListenError", "Settings"]
+__all__ = ["Daemon", "ListenError"]
 
-FRAME_OVERHEAD_BYTES = 2 << 20
-"""What a frame may be longer than the longest message in it: other messages, and headers."""
 LAST_CALLS_SECONDS = 1.0
 """How long calls have to end once all kernels have: those left are streams that only their clients end."""
 
@@ -62,45 +59,13 @@ class ListenError(Exception):
     """The address cannot be listened on."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the command line and the environment say."""
-
-    listen: str = "127.0.0.1:50051"
-    """HOST:PORT, or unix:PATH; port 0 is any free port."""
-    launch: Sequence[str] = ()
-    """Kernel types to launch and activate at start; `all` is every one."""
-    grace: float = 10.0
-    """Seconds to finish what is under way when the daemon ends."""
-    max_message_bytes: int = 64 << 20
-    """The longest body of a message."""
-    session_timeout: float = 60.0
-    """Seconds that a client's conversation with a kernel lives on when its connection has broken."""
-    shared_memory_bytes: int = 0
-    """Memory that a client of the same host and user may share, for each conversation and direction; 0 for none."""
-    tls_certificate: Path | None = None
-    """PEM file of the certificate chain; without one the daemon speaks plain text."""
-    tls_key: Path | None = None
-    """PEM file of the certificate's key."""
-    tls_client_ca: Path | None = None
-    """PEM file of the authority whose certificates clients must present."""
-
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """What TLS needs; None for plain text. OSError if a file cannot be read, or is not what it should be."""
-        if self.tls_certificate is None or self.tls_key is None:
-            return None
-        # gRPC would say what is wrong with the files on stderr alone.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.tls_certificate, self.tls_key)
-        if self.tls_client_ca is not None:
-            context.load_verify_locations(self.tls_client_ca)
-        client_ca = None if self.tls_client_ca is None else self.tls_client_ca.read_bytes()
-        pair = (self.tls_key.read_bytes(), self.tls_certificate.read_bytes())
-        return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-
-
 class Daemon:
     """One runtime behind one gRPC server.
+
+    Args:
+        settings: what the command line would say.
+        kernel_types: what can be launched, by name; `load_kernel_types` finds them in files.
+        steps: what every call passes before it comes to its handler, the outermost first; see `calls.pipeline`.
 
     Raises (from `start`):
         ListenError: the address is taken, or none of this machine.
@@ -145,7 +110,7 @@ class Daemon:
         await self._server.start()
 
     def _make_server(self) -> grpc.aio.Server:
-        longest = min(self._settings.max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)
+        longest = longest_frame(self._settings.max_message_bytes)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", longest),

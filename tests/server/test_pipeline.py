@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -12,90 +11,20 @@ from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from pydotcompute import message
+import pydotcompute_server
 from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError
 from pydotcompute.protobuf.descriptors import TypePool
-from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
-from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute_client import connect
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
-from pydotcompute_server.daemon import Daemon, Settings
-from tests.stubs import PATIENCE, Talk, Wire, read_error
+from tests.embedded import Order, Recorder, daemon_with
+from tests.stubs import Talk, Wire, read_error
 
 MESSAGES, KERNELS, SERVICE = "/pydotcompute.v1.MessageService", "/pydotcompute.v1.KernelService", "/shop.v1.Echo"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 BODY = b"\x08\x05"
-
-
-@message(package="shop.v1")
-class Order:
-    """A request, which is its own reply."""
-
-    amount: int = 0
-
-
-async def echo(ctx: KernelContext[Order, Order]) -> None:
-    """Sends each order back."""
-    async for order in ctx:
-        await ctx.send(order)
-
-
-@asynccontextmanager
-async def daemon_with(*steps: Any) -> AsyncIterator[Wire]:
-    """A daemon with these steps and the kernel `echo`."""
-    kernel_type = KernelType(echo, RingKernelConfig("echo"), Order, Order)
-    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=["echo"], grace=1.0), {"echo": kernel_type}, steps)
-    async with asyncio.timeout(PATIENCE):
-        await daemon.start()
-        running = asyncio.create_task(daemon.run())
-        try:
-            async with grpc.aio.insecure_channel(daemon.address) as channel:
-                wire = Wire(channel)
-                wire.address = daemon.address  # type: ignore[attr-defined]
-                wire.is_refused = refuse_all in steps  # type: ignore[attr-defined]
-                yield wire
-        finally:
-            daemon.stop()
-            await running
-
-
-class Recorder:
-    """A step that notes what it sees of each call, and how the call ends."""
-
-    def __init__(self) -> None:
-        self.methods: list[Method] = []
-        """Those that it was asked for."""
-        self.calls: list[Call] = []
-        self.kernels: list[str] = []
-        self.ends: list[status_pb2.Status | None] = []
-        self.errors: list[BaseException] = []
-        self.begun = asyncio.Event()
-        self.ended = asyncio.Event()
-
-    def __call__(self, method: Method, proceed: Proceed) -> Proceed:
-        self.methods.append(method)
-
-        async def record(call: Call) -> None:
-            self.calls.append(call)
-            self.begun.set()
-            try:
-                await call.on_kernel(self._note)
-                await proceed(call)
-                self.ends.append(None)
-            except BaseException as error:
-                self.errors.append(error)
-                self.ends.append(call.status_of(error))
-                raise
-            finally:
-                self.ended.set()
-
-        return record
-
-    async def _note(self, kernel_id: str) -> None:
-        self.kernels.append(kernel_id)
 
 
 def refuse_all(method: Method, proceed: Proceed) -> Proceed:
@@ -192,15 +121,18 @@ async def watch_health(wire: Wire) -> None:
         call.cancel()
 
 
-async def reflection(wire: Wire) -> None:
+def reflected(wire: Wire) -> Any:
+    """A stream of reflection."""
     call: Any = wire.channel.stream_stream(
         REFLECTION,
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    stream = call()
-    if wire.is_refused:  # type: ignore[attr-defined]  # What is written to a call that is over is a failure of its own.
-        await stream.wait_for_connection()
+    return call()
+
+
+async def reflection(wire: Wire) -> None:
+    stream = reflected(wire)
     for _ in range(2):
         await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await stream.read()).list_services_response.service
@@ -245,12 +177,16 @@ async def test_calls_of_every_kind_pass_the_steps(calling: Calling, path: str, k
     assert set(recorder.kernels) == set(kernels)
 
 
+async def begin_reflection(wire: Wire) -> None:  # To write to a call that is over would be a failure of its own.
+    await reflected(wire).read()
+
+
 @every_kind
 async def test_calls_of_every_kind_can_be_refused(calling: Calling, path: str, kernels: list[str]) -> None:
     recorder = Recorder()
     async with daemon_with(recorder, refuse_all) as wire:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await calling(wire)
+            await (begin_reflection if calling is reflection else calling)(wire)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert read_error(refused.value).reason == "CONFIGURATION_INVALID"
     assert recorder.ends[-1] is not None
@@ -387,7 +323,7 @@ async def test_a_step_sees_that_a_call_is_cancelled(kind: str) -> None:
             call = wire.telemetry.WatchTelemetry(telemetry_service_pb2.WatchTelemetryRequest())
             await call.read()
         else:
-            call = wire.channel.stream_stream(f"{SERVICE}/Stream")()  # type: ignore[operator]
+            call = wire.channel.stream_stream(f"{SERVICE}/Stream")()
             await call.initial_metadata()
         await recorder.begun.wait()
         call.cancel()
@@ -410,12 +346,17 @@ async def test_a_session_passes_the_steps_again_when_it_goes_on() -> None:
 
 async def test_the_client_of_a_daemon_with_steps_notices_nothing_of_them() -> None:
     recorder = Recorder()
-    async with daemon_with(recorder) as wire, connect(wire.address) as runtime:  # type: ignore[attr-defined]
+    async with daemon_with(recorder) as wire, connect(wire.address) as runtime:
         orders = [Order(number) for number in range(1_000)]
         for order in orders:
             await runtime.send("echo", order)
         assert [await runtime.receive("echo") for _ in orders] == orders
     assert [call.method.name for call in recorder.calls].count("Exchange") == 1
+
+
+@pytest.mark.parametrize("name", pydotcompute_server.__all__)
+def test_what_a_program_needs_to_embed_a_daemon_is_public(name: str) -> None:
+    assert getattr(pydotcompute_server, name)
 
 
 # -- what steps cost where there are none ------------------------------------------------------------------------------
@@ -438,7 +379,7 @@ def python_calls(*steps: Any) -> int:
         def peer(self) -> str:
             return ""
 
-    class Details(grpc.HandlerCallDetails):  # type: ignore[misc]
+    class Details(grpc.HandlerCallDetails):
         method = "/shop.v1.Shop/Buy"
         invocation_metadata = ()
 
