@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from pydotcompute import message
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelContext
-from pydotcompute_server import Call, Daemon, Method, Proceed, Settings
+from pydotcompute_server import Call, Daemon, Limits, Method, Proceed, Settings
 from tests.stubs import PATIENCE, Wire
 
 
@@ -40,7 +40,8 @@ class EmbeddedWire(Wire):
 async def daemon_with(*steps: Any) -> AsyncIterator[EmbeddedWire]:
     """A daemon with these steps and the kernel `echo`."""
     kernel_type = KernelType(echo, RingKernelConfig("echo"), Order, Order)
-    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=["echo"], grace=1.0), {"echo": kernel_type}, steps)
+    settings = Settings(listen="127.0.0.1:0", launch=["echo"], limits=Limits(grace=1.0))
+    daemon = Daemon(settings, {"echo": kernel_type}, steps)
     async with asyncio.timeout(PATIENCE):
         await daemon.start()
         running = asyncio.create_task(daemon.run())

@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from pydotcompute_server.calls.errors import StatusError
     from pydotcompute_server.calls.pipeline import Call, Method, Proceed, Step
     from pydotcompute_server.daemon import Daemon, ListenError
+    from pydotcompute_server.limits import Limits
     from pydotcompute_server.loading import LoadError, load_kernel_types
     from pydotcompute_server.settings import Settings
 
 __all__ = [
     "Call",
     "Daemon",
+    "Limits",
     "ListenError",
     "LoadError",
     "Method",
@@ -28,6 +30,7 @@ _MODULES = {
     **dict.fromkeys(("Call", "Method", "Proceed", "Step"), "calls.pipeline"),
     **dict.fromkeys(("Daemon", "ListenError"), "daemon"),
     **dict.fromkeys(("LoadError", "load_kernel_types"), "loading"),
+    "Limits": "limits",
     "Settings": "settings",
 }
 

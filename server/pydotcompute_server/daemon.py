@@ -49,9 +49,6 @@ from pydotcompute_server.unary.lane import UnaryLane
 
 __all__ = ["Daemon", "ListenError"]
 
-LAST_CALLS_SECONDS = 1.0
-"""How long calls have to end once all kernels have: those left are streams that only their clients end."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -74,20 +71,21 @@ class Daemon:
 
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
         self._settings = settings
+        self._limits = limits = settings.limits
         self._steps = steps
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, settings.max_message_bytes)
+        self._unary = UnaryLane(self._runtime, self._catalog, limits)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
         self._exchange = ExchangeLane(
             self._runtime,
             self._catalog,
-            settings.max_message_bytes,
-            settings.session_timeout,
-            settings.shared_memory_bytes,
+            limits.max_message_bytes,
+            limits.session_timeout,
+            limits.shared_memory_bytes,
         )
         self._stop = asyncio.Event()
         self.address = settings.listen
@@ -95,8 +93,8 @@ class Daemon:
 
     async def start(self) -> None:
         """Listen, and launch what the settings name, unless `stop` is called meanwhile."""
-        if self._settings.shared_memory_bytes:
-            Segment.create(self._settings.shared_memory_bytes).close()  # Better now than at the first client's cost.
+        if self._limits.shared_memory_bytes:
+            Segment.create(self._limits.shared_memory_bytes).close()  # Better now than at the first client's cost.
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
         await self._runtime.start()
@@ -110,27 +108,30 @@ class Daemon:
         await self._server.start()
 
     def _make_server(self) -> grpc.aio.Server:
-        longest = longest_frame(self._settings.max_message_bytes)
+        limits = self._limits
+        longest = longest_frame(limits.max_message_bytes)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client says how soon it wants to know.
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.ping_timeout_ms", 10_000),
+                ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
+                ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
+                ("grpc.http2.ping_timeout_ms", round(1_000 * limits.keepalive_timeout)),
             ],
         )
-        handlers: Any = Handlers(self._catalog.pool, self._steps)  # It has of a server what adding a service needs.
+        # It has of a server what adding a service needs.
+        handlers: Any = Handlers(self._catalog.pool, limits, self._steps)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
-        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), handlers)
+        telemetry = TelemetryServicer(self._runtime, limits)
+        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        dead_letters = DeadLetterServicer(self._runtime, self._catalog, self._settings.max_message_bytes)
+        dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         # The last two for whoever prints an error, or writes a body without knowing its type.
@@ -171,7 +172,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             health = group.create_task(self._report_health())
             await self._stop.wait()
-            logger.info("draining", extra={"grace_seconds": self._settings.grace})
+            logger.info("draining", extra={"grace_seconds": self._limits.grace})
             await self._health.enter_graceful_shutdown()
             self._exchange.drain()
             self._typed.streams.drain()
@@ -185,7 +186,7 @@ class Daemon:
         Each step has a share of what is left of the grace period, so that none takes all of it from those after it.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.grace
+        deadline = loop.time() + self._limits.grace
 
         def left(share: float) -> float:
             return share * max(0.0, deadline - loop.time())
@@ -196,7 +197,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._exchange.farewell(timeout))
             group.create_task(self._typed.streams.farewell(timeout))
-        await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
+        await self._server.stop(min(left(1.0), self._limits.last_calls))
         self._unary.close()
 
 

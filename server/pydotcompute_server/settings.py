@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+
+from pydotcompute_server.limits import Limits
 
 __all__ = ["Settings"]
 
@@ -20,14 +22,8 @@ class Settings:
     """HOST:PORT, or unix:PATH; port 0 is any free port."""
     launch: Sequence[str] = ()
     """Kernel types to launch and activate at start; `all` is every one."""
-    grace: float = 10.0
-    """Seconds to finish what is under way when the daemon ends."""
-    max_message_bytes: int = 64 << 20
-    """The longest body of a message."""
-    session_timeout: float = 60.0
-    """Seconds that a client's conversation with a kernel lives on when its connection has broken."""
-    shared_memory_bytes: int = 0
-    """Memory that a client of the same host and user may share, for each conversation and direction; 0 for none."""
+    limits: Limits = field(default_factory=Limits)
+    """How much the daemon takes, keeps, and waits for."""
     tls_certificate: Path | None = None
     """PEM file of the certificate chain; without one the daemon speaks plain text."""
     tls_key: Path | None = None

@@ -19,6 +19,7 @@ from pydotcompute_client import connect
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
+from pydotcompute_server.limits import Limits
 from tests.embedded import Order, Recorder, daemon_with
 from tests.stubs import Talk, Wire, read_error
 
@@ -383,7 +384,7 @@ def python_calls(*steps: Any) -> int:
         method = "/shop.v1.Shop/Buy"
         invocation_metadata = ()
 
-    handlers = Handlers(TypePool(), steps)
+    handlers = Handlers(TypePool(), Limits(), steps)
     handlers.add_generic_rpc_handlers([Service()])
     handler = handlers.service(Details())
     assert handlers.service(Details()) is handler

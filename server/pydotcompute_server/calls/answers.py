@@ -16,23 +16,35 @@ from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.wire.errors import to_status
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.limits import Limits
 
-__all__ = ["Answers", "Metadata", "answer", "answers_itself", "seconds_left", "send_header"]
+__all__ = ["Answers", "Metadata", "answer", "answers_itself", "encode", "seconds_left", "send_header"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Sequence[tuple[str, str]]
 
-SECONDS_TO_ANSWER = 0.1
-"""What is left of a call's deadline, at most, when the daemon gives up."""
 _BAD_REQUEST = error_details_pb2.BadRequest.DESCRIPTOR
+
+
+def encode(message: Any, catalog: Catalog, limits: Limits) -> tuple[Codec[Any], bytes]:
+    """The codec of what a kernel sent, and the body.
+
+    Raises:
+        MessageError: it cannot cross the wire: the actor has changed it since it sent it, or it is too long.
+    """
+    codec = catalog.codec(type(message))
+    body = codec.encode(message)
+    if len(body) > limits.max_message_bytes:
+        raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
+    return codec, body
 
 
 class Answers:
     """Encodes what the kernels of a daemon send outside of sessions."""
 
-    def __init__(self, catalog: Catalog, max_message_bytes: int) -> None:
+    def __init__(self, catalog: Catalog, limits: Limits) -> None:
         self._catalog = catalog
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
 
     def encode(self, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> tuple[Codec[Any], bytes]:
         """The body of what a kernel sent, and its codec.
@@ -45,14 +57,11 @@ class Answers:
         """
         catalog = self._catalog
         try:
-            codec = catalog.codec(type(message))
             if wanted is not None and message.__class__ is not wanted:
-                promised, sent = catalog.codec(wanted).descriptor.full_name, codec.descriptor.full_name
+                promised, sent = (catalog.codec(cls).descriptor.full_name for cls in (wanted, type(message)))
                 text = f"kernel {kernel.kernel_id!r} answered with {sent}; the service promises {promised}"
                 raise self._bury(kernel, message, _status(MessageTypeError(promised, sent), text))
-            body = codec.encode(message)
-            if len(body) > self._max_message_bytes:
-                raise MessageTooLargeError(codec.schema.name, len(body), self._max_message_bytes)
+            codec, body = encode(message, catalog, self._limits)
         except PyDotComputeError as error:
             text = f"the answer of kernel {kernel.kernel_id!r} cannot be sent: {error}"
             raise self._bury(kernel, message, _status(error, text)) from error
@@ -97,11 +106,11 @@ async def answer(context: Context, response: Any) -> None:
         raise ClientGoneError from error
 
 
-def seconds_left(context: Context) -> float | None:
+def seconds_left(context: Context, limits: Limits) -> float | None:
     """How long the daemon may wait before it answers, so that the answer is there at the call's deadline; None: for
     ever."""
     remaining: float | None = context.time_remaining()
-    return None if remaining is None else remaining - min(SECONDS_TO_ANSWER, remaining / 5)
+    return None if remaining is None else remaining - min(limits.answer_margin, remaining / 5)
 
 
 async def send_header(context: Context, metadata: Metadata) -> None:

@@ -14,6 +14,7 @@ from pydotcompute.protobuf.descriptors import TypePool
 from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
 from pydotcompute_server.calls.unknown import unknown_method
+from pydotcompute_server.limits import Limits
 
 __all__ = ["Handler", "Handlers"]
 
@@ -30,8 +31,9 @@ class Handlers(grpc.GenericRpcHandler):
     names of those that do, found in `types`.
     """
 
-    def __init__(self, types: TypePool, steps: Sequence[Step] = ()) -> None:
+    def __init__(self, types: TypePool, limits: Limits, steps: Sequence[Step] = ()) -> None:
         self._types = types
+        self._limits = limits
         self._steps = tuple(steps)
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
@@ -68,7 +70,7 @@ class Handlers(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)  # It reads nothing, so it suits calls of every kind.
 
     async def _refuse_unknown(self, path: str, context: Context) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types))
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._limits))
 
 
 def _made_ready(handler: Handler, method: Method, steps: Sequence[Step]) -> Handler:
