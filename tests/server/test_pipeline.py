@@ -122,18 +122,13 @@ async def watch_health(wire: Wire) -> None:
         call.cancel()
 
 
-def reflected(wire: Wire) -> Any:
-    """A stream of reflection."""
+async def reflection(wire: Wire) -> None:
     call: Any = wire.channel.stream_stream(
         REFLECTION,
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    return call()
-
-
-async def reflection(wire: Wire) -> None:
-    stream = reflected(wire)
+    stream = call()
     for _ in range(2):
         await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await stream.read()).list_services_response.service
@@ -178,8 +173,10 @@ async def test_calls_of_every_kind_pass_the_steps(calling: Calling, path: str, k
     assert set(recorder.kernels) == set(kernels)
 
 
-async def begin_reflection(wire: Wire) -> None:  # To write to a call that is over would be a failure of its own.
-    await reflected(wire).read()
+async def say_nothing(wire: Wire, path: str) -> None:
+    """Read from a stream and do not write: to write to a call that is over would be a failure of its own."""
+    call: Any = wire.channel.stream_stream(path)
+    await call().read()
 
 
 @every_kind
@@ -187,7 +184,7 @@ async def test_calls_of_every_kind_can_be_refused(calling: Calling, path: str, k
     recorder = Recorder()
     async with daemon_with(recorder, refuse_all) as wire:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await (begin_reflection if calling is reflection else calling)(wire)
+            await (say_nothing(wire, path) if calling in (reflection, exchange, typed_stream) else calling(wire))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert read_error(refused.value).reason == "CONFIGURATION_INVALID"
     assert recorder.ends[-1] is not None
@@ -203,7 +200,7 @@ async def test_calls_of_every_kind_can_be_refused_for_their_kernel(
             await calling(wire)
             return
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await calling(wire)
+            await (say_nothing(wire, path) if calling is typed_stream else calling(wire))
     failure = read_error(refused.value)
     assert (failure.reason, failure.detail["kernel_id"]) == ("KERNEL_NOT_FOUND", "echo")
 
