@@ -25,7 +25,9 @@ import pydotcompute_server
 from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.declaration import kernel_type_of
 from pydotcompute_client import connect
-from pydotcompute_server.daemon import Daemon, Settings
+from pydotcompute_server.daemon import Daemon
+from pydotcompute_server.limits import Limits
+from pydotcompute_server.settings import Settings
 
 KERNEL = "calculator"
 WARM_UP_CALLS = 300
@@ -94,7 +96,7 @@ async def count_remote() -> Counter[tuple[str, str]]:
     """The calls of an ask of a kernel at a daemon, at both ends."""
     kernel_type = kernel_type_of(calculator_actor)
     assert kernel_type is not None
-    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=[KERNEL], grace=0.1), {KERNEL: kernel_type})
+    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=[KERNEL], limits=Limits(grace=0.1)), {KERNEL: kernel_type})
     await daemon.start()
     async with asyncio.TaskGroup() as group:
         group.create_task(daemon.run())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -15,7 +15,8 @@ from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
-from pydotcompute.wire.exchange.frames import LONGEST_FRAME
+from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 
 __all__ = ["Call", "Channels", "Question", "Stubs"]
 
@@ -23,8 +24,6 @@ A = TypeVar("A")
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-FRAME_OVERHEAD_BYTES = 2 << 20
-"""Room in a frame beyond its longest message, for headers and other messages."""
 LONGEST_BACKOFF_MS = 2_000
 """Milliseconds between two attempts to connect again, at most. gRPC begins with less, and adds jitter."""
 
@@ -60,6 +59,10 @@ class Channels:
         credentials: for a daemon that speaks TLS.
         max_message_bytes: the longest message to receive.
         keepalive: seconds without a word from the daemon after which it is asked whether it is still there.
+        interceptors: gRPC's own, for the channel of their kind.
+
+    Raises:
+        InvalidConfigurationError: an interceptor is of no kind that gRPC has for clients.
     """
 
     def __init__(
@@ -70,12 +73,15 @@ class Channels:
         credentials: grpc.ChannelCredentials | None,
         max_message_bytes: int,
         keepalive: float,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.target = target
         self.timeout = timeout
         self._credentials = credentials
+        self._interceptors = interceptors
+        self._awaited = awaited(interceptors)
         self._options = [
-            ("grpc.max_receive_message_length", min(max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)),
+            ("grpc.max_receive_message_length", longest_frame(max_message_bytes)),
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
             ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
@@ -124,15 +130,17 @@ class Channels:
             else:
                 channel = grpc.secure_channel(self.target, self._credentials, options=self._options)
             self._blocking_channel = channel
-            self._blocking_stubs = Stubs(channel)
+            self._blocking_stubs = Stubs(blocking(channel, self._interceptors))
         return self._blocking_stubs
 
     async def open(self) -> None:
         """Connect. ConnectionLostError if there is no daemon within the time-out."""
         if self._credentials is None:
-            channel = grpc.aio.insecure_channel(self.target, options=self._options)
+            channel = grpc.aio.insecure_channel(self.target, options=self._options, interceptors=self._awaited)
         else:
-            channel = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
+            channel = grpc.aio.secure_channel(
+                self.target, self._credentials, options=self._options, interceptors=self._awaited
+            )
         self._channel = channel
         try:
             await self._reach(channel)

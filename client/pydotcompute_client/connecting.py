@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 from pydotcompute_client.channels import Channels
+from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
 
 __all__ = ["connect"]
@@ -20,6 +23,7 @@ def connect(
     reconnect_timeout: float = 60.0,
     keepalive: float = 20.0,
     shared_memory: bool = False,
+    interceptors: Sequence[Interceptor] = (),
 ) -> RemoteRuntime:
     """A runtime at a daemon: `async with connect("127.0.0.1:50051") as runtime:`.
 
@@ -37,11 +41,18 @@ def connect(
         shared_memory: whether messages of more than 64 KiB, such as those with large arrays, go through memory that
             this process shares with the daemon. It must run on the same host, as the same user, and with
             `--shared-memory-bytes`; or else the first message raises BackendUnavailableError.
+        interceptors: gRPC's own. Those of `grpc.aio` see all calls that are awaited, of messages too, in this order;
+            each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Entering the block raises ConnectionLostError if there is no daemon.
     """
     channels = Channels(
-        target, timeout=timeout, credentials=credentials, max_message_bytes=max_message_bytes, keepalive=keepalive
+        target,
+        timeout=timeout,
+        credentials=credentials,
+        max_message_bytes=max_message_bytes,
+        keepalive=keepalive,
+        interceptors=interceptors,
     )
     return RemoteRuntime(
         channels,

@@ -18,19 +18,16 @@ from typing import Any
 import click
 
 from pydotcompute import __version__
-from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.schema import lock
-from pydotcompute_server.daemon import Daemon, ListenError, Settings
+from pydotcompute_server.daemon import Daemon, ListenError
+from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
 from pydotcompute_server.logs import LogFormat, configure
+from pydotcompute_server.settings import Settings
 
 __all__ = ["main"]
-
-LEAST_SHARED_BYTES = 1 << 20
-"""With less shared memory, next to nothing goes there."""
-LAST_RESORT_SECONDS = 0.5
-"""How long the process may take to end of itself, when the daemon has ended."""
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -77,28 +74,28 @@ class _Program(click.Command):
 )
 @click.option(
     "--grace",
-    default=10.0,
+    default=Limits.grace,
     type=click.FloatRange(min=0),
     show_envvar=True,
     help="Seconds to finish what is under way when asked to end.",
 )
 @click.option(
     "--max-message-bytes",
-    default=64 << 20,
+    default=Limits.max_message_bytes,
     type=click.IntRange(min=1),
     show_envvar=True,
     help="The longest message body.",
 )
 @click.option(
     "--session-timeout",
-    default=60.0,
+    default=Limits.session_timeout,
     type=click.FloatRange(min=0),
     show_envvar=True,
     help="Seconds that a client's conversation lives on when its connection has broken.",
 )
 @click.option(
     "--shared-memory-bytes",
-    default=0,
+    default=Limits.shared_memory_bytes,
     type=click.IntRange(min=0),
     show_envvar=True,
     help="Memory that a client of the same host and user may share, for each conversation and direction; 0: none.",
@@ -146,12 +143,20 @@ def main(
     """
     if (tls_certificate is None) != (tls_key is None):
         raise WrongUsage("--tls-certificate and --tls-key go together")
-    if 0 < shared_memory_bytes < LEAST_SHARED_BYTES:
-        raise WrongUsage(f"--shared-memory-bytes {shared_memory_bytes}: at least {LEAST_SHARED_BYTES} are of use")
+    try:
+        limits = Limits(
+            grace=grace,
+            max_message_bytes=max_message_bytes,
+            session_timeout=session_timeout,
+            shared_memory_bytes=shared_memory_bytes,
+        )
+    except InvalidConfigurationError as error:
+        option = error.parameter.replace("_", "-")
+        raise WrongUsage(f"--{option} {error.value}: {error.problem}") from None
     # Until there is a daemon to stop, the end is an exception, so that it also interrupts a file that loads for long.
     for number in (signal.SIGTERM, signal.SIGINT):  # A shell starts background jobs with SIGINT ignored.
         signal.signal(number, signal.default_int_handler)
-    configure(log_level, log_format)
+    configure(log_level, log_format, limits)
     try:
         lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
         kernel_types = load_kernel_types(kernels)
@@ -162,10 +167,7 @@ def main(
         settings = Settings(
             listen=listen,
             launch=launch,
-            grace=grace,
-            max_message_bytes=max_message_bytes,
-            session_timeout=session_timeout,
-            shared_memory_bytes=shared_memory_bytes,
+            limits=limits,
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
@@ -207,7 +209,7 @@ async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> Non
     print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
     await daemon.run()
     # All is done: an actor that heeds not even its cancellation, or a thread, shall not keep the process alive.
-    last_resort = threading.Timer(LAST_RESORT_SECONDS, os._exit, (0,))
+    last_resort = threading.Timer(settings.limits.last_resort, os._exit, (0,))
     last_resort.daemon = True
     last_resort.start()
 

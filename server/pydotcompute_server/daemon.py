@@ -8,9 +8,7 @@ import logging
 import os
 import re
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +32,10 @@ from pydotcompute.v1 import (
     telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
-from pydotcompute.wire.exchange.frames import LONGEST_FRAME
 from pydotcompute.wire.exchange.shared_memory import Segment
+from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.calls.handlers import Handlers
+from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -45,15 +44,11 @@ from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.services.telemetry import TelemetryServicer
+from pydotcompute_server.settings import Settings
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
 
-__all__ = ["Daemon", "ListenError", "Settings"]
-
-FRAME_OVERHEAD_BYTES = 2 << 20
-"""What a frame may be longer than the longest message in it: other messages, and headers."""
-LAST_CALLS_SECONDS = 1.0
-"""How long calls have to end once all kernels have: those left are streams that only their clients end."""
+__all__ = ["Daemon", "ListenError"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,66 +57,36 @@ class ListenError(Exception):
     """The address cannot be listened on."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the command line and the environment say."""
-
-    listen: str = "127.0.0.1:50051"
-    """HOST:PORT, or unix:PATH; port 0 is any free port."""
-    launch: Sequence[str] = ()
-    """Kernel types to launch and activate at start; `all` is every one."""
-    grace: float = 10.0
-    """Seconds to finish what is under way when the daemon ends."""
-    max_message_bytes: int = 64 << 20
-    """The longest body of a message."""
-    session_timeout: float = 60.0
-    """Seconds that a client's conversation with a kernel lives on when its connection has broken."""
-    shared_memory_bytes: int = 0
-    """Memory that a client of the same host and user may share, for each conversation and direction; 0 for none."""
-    tls_certificate: Path | None = None
-    """PEM file of the certificate chain; without one the daemon speaks plain text."""
-    tls_key: Path | None = None
-    """PEM file of the certificate's key."""
-    tls_client_ca: Path | None = None
-    """PEM file of the authority whose certificates clients must present."""
-
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """What TLS needs; None for plain text. OSError if a file cannot be read, or is not what it should be."""
-        if self.tls_certificate is None or self.tls_key is None:
-            return None
-        # gRPC would say what is wrong with the files on stderr alone.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.tls_certificate, self.tls_key)
-        if self.tls_client_ca is not None:
-            context.load_verify_locations(self.tls_client_ca)
-        client_ca = None if self.tls_client_ca is None else self.tls_client_ca.read_bytes()
-        pair = (self.tls_key.read_bytes(), self.tls_certificate.read_bytes())
-        return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-
-
 class Daemon:
     """One runtime behind one gRPC server.
+
+    Args:
+        settings: what the command line would say.
+        kernel_types: what can be launched, by name; `load_kernel_types` finds them in files.
+        steps: what every call passes before it comes to its handler, the outermost first; see `calls.pipeline`.
 
     Raises (from `start`):
         ListenError: the address is taken, or none of this machine.
         PyDotComputeError: a kernel of `settings.launch` cannot be launched, or memory cannot be shared.
     """
 
-    def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType]) -> None:
+    def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
         self._settings = settings
+        self._limits = limits = settings.limits
+        self._steps = steps
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService()
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self._unary = UnaryLane(self._runtime, self._catalog, settings.max_message_bytes)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, settings.max_message_bytes)
+        self._unary = UnaryLane(self._runtime, self._catalog, limits)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
         self._exchange = ExchangeLane(
             self._runtime,
             self._catalog,
-            settings.max_message_bytes,
-            settings.session_timeout,
-            settings.shared_memory_bytes,
+            limits.max_message_bytes,
+            limits.session_timeout,
+            limits.shared_memory_bytes,
         )
         self._stop = asyncio.Event()
         self.address = settings.listen
@@ -129,8 +94,8 @@ class Daemon:
 
     async def start(self) -> None:
         """Listen, and launch what the settings name, unless `stop` is called meanwhile."""
-        if self._settings.shared_memory_bytes:
-            Segment.create(self._settings.shared_memory_bytes).close()  # Better now than at the first client's cost.
+        if self._limits.shared_memory_bytes:
+            Segment.create(self._limits.shared_memory_bytes).close()  # Better now than at the first client's cost.
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
         await self._runtime.start()
@@ -144,27 +109,30 @@ class Daemon:
         await self._server.start()
 
     def _make_server(self) -> grpc.aio.Server:
-        longest = min(self._settings.max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)
+        limits = self._limits
+        longest = longest_frame(limits.max_message_bytes)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client says how soon it wants to know.
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.ping_timeout_ms", 10_000),
+                ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
+                ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
+                ("grpc.http2.ping_timeout_ms", round(1_000 * limits.keepalive_timeout)),
             ],
         )
-        handlers: Any = Handlers(self._catalog.pool)  # It has of a server what adding a service needs.
+        # It has of a server what adding a service needs.
+        handlers: Any = Handlers(self._catalog.pool, limits, self._steps)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
-        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryServicer(self._runtime), handlers)
+        telemetry = TelemetryServicer(self._runtime, limits)
+        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        dead_letters = DeadLetterServicer(self._runtime, self._catalog, self._settings.max_message_bytes)
+        dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         # The last two for whoever prints an error, or writes a body without knowing its type.
@@ -205,7 +173,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             health = group.create_task(self._report_health())
             await self._stop.wait()
-            logger.info("draining", extra={"grace_seconds": self._settings.grace})
+            logger.info("draining", extra={"grace_seconds": self._limits.grace})
             await self._health.enter_graceful_shutdown()
             self._exchange.drain()
             self._typed.streams.drain()
@@ -219,7 +187,7 @@ class Daemon:
         Each step has a share of what is left of the grace period, so that none takes all of it from those after it.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.grace
+        deadline = loop.time() + self._limits.grace
 
         def left(share: float) -> float:
             return share * max(0.0, deadline - loop.time())
@@ -230,7 +198,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._exchange.farewell(timeout))
             group.create_task(self._typed.streams.farewell(timeout))
-        await self._server.stop(min(left(1.0), LAST_CALLS_SECONDS))
+        await self._server.stop(min(left(1.0), self._limits.last_calls))
         self._unary.close()
 
 

@@ -11,16 +11,14 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from pydotcompute.ring_kernels.kernel import current_kernel_id
+from pydotcompute_server.limits import Limits
 
 __all__ = ["LogFormat", "configure"]
 
 LogFormat = Literal["text", "json"]
 
-LONGEST_LINE = 16_384
-"""Characters that a kernel can print without a line's end before they are logged all the same."""
 
-
-def configure(level: str, log_format: LogFormat) -> None:
+def configure(level: str, log_format: LogFormat, limits: Limits) -> None:
     """Send all logging, and what kernels and their files print, to standard error."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -47,7 +45,7 @@ def configure(level: str, log_format: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    sys.stdout = _KernelOutput(sys.stdout)
+    sys.stdout = _KernelOutput(sys.stdout, limits.log_line_characters)
 
 
 def _add_kernel_id(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -60,15 +58,16 @@ def _add_kernel_id(logger: WrappedLogger, method: str, event: EventDict) -> Even
 class _KernelOutput(io.TextIOBase):
     """`sys.stdout`, whose lines go to the log: whoever reads the real one expects the daemon's address, and no more."""
 
-    def __init__(self, stdout: TextIO) -> None:
+    def __init__(self, stdout: TextIO, longest_line: int) -> None:
         self._stdout = stdout
+        self._longest_line = longest_line
         self._partial: dict[str | None, str] = {}
         self._logger = logging.getLogger("kernel")
 
     def write(self, text: str) -> int:
         kernel_id = current_kernel_id.get()
         *lines, rest = (self._partial.pop(kernel_id, "") + text).split("\n")
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > self._longest_line:
             lines.append(rest)
         elif rest:
             self._partial[kernel_id] = rest

@@ -1,13 +1,16 @@
 """The reference pages leave nothing out."""
 
+import ast
 import enum
 import inspect
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import numpy as np
@@ -24,6 +27,7 @@ from pydotcompute.wire.errors import ERRORS
 from pydotcompute_client import connect
 from pydotcompute_client.cli.main import main as client_command
 from pydotcompute_server.cli import main as server_command
+from pydotcompute_server.limits import Limits
 from tests.docs.pages import ROOT
 
 DOCS = ROOT / "docs"
@@ -51,6 +55,50 @@ def test_the_server_page_has_every_option_and_its_variable() -> None:
         variable = f"PYDOTCOMPUTE_{option.removeprefix('--').upper().replace('-', '_')}"
         assert f"\n| `{option}" in page
         assert f"`{variable}`" in page
+
+
+def limits_table() -> str:
+    """The fields of `Limits`, with their defaults and docstrings."""
+    tree = ast.parse(inspect.getsource(Limits))
+    [definition] = tree.body
+    assert isinstance(definition, ast.ClassDef)
+    documents: dict[str, str] = {}
+    for statement, after in pairwise(definition.body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            assert isinstance(after, ast.Expr), f"{statement.target.id} has no docstring"
+            assert isinstance(after.value, ast.Constant)
+            documents[statement.target.id] = " ".join(str(after.value.value).split())
+    assert documents.keys() == {field.name for field in fields(Limits)}
+    rows = ["| limit | default | meaning |", "|---|---|---|"]
+    for field in fields(Limits):
+        option = f"--{field.name.replace('_', '-')}"
+        name = f"`{field.name}`, `{option}`" if option in options(server_command) else f"`{field.name}`"
+        rows.append(f"| {name} | {amount(field.name, field.default)} | {documents[field.name]} |")
+    return "\n".join(rows)
+
+
+def amount(name: str, value: Any) -> str:
+    """The value of a limit, for people."""
+    if isinstance(value, float):
+        return f"{value:g} s"
+    if name.endswith("_bytes"):
+        for factor, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+            if value and value % factor == 0:
+                return f"{value // factor:,} {unit}"
+    return f"{value:,}"
+
+
+def test_the_server_page_has_every_limit() -> None:
+    path = DOCS / "server.md"
+    before, mark, rest = path.read_text().partition(" writes them -->\n")
+    shown, end, after = rest.partition("\nAnd the others:")
+    assert mark
+    assert end
+    table = f"{limits_table()}\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(before + mark + table + end + after)
+        return
+    assert shown == table, "the limits have changed; run with UPDATE_GOLDEN=1"
 
 
 def test_the_cli_page_has_every_command_and_its_options() -> None:

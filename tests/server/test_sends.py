@@ -3,7 +3,10 @@
 import pytest
 
 from pydotcompute.exceptions import MessageDeserializationError
-from pydotcompute_server.unary.sends import IDS_REMEMBERED, SECONDS_REMEMBERED, Sends
+from pydotcompute_server.limits import Limits
+from pydotcompute_server.unary.sends import Sends
+
+REMEMBERED, SECONDS = 3, 600.0
 
 
 class Clock:
@@ -23,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sends(clock: Clock) -> Sends:
-    return Sends(clock)
+    return Sends(Limits(sent_ids=REMEMBERED, sent_ids_time=SECONDS), clock)
 
 
 def take(sends: Sends, key: int) -> None:
@@ -31,19 +34,19 @@ def take(sends: Sends, key: int) -> None:
     sends.end(key, taken=True)
 
 
-def test_the_last_10_000_ids_are_remembered(sends: Sends) -> None:
-    for key in range(IDS_REMEMBERED + 1):
+def test_the_last_ids_are_remembered(sends: Sends) -> None:
+    for key in range(REMEMBERED + 1):
         take(sends, key)
     assert not sends.was_taken(0, b"digest", "Job")
     assert sends.was_taken(1, b"digest", "Job")
-    assert sends.was_taken(IDS_REMEMBERED, b"digest", "Job")
+    assert sends.was_taken(REMEMBERED, b"digest", "Job")
 
 
-def test_an_id_is_remembered_for_10_minutes(sends: Sends, clock: Clock) -> None:
+def test_an_id_is_remembered_for_its_time(sends: Sends, clock: Clock) -> None:
     take(sends, 1)
-    clock.now += SECONDS_REMEMBERED / 2
+    clock.now += SECONDS / 2
     take(sends, 2)
-    clock.now += SECONDS_REMEMBERED / 2
+    clock.now += SECONDS / 2
     assert sends.was_taken(1, b"digest", "Job")
     clock.now += 0.001
     assert not sends.was_taken(1, b"another", "Job")
@@ -52,9 +55,9 @@ def test_an_id_is_remembered_for_10_minutes(sends: Sends, clock: Clock) -> None:
 
 def test_an_id_that_is_waiting_is_never_forgotten(sends: Sends, clock: Clock) -> None:
     sends.begin(-1, b"digest")
-    for key in range(IDS_REMEMBERED + 1):
+    for key in range(REMEMBERED + 1):
         take(sends, key)
-    clock.now += 2 * SECONDS_REMEMBERED
+    clock.now += 2 * SECONDS
     assert sends.is_waiting(-1) is not None
     with pytest.raises(MessageDeserializationError, match="another message"):
         sends.was_taken(-1, b"another", "Job")

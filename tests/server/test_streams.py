@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,9 +14,9 @@ from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
-from pydotcompute_server.calls.handlers import StatusError
+from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.typed import streams
+from pydotcompute_server.limits import Limits
 from pydotcompute_server.typed.streams import Stream, Streams
 
 PATIENCE = 10.0
@@ -92,8 +93,13 @@ async def kernel_of(actor: Any, **config: Any) -> AsyncIterator[tuple[RingKernel
         yield kernel, catalog
 
 
-def stream_of(kernel: RingKernel[Any, Any], catalog: Catalog, client: Any, **options: Any) -> Stream:
-    return Stream(kernel, catalog, client, max_message_bytes=1000, **options)
+LIMITS = Limits(max_message_bytes=1_000)
+
+
+def stream_of(
+    kernel: RingKernel[Any, Any], catalog: Catalog, client: Any, limits: Limits = LIMITS, **options: Any
+) -> Stream:
+    return Stream(kernel, catalog, client, limits, **options)
 
 
 async def settled(what: Any) -> None:
@@ -164,15 +170,14 @@ async def test_two_replies_to_each_request_all_find_room() -> None:
         assert client.answers == [b"", b"\x08\x01"] * 500
 
 
-async def test_replies_that_wait_count_where_requests_are_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LARGEST_OUTSTANDING", 10)
-    monkeypatch.setattr(streams, "MOST_REPLIES", 20)
+async def test_replies_that_wait_count_where_requests_are_admitted() -> None:
+    limits = replace(LIMITS, stream_requests=10, stream_replies=20)
     async with kernel_of(repeater) as (kernel, catalog):
         client = Client()
         for _ in range(100):
             client.send(2)
         client.sent.put_nowait(grpc.aio.EOF)
-        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        running = asyncio.create_task(stream_of(kernel, catalog, client, limits).run())
         await client.offered.wait()
         await settled(lambda: kernel.get_telemetry().messages_processed >= 4 and not kernel.mail.inbox)
         client.reading.set()
@@ -180,13 +185,13 @@ async def test_replies_that_wait_count_where_requests_are_admitted(monkeypatch: 
         assert len(client.answers) == 200
 
 
-async def test_a_further_reply_that_finds_no_room_fails_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_REPLIES", 8)
+async def test_a_further_reply_that_finds_no_room_fails_the_stream() -> None:
+    limits = replace(LIMITS, stream_replies=8)
     async with kernel_of(repeater) as (kernel, catalog):
         client = Client()
         for amount in (1, 20, 1):
             client.send(amount)
-        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        running = asyncio.create_task(stream_of(kernel, catalog, client, limits).run())
         await client.offered.wait()
         await settled(lambda: kernel.get_telemetry().messages_processed == 3)
         client.reading.set()
@@ -197,12 +202,12 @@ async def test_a_further_reply_that_finds_no_room_fails_the_stream(monkeypatch: 
         assert client.answers[-1] == b""  # The first reply to the third is not one of those that are dropped.
 
 
-async def test_after_one_further_reply_without_room_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_REPLIES", 8)
+async def test_after_one_further_reply_without_room_none_comes() -> None:
+    limits = replace(LIMITS, stream_replies=8)
     async with kernel_of(repeater) as (kernel, catalog):
         client = Client()
         client.send(100)
-        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        running = asyncio.create_task(stream_of(kernel, catalog, client, limits).run())
         await client.offered.wait()
         await settled(lambda: kernel.dead_letters)
         client.reading.set()
@@ -210,9 +215,8 @@ async def test_after_one_further_reply_without_room_none_comes(monkeypatch: pyte
         assert client.answers == [b"", *(bytes([0x08, number]) for number in range(1, len(client.answers)))]
 
 
-async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LARGE_BYTES", 2)
-    monkeypatch.setattr(streams, "MAILBOX_BYTES", 6)
+async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes() -> None:
+    limits = replace(LIMITS, large_message_bytes=2, mailbox_bytes=6)
     async with kernel_of(counter) as (kernel, catalog):
         await kernel.deactivate()
         client = Client()
@@ -220,7 +224,7 @@ async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes(monkeypatch
         for _ in range(10):
             client.send(1)
         client.sent.put_nowait(grpc.aio.EOF)
-        running = asyncio.create_task(stream_of(kernel, catalog, client).run())
+        running = asyncio.create_task(stream_of(kernel, catalog, client, limits).run())
         await settled(lambda: kernel.queue_depth == 3 and kernel.mail.inbox.taken.waiters)
         assert (client.sent.qsize(), kernel.mail.inbox.bytes) == (7, 6)  # One has been read and waits.
         await kernel.reactivate()

@@ -1,60 +1,43 @@
-"""The handlers of all services, each wrapped once: every exception that leaves one becomes a status."""
+"""The handlers of all services, each made ready once: when its method is first called."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import status_pb2
-from grpc_status import rpc_status
 
-from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.protobuf.pool import TypePool
-from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
+from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
 from pydotcompute_server.calls.unknown import unknown_method
+from pydotcompute_server.limits import Limits
 
-__all__ = [
-    "ClientGoneError",
-    "Handler",
-    "Handlers",
-    "Metadata",
-    "StatusError",
-    "answer",
-    "answers_itself",
-    "seconds_left",
-    "send_header",
-]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Handler", "Handlers"]
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields the stubs do not declare as replaceable.
 Context = grpc.aio.ServicerContext[Any, Any]
-Behavior = Callable[..., Awaitable[Any]]
-Metadata = Sequence[tuple[str, str]]
-
-
-SECONDS_TO_ANSWER = 0.1
-"""What is left of a call's deadline, at most, when the daemon gives up."""
+Deserializer = Callable[[bytes], Any]
 
 
 class Handlers(grpc.GenericRpcHandler):
     """What the services are added to, in the place of the server, which is given this as its only handler.
 
-    Of our services and the kernels', errors become the statuses of the table in `pydotcompute.wire.errors`; any other
-    exception is a fault of ours: INTERNAL. That is done when a method is first called and not, as an interceptor would,
-    for each call. A method that does not exist is answered with the names of those that do, found in `types`.
+    Before each handler come the steps, and before them the errors become statuses. That is put together when a method
+    is first called and not, as an interceptor would, for each call. A method that does not exist is answered with the
+    names of those that do, found in `types`.
     """
 
-    def __init__(self, types: TypePool) -> None:
+    def __init__(self, types: TypePool, limits: Limits, steps: Sequence[Step] = ()) -> None:
         self._types = types
+        self._limits = limits
+        self._steps = tuple(steps)
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
+        self._refuse: Behavior | None = None
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """What `add_…Servicer_to_server` calls for a service."""
@@ -66,97 +49,50 @@ class Handlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """The handler of a method; if there is no such method, one that says so."""
-        method = handler_call_details.method
-        handler = self._found.get(method)
+        path = handler_call_details.method
+        handler = self._found.get(path)
         if handler is None:
             found = (each.service(handler_call_details) for each in self._added)
             handler = next((each for each in found if each is not None), None)
             if handler is None:
-                return _unimplemented(unknown_method(method, self._types))  # Not kept: there is no end of these.
-            handler = self._found[method] = _wrapped(handler, method)
+                return self._unimplemented(path)  # Not kept: there is no end of these.
+            handler = self._found[path] = _made_ready(handler, Method(path), self._steps)
         return handler
 
+    def _unimplemented(self, path: str) -> Handler:
+        if self._refuse is None:
+            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "")
+        refuse_unknown = self._refuse
 
-def _unimplemented(text: str) -> Handler:
-    async def refuse(_: object, context: Context) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+        async def refuse(_: object, context: Context) -> None:
+            await refuse_unknown(path, context)
 
-    return grpc.stream_stream_rpc_method_handler(refuse)  # It reads nothing, so it suits calls of every kind.
+        return grpc.stream_stream_rpc_method_handler(refuse)  # It reads nothing, so it suits calls of every kind.
+
+    async def _refuse_unknown(self, path: str, context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._limits))
 
 
-def _wrapped(handler: Handler, method: str) -> Handler:
-    if method.startswith("/grpc."):
+def _made_ready(handler: Handler, method: Method, steps: Sequence[Step]) -> Handler:
+    takes_one = handler.unary_unary or handler.unary_stream
+    behavior = takes_one or handler.stream_stream
+    answers = bool(handler.unary_unary) and not getattr(behavior, "answers_itself", False)
+    chained, has_steps = chain(behavior, method, steps, answers=answers)
+    if not has_steps and method.path.startswith("/grpc."):
         return handler
+    name = f"{method.name}Request"
+    call: Any
+    if has_steps:
+        call = report(chained, name)
+    elif inspect.isasyncgenfunction(behavior):
+        call = report_of_stream(behavior, name)
+    else:
+        call = report_of_one(chained, name)
     read, write = handler.request_deserializer, handler.response_serializer
-    name = method.rpartition("/")[2] + "Request"
-    if handler.unary_unary:
-        read, call = _one_read(read, name), _call(handler.unary_unary, name)
-        if getattr(handler.unary_unary, "answers_itself", False):
-            return grpc.unary_stream_rpc_method_handler(call, read, write)
-        return grpc.unary_unary_rpc_method_handler(call, read, write)
-    if handler.unary_stream:
-        read = _one_read(read, name)
-        return grpc.unary_stream_rpc_method_handler(_stream(handler.unary_stream, name), read, write)
-    read = _each_read(read, name)
-    return grpc.stream_stream_rpc_method_handler(_call(handler.stream_stream, name), read, write)
-
-
-# -- answers whose fate is known ---------------------------------------------------------------------------------------
-
-
-class ClientGoneError(Exception):
-    """The call was over before its answer had left."""
-
-
-class StatusError(Exception):
-    """The call ends with this status."""
-
-    def __init__(self, status: status_pb2.Status) -> None:
-        super().__init__(status.message)
-        self.status = status
-
-
-def answers_itself(behavior: Behavior) -> Behavior:
-    """Marks the handler of a unary method that ends in `await answer(context, response)` and not in `return response`.
-
-    To gRPC it is a stream of one response, which is the same on the wire. But whether the response of a unary handler
-    has left is something that grpc.aio tells nobody.
-    """
-    behavior.answers_itself = True  # type: ignore[attr-defined]
-    return behavior
-
-
-async def answer(context: Context, response: Any) -> None:
-    """Send the response; the handler must return then, which sends the status.
-
-    Raises:
-        ClientGoneError: the client does not have the response, for the call was cancelled, or its connection broke,
-            before the response had left.
-    """
-    try:
-        await context.write(response)
-    except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
-        raise ClientGoneError from error
-
-
-def seconds_left(context: Context) -> float | None:
-    """How long the daemon may wait before it answers, so that the answer is there at the call's deadline; None: for
-    ever."""
-    remaining: float | None = context.time_remaining()
-    return None if remaining is None else remaining - min(SECONDS_TO_ANSWER, remaining / 5)
-
-
-async def send_header(context: Context, metadata: Metadata) -> None:
-    """Send the initial metadata, before any response. ClientGoneError as of `answer`."""
-    try:
-        await context.send_initial_metadata(metadata)
-    except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:
-        raise ClientGoneError from error
-
-
-# -- exceptions --------------------------------------------------------------------------------------------------------
-
-Deserializer = Callable[[bytes], Any]
+    if not takes_one:
+        return grpc.stream_stream_rpc_method_handler(call, _each_read(read, name), write)
+    make = grpc.unary_unary_rpc_method_handler if answers else grpc.unary_stream_rpc_method_handler
+    return make(call, _one_read(read, name), write)
 
 
 def _each_read(read: Deserializer, name: str) -> Deserializer:
@@ -181,48 +117,3 @@ def _one_read(read: Deserializer, name: str) -> Deserializer:
             return MessageDeserializationError(name, str(error))
 
     return deserialize
-
-
-def _call(behavior: Behavior, name: str) -> Behavior:
-    async def call(request: Any, context: Context) -> Any:
-        try:
-            if request.__class__ is MessageDeserializationError:
-                raise request
-            return await behavior(request, context)
-        except BaseException as error:
-            await _abort(context, name, error)
-
-    return call
-
-
-def _stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> Callable[..., AsyncIterator[Any]]:
-    assert inspect.isasyncgenfunction(behavior)
-
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            if request.__class__ is MessageDeserializationError:
-                raise request
-            async for response in behavior(request, context):
-                yield response
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            await _abort(context, name, error)
-
-    return stream
-
-
-async def _abort(context: Context, name: str, error: BaseException) -> None:
-    if isinstance(error, ClientGoneError):
-        return  # There is nobody left to tell.
-    if isinstance(error, grpc.aio.AbortError) or context.done():
-        raise error
-    if isinstance(error, asyncio.CancelledError):
-        # A handler that lets a cancellation pass would leave the client without a status until its deadline.
-        await context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
-    if isinstance(error, ProtocolError):
-        error = MessageDeserializationError(name, str(error))
-    if not isinstance(error, PyDotComputeError | StatusError):
-        logger.error("a handler failed", exc_info=error)
-    status = rpc_status.to_status(error.status if isinstance(error, StatusError) else to_status(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)

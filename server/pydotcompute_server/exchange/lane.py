@@ -12,6 +12,7 @@ from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
@@ -46,12 +47,13 @@ class ExchangeLane:
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
 
-    async def exchange(self, context: Context) -> None:
-        """Serve one stream."""
+    async def exchange(self, context: Context, about: About) -> None:
+        """Serve one stream, whose kernel is told to `about`."""
         first = await context.read()
         if not isinstance(first, pb.ExchangeRequest) or first.WhichOneof("frame") != "open":
             raise ProtocolError("the first frame of a conversation is `open`")
         opening = first.open
+        await about(opening.kernel_id)
         if opening.session_token:
             session = self._sessions.find(opening.session_token, opening.kernel_id)
         elif self._draining is not None:

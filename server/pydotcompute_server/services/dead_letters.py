@@ -6,38 +6,35 @@ from typing import Any
 
 import grpc
 
-from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
+from pydotcompute.exceptions import MessageDeserializationError, MessageError
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.v1 import dead_letter_service_pb2_grpc
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.dead_letters import dead_letter_to_proto, header_to_proto
-from pydotcompute.wire.messages import write_message
+from pydotcompute.wire.messages import write_body
+from pydotcompute_server.calls.answers import encode
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.limits import Limits
 
 __all__ = ["DeadLetterServicer"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-DEFAULT_PAGE = 100
-LARGEST_PAGE = 1_000
-LARGEST_PAGE_BYTES = 512 << 10
-"""Of a page with more than one dead letter: what every client takes."""
-
 
 class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
     """Converts, asks the runtime, converts back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
         self._runtime = runtime
         self._catalog = catalog
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
 
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
-        dead_letters = self._runtime.kernel(request.kernel_id).dead_letters
+        dead_letters, limits = self._runtime.kernel(request.kernel_id).dead_letters, self._limits
         after = _id_in(request.page_token)
-        most = min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        most = min(request.page_size or limits.dead_letters_default_page, limits.dead_letters_page)
         page = pb.ListDeadLettersResponse(discarded=dead_letters.discarded)
         classes: set[type] = set()
         size = 0
@@ -46,7 +43,7 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
                 continue
             converted = self._convert(letter)
             size += converted.ByteSize()
-            if page.dead_letters and (len(page.dead_letters) == most or size > LARGEST_PAGE_BYTES):
+            if page.dead_letters and (len(page.dead_letters) == most or size > limits.dead_letters_page_bytes):
                 page.next_page_token = str(page.dead_letters[-1].id)
                 break
             page.dead_letters.append(converted)
@@ -66,13 +63,11 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         """A dead letter for the wire; without the body of its message if that cannot cross it."""
         message = letter.message
         try:
-            converted = message_pb.Message()
-            write_message(converted, message, self._catalog.codec(type(message)))
-            if (size := len(converted.body.value)) > self._max_message_bytes:
-                problem = f"{size} bytes, the limit is {self._max_message_bytes}"
-                raise MessageSerializationError(type(message).__name__, problem)
+            codec, body = encode(message, self._catalog, self._limits)
         except MessageError as error:
             return dead_letter_to_proto(letter, header_to_proto(message), str(error))
+        converted = message_pb.Message()
+        write_body(converted, message, codec, body)
         return dead_letter_to_proto(letter, converted)
 
 

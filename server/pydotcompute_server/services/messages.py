@@ -9,7 +9,8 @@ import grpc
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc
 from pydotcompute.wire.exchange.frames import read_request, to_bytes
-from pydotcompute_server.calls.handlers import answers_itself
+from pydotcompute_server.calls.answers import answers_itself
+from pydotcompute_server.calls.pipeline import About, says_its_kernel
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.unary.lane import UnaryLane
 
@@ -44,7 +45,8 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         service = pb.DESCRIPTOR.services_by_name["MessageService"].full_name
         return grpc.method_handlers_generic_handler(service, {"Exchange": handler})
 
+    @says_its_kernel
     async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
-        self, request_iterator: object, context: Context
+        self, about: About, context: Context
     ) -> None:
-        await self._exchange.exchange(context)
+        await self._exchange.exchange(context, about)

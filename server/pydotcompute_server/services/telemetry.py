@@ -14,20 +14,19 @@ from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import device_to_proto, telemetry_to_proto
+from pydotcompute_server.limits import Limits
 
 __all__ = ["TelemetryServicer"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-SHORTEST_INTERVAL = 0.01
-"""Seconds. A client cannot keep the daemon busy with snapshots."""
-
 
 class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     """Converts, asks the runtime, converts back."""
 
-    def __init__(self, runtime: RingKernelRuntime) -> None:
+    def __init__(self, runtime: RingKernelRuntime, limits: Limits) -> None:
         self._runtime = runtime
+        self._shortest_interval = limits.shortest_watch_interval
 
     async def GetTelemetry(self, request: pb.GetTelemetryRequest, context: Context) -> pb.GetTelemetryResponse:
         return pb.GetTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
@@ -38,7 +37,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         interval = seconds(request.interval) if request.HasField("interval") else 1.0
         while True:
             yield pb.WatchTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
-            await asyncio.sleep(max(interval, SHORTEST_INTERVAL))
+            await asyncio.sleep(max(interval, self._shortest_interval))
 
     async def GetDevices(self, request: pb.GetDevicesRequest, context: Context) -> pb.GetDevicesResponse:
         readings = await asyncio.to_thread(read_devices)

@@ -10,10 +10,10 @@ from uuid import UUID
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.messages.header import MAX_PRIORITY
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute_server.calls.handlers import Metadata
-from pydotcompute_server.unary.leases import LONGEST_LEASE_SECONDS
+from pydotcompute_server.calls.answers import Metadata
+from pydotcompute_server.limits import Limits
 
-__all__ = ["PREFIX", "CallMetadata", "header_of", "read_metadata"]
+__all__ = ["PREFIX", "CallMetadata", "header_of", "kernel_id_in", "read_metadata"]
 
 PREFIX = "pydotcompute-"
 TAKEN = {
@@ -40,7 +40,7 @@ class CallMetadata:
     outputs: bool = False
 
 
-def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallMetadata:
+def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]], limits: Limits) -> CallMetadata:
     """What a call of this method says.
 
     Raises:
@@ -70,9 +70,14 @@ def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]]) -> C
         message_id=_uuid("message-id", found),
         correlation_id=_uuid("correlation-id", found),
         client_id=found.get("client-id", ""),
-        lease=_lease(found.get("lease")),
+        lease=_lease(found.get("lease"), limits.longest_lease),
         outputs=_outputs(found.get("outputs")),
     )
+
+
+def kernel_id_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The kernel that a call names, before all that it says is checked; empty if it names none."""
+    return next((_text(value) for key, value in metadata if key == f"{PREFIX}kernel-id"), "")
 
 
 def _text(value: str | bytes) -> str:
@@ -101,13 +106,11 @@ def _uuid(name: str, found: dict[str, str]) -> str:
     return text
 
 
-def _lease(text: str | None) -> float | None:
+def _lease(text: str | None, longest: float) -> float | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", text) or not 0 < float(text.rstrip("s")) <= (
-        LONGEST_LEASE_SECONDS
-    ):
-        problem = f"a lease is more than 0 s and at most {LONGEST_LEASE_SECONDS:g} s, as in 30s"
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", text) or not 0 < float(text.rstrip("s")) <= longest:
+        problem = f"a lease is more than 0 s and at most {longest:g} s, as in 30s"
         raise _refusal("lease", text, problem)
     return float(text.rstrip("s"))
 

@@ -18,9 +18,13 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.messages import BODY, type_url
-from pydotcompute_server.calls.handlers import ClientGoneError, Handler, answer, answers_itself, send_header
+from pydotcompute_server.calls.answers import answer, answers_itself, send_header
+from pydotcompute_server.calls.errors import Behavior, ClientGoneError
+from pydotcompute_server.calls.handlers import Handler
+from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, read_metadata
+from pydotcompute_server.limits import Limits
+from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane
 
@@ -33,11 +37,11 @@ Kernel = RingKernel[Any, Any]
 class TypedServices(grpc.GenericRpcHandler):
     """Finds the handler of a method in the catalog, as it is when the method is first called."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, max_message_bytes: int) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, limits: Limits) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
         self.streams = Streams()
         """The calls of Stream."""
 
@@ -47,21 +51,25 @@ class TypedServices(grpc.GenericRpcHandler):
         kernel_type = self._catalog.services.get(name)
         if kernel_type is None:
             return None
-        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary)
+        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary, self._limits)
+
+        def named(behavior: Behavior) -> Behavior:
+            return with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
+
         # The bodies stay bytes: the lanes make messages of them.
         match method:
             case "Ask":
-                return grpc.unary_unary_rpc_method_handler(lane.ask, bytes, bytes)
+                return grpc.unary_unary_rpc_method_handler(named(lane.ask), bytes, bytes)
             case "Send":
-                return grpc.unary_unary_rpc_method_handler(lane.send, bytes, bytes)
+                return grpc.unary_unary_rpc_method_handler(named(lane.send), bytes, bytes)
             case "Receive":
-                return grpc.unary_unary_rpc_method_handler(lane.receive, bytes, bytes)
+                return grpc.unary_unary_rpc_method_handler(named(lane.receive), bytes, bytes)
             case "Stream":
 
                 async def stream(_: object, context: Context) -> None:
-                    await self.streams.run(lane.stream(context, self._max_message_bytes))
+                    await self.streams.run(lane.stream(context))
 
-                return grpc.stream_stream_rpc_method_handler(stream, bytes, bytes)
+                return grpc.stream_stream_rpc_method_handler(named(stream), bytes, bytes)
             case _:
                 return None
 
@@ -69,13 +77,21 @@ class TypedServices(grpc.GenericRpcHandler):
 class _TypedLane:
     """The methods of one kernel type's service."""
 
-    def __init__(self, kernel_type: KernelType, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane) -> None:
+    def __init__(
+        self,
+        kernel_type: KernelType,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        unary: UnaryLane,
+        limits: Limits,
+    ) -> None:
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
         self._output_type = kernel_type.output_type
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
+        self._limits = limits
         self._type_url = type_url(catalog.codec(kernel_type.input_type))
 
     async def ask(self, body: bytes, context: Context) -> bytes:
@@ -117,14 +133,14 @@ class _TypedLane:
         await send_header(context, header)
         await answer(context, self._body(response.message))
 
-    def stream(self, context: Context, max_message_bytes: int) -> Stream:
+    def stream(self, context: Context) -> Stream:
         """Many requests, and their replies."""
         said, kernel = self._read("Stream", context)
         return Stream(
             kernel,
             self._catalog,
             context,
-            max_message_bytes=max_message_bytes,
+            self._limits,
             priority=said.priority,
             outputs=said.outputs,
         )
@@ -133,7 +149,7 @@ class _TypedLane:
 
     def _read(self, method: str, context: Context) -> tuple[CallMetadata, Kernel]:
         """What the call says, and the kernel that it names, which is of our type."""
-        said = read_metadata(method, context.invocation_metadata() or ())
+        said = read_metadata(method, context.invocation_metadata() or (), self._limits)
         kernel_type = self._kernel_type
         said.kernel_id = said.kernel_id or kernel_type.name
         kernel = self._runtime.kernel(said.kernel_id)

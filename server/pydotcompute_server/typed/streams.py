@@ -23,23 +23,16 @@ from pydotcompute.ring_kernels.mail.inbox import Terms
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
-from pydotcompute_server.calls.answers import Answers
-from pydotcompute_server.calls.handlers import ClientGoneError, StatusError, seconds_left, send_header
+from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
+from pydotcompute_server.calls.errors import ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.exchange.inbound import LARGE_BYTES, MAILBOX_BYTES
 from pydotcompute_server.exchange.lane import SHUTTING_DOWN
+from pydotcompute_server.limits import Limits
 
 __all__ = ["Stream", "Streams"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Kernel = RingKernel[Any, Any]
-
-LARGEST_OUTSTANDING = 16_384
-"""Requests of one stream that have been read and whose replies have not been written, and replies that wait to be:
-several mailboxes full, for an actor may collect that many before it answers any."""
-MOST_REPLIES = 2 * LARGEST_OUTSTANDING
-"""Replies of one stream that may wait to be written before a further one to any request finds no room: enough, as long
-as the client reads, for two to each. The kernel cannot wait for room, for it has other callers."""
 
 
 class Stream:
@@ -52,20 +45,20 @@ class Stream:
         kernel: Kernel,
         catalog: Catalog,
         context: Context,
+        limits: Limits,
         *,
-        max_message_bytes: int,
         priority: int | None = None,
         outputs: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._answers = Answers(catalog, max_message_bytes)
+        self._answers = Answers(catalog, limits)
         self._context = context
         self._codec = catalog.codecs(kernel.type)[0]
         self._output_type = kernel.type.output_type
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
-        self._caller: Caller[Any] = Caller(private=True, most=MOST_REPLIES)
+        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """Of each request that was accepted and not answered, by the `message_id.int`: which message of the stream."""
@@ -96,7 +89,7 @@ class Stream:
             refusal = self._kernel.gate.refusal
             assert refusal is not None
             raise refusal.again()
-        patience = seconds_left(self._context)
+        patience = seconds_left(self._context, self._limits)
         try:
             await send_header(self._context, ())  # The client learns that all is well so far.
             async with asyncio.TaskGroup() as group:
@@ -174,21 +167,22 @@ class Stream:
 
     async def _put(self, body: bytes, number: int) -> None:
         """Put a request into the mailbox."""
-        kernel, caller = self._kernel, self._caller
-        if len(body) > self._max_message_bytes:
-            raise MessageTooLargeError(self._codec.schema.name, len(body), self._max_message_bytes)
+        kernel, caller, limits = self._kernel, self._caller, self._limits
+        if len(body) > limits.max_message_bytes:
+            raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
         message_id = new_message_id()
         message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
         while (
-            len(self._numbers) + caller.ready.size >= LARGEST_OUTSTANDING
+            len(self._numbers) + caller.ready.size >= limits.stream_requests
             or caller.ready.size >= kernel.mail.outputs.capacity
-            or kernel.mail.inbox.bytes >= MAILBOX_BYTES
+            or kernel.mail.inbox.bytes >= limits.mailbox_bytes
         ):
             await wait_any((caller.room, kernel.mail.inbox.taken, kernel.gate.closing))
         self._numbers[message_id.int] = number
         size = len(body)
         try:
-            await kernel.mail.send_as(caller, message, terms=Terms(size=size) if size >= LARGE_BYTES else None)
+            terms = Terms(size=size) if size >= limits.large_message_bytes else None
+            await kernel.mail.send_as(caller, message, terms=terms)
         except BaseException:
             if not kernel.mail.replies.is_from(message_id, caller):  # It is, if it was put and only then was cancelled.
                 self._numbers.pop(message_id.int, None)
@@ -222,7 +216,7 @@ class Stream:
         """Not all replies to a request have found room: the stream must not end as if they had."""
         self._fail(
             self._numbers.get(key) or dict(self._answered).get(key),
-            QueueFullError(self._kernel.kernel_id, MOST_REPLIES),
+            QueueFullError(self._kernel.kernel_id, self._limits.stream_replies),
         )
         assert self._error is not None
         self._error.message += "; further replies to this request are dead letters"

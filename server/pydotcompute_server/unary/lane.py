@@ -25,10 +25,11 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message, write_body
-from pydotcompute_server.calls.answers import Answers
-from pydotcompute_server.calls.handlers import ClientGoneError, answer, seconds_left
+from pydotcompute_server.calls.answers import Answers, answer, seconds_left
+from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.unary.leases import LONGEST_LEASE_SECONDS, Leases
+from pydotcompute_server.limits import Limits
+from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
 
 __all__ = ["UnaryLane"]
@@ -37,10 +38,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Kernel = RingKernel[Any, Any]
 Answer = Callable[[Context, pb.ReceiveResponse], Awaitable[None]]
 
-CLIENTS_REMEMBERED = 1_000
-"""How many client_ids of one kernel have replies kept for them; the one that was quiet longest is forgotten first."""
-RETURNS_REMEMBERED = 10_000
-"""Of how many messages of one kernel it is remembered that they were in a response before."""
 _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 """Where the id of a message is, and where that is in a request."""
 
@@ -65,10 +62,11 @@ class _Client(Caller[Any]):
 class _Desk:
     """What the daemon keeps of the unary calls to one kernel. It does not refer to the kernel, and goes with it."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, limits: Limits) -> None:
+        self.limits = limits
         self.clients: OrderedDict[str, _Client] = OrderedDict()
-        self.sends = Sends()
-        self.leases = Leases(kernel.mail.outputs.capacity)
+        self.sends = Sends(limits)
+        self.leases = Leases(kernel.mail.outputs.capacity, limits)
         self.returned: OrderedDict[int, None] = OrderedDict()
         """The ids of messages that were in a response and came back."""
 
@@ -76,11 +74,11 @@ class _Desk:
 class UnaryLane:
     """Converts, calls the kernel, converts back; and keeps what must outlive a call."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, max_message_bytes: int) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
         self._runtime = runtime
         self._catalog = catalog
-        self._answers = Answers(catalog, max_message_bytes)
-        self._max_message_bytes = max_message_bytes
+        self._answers = Answers(catalog, limits)
+        self._limits = limits
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
@@ -88,7 +86,7 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         try:
-            reply = await kernel.send_and_receive(message, timeout=_patience(request, context))
+            reply = await kernel.send_and_receive(message, timeout=_patience(request, context, self._limits))
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse()
@@ -102,7 +100,7 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         desk = self._desk(kernel)
-        timeout = _patience(request, context)
+        timeout = _patience(request, context, self._limits)
         try:
             if request.message.message_id:
                 await self._send_once(kernel, desk, request, message, timeout)
@@ -141,12 +139,12 @@ class UnaryLane:
         """
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
-        lease = _lease(request)
+        lease = _lease(request, self._limits.longest_lease)
         client = self._client(kernel, desk, request.client_id)
         if lease is not None and not desk.leases.reserve():
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         try:
-            message = await kernel.mail.receive_as(client, _patience(request, context))
+            message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
             # Now and not later: in this very step `took` is what was received, if that was a reply.
             owner = client if client.took is message else None
             client.took = None
@@ -187,7 +185,7 @@ class UnaryLane:
     def _desk(self, kernel: Kernel) -> _Desk:
         desk = self._desks.get(kernel)
         if desk is None:
-            desk = self._desks[kernel] = _Desk(kernel)
+            desk = self._desks[kernel] = _Desk(kernel, self._limits)
         return desk
 
     def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:
@@ -200,7 +198,7 @@ class UnaryLane:
         if len(client_id) > LONGEST_ID:
             raise MessageDeserializationError("client_id", f"more than {LONGEST_ID} characters", "$.client_id")
         client = clients[client_id] = _Client()
-        if len(clients) > CLIENTS_REMEMBERED:
+        if len(clients) > self._limits.client_ids:
             quiet = (name for name, each in clients.items() if not (each.arrived.waiters or each.unanswered))
             forgotten = clients.pop(next(quiet, next(iter(clients))))
             forgotten.gone = True
@@ -212,8 +210,8 @@ class UnaryLane:
     def _message(self, message: pb.Message, kernel: Kernel) -> Any:
         input_type = kernel.type.input_type
         codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
-        if len(message.body.value) > self._max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._max_message_bytes)
+        if len(message.body.value) > self._limits.max_message_bytes:
+            raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._limits.max_message_bytes)
         return from_message(message, codec)
 
     def _write(self, into: pb.Message, message: Any, kernel: Kernel, wanted: type | None) -> None:
@@ -225,7 +223,7 @@ class UnaryLane:
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
     """A message that was in a response comes again, before others of its priority."""
     desk.returned[message.message_id.int] = None
-    if len(desk.returned) > RETURNS_REMEMBERED:
+    if len(desk.returned) > desk.limits.returned_messages:
         desk.returned.popitem(last=False)
     if owner is None:
         kernel.mail.replies.give_back(message)
@@ -237,21 +235,23 @@ def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) 
         owner.arrived.notify()
 
 
-def _patience(request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest, context: Context) -> float | None:
+def _patience(
+    request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest, context: Context, limits: Limits
+) -> float | None:
     """How many seconds the call may wait: its time-out, or what its deadline allows, whichever is less."""
-    left = seconds_left(context)
+    left = seconds_left(context, limits)
     if not request.HasField("timeout"):
         return left
     timeout = seconds(request.timeout)
     return timeout if left is None else min(timeout, left)
 
 
-def _lease(request: pb.ReceiveRequest) -> float | None:
+def _lease(request: pb.ReceiveRequest, longest: float) -> float | None:
     """The lease that is asked for, in seconds."""
     if not request.HasField("lease"):
         return None
     lease = seconds(request.lease)
-    if not 0 < lease <= LONGEST_LEASE_SECONDS:
-        problem = f"{lease:g} s, but a lease is more than 0 and at most {LONGEST_LEASE_SECONDS:g} s"
+    if not 0 < lease <= longest:
+        problem = f"{lease:g} s, but a lease is more than 0 and at most {longest:g} s"
         raise MessageDeserializationError("ReceiveRequest", problem, "$.lease")
     return lease

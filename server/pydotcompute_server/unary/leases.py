@@ -7,22 +7,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from pydotcompute.messages.ids import new_message_id
+from pydotcompute_server.limits import Limits
 
-__all__ = ["LONGEST_LEASE_SECONDS", "Leases"]
-
-LONGEST_LEASE_SECONDS = 600.0
-ACKNOWLEDGED_REMEMBERED = 10_000
-"""How many acknowledged deliveries are remembered, so that to acknowledge one again is no error."""
+__all__ = ["Leases"]
 
 
 class Leases:
     """Open leases by their delivery ids. Each ends in one of two ways: it is acknowledged, or given up.
 
     It knows nothing of messages: what giving up means is what it is told when the lease is granted.
+
+    Args:
+        most: how many may be open at once.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, most: int, limits: Limits) -> None:
+        self._most = most
+        self._remembered = limits.acknowledged_deliveries
         self._open: dict[str, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
         self._reserved = 0
@@ -32,7 +33,7 @@ class Leases:
 
     def reserve(self) -> bool:
         """Keep a place for a lease that will be granted, or freed; False if there is none."""
-        if len(self._open) + self._reserved >= self._limit:
+        if len(self._open) + self._reserved >= self._most:
             return False
         self._reserved += 1
         return True
@@ -56,7 +57,7 @@ class Leases:
             if lease is not None:
                 lease[0].cancel()
                 self._acknowledged[delivery_id] = None
-                if len(self._acknowledged) > ACKNOWLEDGED_REMEMBERED:
+                if len(self._acknowledged) > self._remembered:
                     self._acknowledged.popitem(last=False)
             elif delivery_id not in self._acknowledged:
                 unknown.append(delivery_id)

@@ -10,11 +10,9 @@ from time import monotonic
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute_server.limits import Limits
 
-__all__ = ["IDS_REMEMBERED", "SECONDS_REMEMBERED", "Sends", "digest_of"]
-
-IDS_REMEMBERED = 10_000
-SECONDS_REMEMBERED = 600.0
+__all__ = ["Sends", "digest_of"]
 
 
 def digest_of(request: pb.SendRequest) -> bytes:
@@ -28,7 +26,8 @@ def digest_of(request: pb.SendRequest) -> bytes:
 class Sends:
     """The ids of messages that are on their way into a mailbox, or in it since a while."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, limits: Limits, clock: Callable[[], float] = monotonic) -> None:
+        self._limits = limits
         self._clock = clock
         self._waiting: dict[int, tuple[bytes, Signal]] = {}
         self._taken: OrderedDict[int, tuple[bytes, float]] = OrderedDict()  # In the order of their times.
@@ -39,7 +38,7 @@ class Sends:
         Raises:
             MessageDeserializationError: it has taken, or is about to take, another one of this id.
         """
-        oldest = self._clock() - SECONDS_REMEMBERED
+        oldest = self._clock() - self._limits.sent_ids_time
         while self._taken and next(iter(self._taken.values()))[1] < oldest:
             self._taken.popitem(last=False)
         earlier = self._taken.get(key) or self._waiting.get(key)
@@ -62,6 +61,6 @@ class Sends:
         digest, settled = self._waiting.pop(key)
         if taken:
             self._taken[key] = digest, self._clock()
-            if len(self._taken) > IDS_REMEMBERED:
+            if len(self._taken) > self._limits.sent_ids:
                 self._taken.popitem(last=False)
         settled.notify_all()

@@ -14,6 +14,7 @@ from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import kernel_service_pb2
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
@@ -26,7 +27,7 @@ from tests.server.typed.services import (
     service_of,
     write_all,
 )
-from tests.stubs import MAX_MESSAGE_BYTES, PATIENCE, Wire
+from tests.stubs import PATIENCE, Wire
 
 # -- types that come later ---------------------------------------------------------------------------------------------
 
@@ -38,10 +39,10 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
     async with RingKernelRuntime(kernel_types={"late": kernel_type}) as runtime:
         await runtime.launch("late")
         await runtime.activate("late")
-        handlers: Any = Handlers(catalog.pool)
+        handlers: Any = Handlers(catalog.pool, Limits())
         add_reflection(handlers, [], catalog.pool)
-        unary = UnaryLane(runtime, catalog, MAX_MESSAGE_BYTES)
-        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, MAX_MESSAGE_BYTES)])
+        unary = UnaryLane(runtime, catalog, Limits())
+        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits())])
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((handlers,))
         port = server.add_insecure_port("127.0.0.1:0")

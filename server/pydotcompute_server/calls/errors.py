@@ -1,0 +1,110 @@
+"""Errors become statuses: the first step of every call, outside all others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.rpc import code_pb2, status_pb2
+from grpc_status import rpc_status
+
+from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.exchange.flow import ProtocolError
+
+__all__ = ["Behavior", "ClientGoneError", "StatusError", "report", "report_of_one", "report_of_stream", "status_of"]
+
+logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behavior = Callable[..., Awaitable[Any]]
+
+
+class ClientGoneError(Exception):
+    """The call was over before its answer had left."""
+
+
+class StatusError(Exception):
+    """The call ends with this status."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+def status_of(error: BaseException, name: str) -> status_pb2.Status:
+    """The status of a call that ends with this exception.
+
+    Errors have those of the table in `pydotcompute.wire.errors`; any other exception is a fault of ours: INTERNAL.
+
+    Args:
+        name: the name of the request message, for what cannot be read.
+    """
+    if isinstance(error, StatusError):
+        return error.status
+    if isinstance(error, asyncio.CancelledError | ClientGoneError):
+        return status_pb2.Status(code=code_pb2.CANCELLED, message="the call was cancelled")
+    if isinstance(error, ProtocolError):
+        error = MessageDeserializationError(name, str(error))
+    return to_status(error)
+
+
+def report(behavior: Behavior, name: str) -> Behavior:
+    """The handler, of which no exception leaves."""
+
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            return await behavior(request, context)
+        except BaseException as error:
+            await _end(context, name, error)
+
+    return call
+
+
+def report_of_one(behavior: Behavior, name: str) -> Behavior:
+    """The same for a handler of one request, which may be the error that was met in reading it."""
+
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            if request.__class__ is MessageDeserializationError:
+                raise request
+            return await behavior(request, context)
+        except BaseException as error:
+            await _end(context, name, error)
+
+    return call
+
+
+def report_of_stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> Callable[..., AsyncIterator[Any]]:
+    """The same for a handler of one request that is a generator of responses."""
+
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            if request.__class__ is MessageDeserializationError:
+                raise request
+            async for response in behavior(request, context):
+                yield response
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            await _end(context, name, error)
+
+    return stream
+
+
+async def _end(context: Context, name: str, error: BaseException) -> None:
+    """End the call with the status of the error."""
+    if isinstance(error, ClientGoneError):
+        return  # There is nobody left to tell.
+    if isinstance(error, grpc.aio.AbortError) or context.done():
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        # A handler that lets a cancellation pass would leave the client without a status until its deadline.
+        await context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
+    if not isinstance(error, PyDotComputeError | StatusError | ProtocolError):
+        logger.error("a handler failed", exc_info=error)
+    status = rpc_status.to_status(status_of(error, name))
+    await context.abort(status.code, status.details, status.trailing_metadata)
