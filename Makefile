@@ -13,8 +13,11 @@ BASE ?= main
 SOAK_MINUTES ?= 30
 FUZZ_INPUTS ?= 100000
 CHAOS_SEED ?= 1
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# The tests that a Python's version can make a difference to.
+ON_EVERY_PYTHON := tests/contract tests/device tests/messages tests/protobuf tests/runtime tests/schema tests/wire
 
-.PHONY: demo test bench profile soak fuzz proto verify fix clean \
+.PHONY: demo test test-pythons bench profile soak fuzz proto verify fix clean \
 	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
 
 ## What a newcomer types
@@ -23,7 +26,10 @@ demo: $(INSTALLED)  ## Start a daemon, run the remote calculator, stop the daemo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(INSTALLED)  ## Run all tests, those of a file one after the other.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-pythons: $(INSTALLED)  ## Run ON_EVERY_PYTHON with each Python that is here.
+	$(BIN)/python -m tests.pythons $(PARALLEL) $(ON_EVERY_PYTHON)
 
 ## What a developer types
 
@@ -81,7 +87,7 @@ generate:
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
 
 clean:
-	rm -rf .venv .venv-proto .venv-peer .venv-ray .venv-xoscar .tools dist
+	rm -rf .venv .venv-proto .venv-peer .venv-ray .venv-xoscar .venv-3.* .tools dist
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -2,12 +2,12 @@
 
 import numpy
 
-from pydotcompute import message, ring_kernel
+from pydotcompute import RingKernelMessage, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 
 @message
-class Samples:
+class Samples(RingKernelMessage):
     """An array."""
 
     values: numpy.ndarray

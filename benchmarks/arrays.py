@@ -49,7 +49,7 @@ async def serve() -> None:
             yield message
 
     server = grpc.aio.server(options=ANY_LENGTH)
-    handlers = {METHOD: grpc.stream_stream_rpc_method_handler(echo)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {METHOD: grpc.stream_stream_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
+from pydotcompute import Array, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import BackendUnavailableError
 from pydotcompute.ring_kernels.actor.context import KernelContext
 
@@ -32,14 +32,14 @@ Context = KernelContext[Any, Any]
 
 
 @message
-class Vector:
+class Vector(RingKernelMessage):
     """An array."""
 
     values: np.ndarray
 
 
 @message
-class Staying:
+class Staying(RingKernelMessage):
     """An array that stays on the GPU between kernels of it."""
 
     values: Annotated[np.ndarray, Array(on_device=True)]
@@ -110,7 +110,7 @@ async def median(call: Callable[[], Awaitable[Any]], seconds: float) -> float:
     """The median time of a call in microseconds; the first calls, which compile, do not count."""
     for _ in range(3):
         await call()
-    times = []
+    times: list[float] = []
     end = perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
         start = perf_counter()
@@ -138,7 +138,7 @@ async def measure(seconds: float) -> None:
 
         few = np.ones(4, "f4")
         echo, wait = await start(stepping, "stepping"), await start(waiting, "waiting")
-        device = runtime.kernel("stepping").session
+        device = runtime.kernel("stepping").lease
         print(f"{device.device} {device.device.name}, CuPy {device.xp.__version__}, Python {platform.python_version()}")
         print(f"echo, no work on the device   {await median(lambda: echo(few), seconds):10.1f} us")
         print(f"synchronize, idle device      {await median(lambda: wait(few), seconds):10.1f} us")

@@ -8,7 +8,7 @@ from daemon import LAUNCH_NOTHING
 from measure import Metrics, serving
 from processes import cpu_seconds, resident_bytes
 
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute_client import RemoteRuntime, connect
 
 KERNELS = 1_000

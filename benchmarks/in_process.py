@@ -12,7 +12,7 @@ from measure import Metrics, latency, main, rate_of
 from pydotcompute import RingKernelRuntime
 
 if TYPE_CHECKING:  # the peer does not have it
-    from pydotcompute.ring_kernels.runtime import KernelRuntime
+    from pydotcompute.ring_kernels.api import KernelRuntime
 
 KERNEL = "calculator"
 FIRST_TRANSFER = 5_000

@@ -19,7 +19,6 @@ from plain_calculator import Calculation, Result, answer
 CALLS_IN_FLIGHT = 1_000
 
 
-@ray.remote(num_cpus=1, enable_task_events=False)
 class Calculator:
     """Answers one request after the other."""
 
@@ -40,7 +39,7 @@ async def measure_piped(seconds: float) -> Metrics:
             _temp_dir=folder,
         )
         try:
-            calculator = Calculator.remote()
+            calculator = ray.remote(num_cpus=1, enable_task_events=False)(Calculator).remote()
 
             async def transfer(messages: int) -> None:
                 for first in range(0, messages, CALLS_IN_FLIGHT):

@@ -15,7 +15,7 @@ from plain_calculator import Calculation, Result, answer
 CALLS_IN_FLIGHT = 64
 
 
-class Calculator(xoscar.Actor):
+class Calculator(xoscar.Actor):  # type: ignore[misc]  # It has no types.
     """Answers one request after the other."""
 
     async def calculate(self, asked: Calculation) -> Result:

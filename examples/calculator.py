@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 from pydotcompute import KernelRuntime, RingKernelRuntime, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
+Operation = Literal["add", "sub", "mul", "div"]
+
 
 @message
 @dataclass
@@ -21,7 +23,7 @@ class CalculationRequest:
 
     a: float = 0.0
     b: float = 0.0
-    operation: Literal["add", "sub", "mul", "div"] = "add"
+    operation: Operation = "add"
     message_id: UUID = field(default_factory=uuid4)
     priority: int = 128
     correlation_id: UUID | None = None
@@ -86,14 +88,16 @@ async def calculator_actor(ctx: KernelContext[CalculationRequest, CalculationRes
 async def use(runtime: KernelRuntime) -> None:
     await runtime.launch("calculator")
     await runtime.activate("calculator")
-    for a, b, operation in [(10, 5, "add"), (10, 5, "sub"), (10, 5, "mul"), (10, 5, "div"), (10, 0, "div")]:
+    asked: list[tuple[float, float, Operation]]
+    asked = [(10, 5, "add"), (10, 5, "sub"), (10, 5, "mul"), (10, 5, "div"), (10, 0, "div")]
+    for a, b, operation in asked:
         await runtime.send("calculator", CalculationRequest(a=a, b=b, operation=operation))
         response = await runtime.receive("calculator", timeout=1.0)
         outcome = response.result if response.success else f"ERROR: {response.error}"
         print(f"  {a} {operation} {b} = {outcome}")
-    telemetry = runtime.get_telemetry("calculator")
-    print(f"Messages processed: {telemetry.messages_processed}")
-    print(f"Throughput: {telemetry.throughput:.2f} msg/s")
+    if telemetry := runtime.get_telemetry("calculator"):
+        print(f"Messages processed: {telemetry.messages_processed}")
+        print(f"Throughput: {telemetry.throughput:.2f} msg/s")
 
 
 async def main(target: str | None) -> None:

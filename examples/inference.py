@@ -78,7 +78,7 @@ async def ask_all(runtime: KernelRuntime, kernel_id: str, pictures: np.ndarray) 
     """The scores of pictures, which as many clients ask for at once."""
 
     async def ask(pixels: np.ndarray) -> np.ndarray:
-        reply = await runtime.send_and_receive(kernel_id, Picture(pixels=pixels), timeout=60.0)
+        reply: Scores = await runtime.send_and_receive(kernel_id, Picture(pixels=pixels), timeout=60.0)
         return reply.scores
 
     async with asyncio.TaskGroup() as clients:
@@ -97,7 +97,7 @@ async def use(runtime: KernelRuntime) -> None:
         scores[kernel_id] = await ask_all(runtime, kernel_id, pictures)
         rate = len(pictures) / (perf_counter() - start)
         telemetry = runtime.get_telemetry(kernel_id)
-        batches = f"batches of {telemetry.avg_batch_size:.0f}" if telemetry.batches else "one by one"
+        batches = f"batches of {telemetry.avg_batch_size:.0f}" if telemetry and telemetry.batches else "one by one"
         print(f"  {kernel_id}: {rate:,.0f} a second, {batches}")
     print(f"Same scores: {np.allclose(scores['classify'], scores['classify_one'], atol=1e-4)}")
 

@@ -93,7 +93,7 @@ STAGES = ("parse", "convert", "judge")
 
 
 async def report_on(runtime: KernelRuntime, line: str) -> str:
-    report = await runtime.send_and_receive("parse", Line(text=line), timeout=10.0)
+    report: Report = await runtime.send_and_receive("parse", Line(text=line), timeout=10.0)
     return report.text
 
 
@@ -112,7 +112,8 @@ async def use(runtime: KernelRuntime) -> None:
         while under_way:
             print(f"  {await under_way.popleft()}")
     for stage in STAGES:
-        print(f"Items through {stage}: {runtime.get_telemetry(stage).messages_processed}")
+        if telemetry := runtime.get_telemetry(stage):
+            print(f"Items through {stage}: {telemetry.messages_processed}")
 
 
 async def main(target: str | None) -> None:

@@ -5,8 +5,9 @@ from `pydotcompute_client`. The rest of the program is the same.
 """
 
 from pydotcompute.messages.message import RingKernelMessage, message
+from pydotcompute.ring_kernels.api import KernelRuntime
 from pydotcompute.ring_kernels.declaration import ring_kernel
-from pydotcompute.ring_kernels.runtime import KernelRuntime, RingKernelRuntime
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.schema.arrays import Array
 
 __all__ = ["Array", "KernelRuntime", "RingKernelMessage", "RingKernelRuntime", "__version__", "message", "ring_kernel"]

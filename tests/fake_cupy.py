@@ -354,6 +354,7 @@ def _array_class(cuda: FakeCuda) -> Any:
                 return elements.copy()
             assert not blocking
             assert stream is cuda.stream
+            assert stream is not None
             stream.give(lambda: np.copyto(out, elements))
             return out
 

@@ -1,18 +1,29 @@
 """The client of a daemon: `async with connect("host:50051") as runtime:` gives the API of the in-process runtime."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydotcompute_client.connecting import connect
     from pydotcompute_client.dead_letters import UnreadableMessage
-    from pydotcompute_client.runtime import KernelDescription, RemoteKernel, RemoteRuntime, connect
+    from pydotcompute_client.description import KernelDescription
+    from pydotcompute_client.kernel import RemoteKernel
+    from pydotcompute_client.runtime import RemoteRuntime
 
 __all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
+
+# No module here has the name of a function: once imported, the module would stand in the function's place.
+_MODULES = {
+    "KernelDescription": "description",
+    "RemoteKernel": "kernel",
+    "RemoteRuntime": "runtime",
+    "UnreadableMessage": "dead_letters",
+    "connect": "connecting",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Imported when it is used: the command does without it, and has to come before gRPC, to silence it.
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pydotcompute_client import dead_letters, runtime
-
-    return getattr(dead_letters if name == "UnreadableMessage" else runtime, name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

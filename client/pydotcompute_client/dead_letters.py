@@ -11,11 +11,13 @@ from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.wire.dead_letters import dead_letter_from_proto
 from pydotcompute.wire.messages import from_message
+from pydotcompute_client.channels import Call, Question
 from pydotcompute_client.types import RemoteTypes
 
-__all__ = ["LARGEST_PAGE", "UnreadableMessage", "read_page"]
+__all__ = ["UnreadableMessage", "dead_letters"]
 
 LARGEST_PAGE = 1_000
+"""Dead letters that one call asks for."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,19 @@ class UnreadableMessage:
     """Why the message itself is not here."""
 
 
-def read_page(page: pb.ListDeadLettersResponse, types: RemoteTypes) -> list[DeadLetter]:
+def dead_letters(kernel_id: str, types: RemoteTypes) -> Question[list[DeadLetter]]:
+    """What could a kernel not deliver? The answer has all pages, oldest dead letter first."""
+    request = pb.ListDeadLettersRequest(kernel_id=kernel_id, page_size=LARGEST_PAGE)
+    letters: list[DeadLetter] = []
+    while True:
+        page: pb.ListDeadLettersResponse = yield Call(lambda daemon: daemon.dead_letters.ListDeadLetters, request)
+        letters += _read_page(page, types)
+        if not page.next_page_token:
+            return letters
+        request.page_token = page.next_page_token
+
+
+def _read_page(page: pb.ListDeadLettersResponse, types: RemoteTypes) -> list[DeadLetter]:
     """The dead letters of a page. The types of their bodies are learned on the way."""
     unknown: dict[str, str] = {}
     for message_type in page.types:

@@ -1,13 +1,12 @@
-"""`connect` and `RemoteRuntime`: the API of `RingKernelRuntime`, spoken to a daemon."""
+"""`RemoteRuntime`: the API of `RingKernelRuntime`, spoken to a daemon."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import grpc
 
@@ -18,146 +17,26 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueTimeoutError,
 )
-from pydotcompute.ring_kernels.declaration import KernelFunction, RingKernelConfig, kernel_type_of
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelFunction, kernel_type_of
+from pydotcompute.ring_kernels.mail.callers import current_task_or_none
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
-from pydotcompute.ring_kernels.mail.replies import current_task_or_none
-from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
+from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary
 from pydotcompute.v1 import dead_letter_service_pb2 as dead_letter_pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
-from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
-from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
-from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
-from pydotcompute.wire.exchange.frames import LONGEST_FRAME
-from pydotcompute.wire.kernels import config_from_proto, config_to_proto, state_from_proto, telemetry_from_proto
-from pydotcompute_client.dead_letters import LARGEST_PAGE, read_page
+from pydotcompute.wire.kernels import config_to_proto, telemetry_from_proto
+from pydotcompute_client import dead_letters, questions
+from pydotcompute_client.channels import Channels
+from pydotcompute_client.description import KernelDescription, read_description
 from pydotcompute_client.exchange.session import Session
+from pydotcompute_client.kernel import RemoteKernel
 from pydotcompute_client.types import RemoteTypes
 
-__all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "connect"]
-
-R = TypeVar("R")
-
-FRAME_OVERHEAD_BYTES = 2 << 20
-"""What a frame may be longer than the longest message in it: other messages, and headers."""
-LONGEST_BACKOFF_MS = 2_000
-"""Milliseconds between two attempts to connect again, at most. gRPC begins with less, and adds jitter."""
-
-
-def connect(
-    target: str,
-    *,
-    scoped: bool = False,
-    timeout: float = 10.0,
-    credentials: grpc.ChannelCredentials | None = None,
-    max_message_bytes: int = 64 << 20,
-    reconnect_timeout: float = 60.0,
-    keepalive: float = 20.0,
-    shared_memory: bool = False,
-) -> RemoteRuntime:
-    """A runtime at a daemon: `async with connect("127.0.0.1:50051") as runtime:`.
-
-    Args:
-        target: HOST:PORT, or unix:PATH, of the daemon.
-        scoped: whether the kernels that this client launches are terminated on exit. Without it they live on.
-        timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (To
-            terminate takes as long as its own time-out allows, in addition.)
-        credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
-        max_message_bytes: the longest message to receive; the daemon has a limit of its own for what it takes.
-        reconnect_timeout: seconds to reach the daemon again when the connection has broken. Meanwhile `send` and
-            `receive` just take longer; then they raise SessionLostError.
-        keepalive: seconds without a word from the daemon after which the client asks whether the connection is still
-            there; it is broken if there is no answer in half that time.
-        shared_memory: whether messages of more than 64 KiB, such as those with large arrays, go through memory that
-            this process shares with the daemon. It must run on the same host, as the same user, and with
-            `--shared-memory-bytes`; or else the first message raises BackendUnavailableError.
-
-    Entering the block raises ConnectionLostError if there is no daemon.
-    """
-    return RemoteRuntime(
-        target,
-        scoped=scoped,
-        timeout=timeout,
-        credentials=credentials,
-        max_message_bytes=max_message_bytes,
-        reconnect_timeout=reconnect_timeout,
-        keepalive=keepalive,
-        shared_memory=shared_memory,
-    )
-
-
-@dataclass(frozen=True)
-class KernelDescription:
-    """What a daemon tells of a kernel, or of a kernel type."""
-
-    kernel_id: str
-    kernel_type: str
-    """The name of its type."""
-    documentation: str
-    """The actor's docstring."""
-    state: KernelState | None
-    """None if it is a type that is not launched under its own name."""
-    config: RingKernelConfig
-    input_type: type | None
-    """A message class for what it takes: this program's own, or one made from the daemon's description."""
-    output_type: type | None
-    """Likewise, for what it sends."""
-    input_type_name: str
-    """The full name of its protobuf type."""
-    output_type_name: str
-    sample_json: str
-    """A body of the input type as JSON, ready to be edited."""
-
-
-class RemoteKernel:
-    """A kernel at a daemon: the methods of the runtime with the kernel's id filled in."""
-
-    def __init__(self, runtime: RemoteRuntime, kernel_id: str) -> None:
-        self._runtime = runtime
-        self.kernel_id = kernel_id
-
-    def __repr__(self) -> str:
-        return f"<RemoteKernel {self.kernel_id!r} at {self._runtime.target}>"
-
-    @property
-    def state(self) -> KernelState:
-        """What the kernel is doing; asks the daemon."""
-        return self._runtime.get_kernel_state(self.kernel_id)
-
-    async def activate(self) -> None:
-        """See `RemoteRuntime.activate`."""
-        await self._runtime.activate(self.kernel_id)
-
-    async def deactivate(self) -> None:
-        """See `RemoteRuntime.deactivate`."""
-        await self._runtime.deactivate(self.kernel_id)
-
-    async def reactivate(self) -> None:
-        """See `RemoteRuntime.reactivate`."""
-        await self._runtime.reactivate(self.kernel_id)
-
-    async def terminate(self, timeout: float = 5.0) -> None:
-        """See `RemoteRuntime.terminate`."""
-        await self._runtime.terminate(self.kernel_id, timeout)
-
-    async def send(self, message: Any, *, timeout: float | None = None) -> None:
-        """See `RemoteRuntime.send`."""
-        await self._runtime.send(self.kernel_id, message, timeout=timeout)
-
-    async def receive(self, *, timeout: float | None = None) -> Any:
-        """See `RemoteRuntime.receive`."""
-        return await self._runtime.receive(self.kernel_id, timeout=timeout)
-
-    async def send_and_receive(self, message: Any, *, timeout: float | None = None) -> Any:
-        """See `RemoteRuntime.send_and_receive`."""
-        return await self._runtime.send_and_receive(self.kernel_id, message, timeout=timeout)
-
-    def get_telemetry(self) -> RingKernelTelemetry | None:
-        """See `RemoteRuntime.get_telemetry`."""
-        return self._runtime.get_telemetry(self.kernel_id)
+__all__ = ["RemoteRuntime"]
 
 
 class RemoteRuntime:
@@ -170,38 +49,19 @@ class RemoteRuntime:
 
     def __init__(
         self,
-        target: str,
+        channels: Channels,
         *,
         scoped: bool,
-        timeout: float,
-        credentials: grpc.ChannelCredentials | None,
         max_message_bytes: int,
         reconnect_timeout: float,
-        keepalive: float,
         shared_memory: bool,
     ) -> None:
-        self.target = target
-        self._shared_memory = shared_memory
+        self.target = channels.target
+        self._channels = channels
+        self._scoped = scoped
         self._max_message_bytes = max_message_bytes
         self._reconnect_timeout = reconnect_timeout
-        self._scoped = scoped
-        self._timeout = timeout
-        self._credentials = credentials
-        self._options = [
-            ("grpc.max_receive_message_length", min(max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)),
-            ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
-            ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
-            ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
-            # Of a ping that was sent for another purpose, for which keepalive waits too: a minute, if not told.
-            ("grpc.http2.ping_timeout_ms", round(500 * keepalive)),
-            ("grpc.http2.max_pings_without_data", 0),  # Otherwise the third ping in a row is not sent.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 1_000),
-            ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        self._channel: grpc.aio.Channel | None = None
-        self._blocking_channel: grpc.Channel | None = None
+        self._shared_memory = shared_memory
         self._types = RemoteTypes()
         self._sessions: dict[str, Session] = {}
         self._opening: dict[str, asyncio.Lock] = {}
@@ -219,51 +79,14 @@ class RemoteRuntime:
 
     async def start(self) -> None:
         """Connect. ConnectionLostError if there is no daemon within the time-out of `connect`."""
-        if self._channel is not None:
-            return
-        if self._credentials is None:
-            channel = grpc.aio.insecure_channel(self.target, options=self._options)
-        else:
-            channel = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
-        self._channel = channel
-        self._kernels = KernelServiceStub(channel)
-        self._telemetry = TelemetryServiceStub(channel)
-        self._dead_letters = DeadLetterServiceStub(channel)
-        try:
-            await self._reach(channel)
-        except BaseException:
-            await self._disconnect()
-            raise
-
-    async def _reach(self, channel: grpc.aio.Channel) -> None:
-        """Return once the daemon answers.
-
-        A call that waits for its connection would not tell why it waited in vain; so each attempt is one that fails.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        while True:
-            left = max(0.0, deadline - loop.time())
-            try:
-                await self._kernels.ListKernelTypes(kernel_pb.ListKernelTypesRequest(), timeout=left)
-                return
-            except grpc.aio.AioRpcError as error:
-                lost = from_rpc_error(error, self.target)
-                # No waiting mends a certificate. gRPC has no other mark of it than these words.
-                hopeless = "handshake failed" in (error.details() or "")
-                if hopeless or error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise lost from None
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
-            except TimeoutError:
-                raise lost from None
+        if not self._channels.are_open:
+            await self._channels.open()
 
     async def shutdown(self, timeout: float = 10.0) -> None:
         """Disconnect; if `connect` was told `scoped`, terminate the kernels that this client launched first.
         Idempotent.
         """
-        if self._channel is None:
+        if not self._channels.are_open:
             return
         try:
             if self._scoped:
@@ -283,53 +106,21 @@ class RemoteRuntime:
             return  # Another client has terminated it, or the daemon is gone, and the kernel with it.
 
     async def _disconnect(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
-        if self._blocking_channel is not None:
-            self._blocking_channel.close()
-            self._blocking_channel = None
+        await self._channels.close()
         self._sessions.clear()
         self._launched.clear()
 
     @property
     def is_active(self) -> bool:
-        """Whether the runtime is connected."""
-        return self._channel is not None
-
-    async def _call(self, method: Callable[..., Awaitable[R]], request: object, extra: float = 0.0) -> R:
-        self._require_connection()
-        try:
-            return await method(request, timeout=self._timeout + extra, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.target) from None
-
-    def _require_connection(self) -> None:
-        if self._channel is None:
-            raise ConnectionLostError(self.target, "not connected; use `async with connect(…) as runtime:`")
-
-    def _blocking(self) -> grpc.Channel:
-        """A channel for calls that block: an event loop cannot wait for its own."""
-        self._require_connection()
-        if self._blocking_channel is None:
-            if self._credentials is None:
-                self._blocking_channel = grpc.insecure_channel(self.target, options=self._options)
-            else:
-                self._blocking_channel = grpc.secure_channel(self.target, self._credentials, options=self._options)
-        return self._blocking_channel
-
-    def _blocking_call(self, method: Callable[..., R], request: object) -> R:
-        try:
-            return method(request, timeout=self._timeout, wait_for_ready=True)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.target) from None
+        """True if the runtime is connected."""
+        return self._channels.are_open
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 
     async def launch(
         self,
         kernel_id: str,
-        kernel_func: KernelFunction | None = None,
+        kernel_func: KernelFunction | str | None = None,
         *,
         config: RingKernelConfig | None = None,
         input_type: type | None = None,
@@ -339,7 +130,8 @@ class RemoteRuntime:
 
         Args:
             kernel_id: the new kernel's id; names the type too, if `kernel_func` is absent.
-            kernel_func: a function that `@ring_kernel` declares: its name names the type. No code travels.
+            kernel_func: the name of the type; or a function that `@ring_kernel` declares, whose name names the type.
+                No code travels.
             config: settings other than those the daemon's type declares.
             input_type, output_type: the classes of this program for its messages, where their names do not tell.
 
@@ -350,7 +142,9 @@ class RemoteRuntime:
         """
         name = kernel_id
         classes = [input_type, output_type]
-        if kernel_func is not None:
+        if isinstance(kernel_func, str):
+            name = kernel_func
+        elif kernel_func is not None:
             kernel_type = kernel_type_of(kernel_func)
             if kernel_type is None:
                 problem = "no code travels: declare it with @ring_kernel in a file that the daemon loads"
@@ -364,7 +158,7 @@ class RemoteRuntime:
             kernel_id=kernel_id, kernel_type=name, config=None if config is None else config_to_proto(config)
         )
         try:
-            await self._call(self._kernels.Launch, request)
+            await self._channels.call(lambda daemon: daemon.kernels.Launch, request)
         except (ConnectionLostError, asyncio.CancelledError):
             self._launched[kernel_id] = None  # Perhaps: there was no answer.
             raise
@@ -373,30 +167,33 @@ class RemoteRuntime:
 
     async def activate(self, kernel_id: str) -> None:
         """See `RingKernelRuntime.activate`."""
-        await self._call(self._kernels.Activate, kernel_pb.ActivateRequest(kernel_id=kernel_id))
+        request = kernel_pb.ActivateRequest(kernel_id=kernel_id)
+        await self._channels.call(lambda daemon: daemon.kernels.Activate, request)
 
     async def deactivate(self, kernel_id: str) -> None:
         """See `RingKernelRuntime.deactivate`."""
-        await self._call(self._kernels.Deactivate, kernel_pb.DeactivateRequest(kernel_id=kernel_id))
+        request = kernel_pb.DeactivateRequest(kernel_id=kernel_id)
+        await self._channels.call(lambda daemon: daemon.kernels.Deactivate, request)
 
     async def reactivate(self, kernel_id: str) -> None:
         """See `RingKernelRuntime.reactivate`."""
-        await self._call(self._kernels.Reactivate, kernel_pb.ReactivateRequest(kernel_id=kernel_id))
+        request = kernel_pb.ReactivateRequest(kernel_id=kernel_id)
+        await self._channels.call(lambda daemon: daemon.kernels.Reactivate, request)
 
     async def terminate(self, kernel_id: str, timeout: float = 5.0) -> None:
         """See `RingKernelRuntime.terminate`."""
         request = kernel_pb.TerminateRequest(kernel_id=kernel_id, timeout=duration(timeout))
-        await self._call(self._kernels.Terminate, request, extra=timeout)
+        await self._channels.call(lambda daemon: daemon.kernels.Terminate, request, extra=timeout)
         self._launched.pop(kernel_id, None)
         session = self._sessions.get(kernel_id)
         if session is not None:
-            await session.wait_closed(self._timeout)
+            await session.wait_closed(self._channels.timeout)
 
     @asynccontextmanager
     async def kernel_scope(
         self,
         kernel_id: str,
-        kernel_func: KernelFunction | None = None,
+        kernel_func: KernelFunction | str | None = None,
         *,
         config: RingKernelConfig | None = None,
         input_type: type | None = None,
@@ -420,7 +217,7 @@ class RemoteRuntime:
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
             return self._open_and_send(current_task_or_none(), kernel_id, message, timeout)
-        return session.send(session.replies.caller(), message, timeout)
+        return session.send(session.replies.callers.sending(), message, timeout)
 
     async def _open_and_send(
         self, task: asyncio.Task[Any] | None, kernel_id: str, message: Any, timeout: float | None
@@ -430,21 +227,21 @@ class RemoteRuntime:
             error, lost.untold = lost.untold, None
             raise error
         session = await self._open(kernel_id, "send", timeout)
-        await session.send(session.replies.caller(task), message, timeout)
+        await session.send(session.replies.callers.sending(task), message, timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """See `RingKernelRuntime.receive`."""
         session = self._sessions.get(kernel_id)
         if session is None or (session.over is not None and not session.replies.has_some()):
             return self._open_and_receive(current_task_or_none(), kernel_id, timeout)
-        return session.replies.receive(session.replies.receiver(), timeout)
+        return session.replies.receive(session.replies.callers.receiving(), timeout)
 
     async def _open_and_receive(self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None) -> Any:
         try:
             session = await self._open(kernel_id, "receive", timeout)
         except KernelStateError as error:  # Whoever opens a conversation is told that it cannot send.
             raise KernelStateError(error.kernel_id, error.state, "receive", error.allowed_states) from None
-        return await session.replies.receive(session.replies.receiver(task), timeout)
+        return await session.replies.receive(session.replies.callers.receiving(task), timeout)
 
     async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.send_and_receive`."""
@@ -461,8 +258,9 @@ class RemoteRuntime:
             QueueTimeoutError: it took longer than the time-out of the operation.
             ConnectionLostError: or than that of the connection.
         """
-        self._require_connection()
-        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        self._channels.require_open()
+        patience = self._channels.timeout
+        limit = patience if timeout is None else min(timeout, patience)
         try:
             async with asyncio.timeout(limit):
                 return await self._open_session(kernel_id)
@@ -480,13 +278,13 @@ class RemoteRuntime:
                 await session.close()
             # Of a kernel that has ended, and was launched again, the old replies are not the new one's.
             broken = session is not None and isinstance(session.over, ConnectionLostError)
-            if self._channel is None:  # It was closed while this waited for its turn.
+            if not self._channels.are_open:  # They were closed while this waited for its turn.
                 raise ConnectionLostError(self.target, "the client has closed the connection")
             session = Session(
                 kernel_id,
                 self.target,
                 self._types,
-                self._channel,
+                self._channels.channel,
                 reconnect_timeout=self._reconnect_timeout,
                 max_message_bytes=self._max_message_bytes,
                 shared_memory=self._shared_memory,
@@ -499,132 +297,84 @@ class RemoteRuntime:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     async def describe(self, kernel_id: str) -> KernelDescription:
-        """What the daemon tells of a kernel, or of a kernel type; its message classes can be used without the source.
+        """The daemon's description of a kernel, or of a kernel type. Its message classes need no source here.
 
         Raises:
             KernelNotFoundError: there is neither.
         """
-        answer = await self._call(self._kernels.DescribeKernel, kernel_pb.DescribeKernelRequest(kernel_id=kernel_id))
-        kernel_type = answer.kernel_type
-        classes: list[type | None] = []
-        for field, message_type in (("input_type", answer.input_type), ("output_type", answer.output_type)):
-            known = answer.HasField(field)
-            classes.append(self._types.receiving_codec(self._types.learn(message_type)).schema.cls if known else None)
-        return KernelDescription(
-            kernel_id=kernel_id,
-            kernel_type=answer.kernel.kernel_type or kernel_type.name,
-            documentation=kernel_type.documentation,
-            state=state_from_proto(answer.kernel.state) if answer.HasField("kernel") else None,
-            config=config_from_proto(kernel_type.config, RingKernelConfig(kernel_id)),
-            input_type=classes[0],
-            output_type=classes[1],
-            input_type_name=kernel_type.input_type,
-            output_type_name=kernel_type.output_type,
-            sample_json=answer.sample_json,
-        )
+        request = kernel_pb.DescribeKernelRequest(kernel_id=kernel_id)
+        response = await self._channels.call(lambda daemon: daemon.kernels.DescribeKernel, request)
+        return read_description(kernel_id, response, self._types)
 
     @property
     def kernel_ids(self) -> list[str]:
         """The daemon's kernels that are launched and not terminated. Blocks; see `fetch_kernel_ids`."""
-        stub = KernelServiceStub(self._blocking())
-        return _ids(self._blocking_call(stub.ListKernels, kernel_pb.ListKernelsRequest()))
+        return self._channels.ask_blocking(questions.kernel_ids())
 
     async def fetch_kernel_ids(self) -> list[str]:
         """`kernel_ids`, without blocking."""
-        return _ids(await self._call(self._kernels.ListKernels, kernel_pb.ListKernelsRequest()))
+        return await self._channels.ask(questions.kernel_ids())
 
     def get_kernel_state(self, kernel_id: str) -> KernelState:
-        """What a kernel is doing. Blocks; see `fetch_kernel_state`. KernelNotFoundError if there is none."""
-        return KernelState[self._blocking_telemetry([kernel_id])[0].state]
+        """The state of a kernel. Blocks; see `fetch_kernel_state`. KernelNotFoundError if there is none."""
+        return self._channels.ask_blocking(questions.kernel_state(kernel_id))
 
     async def fetch_kernel_state(self, kernel_id: str) -> KernelState:
         """`get_kernel_state`, without blocking."""
-        return KernelState[(await self._fetch_telemetry([kernel_id]))[0].state]
+        return await self._channels.ask(questions.kernel_state(kernel_id))
 
     def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None:
-        """What a kernel has done. Blocks; see `fetch_telemetry`. KernelNotFoundError if there is none."""
-        return self._blocking_telemetry([kernel_id])[0]
+        """The telemetry of a kernel. Blocks; see `fetch_telemetry`. KernelNotFoundError if there is none."""
+        return self._channels.ask_blocking(questions.telemetry(kernel_id))
 
     async def fetch_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None:
         """`get_telemetry`, without blocking."""
-        return (await self._fetch_telemetry([kernel_id]))[0]
+        return await self._channels.ask(questions.telemetry(kernel_id))
 
     def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]:
-        """What each kernel of `kernel_ids` has done. Blocks; see `fetch_all_telemetry`."""
-        return _by_id(self._blocking_telemetry([]))
+        """The telemetry of each kernel in `kernel_ids`. Blocks; see `fetch_all_telemetry`."""
+        return self._channels.ask_blocking(questions.all_telemetry())
 
     async def fetch_all_telemetry(self) -> dict[str, RingKernelTelemetry]:
         """`get_all_telemetry`, without blocking."""
-        return _by_id(await self._fetch_telemetry([]))
+        return await self._channels.ask(questions.all_telemetry())
 
     def get_summary(self) -> RuntimeSummary:
         """The sums over all kernels. Blocks; see `fetch_summary`."""
-        return summarize(self._blocking_telemetry([]))
+        return self._channels.ask_blocking(questions.summary())
 
     async def fetch_summary(self) -> RuntimeSummary:
         """`get_summary`, without blocking."""
-        return summarize(await self._fetch_telemetry([]))
+        return await self._channels.ask(questions.summary())
 
     async def watch_telemetry(
         self, kernel_ids: Sequence[str] = (), interval: float = 1.0
     ) -> AsyncIterator[dict[str, RingKernelTelemetry]]:
         """Snapshots of these kernels, or of all, at once and then every `interval` seconds."""
-        self._require_connection()
         request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernel_ids, interval=duration(interval))
+        snapshots: Any = self._channels.stubs.telemetry.WatchTelemetry(request)
         try:
-            async for response in self._telemetry.WatchTelemetry(request):
-                yield _by_id([telemetry_from_proto(each) for each in response.kernels])
+            async for response in snapshots:
+                yield questions.by_id([telemetry_from_proto(each) for each in response.kernels])
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self.target) from None
-
-    def _blocking_telemetry(self, kernel_ids: Sequence[str]) -> list[RingKernelTelemetry]:
-        stub = TelemetryServiceStub(self._blocking())
-        answer = self._blocking_call(stub.GetTelemetry, telemetry_pb.GetTelemetryRequest(kernel_ids=kernel_ids))
-        return [telemetry_from_proto(each) for each in answer.kernels]
-
-    async def _fetch_telemetry(self, kernel_ids: Sequence[str]) -> list[RingKernelTelemetry]:
-        request = telemetry_pb.GetTelemetryRequest(kernel_ids=kernel_ids)
-        answer = await self._call(self._telemetry.GetTelemetry, request)
-        return [telemetry_from_proto(each) for each in answer.kernels]
 
     # -- dead letters --------------------------------------------------------------------------------------------------
 
     def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
-        """What a kernel could not deliver, oldest first. Blocks; see `fetch_dead_letters`. KernelNotFoundError if there
+        """The dead letters of a kernel, oldest first. Blocks; see `fetch_dead_letters`. KernelNotFoundError if there
         is none. A message that cannot be had here is an `UnreadableMessage`.
         """
-        stub = DeadLetterServiceStub(self._blocking())
-        request = dead_letter_pb.ListDeadLettersRequest(kernel_id=kernel_id, page_size=LARGEST_PAGE)
-        letters: list[DeadLetter] = []
-        while True:
-            page = self._blocking_call(stub.ListDeadLetters, request)
-            letters += read_page(page, self._types)
-            if not page.next_page_token:
-                return letters
-            request.page_token = page.next_page_token
+        return self._channels.ask_blocking(dead_letters.dead_letters(kernel_id, self._types))
 
     async def fetch_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
         """`get_dead_letters`, without blocking."""
-        request = dead_letter_pb.ListDeadLettersRequest(kernel_id=kernel_id, page_size=LARGEST_PAGE)
-        letters: list[DeadLetter] = []
-        while True:
-            page = await self._call(self._dead_letters.ListDeadLetters, request)
-            letters += read_page(page, self._types)
-            if not page.next_page_token:
-                return letters
-            request.page_token = page.next_page_token
+        return await self._channels.ask(dead_letters.dead_letters(kernel_id, self._types))
 
     async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]:
         """See `RingKernelRuntime.requeue_dead_letters`."""
         # On the wire, no ids are all; 0 is no dead letter's. Nor are those that a uint64 cannot hold.
         named = [] if ids is None else [each for each in ids if 0 < each < 2**64] or [0]
         request = dead_letter_pb.RequeueDeadLettersRequest(kernel_id=kernel_id, ids=named)
-        return list((await self._call(self._dead_letters.RequeueDeadLetters, request)).ids)
-
-
-def _ids(answer: kernel_pb.ListKernelsResponse) -> list[str]:
-    return [kernel.kernel_id for kernel in answer.kernels]
-
-
-def _by_id(snapshots: Iterable[RingKernelTelemetry]) -> dict[str, RingKernelTelemetry]:
-    return {snapshot.kernel_id: snapshot for snapshot in snapshots}
+        response = await self._channels.call(lambda daemon: daemon.dead_letters.RequeueDeadLetters, request)
+        return list(response.ids)

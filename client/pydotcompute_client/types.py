@@ -28,7 +28,7 @@ class RemoteTypes:
         self._classes: dict[str, type] = {}
 
     def learn(self, message_type: pb.MessageType) -> str:
-        """Take in a type that the daemon described; returns its full name."""
+        """Take in a type that the daemon described. Returns the type's full name."""
         self._pool.add_files(message_type.files.file)
         return message_type.full_name
 

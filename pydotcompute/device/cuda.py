@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from pydotcompute.device.current import Steps
-from pydotcompute.device.lease import Device, DeviceMemory, DeviceMemoryError, Session
+from pydotcompute.device.lease import Device, DeviceLease, DeviceMemory, DeviceMemoryError
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.exceptions import BackendUnavailableError
 
-__all__ = ["INSTALL", "CudaSession", "open_cuda"]
+__all__ = ["INSTALL", "CudaLease", "open_cuda"]
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.005
 logger = logging.getLogger(__name__)
 
 
-def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None) -> CudaSession:
+def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None) -> CudaLease:
     """What a kernel has of the GPU of this index. It may take a second: CuPy is imported, and CUDA initialized.
 
     Raises:
@@ -63,7 +63,7 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
         problem = f"CuPy {cupy.__version__} finds no CUDA toolkit ({_line(error)}); {TOOLKIT}"
         raise BackendUnavailableError(backend, problem) from error
     try:
-        return CudaSession(cupy, index, kernel_id, memory_limit)
+        return CudaLease(cupy, index, kernel_id, memory_limit)
     except failure as error:
         raise BackendUnavailableError(backend, f"cuda:{index} cannot be used ({_line(error)})") from error
 
@@ -77,7 +77,7 @@ def _name(cupy: Any, index: int) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-class CudaSession:
+class CudaLease:
     """A kernel on a GPU: a stream that waits for no other, and a pool of memory."""
 
     on_gpu = True
@@ -148,7 +148,7 @@ class CudaSession:
         host = empty_pinned(array.shape, array.dtype, order)
         return array.get(stream=self.stream, out=host, blocking=False)
 
-    def lend(self, array: Any, borrower: Session) -> Any:
+    def lend(self, array: Any, borrower: DeviceLease) -> Any:
         # What the borrower's actor makes of it, a slice or a reshaped one, has the same owner, which lives as long as
         # any of them. When the last is let go of, the borrower's stream may still be at work with it.
         loan = _Loan()
@@ -226,7 +226,7 @@ def _end_loan(cuda: Any, index: int, array: Any, lender: Any, borrower: Any) -> 
         lender.wait_event(event)
 
 
-_lingering: list[CudaSession] = []
+_lingering: list[CudaLease] = []
 """Of kernels that have ended, while someone else, a receiver in this process say, has arrays of theirs. A pool that was
 dropped would free these under their owner's hands, and one that was only kept would never give them back."""
 _lock = Lock()
@@ -234,4 +234,4 @@ _lock = Lock()
 
 def _sweep() -> None:
     with _lock:
-        _lingering[:] = [session for session in _lingering if not session.sweep()]
+        _lingering[:] = [lease for lease in _lingering if not lease.sweep()]

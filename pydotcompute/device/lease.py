@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy
 
-__all__ = ["HOST", "Device", "DeviceMemory", "DeviceMemoryError", "HostSession", "Session"]
+__all__ = ["HOST", "Device", "DeviceLease", "DeviceMemory", "DeviceMemoryError", "HostLease"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class DeviceMemoryError(MemoryError):
     """A kernel asked for more device memory than its `memory_limit` allows."""
 
 
-class Session(Protocol):
+class DeviceLease(Protocol):
     """What a kernel has of its device.
 
     Everything but `synchronize`, `wait` and `close` is done at once, as far as the host is concerned: what it starts on
@@ -68,7 +68,7 @@ class Session(Protocol):
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
         """Arrays of NumPy's, whose elements are there after the next `synchronize` or `wait`."""
 
-    def lend(self, array: Any, borrower: Session) -> Any:
+    def lend(self, array: Any, borrower: DeviceLease) -> Any:
         """The same array for another kernel on this device. Its memory stays this kernel's, and is not used for
         anything else before the other's stream is done with it.
         """
@@ -86,7 +86,7 @@ class Session(Protocol):
         """Give everything back that is not in use. The kernel's actor has ended."""
 
 
-class HostSession:
+class HostLease:
     """A kernel on the CPU: nothing to hold, nothing to wait for."""
 
     xp: ModuleType = numpy
@@ -106,7 +106,7 @@ class HostSession:
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
         return [numpy.asarray(array) for array in arrays]
 
-    def lend(self, array: Any, borrower: Session) -> Any:
+    def lend(self, array: Any, borrower: DeviceLease) -> Any:
         return array
 
     async def synchronize(self) -> None:
@@ -122,4 +122,4 @@ class HostSession:
         pass
 
 
-HOST = HostSession()
+HOST = HostLease()

@@ -6,16 +6,16 @@ import asyncio
 import logging
 
 from pydotcompute.device.cuda import open_cuda
-from pydotcompute.device.lease import HOST, Session
+from pydotcompute.device.lease import HOST, DeviceLease
 from pydotcompute.device.settings import cuda_index
 from pydotcompute.exceptions import BackendUnavailableError
 
-__all__ = ["open_session"]
+__all__ = ["open_lease"]
 
 logger = logging.getLogger(__name__)
 
 
-async def open_session(device: str, kernel_id: str, memory_limit: int | None) -> Session:
+async def open_lease(device: str, kernel_id: str, memory_limit: int | None) -> DeviceLease:
     """What a kernel has of this device; the event loop goes on while it is looked for.
 
     Raises:

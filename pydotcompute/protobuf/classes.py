@@ -58,16 +58,20 @@ def dataclass_from(descriptor: Descriptor, decorate: Callable[[type], type] = la
     for full_name, message in messages.items():
         header = _header_fields() if message is descriptor else []
         body = [(field.name, Any, dataclasses.field(**_default(field))) for field in message.fields]
-        namespace = {"__module__": message.file.package, "__proto_package__": message.file.package, "__doc__": ""}
-        made[full_name] = dataclasses.make_dataclass(message.name, [*body, *header], namespace=namespace)
+        namespace = {"__proto_package__": message.file.package, "__doc__": ""}
+        cls = dataclasses.make_dataclass(message.name, [*body, *header], namespace=namespace)
+        cls.__module__ = message.file.package  # In the namespace, the caller's would replace it since Python 3.12.
+        made[full_name] = cls
         usable[full_name] = decorate(made[full_name]) if message is descriptor else made[full_name]
     # Only now, when all classes are there, can the fields be annotated with them.
     enums: dict[str, type[enum.Enum]] = {}
     for full_name, cls in made.items():
+        annotations = dict(cls.__annotations__)
         for position, field in enumerate(messages[full_name].fields, 1):
             annotation = _annotation(field, usable, enums)
             pinned = annotation if field.number == position else Annotated[annotation, FieldNumber(field.number)]
-            cls.__annotations__[field.name] = pinned
+            annotations[field.name] = pinned
+        cls.__annotations__ = annotations
     return usable[descriptor.full_name]
 
 

@@ -28,7 +28,7 @@ class Decode(Protocol[T_co]):
     """The type of `Codec.decode`."""
 
     def __call__(
-        self, data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
+        self, data: bytes | bytearray | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
     ) -> T_co: ...
 
 
@@ -106,7 +106,9 @@ def _asks_of_arrays(schema: nodes.MessageSchema) -> bool:
 def _checked(decode: Decode[T], schema: nodes.MessageSchema) -> Decode[T]:
     check = checker(schema.cls)
 
-    def decode_checked(data: bytes | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None) -> T:
+    def decode_checked(
+        data: bytes | bytearray | memoryview, message_id: UUID, priority: int, correlation_id: UUID | None
+    ) -> T:
         message = decode(data, message_id, priority, correlation_id)
         check(message)
         return message

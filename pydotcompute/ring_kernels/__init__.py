@@ -1,11 +1,15 @@
 """The runtime: messages, kernel types, mailboxes, lifecycle, telemetry. It imports no gRPC and no protobuf."""
 
 from pydotcompute.messages.message import RingKernelMessage, message
-from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig, ring_kernel
-from pydotcompute.ring_kernels.lifecycle import KernelContext, KernelState, RingKernel, managed_kernel
+from pydotcompute.ring_kernels.api import KernelRuntime
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelType, ring_kernel
+from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
-from pydotcompute.ring_kernels.runtime import KernelRuntime, RingKernelRuntime
+from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 
 __all__ = [
     "DeadLetter",

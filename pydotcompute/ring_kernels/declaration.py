@@ -1,4 +1,4 @@
-"""What a user declares: the settings of a kernel, and the kernel types that `@ring_kernel` makes."""
+"""What a user declares: the kernel types that `@ring_kernel` makes."""
 
 from __future__ import annotations
 
@@ -7,76 +7,34 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from pydotcompute.device.settings import bytes_of, check_device
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.messages.message import is_message_class
-from pydotcompute.ring_kernels.mail.mailbox import BackpressureStrategy
+from pydotcompute.ring_kernels.actor.blocking import BlockingContext
+from pydotcompute.ring_kernels.actor.context import KernelContext
+from pydotcompute.ring_kernels.config import BackpressureStrategy, RingKernelConfig
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import reachable
-
-if TYPE_CHECKING:
-    from pydotcompute.ring_kernels.actor.blocking import BlockingContext
-    from pydotcompute.ring_kernels.actor.context import KernelContext
 
 __all__ = [
     "Executor",
     "KernelFunction",
     "KernelType",
-    "RingKernelConfig",
     "kernel_type_of",
     "registered_kernel_types",
     "ring_kernel",
 ]
 
-KernelFunction = Callable[["KernelContext[Any, Any]"], Awaitable[None]] | Callable[["BlockingContext[Any, Any]"], None]
+KernelFunction = Callable[[KernelContext[Any, Any]], Awaitable[None]] | Callable[[BlockingContext[Any, Any]], None]
 F = TypeVar("F", bound=Callable[..., Awaitable[None] | None])
 Executor = Literal["loop", "thread"]
 """Where an actor runs: on the event loop, or in a thread of its own."""
 
 
-LONGEST_ID = 200
-"""Characters of a kernel's id, which is in every log line and every error about it."""
 SERVICE_NAME = r"([a-z][a-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*"
 """The package and the name of a gRPC service, as a regular expression."""
-
-
-@dataclass(frozen=True)
-class RingKernelConfig:
-    """The settings of one kernel.
-
-    Raises:
-        InvalidConfigurationError: a value cannot work.
-    """
-
-    kernel_id: str
-    grid_size: int = 1
-    """Thread blocks of a resident kernel."""
-    block_size: int = 256
-    """Threads a block of a resident kernel."""
-    input_queue_size: int = 4096
-    """How many messages the input mailbox holds."""
-    output_queue_size: int = 4096
-    """How many outputs the output mailbox holds, and how many replies wait for one caller."""
-    backpressure_strategy: BackpressureStrategy = "block"
-    """What happens to a message when the input mailbox is full."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.kernel_id, str) or not self.kernel_id:
-            raise InvalidConfigurationError("kernel_id", self.kernel_id, "a kernel's id is a text that is not empty")
-        if len(self.kernel_id) > LONGEST_ID:
-            shown = f"{self.kernel_id[:20]}…"
-            raise InvalidConfigurationError("kernel_id", shown, f"a kernel's id has at most {LONGEST_ID} characters")
-        for name in ("grid_size", "block_size", "input_queue_size", "output_queue_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidConfigurationError(name, value, "must be a whole number of at least 1")
-        if self.backpressure_strategy not in get_args(BackpressureStrategy):
-            choices = ", ".join(get_args(BackpressureStrategy))
-            raise InvalidConfigurationError(
-                "backpressure_strategy", self.backpressure_strategy, f"choose one of {choices}"
-            )
 
 
 @dataclass(frozen=True)
@@ -88,9 +46,11 @@ class KernelType:
         MessageTypeError: an input or output type is no message class, or has a field that no wire could carry.
     """
 
+    name: str
+    """What the type is called, and the id of a kernel that is launched without another."""
     func: KernelFunction
     config: RingKernelConfig
-    """The settings; `config.kernel_id` is the type's name."""
+    """The settings of its kernels, unless a launch gives others."""
     input_type: type | None = None
     output_type: type | None = None
     service: str = ""
@@ -139,11 +99,6 @@ class KernelType:
         schemas = [introspect(cls) for cls in (self.input_type, self.output_type) if cls is not None]
         messages = {message.full_name for schema in schemas for message in reachable(schema)}
         return f"{name}Service" if f"{package}.{name}" in messages else name
-
-    @property
-    def name(self) -> str:
-        """What the type is called, and the id of a kernel that is launched without another."""
-        return self.config.kernel_id
 
     @property
     def executor(self) -> Executor:
@@ -249,8 +204,9 @@ def ring_kernel(
     """
 
     def declare(func: F) -> F:
+        name = func.__name__ if kernel_id is None else kernel_id
         config = RingKernelConfig(
-            kernel_id=func.__name__ if kernel_id is None else kernel_id,
+            kernel_id=name,
             grid_size=grid_size,
             block_size=block_size,
             input_queue_size=queue_size if input_queue_size is None else input_queue_size,
@@ -258,7 +214,7 @@ def ring_kernel(
             backpressure_strategy=backpressure,
         )
         kernel_type = KernelType(
-            cast(KernelFunction, func), config, input_type, output_type, service, device, memory_limit
+            name, cast(KernelFunction, func), config, input_type, output_type, service, device, memory_limit
         )
         if executor not in (None, kernel_type.executor):
             needed = "a plain function" if executor == "thread" else "an `async def` function"

@@ -1,97 +1,31 @@
-"""`RingKernelRuntime`, and `KernelRuntime`: what it has in common with the client of a daemon."""
+"""The runtime in this process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from time import monotonic
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 from pydotcompute.device.lease import HOST
 from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
+from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
     KernelType,
-    RingKernelConfig,
     kernel_type_of,
     registered_kernel_types,
 )
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 
-__all__ = ["KernelHandle", "KernelRuntime", "RingKernelRuntime"]
-
-TERMINATED_KERNELS_KEPT = 1_000
-"""How many terminated kernels are remembered for what can still be received from them; the oldest go first."""
-
-
-@runtime_checkable
-class KernelHandle(Protocol):
-    """A launched kernel, here or at a daemon."""
-
-    @property
-    def kernel_id(self) -> str: ...
-    @property
-    def state(self) -> KernelState: ...
-    async def activate(self) -> None: ...
-    async def deactivate(self) -> None: ...
-    async def reactivate(self) -> None: ...
-    async def terminate(self, timeout: float = 5.0) -> None: ...
-    async def send(self, message: Any, *, timeout: float | None = None) -> None: ...
-    async def receive(self, *, timeout: float | None = None) -> Any: ...
-    async def send_and_receive(self, message: Any, *, timeout: float | None = None) -> Any: ...
-    def get_telemetry(self) -> RingKernelTelemetry | None: ...
-
-
-@runtime_checkable
-class KernelRuntime(Protocol):
-    """What a program needs of a runtime: `RingKernelRuntime` and the client's `RemoteRuntime` have all of it.
-
-    Times are in seconds; a time-out of None waits without end. The errors are those of `RingKernelRuntime`.
-    """
-
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(self, *exc_info: object) -> None: ...
-    async def start(self) -> None: ...
-    async def shutdown(self, timeout: float = 10.0) -> None: ...
-    @property
-    def is_active(self) -> bool: ...
-    @property
-    def kernel_ids(self) -> list[str]: ...
-    async def launch(
-        self,
-        kernel_id: str,
-        kernel_func: KernelFunction | None = None,
-        *,
-        config: RingKernelConfig | None = None,
-        input_type: type | None = None,
-        output_type: type | None = None,
-    ) -> KernelHandle: ...
-    async def activate(self, kernel_id: str) -> None: ...
-    async def deactivate(self, kernel_id: str) -> None: ...
-    async def reactivate(self, kernel_id: str) -> None: ...
-    async def terminate(self, kernel_id: str, timeout: float = 5.0) -> None: ...
-    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None: ...
-    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any: ...
-    async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any: ...
-    def kernel_scope(
-        self,
-        kernel_id: str,
-        kernel_func: KernelFunction | None = None,
-        *,
-        config: RingKernelConfig | None = None,
-        input_type: type | None = None,
-        output_type: type | None = None,
-    ) -> AbstractAsyncContextManager[KernelHandle]: ...
-    def get_kernel_state(self, kernel_id: str) -> KernelState: ...
-    def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None: ...
-    def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]: ...
-    def get_summary(self) -> RuntimeSummary: ...
-    def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]: ...
-    async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]: ...
+__all__ = ["RingKernelRuntime"]
 
 
 class RingKernelRuntime:
@@ -103,6 +37,7 @@ class RingKernelRuntime:
         enable_telemetry: whether `get_telemetry` and its like tell anything.
         kernel_types: what can be launched by name; the types declared in this process if absent.
         sends_to_host: whether nothing stays on a GPU that kernels send, for it leaves this process.
+        limits: what it keeps, and for how long.
     """
 
     def __init__(
@@ -111,10 +46,12 @@ class RingKernelRuntime:
         enable_telemetry: bool = True,
         kernel_types: Mapping[str, KernelType] | None = None,
         sends_to_host: bool = False,
+        limits: RuntimeLimits = DEFAULT_LIMITS,
     ) -> None:
         self._enable_telemetry = enable_telemetry
         self._kernel_types = kernel_types
         self._sends_to_host = sends_to_host
+        self._limits = limits
         self._kernels: dict[str, RingKernel[Any, Any]] = {}
         self._active = False
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
@@ -192,7 +129,7 @@ class RingKernelRuntime:
     async def launch(
         self,
         kernel_id: str,
-        kernel_func: KernelFunction | None = None,
+        kernel_func: KernelFunction | KernelType | str | None = None,
         *,
         config: RingKernelConfig | None = None,
         input_type: type | None = None,
@@ -202,8 +139,8 @@ class RingKernelRuntime:
 
         Args:
             kernel_id: the new kernel's id.
-            kernel_func: the actor; if absent, the kernel type named `kernel_id`. What `@ring_kernel` says of it holds
-                unless `config`, `input_type` or `output_type` says otherwise.
+            kernel_func: the actor, or a kernel type or its name; if absent, the kernel type named `kernel_id`. What
+                `@ring_kernel` says of it holds unless `config`, `input_type` or `output_type` says otherwise.
 
         Raises:
             KernelAlreadyExistsError: a kernel of this id is running, or has failed and was not terminated.
@@ -216,21 +153,21 @@ class RingKernelRuntime:
         if existing is not None and existing.state is not KernelState.TERMINATED:
             raise KernelAlreadyExistsError(kernel_id)
         kernel_type = self._kernel_type(kernel_id, kernel_func)
+        if input_type is not None or output_type is not None:
+            kernel_type = replace(
+                kernel_type,
+                input_type=input_type or kernel_type.input_type,
+                output_type=output_type or kernel_type.output_type,
+            )
         kernel: RingKernel[Any, Any] = RingKernel(
             kernel_id,
-            kernel_type.func,
-            config=replace(kernel_type.config if config is None else config, kernel_id=kernel_id),
-            input_type=input_type or kernel_type.input_type,
-            output_type=output_type or kernel_type.output_type,
-            type_name=kernel_type.name,
-            service=kernel_type.service,
-            device=kernel_type.device,
-            memory_limit=kernel_type.memory_limit,
+            kernel_type,
+            config=config,
+            find=self.kernel,
+            sends_to=HOST if self._sends_to_host else None,
+            dead_letters=None if existing is None else existing.dead_letters,
+            limits=self._limits,
         )
-        kernel.find = self.kernel
-        kernel.sends_to = HOST if self._sends_to_host else None
-        if existing is not None:
-            kernel.dead_letters = existing.dead_letters
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel
         try:
@@ -241,17 +178,20 @@ class RingKernelRuntime:
                 if existing is not None:
                     self._kernels[kernel_id] = existing
             raise
-        kernel.on_state = self._state_changed
+        kernel.gate.on_state = partial(self._state_changed, kernel)
         self._state_changed(kernel)
         return kernel
 
-    def _kernel_type(self, kernel_id: str, kernel_func: KernelFunction | None) -> KernelType:
-        if kernel_func is None:
-            found = self.kernel_types.get(kernel_id)
+    def _kernel_type(self, kernel_id: str, kernel_func: KernelFunction | KernelType | str | None) -> KernelType:
+        if kernel_func is None or isinstance(kernel_func, str):
+            name = kernel_id if kernel_func is None else kernel_func
+            found = self.kernel_types.get(name)
             if found is None:
-                raise KernelNotFoundError(kernel_id, sorted(self.kernel_types))
+                raise KernelNotFoundError(name, sorted(self.kernel_types))
             return found
-        return kernel_type_of(kernel_func) or KernelType(kernel_func, RingKernelConfig(kernel_id))
+        if isinstance(kernel_func, KernelType):
+            return kernel_func
+        return kernel_type_of(kernel_func) or KernelType(kernel_id, kernel_func, RingKernelConfig(kernel_id))
 
     async def activate(self, kernel_id: str) -> None:
         """Begin to hand messages to a LAUNCHED kernel.
@@ -278,7 +218,7 @@ class RingKernelRuntime:
         """
         await self.kernel(kernel_id).terminate(timeout)
         terminated = [k for k, kernel in self._kernels.items() if kernel.state is KernelState.TERMINATED]
-        for forgotten in terminated[:-TERMINATED_KERNELS_KEPT]:
+        for forgotten in terminated[: -self._limits.terminated_kernels]:
             del self._kernels[forgotten]
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
@@ -310,7 +250,7 @@ class RingKernelRuntime:
     async def kernel_scope(
         self,
         kernel_id: str,
-        kernel_func: KernelFunction | None = None,
+        kernel_func: KernelFunction | KernelType | str | None = None,
         *,
         config: RingKernelConfig | None = None,
         input_type: type | None = None,

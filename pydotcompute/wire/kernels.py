@@ -6,9 +6,9 @@ from dataclasses import asdict, fields
 from typing import cast
 
 from pydotcompute.device.monitor import DeviceReading
-from pydotcompute.ring_kernels.declaration import Executor, RingKernelConfig
-from pydotcompute.ring_kernels.lifecycle import KernelState
-from pydotcompute.ring_kernels.mail.mailbox import BackpressureStrategy
+from pydotcompute.ring_kernels.config import BackpressureStrategy, RingKernelConfig
+from pydotcompute.ring_kernels.declaration import Executor
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb

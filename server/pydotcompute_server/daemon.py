@@ -20,7 +20,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute.ring_kernels.declaration import KernelType
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,

@@ -10,7 +10,7 @@ from typing import Literal, TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from pydotcompute.ring_kernels.lifecycle import current_kernel_id
+from pydotcompute.ring_kernels.kernel import current_kernel_id
 
 __all__ = ["LogFormat", "configure"]
 

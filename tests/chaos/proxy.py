@@ -21,8 +21,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
-__all__ = ["FAULTS", "Link", "Options", "Proxy", "options"]
+__all__ = ["FAULTS", "Link", "Options", "Proxy", "Statistics", "options"]
 
 CHUNK = 64 << 10
 """Bytes read at once."""
@@ -34,6 +35,16 @@ TRICKLE_PAUSE = 0.002
 """Seconds between two such portions."""
 TRICKLE_SECONDS = (0.05, 0.5)
 """How long a link trickles."""
+
+
+class Statistics(TypedDict):
+    """What has happened."""
+
+    seed: int
+    connections: int
+    refused: int
+    bytes: int
+    faults: dict[str, int]
 
 
 class _Pipe:
@@ -240,7 +251,7 @@ class Proxy:
             self._inflict(fault, link)
         return len(links)
 
-    def statistics(self) -> dict[str, object]:
+    def statistics(self) -> Statistics:
         """What has happened."""
         return {
             "seed": self._options.seed,

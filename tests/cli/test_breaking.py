@@ -3,6 +3,7 @@
 import enum
 import random
 import subprocess
+import sysconfig
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from pydotcompute.protobuf.export.files import compiled, lock_of
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema import lock
-from pydotcompute_client.cli import breaking
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
-from pydotcompute_client.cli.connection import Failure
+from pydotcompute_client.cli.failures import Failure
 
 PACKAGE = "pairs.v1"
 
@@ -174,7 +174,7 @@ def test_a_value_that_becomes_a_union_and_a_union_that_becomes_one_are_refused()
 def test_values_of_an_enum_keep_their_numbers() -> None:
     def kind(members: dict[str, int]) -> FileDescriptorSet:
         cls: Any = enum.Enum("Kind", members)  # type: ignore[misc]
-        cls.__proto_package__ = PACKAGE
+        setattr(cls, "__proto_package__", PACKAGE)  # noqa: B010
         return files(made("M", ("kind", cls)))
 
     advice = "start the daemon with --proto-lock, which keeps and reserves numbers"
@@ -280,7 +280,7 @@ def test_with_the_lock_nothing_breaks_but_what_comes_back(seed: int) -> None:
 def answering(monkeypatch: pytest.MonkeyPatch, code: int, printed: str, error: str = "") -> None:
     """Lets buf answer this."""
     done = subprocess.CompletedProcess([], code, printed, error)
-    monkeypatch.setattr(breaking.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
 
 @pytest.mark.parametrize("rule", ["A_RULE_OF_LATER", "FIELD_SAME_NAME"])
@@ -296,7 +296,7 @@ def test_buf_that_fails_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPa
 
 
 def test_buf_is_found_beside_the_program_and_else_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaking.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     program = tmp_path / "elsewhere" / "buf"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 100\n")

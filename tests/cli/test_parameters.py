@@ -1,25 +1,33 @@
-"""What the commands make of their parameters."""
+"""What the shell is offered for commands, options, kernels and types."""
 
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from click.testing import CliRunner
-
-from pydotcompute_client.cli.connection import Daemon, Failure
-from pydotcompute_client.cli.main import main
+from click.testing import Result
 
 
-@pytest.mark.parametrize(("given", "nanoseconds"), [("1.13", 1_130_000_000), ("0.29s", 290_000_000), ("7", 7 * 10**9)])
-def test_a_time_reaches_the_daemon_to_the_nanosecond(
-    given: str, nanoseconds: int, monkeypatch: pytest.MonkeyPatch
+def complete(run: Callable[..., Result], line: str, **env: str) -> list[str]:
+    """What bash offers at the end of a line."""
+    result = run(env={"_PYDOTCOMPUTE_COMPLETE": "bash_complete", "COMP_WORDS": line, **env})
+    assert (result.exit_code, result.stderr) == (0, "")
+    return [line.removeprefix("plain,") for line in result.stdout.split()]
+
+
+def test_commands_options_kernels_and_types_are_completed(
+    run: Callable[..., Result], nowhere: str, target: str
 ) -> None:
-    sent: list[Any] = []
+    assert complete(run, "pydotcompute de") == ["deactivate", "dead-letters", "describe", "devices"]
+    assert "calculator" in complete(run, "pydotcompute ask ")
+    assert "silent" not in complete(run, "pydotcompute ask ")
+    assert complete(run, "pydotcompute describe sil") == ["silent"]
+    assert complete(run, "pydotcompute launch mine --type c") == ["calculator", "crasher"]
+    assert complete(run, "pydotcompute telemetry calculator --w") == ["--watch"]
+    assert complete(run, f"pydotcompute --target {nowhere} ask ") == []
+    assert "calculator" in complete(run, f"pydotcompute ask --target {target} ", PYDOTCOMPUTE_TARGET=nowhere)
 
-    def call(self: Daemon, method: object, request: Any, *rest: object, **more: object) -> None:
-        sent.append(request)
-        raise Failure("enough")
 
-    monkeypatch.setattr(Daemon, "call", call)
-    CliRunner().invoke(main, ["terminate", "kernel", "--timeout", given])
-    (request,) = sent
-    assert request.timeout.ToNanoseconds() == nanoseconds
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_script_of_a_shell(ok: Callable[..., str], shell: str) -> None:
+    script = ok("completion", shell)
+    assert script.strip() == ok(env={"_PYDOTCOMPUTE_COMPLETE": f"{shell}_source"}).strip()
+    assert f"_PYDOTCOMPUTE_COMPLETE={shell}_complete" in script

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.schema.lock import parse
-from pydotcompute_client.cli import proto as cli_proto
+from pydotcompute_client.cli import proto
 from pydotcompute_client.cli.main import main
 from tests.tools import tool
 
@@ -530,7 +530,7 @@ def test_a_file_of_the_daemon_is_never_written_elsewhere(
     old: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = FileDescriptorSet(file=[FileDescriptorProto(name=name, package="a.v1", syntax="proto3")])
-    monkeypatch.setattr(cli_proto, "_declared", lambda daemon, kernels: files)
+    monkeypatch.setattr(proto, "_declared", lambda daemon, kernels: files)
     for force in ((), ("--force",)):
         assert "not written" in fail(1, old, "export", "--out", tmp_path / "out", *force)[1]
     assert files_in(tmp_path) == {}

@@ -15,10 +15,10 @@ import pydotcompute
 import pydotcompute_client
 from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.ring_kernels.lifecycle import RingKernel
-from pydotcompute.ring_kernels.runtime import KernelHandle, KernelRuntime
+from pydotcompute.ring_kernels.api import KernelHandle, KernelRuntime
+from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
-from pydotcompute_client.runtime import RemoteKernel, RemoteRuntime
+from pydotcompute_client import RemoteKernel, RemoteRuntime
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer

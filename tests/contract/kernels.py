@@ -114,7 +114,8 @@ async def stretcher(ctx: KernelContext[Job, Result]) -> None:
 async def total(ctx: KernelContext[Bare, Inherited]) -> None:
     """Adds up, from a class without a declared header to one that inherits it."""
     async for bare in ctx:
-        await ctx.send(Inherited(label=repr(bare.x), total=bare.x + sum(bare.series), correlation_id=bare.message_id))
+        message_id = bare.message_id  # type: ignore[attr-defined]  # `@message` has added it.
+        await ctx.send(Inherited(label=repr(bare.x), total=bare.x + sum(bare.series), correlation_id=message_id))
 
 
 async def where(ctx: KernelContext[Job, Result]) -> None:

@@ -59,7 +59,8 @@ async def echoed(world: World, array: Any) -> AnyArray:
     """The array as it comes back."""
     kernel_id = await world.launch(kernels.echo_cloud)
     back = await world.runtime.send_and_receive(kernel_id, Cloud(others=[array]), timeout=PATIENCE)
-    return back.others[0]
+    echo: AnyArray = back.others[0]
+    return echo
 
 
 def assert_same(back: AnyArray, sent: AnyArray) -> None:
@@ -92,7 +93,8 @@ async def test_an_array_arrives_as_it_is(world: World, sent: AnyArray) -> None:
 async def test_what_can_be_an_array_arrives_as_one(world: World, wrap: Any) -> None:
     assert_same(await echoed(world, wrap(points().T)), points().T)
     kernel_id = await world.launch(kernels.describe_cloud)
-    sent = Cloud(others=[wrap(points()), np.float32(1.5)])
+    others: list[Any] = [wrap(points()), np.float32(1.5)]
+    sent = Cloud(others=others)
     back = await world.runtime.send_and_receive(kernel_id, sent, timeout=PATIENCE)
     assert back.note == "numpy <f4 (4, 3), numpy <f4 ()"
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, QueueTimeoutError
-from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterReason
 from tests.contract.kernels import Job, Result, batched, patient
 from tests.contract.world import PATIENCE, World, eventually, turns
 
@@ -134,6 +134,6 @@ async def expect_the_end(world: World, kernel_id: str) -> bool:
     return True
 
 
-async def dead_letters(world: World, kernel_id: str, count: int) -> list:
+async def dead_letters(world: World, kernel_id: str, count: int) -> list[DeadLetter]:
     await eventually(lambda: len(world.runtime.get_dead_letters(kernel_id)) == count)
     return world.runtime.get_dead_letters(kernel_id)

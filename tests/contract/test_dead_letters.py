@@ -14,7 +14,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
 )
 from pydotcompute.ring_kernels import DeadLetter, DeadLetterDirection, DeadLetterReason
-from pydotcompute.ring_kernels.mail.dead_letters import DEAD_LETTERS_KEPT
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from tests.contract import kernels
 from tests.contract.kernels import Job, Result
 from tests.contract.world import PATIENCE, Clogged, World, eventually, new_kernel_id, turns
@@ -131,9 +131,9 @@ async def test_an_output_for_which_there_was_no_room_before_the_end_is_listed(wo
 
 async def test_the_last_thousand_are_kept_and_all_are_counted(world: World, clog: Clog) -> None:
     kernel_id = (await clog("drop_oldest")).kernel_id
-    await drop(world, kernel_id, DEAD_LETTERS_KEPT + 5)
-    letters = await dead_letters(world, kernel_id, DEAD_LETTERS_KEPT)
-    assert [letter.id for letter in letters] == list(range(6, DEAD_LETTERS_KEPT + 6))
+    await drop(world, kernel_id, DEFAULT_LIMITS.dead_letters + 5)
+    letters = await dead_letters(world, kernel_id, DEFAULT_LIMITS.dead_letters)
+    assert [letter.id for letter in letters] == list(range(6, DEFAULT_LIMITS.dead_letters + 6))
     assert letters[0].message.number == 5
 
 

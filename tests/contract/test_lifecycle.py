@@ -15,7 +15,8 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernelConfig
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from tests.contract import kernels
 from tests.contract.kernels import Bare, Job, Result
 from tests.contract.world import PATIENCE, World, eventually, new_kernel_id, turns
@@ -61,7 +62,7 @@ async def test_the_handle_of_a_kernel_does_what_the_runtime_does(world: World) -
     assert (handle.kernel_id, handle.state) == (kernel_id, KernelState.LAUNCHED)
     await handle.activate()
     await handle.deactivate()
-    assert handle.state is world.runtime.get_kernel_state(kernel_id) is KernelState.DEACTIVATED
+    assert [handle.state, world.runtime.get_kernel_state(kernel_id)] == [KernelState.DEACTIVATED] * 2
     await handle.reactivate()
     await handle.send(Bare(1))
     assert (await handle.receive(timeout=PATIENCE)).x == 1.0
@@ -114,6 +115,19 @@ async def test_a_kernel_has_the_settings_of_its_type_unless_told_otherwise(world
         with pytest.raises(QueueFullError) as refused:
             await world.runtime.send(kernel_id, Job(), timeout=0.05)
         assert refused.value == QueueFullError(kernel_id, size)
+
+
+async def test_a_kernel_of_another_id_can_be_launched_by_the_name_of_its_type(world: World) -> None:
+    kernel_id = new_kernel_id(kernels.square)
+    async with world.runtime.kernel_scope(kernel_id, "square") as kernel:
+        assert kernel.kernel_id == kernel_id
+        assert (await kernel.send_and_receive(Job(3), timeout=PATIENCE)).number == 9
+
+
+async def test_a_launch_by_the_name_of_no_type_is_refused(world: World) -> None:
+    with pytest.raises(KernelNotFoundError) as refused:
+        await world.runtime.launch(new_kernel_id(kernels.square), "sqare")
+    assert refused.value.kernel_id == "sqare"
 
 
 async def test_a_kernel_launched_twice_is_refused_and_the_first_goes_on(world: World) -> None:

@@ -10,7 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute import ring_kernel
 from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, MessageSerializationError
-from pydotcompute.ring_kernels.lifecycle import KernelContext, KernelState
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute_client import RemoteRuntime, connect
 from tests.contract import kernels
 from tests.contract.conftest import KERNELS

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pydotcompute.exceptions import KernelFailedError, KernelStateError
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from tests.contract.kernels import Job, Result, blocking, blocking_batches, square
 from tests.contract.world import PATIENCE, World
 

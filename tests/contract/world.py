@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydotcompute import KernelRuntime
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
+from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelFunction
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernelConfig
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute_client import RemoteRuntime
 

@@ -1,8 +1,9 @@
 """A coroutine with something current at its steps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ async def steps_of(name: str, seen: list[tuple[str, list[str]]]) -> str:
     return name
 
 
-def driven(name: str, seen: list[tuple[str, list[str]]]) -> Steps[str]:
+def driven(name: str, seen: list[tuple[str, list[str]]]) -> Coroutine[Any, Any, str]:
     return Steps(steps_of(name, seen), lambda: current(name))
 
 
@@ -54,7 +55,7 @@ async def test_each_sees_its_own_and_nobody_sees_it_between_steps() -> None:
         return await driven(name, seen)
 
     results = await asyncio.gather(awaiting("a"), driven("b", seen), watch())
-    assert results[:2] == ["a", "b"]
+    assert list(results[:2]) == ["a", "b"]
     assert seen
     assert all(found == [name] for name, found in seen)
     assert {name for name, _ in seen} == {"a", "b"}
@@ -118,7 +119,7 @@ async def test_a_cancellation_reaches_it_with_its_own_current() -> None:
         finally:
             seen.extend(stack)
 
-    task = asyncio.create_task(Steps(wait(), lambda: current("a")))
+    task: asyncio.Task[None] = asyncio.create_task(Steps(wait(), lambda: current("a")))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
-from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
+from pydotcompute import Array, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.device import DeviceMemoryError
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.actor.context import KernelContext
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
 from tests.fake_cupy import UNIT, FakeCuda
 
 PATIENCE = 10.0
@@ -23,14 +23,14 @@ Blocking = BlockingContext[Any, Any]
 
 
 @message
-class Samples:
+class Samples(RingKernelMessage):
     """What a client sends, and hears."""
 
     values: np.ndarray
 
 
 @message
-class Staying:
+class Staying(RingKernelMessage):
     """An array that stays on the GPU; one that does not; and some in a list and in a tuple."""
 
     values: Annotated[np.ndarray, Array(on_device=True)]
@@ -167,7 +167,7 @@ async def test_its_memory_is_not_used_again_before_the_receivers_stream_is_done_
     gc.collect()
     assert cuda.races == []
     assert cuda.pools[0].used_bytes() == UNIT, "all but the last are back in the sender's pool"
-    lender, borrower = kernel.session.stream, last.session.stream
+    lender, borrower = kernel.lease.stream, last.lease.stream
     assert lender.comes_after(borrower, 2)
     assert borrower.done < 2, "nobody has waited on the host"
 
@@ -261,7 +261,7 @@ async def test_what_the_receiver_has_counts_for_the_sender(
     with pytest.raises(KernelFailedError) as failed:
         await ask(kernel, *[1.0] * 128)
     assert (failed.value.kernel_id, failed.value.cause_type) == ("first", DeviceMemoryError.__name__)
-    assert not last.has_ended
+    assert not last.gate.has_ended
 
 
 async def test_what_is_sent_stays_on_the_gpu_in_process_and_leaves_it_at_a_daemon(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute_client import connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -49,11 +49,12 @@ async def test_the_weights_are_moved_once_and_a_batch_once_each_way(cuda: FakeCu
     pictures = np.random.default_rng(2).standard_normal((30, inference.FEATURES), dtype=np.float32)
     async with await start(inference.classify) as runtime:
         batched = [await inference.ask_all(runtime, "classify", pictures) for _ in range(3)][-1]
-        batches = runtime.get_telemetry("classify").batches
+        telemetry = runtime.get_telemetry("classify")
+    assert telemetry is not None
     assert cuda.uploads[:2] == weights
     assert sum(cuda.uploads[2:]) == 3 * pictures.nbytes
-    assert len(cuda.uploads[2:]) == batches == cuda.pinned
-    assert batches < 90
+    assert len(cuda.uploads[2:]) == telemetry.batches == cuda.pinned
+    assert telemetry.batches < 90
 
     cuda.uploads.clear()
     cuda.pinned = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pydotcompute import RingKernelRuntime, message, ring_kernel
+from pydotcompute import RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.actor.context import KernelContext
 
@@ -18,7 +18,7 @@ extern "C" __global__ void fault(int* nowhere) { *nowhere = 1; }
 
 
 @message
-class Vector:
+class Vector(RingKernelMessage):
     """An array."""
 
     values: np.ndarray

@@ -69,6 +69,6 @@ async def test_the_network_gives_the_scores_that_it_gives_on_the_cpu() -> None:
         for actor in (inference.classify, inference.classify_one):
             kernel = await runtime.launch(actor.__name__, actor)
             await kernel.activate()
-            assert kernel.session.on_gpu
+            assert kernel.lease.on_gpu
             scores = await inference.ask_all(runtime, actor.__name__, pictures)
             np.testing.assert_allclose(scores, on_the_cpu, atol=1e-3)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
-from pydotcompute import Array, RingKernelRuntime, message, ring_kernel
+from pydotcompute import Array, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.ring_kernels.actor.context import KernelContext
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cupy")]
 # CuPy, not we, warns of the CUDA toolkit that it does not find.
@@ -32,14 +32,14 @@ Context = KernelContext[Any, Any]
 
 
 @message
-class Samples:
+class Samples(RingKernelMessage):
     """What a client sends, and hears."""
 
     values: np.ndarray
 
 
 @message
-class Staying:
+class Staying(RingKernelMessage):
     """An array that stays on the GPU."""
 
     values: Annotated[np.ndarray, Array(on_device=True)]
@@ -65,7 +65,7 @@ def sender(sent: list[int], device: str = "cuda") -> Any:
             keep_busy(ctx)
             doubled = values * 2
             sent.append(doubled.data.ptr)
-            onward = Staying(doubled, correlation_id=request.message_id)
+            onward: Staying | None = Staying(doubled, correlation_id=request.message_id)
             doubled = None
             await ctx.forward("last", onward)
             onward = None
@@ -131,7 +131,7 @@ async def test_its_memory_is_not_used_again_while_the_receivers_stream_is_at_wor
     for number in range(8):
         await ask(kernel, np.full(MEGA, number, "f4"))
     assert len(set(sent)) < len(sent), "or nothing is shown: no memory was used again"
-    await last.session.synchronize()
+    await last.lease.synchronize()
     assert [np.unique(array.get()).tolist() for array in made] == [[2 * number + 1] for number in range(8)]
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydotcompute import RingKernelRuntime, message, ring_kernel
+from pydotcompute import RingKernelMessage, RingKernelRuntime, message, ring_kernel
 from pydotcompute.device import DeviceMemoryError
 from pydotcompute.device.monitor import read_devices
 from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.actor.context import KernelContext
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cupy")]
 # CuPy, not we, warns of the CUDA toolkit that it does not find.
@@ -33,7 +33,7 @@ Blocking = BlockingContext[Any, Any]
 
 
 @message
-class Vector:
+class Vector(RingKernelMessage):
     """An array, and a number."""
 
     values: np.ndarray
@@ -132,7 +132,7 @@ async def test_the_stream_of_a_kernel_is_current_in_it_and_nowhere_else(runtime:
             await ctx.send(vector)
 
     first, second = await launch(runtime, actor, "first"), await launch(runtime, actor, "second")
-    assert first.session.stream != second.session.stream
+    assert first.lease.stream != second.lease.stream
     await asyncio.gather(ask(first, [1.0]), ask(second, [1.0]))
     assert seen == [True] * 10
     assert cupy.cuda.get_current_stream() == cupy.cuda.Stream.null

@@ -24,7 +24,9 @@ NODE_MODULES = INSTALLED / "typescript" / "node_modules"
 
 def run(*command: str | Path, timeout: float = RUN_SECONDS, **options: Any) -> str:
     """What a program prints, which must succeed; its stderr is shown if it does not."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, **options
+    )
     assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 

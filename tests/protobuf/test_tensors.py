@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from types import EllipsisType
+from typing import Any, Literal
 from uuid import UUID
 
 import ml_dtypes
@@ -39,8 +40,9 @@ TENSOR = SCENES.descriptor.fields_by_name["one"].message_type
 
 # -- any array ---------------------------------------------------------------------------------------------------------
 
+ORDERS: tuple[Literal["<"], Literal[">"]] = ("<", ">")
 TYPES = [
-    *[np.dtype(code).newbyteorder(order) for code in "?bBhHiIqQefdgFDG" for order in "<>"],
+    *[np.dtype(code).newbyteorder(order) for code in "?bBhHiIqQefdgFDG" for order in ORDERS],
     *[np.dtype(scalar) for scalar in (ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.int4)],
     np.dtype(ml_dtypes.bfloat16).newbyteorder(">"),
 ]
@@ -59,7 +61,9 @@ def any_array(draw: st.DrawFn) -> AnyArray:
         case "axes":
             array = array.transpose(draw(st.permutations(range(array.ndim))))
         case "steps":
-            array = array[(..., *(slice(None, None, draw(st.sampled_from([1, 2, -1, -2]))) for _ in shape))]
+            steps = [slice(None, None, draw(st.sampled_from([1, 2, -1, -2]))) for _ in shape]
+            index: tuple[EllipsisType | slice, ...] = (..., *steps)
+            array = array[index]
         case "broadcast":
             array = np.broadcast_to(array, (draw(st.integers(0, 3)), *shape))
         case "odd":
@@ -125,7 +129,7 @@ def test_any_array_arrives_bit_for_bit_both_ways(scene: Scene) -> None:
     assert_same(SCENES.decode(in_front, *HEADER), scene)
     assert_same(SCENES.decode(by_protobuf, *HEADER), scene)
     assert_same(SCENES.from_proto(parsed, *HEADER), scene)
-    parsed.DiscardUnknownFields()  # type: ignore[attr-defined]
+    parsed.DiscardUnknownFields()
     assert parsed == SCENES.to_proto(scene)
 
 
@@ -174,7 +178,7 @@ def test_elements_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bytes_that_can_change_are_not_looked_into() -> None:
     data = bytearray(SCENES.encode(Scene(np.arange(3))))
-    one = SCENES.decode(data, *HEADER).one  # type: ignore[arg-type]
+    one = SCENES.decode(data, *HEADER).one
     assert not one.flags.writeable
     assert not np.shares_memory(one, np.frombuffer(data, np.uint8))
 

@@ -9,7 +9,8 @@ import pytest
 from pydotcompute import message
 from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError, MessageTypeError
 from pydotcompute.ring_kernels.actor.batches import Batch
-from pydotcompute.ring_kernels.lifecycle import KernelContext, managed_kernel
+from pydotcompute.ring_kernels.kernel import managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 
 @message
@@ -28,7 +29,7 @@ class Answer:
 Handler = Callable[[Batch[Point]], Awaitable[None]]
 
 
-async def answers(handle: Handler, points: list[Point], output_type: type | None = Answer) -> list[Answer]:
+async def answers(handle: Handler, points: list[Point], output_type: type[Answer] | None = Answer) -> list[Answer]:
     """What the points are answered when `handle` handles them as one batch."""
 
     async def actor(ctx: KernelContext[Point, Answer]) -> None:

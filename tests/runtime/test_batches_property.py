@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pydotcompute import message
+from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
-from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel, managed_kernel
+from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 
 PATIENCE = 30.0
@@ -20,7 +21,7 @@ WRONG = "no number is below zero"
 
 
 @message
-class Row:
+class Row(RingKernelMessage):
     """A row of numbers, a number, and whether it can be answered."""
 
     row: np.ndarray
@@ -29,7 +30,7 @@ class Row:
 
 
 @message
-class Answer:
+class Answer(RingKernelMessage):
     """What a row is answered with."""
 
     row: np.ndarray | None = None

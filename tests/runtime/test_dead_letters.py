@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from pydotcompute import message
-from pydotcompute.ring_kernels.mail import dead_letters
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import (
     FROM_KERNEL,
     TO_KERNEL,
+    DeadLetter,
     DeadLetterDirection,
     DeadLetterReason,
     DeadLetters,
@@ -41,8 +42,8 @@ class Load:
     inner: Inner = field(default_factory=Inner)
 
 
-def store(*messages: Any) -> DeadLetters:
-    kept = DeadLetters()
+def store(*messages: Any, limits: RuntimeLimits = DEFAULT_LIMITS) -> DeadLetters:
+    kept = DeadLetters(limits)
     for each in messages:
         kept.add(each, "", DROPPED)
     return kept
@@ -52,16 +53,14 @@ def ids(kept: DeadLetters) -> list[int]:
     return [letter.id for letter in kept]
 
 
-def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "DEAD_LETTERS_KEPT", 3)
-    kept = store(*[Load(number) for number in range(8)])
+def test_the_oldest_go_when_there_are_too_many() -> None:
+    kept = store(*[Load(number) for number in range(8)], limits=RuntimeLimits(dead_letters=3))
     assert ([letter.message.number for letter in kept], ids(kept)) == ([5, 6, 7], [6, 7, 8])
     assert (len(kept), kept.discarded, kept[0].id, kept[-1].id) == (3, 5, 6, 8)
 
 
-def test_the_oldest_go_when_they_are_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "DEAD_LETTER_BYTES", 10 * MIB)
-    kept = store(*[Load(text="x" * 3 * MIB) for _ in range(5)])
+def test_the_oldest_go_when_they_are_too_large_together() -> None:
+    kept = store(*[Load(text="x" * 3 * MIB) for _ in range(5)], limits=RuntimeLimits(dead_letter_bytes=10 * MIB))
     assert (ids(kept), kept.discarded) == ([3, 4, 5], 2)
     kept.add(Load(), "", DROPPED)
     assert ids(kept) == [3, 4, 5, 6]
@@ -69,9 +68,8 @@ def test_the_oldest_go_when_they_are_too_large_together(monkeypatch: pytest.Monk
     assert ids(kept) == [6, 7]
 
 
-def test_the_newest_is_kept_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "DEAD_LETTER_BYTES", MIB)
-    kept = store(Load(), Load(text="x" * 2 * MIB))
+def test_the_newest_is_kept_whatever_its_size() -> None:
+    kept = store(Load(), Load(text="x" * 2 * MIB), limits=RuntimeLimits(dead_letter_bytes=MIB))
     assert ids(kept) == [2]
     kept.add(Load(), "", DROPPED)
     assert ids(kept) == [3]
@@ -108,7 +106,7 @@ def test_what_is_taken_out_is_as_if_it_had_never_been_in() -> None:
     size = kept.size
     seen: list[int] = []
 
-    def take_odd(letter: dead_letters.DeadLetter) -> bool:
+    def take_odd(letter: DeadLetter) -> bool:
         seen.append(letter.id)
         return letter.id % 2 == 1
 

@@ -8,12 +8,8 @@ import pytest
 from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
-from pydotcompute.ring_kernels.declaration import (
-    KernelType,
-    RingKernelConfig,
-    kernel_type_of,
-    registered_kernel_types,
-)
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelType, kernel_type_of, registered_kernel_types
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 Context = KernelContext[Any, Any]
@@ -177,7 +173,7 @@ async def gives_one_by_one_async(ctx: object) -> AsyncIterator[None]:
 @pytest.mark.parametrize("func", [gives_one_by_one, gives_one_by_one_async, object(), int])
 def test_what_is_no_actor_is_refused(func: Any) -> None:
     with pytest.raises(InvalidConfigurationError) as refused:
-        KernelType(func, RingKernelConfig("k"))
+        KernelType("k", func, RingKernelConfig("k"))
     assert refused.value.parameter == "kernel_func"
     assert "async def" in refused.value.problem
 

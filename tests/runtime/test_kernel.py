@@ -16,18 +16,11 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
-from pydotcompute.ring_kernels import lifecycle
-from pydotcompute.ring_kernels import runtime as runtime_module
-from pydotcompute.ring_kernels.actor import context
-from pydotcompute.ring_kernels.lifecycle import (
-    KernelContext,
-    KernelState,
-    RingKernel,
-    RingKernelConfig,
-    current_kernel_id,
-    managed_kernel,
-)
-from pydotcompute.ring_kernels.mail import dead_letters
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.kernel import RingKernel, current_kernel_id, managed_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
+from pydotcompute.ring_kernels.mail.gate import KernelState
 
 
 @message
@@ -114,7 +107,7 @@ async def test_a_kernel_is_launched_once() -> None:
 
 async def test_a_managed_kernel_is_active_inside_and_terminated_after() -> None:
     async with managed("k", double, input_type=Ping, output_type=Pong) as kernel:
-        assert kernel.state is KernelState.ACTIVE
+        assert kernel.state.name == "ACTIVE"
         assert (await kernel.send_and_receive(Ping(4), timeout=1)).number == 8
     assert kernel.state is KernelState.TERMINATED
 
@@ -129,7 +122,7 @@ async def test_a_managed_kernel_is_terminated_after_an_error_too() -> None:
 async def test_each_change_of_state_is_told() -> None:
     told: list[KernelState] = []
     kernel: RingKernel[Any, Any] = RingKernel("k", echo)
-    kernel.on_state = lambda kernel: told.append(kernel.state)
+    kernel.gate.on_state = lambda: told.append(kernel.state)
     await kernel.launch()
     await kernel.activate()
     await kernel.deactivate()
@@ -237,10 +230,13 @@ async def test_a_dropped_message_is_a_dead_letter() -> None:
         assert str(QueueFullError("k", 2)) in kernel.dead_letters[0].detail
 
 
-async def test_dead_letters_are_bounded_and_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "DEAD_LETTERS_KEPT", 5)
+async def test_dead_letters_are_bounded_and_counted_all_the_same() -> None:
     config = RingKernelConfig("k", input_queue_size=1, backpressure_strategy="drop_oldest")
-    async with managed("k", echo, config=config) as kernel:
+    limits = RuntimeLimits(dead_letters=5)
+    async with (
+        RingKernelRuntime(limits=limits) as runtime,
+        runtime.kernel_scope("k", echo, config=config) as kernel,
+    ):
         await kernel.deactivate()
         for number in range(11):
             await kernel.send(Ping(number))
@@ -262,7 +258,7 @@ async def test_a_reply_to_a_message_sent_while_another_had_to_go_finds_its_calle
             )
             for outcome in outcomes:
                 assert isinstance(outcome, Pong | QueueFullError)
-        assert len(kernel.outputs) == 0
+        assert len(kernel.mail.outputs) == 0
 
 
 async def test_a_sender_that_is_never_refused_lets_others_run() -> None:
@@ -332,7 +328,7 @@ async def test_an_actor_waits_again_in_the_same_step_after_a_time_out() -> None:
 
     async with managed("k", actor) as kernel:
         await timed_out.wait()
-        assert kernel.inbox.waiting_getters == 1
+        assert len(kernel.mail.inbox._getters) == 1
 
 
 async def test_an_actor_with_a_full_mailbox_lets_others_run() -> None:
@@ -350,7 +346,7 @@ async def test_an_actor_with_a_full_mailbox_lets_others_run() -> None:
         seen = 0
         while len(handled) < 4_000:
             await asyncio.sleep(0)
-            assert len(handled) - seen <= 2 * context.CHECKPOINT_EVERY
+            assert len(handled) - seen <= 2 * DEFAULT_LIMITS.in_a_row
             seen = len(handled)
 
 
@@ -398,9 +394,8 @@ async def test_an_output_waits_for_the_end_of_a_pause() -> None:
 
 
 async def test_an_actor_that_ignores_its_cancellation_is_left_behind_and_still_told_to_end(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(lifecycle, "CANCELLATION_GRACE", 0.05)
     release = asyncio.Event()
     seen: list[bool] = []
 
@@ -412,7 +407,8 @@ async def test_an_actor_that_ignores_its_cancellation_is_left_behind_and_still_t
                 continue
         seen.append(ctx.should_terminate)
 
-    kernel: RingKernel[Any, Any] = RingKernel("k", actor)
+    limits = RuntimeLimits(cancellation_grace=0.05)
+    kernel: RingKernel[Any, Any] = RingKernel("k", actor, limits=limits)
     await kernel.launch()
     await kernel.activate()
     with caplog.at_level(logging.WARNING):
@@ -559,9 +555,8 @@ async def test_changes_of_state_are_told_after_the_launch() -> None:
     assert told == [("k", "LAUNCHED"), ("k", "ACTIVE"), ("k", "TERMINATING"), ("k", "TERMINATED")]
 
 
-async def test_terminated_kernels_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_module, "TERMINATED_KERNELS_KEPT", 3)
-    async with RingKernelRuntime() as runtime:
+async def test_terminated_kernels_are_remembered_up_to_a_number() -> None:
+    async with RingKernelRuntime(limits=RuntimeLimits(terminated_kernels=3)) as runtime:
         await runtime.launch("running", echo)
         for number in range(5):
             await runtime.launch(f"k{number}", echo)

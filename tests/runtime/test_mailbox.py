@@ -16,8 +16,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError, QueueFullError, QueueTimeoutError
-from pydotcompute.ring_kernels.mail.mailbox import Mailbox, PriorityQueue
+from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError, QueueFullError
+from pydotcompute.ring_kernels.mail.mailbox import Mailbox
+from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
@@ -136,13 +137,16 @@ class MailboxMachine(RuleBasedStateMachine):
     async def get(self, timeout: float | None) -> None:
         start = self.loop.time()
         try:
-            self.handed_out(await self.mailbox.get(timeout))
-        except QueueTimeoutError:
-            assert timeout is not None
-            assert self.loop.time() >= start + timeout
-            assert not self.model or self.paused, "it timed out beside an item"
+            item = await self.mailbox.next(timeout)
         except KernelStateError:
             assert self.closed
+            return
+        if item is not None:
+            self.handed_out(item)
+            return
+        assert timeout is not None
+        assert self.loop.time() >= start + timeout
+        assert not self.model or self.paused, "it timed out beside an item"
 
     async def put(self, item: int, priority: int, timeout: float | None) -> None:
         start, began = self.loop.time(), self.loop.turns
@@ -154,8 +158,8 @@ class MailboxMachine(RuleBasedStateMachine):
                 assert next(iter(self.patient), item) >= item, "who waits is served in the order of arrival"
             self.taken_in(item, priority, dropped)
         except QueueFullError:
-            assert self.mailbox.strategy != "drop_oldest"
-            if self.mailbox.strategy == "block":
+            assert not self.mailbox.backpressure.drops
+            if self.mailbox.backpressure.waits:
                 assert timeout is not None
                 assert self.loop.time() >= start + timeout
         except KernelStateError:
@@ -298,9 +302,9 @@ def test_the_mailbox_keeps_its_word_through_any_interleaving() -> None:
 # -- what the machine above does not reach -----------------------------------------------------------------------------
 
 
-async def test_a_woken_get_that_is_cancelled_wakes_the_next() -> None:
+async def test_a_woken_next_that_is_cancelled_wakes_the_next() -> None:
     mailbox: Mailbox[str] = Mailbox("k", 4)
-    first, second = asyncio.create_task(mailbox.get()), asyncio.create_task(mailbox.get())
+    first, second = asyncio.create_task(mailbox.next()), asyncio.create_task(mailbox.next())
     await asyncio.sleep(0)
     mailbox.put_nowait("a")
     first.cancel()
@@ -318,9 +322,9 @@ async def test_a_put_that_is_cancelled_when_its_turn_has_come_lets_the_next_one_
     assert mailbox.drain() == ["c"]
 
 
-async def test_a_woken_get_finds_nothing_after_a_pause() -> None:
+async def test_a_woken_next_finds_nothing_after_a_pause() -> None:
     mailbox: Mailbox[str] = Mailbox("k", 4)
-    getting = asyncio.create_task(mailbox.get())
+    getting = asyncio.create_task(mailbox.next())
     await asyncio.sleep(0)
     mailbox.put_nowait("a")
     mailbox.pause()
@@ -339,11 +343,11 @@ async def test_what_is_put_anyway_is_there_although_there_is_no_room() -> None:
     mailbox.put_anyway("c")
     waiting = asyncio.create_task(mailbox.put("d"))
     await asyncio.sleep(0)
-    assert [await mailbox.get() for _ in range(2)] == ["a", "b"]
+    assert [await mailbox.next() for _ in range(2)] == ["a", "b"]
     await asyncio.sleep(0)
     assert not waiting.done(), "there is no room yet"
-    assert await mailbox.get() == "c"
-    assert await mailbox.get(timeout=1) == "d"
+    assert await mailbox.next() == "c"
+    assert await mailbox.next(timeout=1) == "d"
     await waiting
 
 
@@ -353,7 +357,7 @@ async def test_a_closed_mailbox_can_be_drained_in_order() -> None:
         mailbox.put_nowait(item, priority)
     mailbox.close(CLOSED)
     with pytest.raises(KernelStateError):
-        await mailbox.get()
+        await mailbox.next()
     with pytest.raises(KernelStateError):
         mailbox.put_nowait("d")
     assert mailbox.drain() == ["a", "b", "c"]

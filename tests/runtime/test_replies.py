@@ -11,9 +11,10 @@ import pytest
 
 from pydotcompute import message
 from pydotcompute.exceptions import KernelStateError, PyDotComputeError, QueueFullError, QueueTimeoutError
-from pydotcompute.ring_kernels.mail import replies as replies_module
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import Caller, Replies, Unanswered
+from pydotcompute.ring_kernels.mail.replies import Replies
 
 T = TypeVar("T")
 
@@ -36,10 +37,12 @@ def note(text: str = "", answers: UUID | None = None, priority: int = 128) -> An
 class Desk:
     """Replies with what was found undeliverable."""
 
-    def __init__(self, capacity: int = 100) -> None:
+    def __init__(self, capacity: int = 100, limits: RuntimeLimits = DEFAULT_LIMITS) -> None:
         self.undeliverable: list[tuple[str, str]] = []
         self.outputs: Mailbox[Any] = Mailbox("k", capacity)
-        self.replies: Replies[Any] = Replies("k", self.outputs, lambda m, why: self.undeliverable.append((m.text, why)))
+        self.replies: Replies[Any] = Replies(
+            "k", self.outputs, lambda m, why: self.undeliverable.append((m.text, why)), limits
+        )
 
     def kernel_sends(self, message: Any) -> None:
         """As a kernel does."""
@@ -50,12 +53,12 @@ class Desk:
     def send(self) -> UUID:
         """A request of the current task."""
         request = uuid4()
-        self.replies.expect(request, self.replies.running_caller())
+        self.replies.expect(request, self.replies.callers.running())
         return request
 
     async def receive(self, timeout: float | None = 0) -> str:
         """The text of what the current task receives."""
-        message = await self.replies.receive(self.replies.receiver(), timeout)
+        message = await self.replies.receive(self.replies.callers.receiving(), timeout)
         assert isinstance(message, Note)
         return message.text
 
@@ -307,7 +310,7 @@ async def test_the_number_of_those_who_receive_is_told(desk: Desk) -> None:
 
 async def test_a_request_sent_back_is_a_reply(desk: Desk) -> None:
     request = note("echo")
-    desk.replies.expect(request.message_id, desk.replies.running_caller())
+    desk.replies.expect(request.message_id, desk.replies.callers.running())
     desk.kernel_sends(request)
     assert await desk.receive() == "echo"
     assert len(desk.outputs) == 0
@@ -500,11 +503,8 @@ async def test_a_request_that_waits_is_taken_until_it_is_answered(desk: Desk) ->
     await asyncio.gather(asked, return_exceptions=True)
 
 
-async def test_the_oldest_of_very_many_unanswered_requests_are_forgotten(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replies_module, "REMEMBERED_REQUESTS", 10)
-    monkeypatch.setattr(replies_module, "FORGOTTEN_AT_ONCE", 5)
+async def test_the_oldest_of_very_many_unanswered_requests_are_forgotten() -> None:
+    desk = Desk(limits=RuntimeLimits(requests=10, requests_forgotten=5))
     caller: Caller[Any] = Caller(private=True)
     requests = [uuid4() for _ in range(100)]
     for request in requests:
@@ -519,8 +519,8 @@ async def test_the_oldest_of_very_many_unanswered_requests_are_forgotten(
     assert await desk.receive() == "oldest", "its caller is not known any more"
 
 
-async def test_very_many_answers_are_not_remembered_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replies_module, "REMEMBERED_ANSWERS", 10)
+async def test_very_many_answers_are_not_remembered_for_ever() -> None:
+    desk = Desk(limits=RuntimeLimits(answers=10))
     caller: Caller[Any] = Caller(private=True)
     for _ in range(100):
         request = uuid4()
@@ -564,7 +564,7 @@ async def test_after_the_end_what_was_sent_before_can_be_received(desk: Desk) ->
 
 
 async def test_callers_count_their_unanswered_requests(desk: Desk) -> None:
-    caller = desk.replies.running_caller()
+    caller = desk.replies.callers.running()
     requests = [desk.send() for _ in range(4)]
     assert caller.unanswered == 4
     desk.kernel_sends(note("a", requests[0]))

@@ -74,9 +74,8 @@ def test_numpys_scalars_and_subclasses_become_plain_arrays(value: Any) -> None:
 
 
 def test_arrays_are_made_inside_containers_and_when_the_message_is_made() -> None:
-    made: Any = message(make_dataclass("Many", [("items", dict[str, list[np.ndarray]])]))(
-        {"a": [HasDLPack(np.arange(3))]}
-    )
+    many: Any = message(make_dataclass("Many", [("items", dict[str, list[np.ndarray]])]))
+    made = many({"a": [HasDLPack(np.arange(3))]})
     assert type(made.items["a"][0]) is np.ndarray
 
 

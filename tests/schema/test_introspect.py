@@ -334,7 +334,7 @@ def test_a_nested_message_needs_defaults_for_its_header() -> None:
     ],
 )
 def test_the_package_is_named_after_the_module(module: str, package: str) -> None:
-    cls = make_dataclass("M", [], namespace={"__module__": module})
+    cls: type[Any] = dataclass(type("M", (), {"__module__": module}))
     assert introspect(cls).full_name == f"{package}.M"
 
 

@@ -41,7 +41,7 @@ def made(*fields: str | tuple[str, Any]) -> type:
 
 
 def made_enum(members: list[str] | dict[str, int]) -> type[enum.Enum]:
-    made: type[enum.Enum] = enum.Enum("Kind", members)  # type: ignore[assignment]
+    made: type[enum.Enum] = enum.Enum("Kind", members)  # type: ignore[misc]  # Its members are not known before.
     made.__proto_package__ = PACKAGE  # type: ignore[attr-defined]
     return made
 

@@ -6,7 +6,8 @@ import pytest
 
 from pydotcompute import message
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute_server.catalog import Catalog
 
@@ -26,7 +27,7 @@ async def actor(ctx: KernelContext[Any, Any]) -> None:
 
 
 def kernel_type(name: str, service: str = "", input_type: type | None = Order) -> KernelType:
-    return KernelType(actor, RingKernelConfig(name), input_type, Order, service)
+    return KernelType(name, actor, RingKernelConfig(name), input_type, Order, service)
 
 
 def refusal(*kernel_types: KernelType) -> str:

@@ -25,7 +25,7 @@ from google.rpc import code_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute.exceptions import ConnectionLostError, KernelStateError
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb

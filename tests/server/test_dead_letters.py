@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from pydotcompute.ring_kernels import DeadLetterReason
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
-from pydotcompute_client import RemoteRuntime, UnreadableMessage, connect, runtime
+from pydotcompute_client import RemoteRuntime, UnreadableMessage, connect, dead_letters
 from pydotcompute_client.cli.main import main
 from tests.stubs import PATIENCE, Failure, Wire, failure_of
 
@@ -102,7 +102,7 @@ async def test_a_dead_letter_is_listed_with_all_there_is_to_know(wire: Wire) -> 
     assert letter.reason == pb.DEAD_LETTER_REASON_DROPPED
     assert letter.direction == pb.DEAD_LETTER_DIRECTION_TO_KERNEL
     assert "dropped to make room" in letter.detail
-    assert abs(letter.time.ToDatetime() - datetime.utcnow()).total_seconds() < 60
+    assert abs(letter.time.ToDatetime(UTC) - datetime.now(UTC)).total_seconds() < 60
     assert (listed.next_page_token, listed.discarded) == ("", 0)
 
 
@@ -136,7 +136,7 @@ async def test_a_page_has_a_hundred_if_it_is_not_said_and_a_thousand_at_most(wir
 
 async def test_a_page_of_large_messages_is_short_and_a_larger_one_has_its_own(wire: Wire) -> None:
     kernel_id = await clog(wire, ["x" * size for size in (200_000, 200_000, 200_000, 700_000, 1, 1)])
-    pages = []
+    pages: list[list[int]] = []
     token = ""
     while not pages or token:
         listed = await page(wire, kernel_id, page_token=token)
@@ -255,7 +255,7 @@ async def test_errors_have_their_reasons(wire: Wire) -> None:
 
 
 async def test_the_client_reads_every_page(daemon: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "LARGEST_PAGE", 2)
+    monkeypatch.setattr(dead_letters, "LARGEST_PAGE", 2)
     kernel_id = await clog(wire, list("abcdef"))
     async with connect(daemon.target) as remote:
         letters = await remote.fetch_dead_letters(kernel_id)

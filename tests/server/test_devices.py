@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydotcompute import message
+from pydotcompute import RingKernelMessage, message
 from pydotcompute_client import RemoteRuntime, connect
 
 KERNELS = """
@@ -58,7 +58,7 @@ async def told(ctx):
 
 
 @message
-class Samples:
+class Samples(RingKernelMessage):
     """What a client sends, and hears, whose classes know of no device."""
 
     values: np.ndarray

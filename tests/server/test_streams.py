@@ -8,9 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
-from pydotcompute import RingKernelRuntime, message
-from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
-from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel
+from pydotcompute import RingKernelMessage, RingKernelRuntime, message
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute_server.calls.handlers import StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.typed import streams
@@ -20,7 +22,7 @@ PATIENCE = 10.0
 
 
 @message(package="shop.v1")
-class Order:
+class Order(RingKernelMessage):
     """A request, or an output if it is sent again without its id."""
 
     amount: int = 0
@@ -82,7 +84,7 @@ class Client:
 @asynccontextmanager
 async def kernel_of(actor: Any, **config: Any) -> AsyncIterator[tuple[RingKernel[Any, Any], Catalog]]:
     """A kernel that is active in the block, and the catalog of its types."""
-    kernel_type = KernelType(actor, RingKernelConfig("counter", **config), Order, Order)
+    kernel_type = KernelType("counter", actor, RingKernelConfig("counter", **config), Order, Order)
     catalog = Catalog()
     catalog.add(kernel_type)
     runtime = RingKernelRuntime(kernel_types={"counter": kernel_type})
@@ -111,9 +113,9 @@ async def test_while_a_client_does_not_read_others_get_the_outputs() -> None:
     async with kernel_of(counter) as (kernel, catalog):
         client = Client()
         running = asyncio.create_task(stream_of(kernel, catalog, client, outputs=True).run())
-        await settled(lambda: len(kernel.replies.wanted) == 1)
+        await settled(lambda: len(kernel.mail.replies.wanted) == 1)
         receiving = asyncio.create_task(kernel.receive())
-        await settled(lambda: len(kernel.replies.wanted) == 2)
+        await settled(lambda: len(kernel.mail.replies.wanted) == 2)
         client.send(99)  # The stream, which waits longest, is woken for the output, but offers the client the reply.
         assert (await receiving).amount == 1
         running.cancel()
@@ -124,7 +126,7 @@ async def test_an_output_that_a_client_does_not_take_is_for_others() -> None:
     async with kernel_of(counter) as (kernel, catalog):
         client = Client()
         running = asyncio.create_task(stream_of(kernel, catalog, client, outputs=True).run())
-        await kernel.send_as(kernel.replies.running_caller(), Order(99))
+        await kernel.mail.send_as(kernel.mail.replies.callers.running(), Order(99))
         assert (await kernel.receive()).amount == 99
         await client.offered.wait()
         running.cancel()
@@ -140,7 +142,7 @@ async def test_replies_that_a_client_does_not_take_stop_the_reader_and_reject_no
         client.sent.put_nowait(grpc.aio.EOF)
         running = asyncio.create_task(stream_of(kernel, catalog, client).run())
         await client.offered.wait()
-        await settled(lambda: kernel.get_telemetry().messages_processed >= 5 and not kernel.inbox)
+        await settled(lambda: kernel.get_telemetry().messages_processed >= 5 and not kernel.mail.inbox)
         assert client.sent.qsize() > 80
         client.reading.set()
         await running
@@ -172,7 +174,7 @@ async def test_replies_that_wait_count_where_requests_are_admitted(monkeypatch: 
         client.sent.put_nowait(grpc.aio.EOF)
         running = asyncio.create_task(stream_of(kernel, catalog, client).run())
         await client.offered.wait()
-        await settled(lambda: kernel.get_telemetry().messages_processed >= 4 and not kernel.inbox)
+        await settled(lambda: kernel.get_telemetry().messages_processed >= 4 and not kernel.mail.inbox)
         client.reading.set()
         await running
         assert len(client.answers) == 200
@@ -219,11 +221,11 @@ async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes(monkeypatch
             client.send(1)
         client.sent.put_nowait(grpc.aio.EOF)
         running = asyncio.create_task(stream_of(kernel, catalog, client).run())
-        await settled(lambda: kernel.queue_depth == 3 and kernel.inbox.taken.waiters)
-        assert (client.sent.qsize(), kernel.inbox.bytes) == (7, 6)  # One has been read and waits.
+        await settled(lambda: kernel.queue_depth == 3 and kernel.mail.inbox.taken.waiters)
+        assert (client.sent.qsize(), kernel.mail.inbox.bytes) == (7, 6)  # One has been read and waits.
         await kernel.reactivate()
         await running
-        assert (len(client.answers), kernel.inbox.bytes) == (10, 0)
+        assert (len(client.answers), kernel.mail.inbox.bytes) == (10, 0)
 
 
 async def test_requests_that_the_kernel_has_forgotten_end_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +234,8 @@ async def test_requests_that_the_kernel_has_forgotten_end_the_stream(monkeypatch
         running = asyncio.create_task(stream_of(kernel, catalog, client).run())
         client.send(1)
         client.send(2)
-        await settled(lambda: len(kernel.replies.waiting_keys()) == 2)
-        kernel.replies._forget_requests()  # What it does when 65,536 wait.
+        await settled(lambda: len(kernel.mail.replies.waiting_keys()) == 2)
+        kernel.mail.replies._forget_requests()  # What it does when 65,536 wait.
         client.sent.put_nowait(grpc.aio.EOF)
         code, text = await status_of(running)
         assert (code, text.partition(": ")[0]) == (8, "message 1 of the stream")

@@ -580,6 +580,14 @@ async def test_a_type_that_is_not_launched_can_be_described(wire: Wire) -> None:
     assert described.output_type.full_name == "kernels.v1.Inherited"
 
 
+async def test_a_kernel_of_another_id_is_described_with_the_name_of_its_type(wire: Wire) -> None:
+    kernel_id = await wire.launch("total", input_queue_size=7)
+    described = await wire.describe(kernel_id)
+    assert (described.kernel.kernel_id, described.kernel.kernel_type) == (kernel_id, "total")
+    assert described.kernel_type.name == "total"
+    assert described.kernel_type.config.input_queue_size == 7, "the settings are those of the kernel"
+
+
 async def test_the_sample_of_every_type_is_a_body_of_it(wire: Wire) -> None:
     types = (await wire.kernels.ListKernelTypes(kernel_pb.ListKernelTypesRequest())).kernel_types
     assert types

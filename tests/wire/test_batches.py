@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,13 +15,13 @@ from pydotcompute import message
 from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError, PyDotComputeError
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
-from pydotcompute.ring_kernels.declaration import RingKernelConfig
-from pydotcompute.ring_kernels.lifecycle import KernelState
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
-from pydotcompute.wire.exchange.batches import Packed, fill, read
+from pydotcompute.wire.exchange.batches import Packed, fill, read, spread
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.kernels import (
     config_from_proto,
@@ -146,7 +147,7 @@ headers = st.tuples(
     ids.map(lambda each: each.int),
     st.integers(0, 255) | st.just(128),
     st.none() | ids.map(lambda each: each.int),
-)
+).map(lambda fields: Packed(*fields))
 alike = st.tuples(st.integers(1, 9), headers).map(lambda drawn: [drawn[1]] * drawn[0])
 
 
@@ -162,7 +163,7 @@ def received(batch: pb.Batch) -> list[Packed]:
     bodies, message_ids, priorities, correlation_ids, types = read(batch)
     assert list(types) == [0] * len(bodies)
     return [
-        (body, message_id.int, priority, None if correlation_id is None else correlation_id.int)
+        Packed(bytes(body), message_id.int, priority, None if correlation_id is None else correlation_id.int)
         for body, message_id, priority, correlation_id in zip(
             bodies, message_ids, priorities, correlation_ids, strict=True
         )
@@ -176,29 +177,55 @@ def test_a_batch_brings_its_messages_back_whole(items: list[Packed], first: int)
     assert batch.first_sequence == first
 
 
-@given(items=st.lists(headers, min_size=1), more=st.tuples(st.integers(), st.text()))
-def test_what_a_sender_keeps_beside_a_message_does_not_travel(items: list[Packed], more: tuple[int, str]) -> None:
-    assert sent([(*item, *more) for item in items]) == sent(items)
+@given(items=st.lists(headers, min_size=1), message=st.text())
+def test_what_a_sender_keeps_of_a_message_does_not_travel(items: list[Packed], message: str) -> None:
+    assert sent([item._replace(message=message) for item in items]) == sent(items)
+
+
+@given(types=st.lists(st.integers(0, 2), min_size=1), outputs=st.lists(st.booleans(), min_size=20, max_size=20))
+def test_types_and_outputs_are_told(types: list[int], outputs: list[bool]) -> None:
+    types = types[: len(outputs)]
+    items = [
+        Packed(b"", number, 128, None, type_, is_output)
+        for number, (type_, is_output) in enumerate(zip(types, outputs, strict=False))
+    ]
+    batch = sent(items)
+    assert list(spread(batch.types, len(types), 0, "types")) == types
+    assert list(batch.outputs) == [index for index, item in enumerate(items) if item.is_output]
+
+
+def test_types_that_are_all_alike_are_told_once_and_the_first_not_at_all() -> None:
+    assert list(sent([Packed(b"", 1, 128, None, 1)] * 3).types) == [1]
+    assert list(sent([Packed(b"", 1, 128, None, 0)] * 3).types) == []
+
+
+def test_how_long_a_caller_still_waits_is_told() -> None:
+    soon = monotonic() + 60
+    batch = sent([Packed(b"", 1, 128, None, deadline=each) for each in (None, soon, monotonic() - 1)])
+    never, later, over = batch.timeouts_us
+    assert (never, over) == (0, 1)
+    assert 50e6 < later <= 60e6
 
 
 def test_the_nil_uuid_is_an_answer_and_none_is_not() -> None:
-    batch = sent([(b"", 1, 128, 0), (b"", 2, 128, None), (b"", 3, 128, 7)])
+    batch = sent([Packed(b"", 1, 128, 0), Packed(b"", 2, 128, None), Packed(b"", 3, 128, 7)])
     assert list(batch.uncorrelated) == [1]
-    assert [item[3] for item in received(batch)] == [0, None, 7]
-    batch = sent([(b"", 1, 128, 0)])
+    assert [item.answers for item in received(batch)] == [0, None, 7]
+    batch = sent([Packed(b"", 1, 128, 0)])
     assert batch.correlation_ids == NIL.bytes
     assert list(batch.uncorrelated) == []
 
 
 def test_a_column_that_says_nothing_is_left_out() -> None:
-    batch = sent([(b"a", 1, 128, None), (b"b", 2, 128, None)])
+    batch = sent([Packed(b"a", 1, 128, None), Packed(b"b", 2, 128, None)])
     assert {field.name for field, _ in batch.ListFields()} == {"first_sequence", "message_ids", "bodies"}
     assert batch.message_ids == UUID(int=1).bytes + UUID(int=2).bytes
 
 
 @pytest.mark.parametrize("column", ["priorities", "types"])
 def test_one_value_holds_for_all(column: str) -> None:
-    batch = pb.Batch(message_ids=bytes(48), bodies=[b""] * 3, **{column: [1]})
+    batch = pb.Batch(message_ids=bytes(48), bodies=[b""] * 3)
+    getattr(batch, column).append(1)
     columns = read(batch, type_count=2)
     assert list(getattr(columns, column)) == [1, 1, 1]
 

@@ -5,17 +5,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pydotcompute.wire.exchange.flow import LEAST_PART_BYTES, Chunk, Credit, Incoming, Outgoing, Part, ProtocolError
+from pydotcompute.wire.exchange.flow import Chunk, Credit, Incoming, Outgoing, ProtocolError
+from pydotcompute.wire.exchange.frames import PartFrame, read_request, request_part
+from pydotcompute.wire.exchange.parts import LEAST_PART_BYTES, InParts, PartsReader
 
-Item = tuple[bytes, int]
-"""A body, and its number in the order of queueing, from 1: its sequence, too, as long as nothing goes in parts."""
+
+class Item(NamedTuple):
+    """What is sent."""
+
+    body: bytes | InParts
+    number: int
+    """Its place in the order of queueing, from 1: its sequence, too, as long as nothing goes in parts."""
+
 
 SMALL = st.integers(0, 12)
 SIZES = st.lists(st.integers(0, 6), max_size=12)
@@ -27,7 +35,7 @@ PLENTY = Credit(1_000, 1_000_000)
 def queue(outgoing: Outgoing[Item], sizes: Sequence[int]) -> None:
     """Give a side something to send."""
     for size in sizes:
-        outgoing.queue.append((bytes(size), outgoing.sent + len(outgoing.queue) + 1))
+        outgoing.queue.append(Item(bytes(size), outgoing.sent + len(outgoing.queue) + 1))
         outgoing.queued_bytes += size
 
 
@@ -164,7 +172,7 @@ def test_only_what_is_under_way_can_be_found(count: int, acknowledged: int, want
         with pytest.raises(ProtocolError):
             outgoing.find(wanted)
         with pytest.raises(ProtocolError):
-            outgoing.replace(wanted, (b"", 0))
+            outgoing.replace(wanted, Item(b"", 0))
 
 
 @given(count=st.integers(1, 12), most=st.integers(1, 5), data=st.data())
@@ -173,7 +181,7 @@ def test_what_is_replaced_keeps_its_place(count: int, most: int, data: st.DataOb
     send_all(outgoing, most)
     outgoing.acknowledge(acknowledged := data.draw(st.integers(0, count - 1)))
     sequence = data.draw(st.integers(acknowledged + 1, count))
-    outgoing.replace(sequence, (b"", -1))
+    outgoing.replace(sequence, Item(b"", -1))
     kept = [-1 if number == sequence else number for number in range(acknowledged + 1, count + 1)]
     assert outgoing.find(sequence) == (b"", -1)
     assert numbers(outgoing.acknowledge(count)) == kept
@@ -304,34 +312,43 @@ def test_nobody_is_done_with_what_never_came() -> None:
 
 # -- what goes in parts ------------------------------------------------------------------------------------------------
 
-LONG = (bytes(range(10)), 0)
-"""An item that goes in three parts."""
+LONG_BODY = bytes(range(10))
 PARTS = ["0 to 4", "4 to 8", "8 to 10"]
+"""Those in which it goes."""
+
+
+def in_parts(body: bytes, most: int) -> InParts:
+    """A body that goes in parts of so many bytes."""
+    return InParts(body, most, request_part)
+
+
+def part_of(frame: bytes) -> PartFrame:
+    """What is in the frame of a part."""
+    part = read_request(frame)
+    assert isinstance(part, PartFrame)
+    return part
 
 
 def parting(sizes: Sequence[int] = (), credit: Credit = PLENTY) -> Outgoing[Item]:
-    """A side with something to send, after which LONG goes in parts."""
+    """A side with something to send, after which an item of number 0 goes in three parts."""
     outgoing = sender(sizes, credit)
-    outgoing.part_bytes = 4
-    outgoing.queue_long(LONG, "its sender")
+    outgoing.put(Item(in_parts(LONG_BODY, 4), 0), "its sender")
     return outgoing
 
 
 def send_next(outgoing: Outgoing[Item], most: int = 1_000) -> str | list[int] | None:
-    """Send what is next: the bytes of LONG in a part, or the numbers of the items in a chunk."""
+    """Send what is next: which bytes of the long body there are in a part, or the numbers of the items in a chunk."""
     found = outgoing.next_chunk(most, 1_000_000)
-    if isinstance(found, Part):
-        assert found.item is LONG
-        assert found.data == LONG[0][found.offset : found.offset + len(found.data)]
-        return f"{found.offset} to {found.offset + len(found.data)}"
-    if found is None:
-        return None
-    assert found.in_parts == (LONG in found.items)
-    return numbers(found.items)
+    if isinstance(found, bytes):
+        body_bytes, offset, data = part_of(found)
+        assert body_bytes == len(LONG_BODY)
+        assert data == LONG_BODY[offset : offset + len(data)]
+        return f"{offset} to {offset + len(data)}"
+    return None if found is None else numbers(found.items)
 
 
 def send_everything(outgoing: Outgoing[Item]) -> list[str | list[int] | None]:
-    sent = []
+    sent: list[str | list[int] | None] = []
     while (found := send_next(outgoing)) is not None:
         sent.append(found)
     return sent
@@ -342,8 +359,8 @@ def test_a_long_body_goes_in_parts_and_then_its_item_gets_a_sequence() -> None:
     assert not outgoing.all_sent
     assert not outgoing.all_acknowledged
     assert send_everything(outgoing) == [*PARTS, [0]]
-    assert (outgoing.sent, outgoing.all_sent, outgoing.in_parts) == (1, True, False)
-    assert list(outgoing.unacknowledged()) == [LONG]
+    assert (outgoing.sent, outgoing.all_sent, outgoing.has_pieces) == (1, True, False)
+    assert numbers(list(outgoing.unacknowledged())) == [0]
 
 
 def test_what_was_queued_before_a_long_item_goes_before_its_parts() -> None:
@@ -387,9 +404,8 @@ def test_a_long_item_whose_credit_others_have_used_up_waits_for_more() -> None:
 
 def test_a_chunk_says_which_long_items_were_queued_before_it() -> None:
     outgoing = parting([1])
-    second = (bytes(9), -1)
     queue(outgoing, [1, 1])
-    outgoing.queue_long(second)
+    outgoing.put(Item(in_parts(bytes(9), 4), -1))
     queue(outgoing, [1])
     chunks = []
     while (found := outgoing.next_chunk(9, 99)) is not None:
@@ -401,11 +417,22 @@ def test_a_chunk_says_which_long_items_were_queued_before_it() -> None:
 def test_a_long_item_that_is_dropped_leaves_nothing_behind() -> None:
     outgoing = parting()
     send_next(outgoing)
-    assert outgoing.is_long_from("its sender")
-    assert outgoing.drop_long(LONG)
-    assert not outgoing.drop_long(LONG)
-    assert not outgoing.is_long_from("its sender")
+    (long,) = outgoing.unsent()
+    assert outgoing.is_held_up("its sender")
+    assert outgoing.drop(long)
+    assert not outgoing.drop(long)
+    assert not outgoing.is_held_up("its sender")
     assert (send_next(outgoing), outgoing.all_acknowledged) == (None, True)
+
+
+def test_an_item_can_be_dropped_until_it_is_sent() -> None:
+    outgoing = sender([3, 4])
+    first, second = outgoing.unsent()
+    assert outgoing.drop(first)
+    assert outgoing.queued_bytes == 4
+    assert numbers(outgoing.queue) == [2]
+    outgoing.next_chunk(9, 99)
+    assert not outgoing.drop(second)
 
 
 def test_a_long_item_begins_again_on_a_new_stream() -> None:
@@ -430,13 +457,18 @@ def test_a_long_item_that_had_a_sequence_is_sent_again_in_parts_and_in_its_place
     assert send_everything(outgoing) == [[3], [4]]
 
 
+def a_part(body_bytes: int, offset: int, size: int) -> PartFrame:
+    """A part of so many zeros."""
+    return PartFrame(body_bytes, offset, memoryview(bytes(size)))
+
+
 def test_parts_make_the_body() -> None:
-    incoming = receiver()
+    reader = PartsReader(receiver(), 10, most=4, least=2)
     for offset in (0, 4, 8):
-        incoming.receive_part(10, offset, memoryview(LONG[0])[offset : offset + 4], longest=10, most=4, least=2)
-    assert incoming.take_parts() == LONG[0]
+        reader.take(PartFrame(10, offset, memoryview(LONG_BODY)[offset : offset + 4]))
+    assert reader.join() == LONG_BODY
     with pytest.raises(ProtocolError):
-        incoming.take_parts()
+        reader.join()
 
 
 WRONG_PARTS: dict[str, list[tuple[int, int, int]]] = {
@@ -455,47 +487,46 @@ WRONG_PARTS: dict[str, list[tuple[int, int, int]]] = {
 
 @pytest.mark.parametrize("parts", WRONG_PARTS.values(), ids=WRONG_PARTS)
 def test_a_part_that_does_not_fit_is_refused(parts: list[tuple[int, int, int]]) -> None:
-    incoming = receiver()
-
-    def receive(body_bytes: int, offset: int, size: int) -> None:
-        incoming.receive_part(body_bytes, offset, memoryview(bytes(size)), longest=20, most=5, least=2)
-
+    reader = PartsReader(receiver(), 20, most=5, least=2)
     for part in parts[:-1]:
-        receive(*part)
+        reader.take(a_part(*part))
     with pytest.raises(ProtocolError):
-        receive(*parts[-1])
+        reader.take(a_part(*parts[-1]))
 
 
 def test_a_body_is_not_taken_before_all_its_parts_have_come() -> None:
-    incoming = receiver()
-    incoming.receive_part(10, 0, memoryview(bytes(9)), longest=10, most=9, least=1)
+    reader = PartsReader(receiver(), 10, most=9, least=1)
+    reader.take(a_part(10, 0, 9))
     with pytest.raises(ProtocolError):
-        incoming.take_parts()
+        reader.join()
 
 
 def test_small_parts_are_not_taken() -> None:
-    incoming, size = receiver(), LEAST_PART_BYTES
-    incoming.receive_part(2 * size, 0, memoryview(bytes(size)), longest=9 * size, most=size)
+    size = LEAST_PART_BYTES
+    reader = PartsReader(receiver(), 9 * size, most=size)
+    reader.take(a_part(2 * size, 0, size))
     with pytest.raises(ProtocolError):
-        incoming.receive_part(2 * size, size, memoryview(bytes(size - 1)), longest=9 * size, most=size)
+        reader.take(a_part(2 * size, size, size - 1))
 
 
 @pytest.mark.parametrize("credit", [Credit(3, 100), Credit(100, 3)], ids=["messages", "bytes"])
 def test_a_part_that_begins_a_body_needs_credit(credit: Credit) -> None:
     incoming = receiver(3, credit.messages - 3, credit.bytes - 3)
+    reader = PartsReader(incoming, 10, most=4, least=1)
     with pytest.raises(ProtocolError):
-        incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4)
+        reader.take(a_part(10, 0, 4))
     incoming.begin(2)
-    incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4, least=1)  # It may be one that comes again.
+    reader.take(a_part(10, 0, 4))  # It may be one that comes again.
 
 
 def test_a_new_body_or_a_new_stream_makes_an_unfinished_one_forgotten() -> None:
-    incoming = receiver()
-    for begin_again in (lambda: None, lambda: incoming.begin(0)):
-        incoming.receive_part(10, 0, memoryview(bytes(4)), longest=10, most=4, least=1)
-        begin_again()
-        incoming.receive_part(3, 0, memoryview(b"new"), longest=10, most=4, least=1)
-        assert incoming.take_parts() == b"new"
+    reader = PartsReader(receiver(), 10, most=4, least=1)
+    for new_stream in (False, True):
+        reader.take(a_part(10, 0, 4))
+        if new_stream:
+            reader.forget()
+        reader.take(PartFrame(3, 0, memoryview(b"new")))
+        assert reader.join() == b"new"
 
 
 # -- whole sessions ----------------------------------------------------------------------------------------------------
@@ -507,6 +538,8 @@ class Peer:
 
     outgoing: Outgoing[Item] = field(default_factory=Outgoing)
     incoming: Incoming = field(default_factory=Incoming)
+    part_bytes: int = 0
+    """How long the parts are in which it sends long bodies; 0 if it sends none in parts."""
     arriving: deque[tuple[Any, ...]] = field(default_factory=deque)
     """Frames on their way to it."""
     is_open: bool = False
@@ -520,6 +553,9 @@ class Peer:
     delivered: list[Item] = field(default_factory=list)
     """All it received, but for what came twice."""
     heard_acknowledged: list[Item] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parts = PartsReader(self.incoming, 6, most=4, least=1)
 
 
 class WholeSession(RuleBasedStateMachine):
@@ -544,7 +580,7 @@ class WholeSession(RuleBasedStateMachine):
     def begin(self, credits: tuple[Credit, Credit], sizes: tuple[list[int], list[int]], parts: tuple[int, int]) -> None:
         for peer, credit, has, part_bytes in zip((self.client, self.daemon), credits, sizes, parts, strict=True):
             peer.incoming.grant(*credit)
-            peer.outgoing.part_bytes = part_bytes
+            peer.part_bytes = part_bytes
             self.give(peer, has, 0)
         self.connect(0, at_once=True)
 
@@ -600,31 +636,29 @@ class WholeSession(RuleBasedStateMachine):
         """One that has something going in parts waits until that is gone."""
         outgoing = peer.outgoing
         for size in sizes:
-            if outgoing.is_long_from(sender):
+            if outgoing.is_held_up(sender):
                 break
-            item = (bytes([len(peer.made) % 251]) * size, len(peer.made) + 1)
+            body = bytes([len(peer.made) % 251]) * size
+            is_long = 0 < peer.part_bytes < size
+            item = Item(in_parts(body, peer.part_bytes) if is_long else body, len(peer.made) + 1)
             peer.made.append(item)
             peer.senders[item[1]] = sender
-            if 0 < outgoing.part_bytes < size:
-                outgoing.queue_long(item, sender)
-            else:
-                outgoing.queue.append(item)
-                outgoing.queued_bytes += size
+            outgoing.put(item, sender)
 
     def send_next(self, peer: Peer, most: int, most_bytes: int) -> bool:
         """Send what is next; whether there was anything."""
         waiting = {long.item[1] for long in peer.outgoing.long}
         found = peer.outgoing.next_chunk(most, most_bytes)
         arriving = self.other(peer).arriving
-        if isinstance(found, Part):
-            arriving.append(("part", len(found.item[0]), found.offset, found.data))
+        if isinstance(found, bytes):
+            arriving.append(("part", part_of(found)))
         elif found is not None:
             if found.first > len(peer.log):
                 for _, number in found.items:
                     assert set(numbers(found.before)) == {each for each in waiting if each < number}
                 peer.log += found.items
             assert found.items == peer.log[found.first - 1 : found.last]
-            arriving.append(("batch", found.first, found.items, found.in_parts))
+            arriving.append(("batch", found.first, found.items))
         return found is not None
 
     def may_write(self, peer: Peer) -> bool:
@@ -660,13 +694,12 @@ class WholeSession(RuleBasedStateMachine):
         """Act on the next frame."""
         kind, *content = peer.arriving.popleft()
         if kind == "part":
-            body_bytes, offset, data = content
-            peer.incoming.receive_part(body_bytes, offset, data, longest=6, most=4, least=1)
+            peer.parts.take(*content)
             return
         if kind == "batch":
-            first, items, in_parts = content
-            if in_parts:
-                items = [(peer.incoming.take_parts(), items[0][1])]
+            first, items = content
+            if isinstance(items[0][0], InParts):
+                assert peer.parts.join() == bytes([(items[0][1] - 1) % 251]) * len(items[0][0])
             again = peer.incoming.receive(first, [len(body) for body, _ in items])
             peer.delivered += items[again:]
             return
@@ -675,6 +708,7 @@ class WholeSession(RuleBasedStateMachine):
             peer.heard_acknowledged += peer.outgoing.acknowledge(through)
         else:
             peer.outgoing.resume(through)
+            peer.parts.forget()
             peer.is_open = True
         peer.outgoing.grant(credit)
         if kind == "open":

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pydotcompute import message
+from pydotcompute import RingKernelMessage, message
 from pydotcompute.exceptions import BackendUnavailableError, MessageDeserializationError
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
@@ -30,7 +30,7 @@ AnyArray = np.ndarray[Any, Any]
 
 
 @message
-class Picture:
+class Picture(RingKernelMessage):
     """A message whose array can be looked at where it is."""
 
     pixels: AnyArray
@@ -44,7 +44,7 @@ class Note:
     text: str
 
 
-CODECS = [Codec(Picture, TypePool()), Codec(Note, TypePool())]
+CODECS: list[Codec[Any]] = [Codec(Picture, TypePool()), Codec(Note, TypePool())]
 
 
 def both_ends(size: int = SIZE) -> tuple[Writer, Reader]:
@@ -122,7 +122,8 @@ def test_arrays_of_a_message_look_at_the_memory_and_keep_their_place() -> None:
     def there_and_back(picture: Picture) -> Picture:
         block = encode(picture)
         assert isinstance(block, Block)
-        return CODECS[0].decode(reader.body(sent(block), 0), message_id, 128, None)
+        decoded: Picture = CODECS[0].decode(reader.body(sent(block), 0), message_id, 128, None)
+        return decoded
 
     first = there_and_back(Picture(pixels, "first"))
     second = there_and_back(Picture(2 * pixels.T, "second"))
@@ -193,7 +194,9 @@ def test_a_body_that_changes_while_it_is_read_is_never_worse_than_other_bytes() 
     segment = Segment.open(made.place)
     made.settle()
     writer, reader = Writer(made), Reader(segment, CODECS)
-    place = sent(writer.encoder(CODECS[0])(Picture(np.zeros(100_000, np.uint8), "title")))  # type: ignore[arg-type]
+    block = writer.encoder(CODECS[0])(Picture(np.zeros(100_000, np.uint8), "title"))
+    assert isinstance(block, Block)
+    place = sent(block)
     random = np.random.default_rng(1)
     message_id = Picture(np.zeros(0)).message_id
     wrong = 0

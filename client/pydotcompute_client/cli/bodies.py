@@ -20,7 +20,8 @@ from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.messages import BODY
-from pydotcompute_client.cli.connection import PROGRAM, BadBody, BadInput, Daemon, Failure
+from pydotcompute_client.cli.connection import PROGRAM, Connection
+from pydotcompute_client.cli.failures import BadBody, BadInput, Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.reflection import add_reflected
 
@@ -30,7 +31,7 @@ _STRUCT = Struct.DESCRIPTOR.full_name
 
 
 def show_message(
-    daemon: Daemon, response: message_pb.AskResponse | message_pb.ReceiveResponse, types: TypePool
+    daemon: Connection, response: message_pb.AskResponse | message_pb.ReceiveResponse, types: TypePool
 ) -> None:
     """With --json the whole message; else its body alone, in the form in which `ask` takes one.
 
@@ -93,7 +94,7 @@ def make_message(
 
 @contextmanager
 def telling_of_the_body(kernel: str, described: kernel_pb.DescribeKernelResponse) -> Iterator[None]:
-    """What the daemon finds wrong with a body, and only it can know, is told as if it had been found here."""
+    """Tell the daemon's complaints about a body as if they were this program's own."""
     try:
         yield
     except MessageError as error:

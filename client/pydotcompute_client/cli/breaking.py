@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from pydotcompute_client.cli.connection import BadInput, Failure
+from pydotcompute_client.cli.failures import BadInput, Failure
 
 __all__ = ["Breaking", "breaking_changes"]
 

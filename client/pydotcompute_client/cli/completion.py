@@ -68,7 +68,7 @@ def _words() -> tuple[list[str], str]:
 
 
 def _with_option(item: CompletionItem[str], incomplete: str) -> str:
-    """What the whole word becomes: with `--type=`, if the completion is that of its value."""
+    """The whole word, completed. It begins with `--type=` if the completion is that option's value."""
     option, sign, _ = incomplete.partition("=")
     return option + sign + item.value if sign and option.startswith("-") else item.value
 
@@ -96,7 +96,7 @@ class _Bash(BashComplete):
 
 
 def _in_quotes(line: str) -> bool:
-    """Whether a line ends inside quotes."""
+    """True if the line ends inside quotes."""
     try:
         shlex.split(line)
     except ValueError:

@@ -1,36 +1,26 @@
-"""The daemon that the command line talks to, and the ways in which talking to it ends the command."""
+"""The command line's connection to a daemon: where it is, whom it trusts, and its calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ssl
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import click
 import grpc
 from google.protobuf.message import Message
 
-from pydotcompute.exceptions import ConnectionLostError, Violation
+from pydotcompute.exceptions import ConnectionLostError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
-from pydotcompute_client.cli import tls as cli_tls
+from pydotcompute_client.cli.failures import BadInput, TimedOut
 
-__all__ = [
-    "CALL_SECONDS",
-    "DEFAULT_TARGET",
-    "PROGRAM",
-    "BadBody",
-    "BadInput",
-    "Daemon",
-    "Failure",
-    "TimedOut",
-    "Unreachable",
-]
+__all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
 
 R = TypeVar("R")
 
@@ -38,50 +28,11 @@ PROGRAM = "pydotcompute"
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 CALL_SECONDS = 10.0
-"""What a call may take, in addition to what it is told to wait for."""
+"""Seconds for a call, in addition to those that it is told to wait."""
 
 
-class Failure(click.ClickException):
-    """Ends the command with one line on stderr, and with the exit code of its class."""
-
-    exit_code = 1
-
-    def __init__(self, text: str) -> None:
-        super().__init__(" ".join(line.strip() for line in text.splitlines()))
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"error: {self.format_message()}", file, err=True)
-
-
-class BadInput(Failure):
-    """A body or a file that is not what it should be."""
-
-    exit_code = 2
-
-
-class BadBody(BadInput):
-    """A body that is not of the kernel's input type: after the one line, one for each thing that is wrong with it."""
-
-    def __init__(self, text: str, violations: Iterable[Violation]) -> None:
-        super().__init__(text)
-        self.violations = [" ".join(f"{path}: {problem}".split()) for path, problem in violations]
-
-    def show(self, file: Any = None) -> None:
-        super().show(file)
-        for violation in self.violations:
-            click.echo(f"  {violation}", file, err=True)
-
-
-class Unreachable(Failure):
-    exit_code = 3
-
-
-class TimedOut(Failure):
-    exit_code = 4
-
-
-class Daemon:
-    """The daemon to talk to, as the options say, and the form for what it answers."""
+class Connection:
+    """A connection to the daemon that the options name, and the form for what the daemon answers."""
 
     def __init__(self) -> None:
         self.target = DEFAULT_TARGET
@@ -94,7 +45,7 @@ class Daemon:
 
     @property
     def uses_tls(self) -> bool:
-        """Whether any option asks for TLS: none of them is ever ignored in favour of plain text."""
+        """True if any option asks for TLS: none of them is ever ignored in favour of plain text."""
         return self.tls or any((self.tls_ca, self.tls_name, self.tls_certificate, self.tls_key))
 
     @cached_property
@@ -103,10 +54,7 @@ class Daemon:
         options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
         if not self.uses_tls:
             return grpc.insecure_channel(self.target, options)
-        try:
-            credentials = cli_tls.credentials(self.tls_ca, self.tls_certificate, self.tls_key)
-        except ValueError as error:
-            raise BadInput(str(error)) from None
+        credentials = _credentials(self.tls_ca, self.tls_certificate, self.tls_key)
         if self.tls_name is not None:
             options.append(("grpc.ssl_target_name_override", self.tls_name))
         return grpc.secure_channel(self.target, credentials, options)
@@ -153,5 +101,56 @@ class Daemon:
         raise meaning from None
 
     def describe(self, kernel_id: str) -> kernel_pb.DescribeKernelResponse:
-        """What there is to know of a kernel, or of a kernel type."""
+        """The daemon's description of a kernel, or of a kernel type."""
         return self.call(self.kernels.DescribeKernel, kernel_pb.DescribeKernelRequest(kernel_id=kernel_id))
+
+
+def _credentials(ca: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
+    """The credentials of a channel over TLS.
+
+    Args:
+        ca: PEM file of the only authority to trust; without one, those of the system.
+        certificate: PEM file of the client's certificate chain.
+        key: PEM file of its key, without a passphrase.
+
+    Raises:
+        BadInput: a file cannot be read or is not what it should be, or there is only one of certificate and key;
+            says which. gRPC would say so on stderr alone, and call the daemon unreachable.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca is None:
+        source, roots = "--tls", _system_roots()
+    else:
+        source, roots = f"--tls-ca {ca}", _read("--tls-ca", ca)
+    try:
+        context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments can be in any letters.
+    except (ssl.SSLError, ValueError):  # The latter if there is nothing at all.
+        hint = "; SSL_CERT_FILE or --tls-ca can name a file that has one" if ca is None else ""
+        raise BadInput(f"{source}: there is no certificate of an authority, in PEM form{hint}") from None
+    if certificate is None and key is None:
+        return grpc.ssl_channel_credentials(roots)
+    if certificate is None or key is None:
+        raise BadInput("--tls-certificate and --tls-key go together")
+    pair = (_read("--tls-key", key), _read("--tls-certificate", certificate))
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError as error:
+        why = error.reason or "they are not both in PEM form, without a passphrase"
+        raise BadInput(f"--tls-certificate {certificate} with --tls-key {key}: {why}") from None
+    return grpc.ssl_channel_credentials(roots, *pair)
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{option} {path}: {error.strerror}") from None
+
+
+def _system_roots() -> bytes:
+    """The certificates that OpenSSL's programs trust here. gRPC would take a list of its own instead."""
+    paths = ssl.get_default_verify_paths()
+    files = [] if paths.cafile is None else [Path(paths.cafile)]
+    if paths.capath is not None:
+        files += sorted(Path(paths.capath).glob("*.[0-9]"))  # The names by which OpenSSL finds what is in a directory.
+    return b"\n".join(_read("--tls:", file) for file in files if file.is_file())

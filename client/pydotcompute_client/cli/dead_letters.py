@@ -9,8 +9,9 @@ import click
 from pydotcompute.protobuf.json.write import as_document
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
-from pydotcompute_client.cli import tables as display
-from pydotcompute_client.cli.connection import Daemon, Failure
+from pydotcompute_client.cli import tables
+from pydotcompute_client.cli.connection import Connection
+from pydotcompute_client.cli.failures import Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon
 
@@ -22,7 +23,7 @@ PAGE = 1_000
 @click.command("dead-letters")
 @kernel_argument
 @pass_daemon
-def dead_letters(daemon: Daemon, kernel: str) -> None:
+def dead_letters(daemon: Connection, kernel: str) -> None:
     """List what a kernel could not deliver, oldest first."""
     documents = []
     discarded = 0
@@ -35,10 +36,10 @@ def dead_letters(daemon: Daemon, kernel: str) -> None:
     if daemon.as_json:
         echo_json({"dead_letters": documents, "discarded": str(discarded)})
     else:
-        display.show_dead_letters(documents, discarded)
+        tables.show_dead_letters(documents, discarded)
 
 
-def _pages(daemon: Daemon, kernel: str) -> Iterator[pb.ListDeadLettersResponse]:
+def _pages(daemon: Connection, kernel: str) -> Iterator[pb.ListDeadLettersResponse]:
     request = pb.ListDeadLettersRequest(kernel_id=kernel, page_size=PAGE)
     while True:
         page = daemon.call(daemon.dead_letters.ListDeadLetters, request)
@@ -53,7 +54,7 @@ def _pages(daemon: Daemon, kernel: str) -> Iterator[pb.ListDeadLettersResponse]:
 @click.argument("ids", nargs=-1, metavar="[ID]...", type=click.IntRange(1, 2**64 - 1))
 @click.option("--all", "everything", is_flag=True, help="Put all of them back.")
 @pass_daemon
-def requeue(daemon: Daemon, kernel: str, ids: tuple[int, ...], everything: bool) -> None:
+def requeue(daemon: Connection, kernel: str, ids: tuple[int, ...], everything: bool) -> None:
     """Put the named dead letters back into the kernel's mailboxes.
 
     Requests are handled again, and what they are answered with is for anyone to receive, as are replies and outputs.

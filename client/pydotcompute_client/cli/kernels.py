@@ -15,8 +15,9 @@ from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.kernels import strategy_to_proto
-from pydotcompute_client.cli import tables as display
-from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Daemon, Failure
+from pydotcompute_client.cli import tables
+from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Connection
+from pydotcompute_client.cli.failures import Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import (
     complete_kernels,
@@ -27,9 +28,9 @@ from pydotcompute_client.cli.parameters import (
 )
 
 LAUNCH_SECONDS = 120.0
-"""What Launch may take: a kernel may compile for its GPU, or load a model."""
+"""Seconds for a launch: a kernel may compile for its GPU, or load a model."""
 HEALTH_SECONDS = 3.0
-"""What a health check may take: less than those who check allow it."""
+"""Seconds for a health check: fewer than orchestrators allow it."""
 
 Changed = (
     kernel_pb.LaunchResponse
@@ -40,45 +41,45 @@ Changed = (
 )
 
 
-def _show_change(daemon: Daemon, response: Changed) -> None:
+def _show_change(daemon: Connection, response: Changed) -> None:
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        click.echo(f"{response.kernel.kernel_id} is {display.state_name(response.kernel.state)}")
+        click.echo(f"{response.kernel.kernel_id} is {tables.state_name(response.kernel.state)}")
 
 
 @click.command()
 @pass_daemon
-def ps(daemon: Daemon) -> None:
+def ps(daemon: Connection) -> None:
     """List the kernels that are launched."""
     response = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest())
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        display.show_kernels(response.kernels)
+        tables.show_kernels(response.kernels)
 
 
 @click.command()
 @pass_daemon
-def types(daemon: Daemon) -> None:
+def types(daemon: Connection) -> None:
     """List the kernel types that can be launched."""
     response = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest())
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        display.show_types(response.kernel_types)
+        tables.show_types(response.kernel_types)
 
 
 @click.command()
 @kernel_argument
 @pass_daemon
-def describe(daemon: Daemon, kernel: str) -> None:
+def describe(daemon: Connection, kernel: str) -> None:
     """Tell all of a kernel or a kernel type."""
     response = daemon.describe(kernel)
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        display.show_description(kernel, response)
+        tables.show_description(kernel, response)
 
 
 @click.command()
@@ -109,7 +110,7 @@ def describe(daemon: Daemon, kernel: str) -> None:
 @click.option("--activate", is_flag=True, help="Activate it as well.")
 @pass_daemon
 def launch(
-    daemon: Daemon,
+    daemon: Connection,
     kernel: str,
     kernel_type: str,
     input_queue_size: int | None,
@@ -138,7 +139,7 @@ def launch(
 @click.command()
 @kernel_argument
 @pass_daemon
-def activate(daemon: Daemon, kernel: str) -> None:
+def activate(daemon: Connection, kernel: str) -> None:
     """Begin to hand messages to a launched kernel."""
     _show_change(daemon, daemon.call(daemon.kernels.Activate, kernel_pb.ActivateRequest(kernel_id=kernel)))
 
@@ -146,7 +147,7 @@ def activate(daemon: Daemon, kernel: str) -> None:
 @click.command()
 @kernel_argument
 @pass_daemon
-def deactivate(daemon: Daemon, kernel: str) -> None:
+def deactivate(daemon: Connection, kernel: str) -> None:
     """Pause a kernel: messages queue up."""
     _show_change(daemon, daemon.call(daemon.kernels.Deactivate, kernel_pb.DeactivateRequest(kernel_id=kernel)))
 
@@ -154,7 +155,7 @@ def deactivate(daemon: Daemon, kernel: str) -> None:
 @click.command()
 @kernel_argument
 @pass_daemon
-def reactivate(daemon: Daemon, kernel: str) -> None:
+def reactivate(daemon: Connection, kernel: str) -> None:
     """End a kernel's pause."""
     _show_change(daemon, daemon.call(daemon.kernels.Reactivate, kernel_pb.ReactivateRequest(kernel_id=kernel)))
 
@@ -163,7 +164,7 @@ def reactivate(daemon: Daemon, kernel: str) -> None:
 @kernel_argument
 @seconds_option("--timeout", 5.0, "How long the kernel may take to end by itself.")
 @pass_daemon
-def terminate(daemon: Daemon, kernel: str, timeout: float) -> None:
+def terminate(daemon: Connection, kernel: str, timeout: float) -> None:
     """End a kernel."""
     request = kernel_pb.TerminateRequest(kernel_id=kernel, timeout=duration(timeout))
     _show_change(daemon, daemon.call(daemon.kernels.Terminate, request, timeout + CALL_SECONDS))
@@ -174,7 +175,7 @@ def terminate(daemon: Daemon, kernel: str, timeout: float) -> None:
 @click.option("--watch", is_flag=True, help="Go on until interrupted; with --json, each snapshot is one line.")
 @seconds_option("--interval", 1.0, "The time between snapshots, with --watch.")
 @pass_daemon
-def telemetry(daemon: Daemon, kernels: tuple[str, ...], watch: bool, interval: float) -> None:
+def telemetry(daemon: Connection, kernels: tuple[str, ...], watch: bool, interval: float) -> None:
     """Show what the named kernels, or all, have done."""
     if watch:
         snapshots = _snapshots(daemon, kernels, interval)
@@ -182,18 +183,18 @@ def telemetry(daemon: Daemon, kernels: tuple[str, ...], watch: bool, interval: f
             for snapshot in snapshots:
                 echo_json(as_document(snapshot))
         else:
-            display.watch_telemetry(snapshot.kernels for snapshot in snapshots)
+            tables.watch_telemetry(snapshot.kernels for snapshot in snapshots)
         return
     request = telemetry_pb.GetTelemetryRequest(kernel_ids=kernels)
     response = daemon.call(daemon.telemetry.GetTelemetry, request)
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        display.show_telemetry(response.kernels)
+        tables.show_telemetry(response.kernels)
 
 
 def _snapshots(
-    daemon: Daemon, kernels: tuple[str, ...], interval: float
+    daemon: Connection, kernels: tuple[str, ...], interval: float
 ) -> Iterator[telemetry_pb.WatchTelemetryResponse]:
     request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernels, interval=duration(interval))
     try:
@@ -204,19 +205,19 @@ def _snapshots(
 
 @click.command()
 @pass_daemon
-def devices(daemon: Daemon) -> None:
+def devices(daemon: Connection) -> None:
     """Show the GPUs of the daemon's machine."""
     response = daemon.call(daemon.telemetry.GetDevices, telemetry_pb.GetDevicesRequest())
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        display.show_devices(response.devices)
+        tables.show_devices(response.devices)
 
 
 @click.command()
 @click.argument("kernel", default="", shell_complete=complete_kernels)
 @pass_daemon
-def health(daemon: Daemon, kernel: str) -> None:
+def health(daemon: Connection, kernel: str) -> None:
     """Check that the daemon, or KERNEL, is serving.
 
     A kernel is once it is activated, until it ends or fails; a pause changes nothing.

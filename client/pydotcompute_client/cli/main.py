@@ -14,12 +14,10 @@ import click
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
-from pydotcompute_client.cli import dead_letters as cli_dead_letters
-from pydotcompute_client.cli import kernels as cli_kernels
-from pydotcompute_client.cli import messages as cli_messages
-from pydotcompute_client.cli import proto as cli_proto
+from pydotcompute_client.cli import dead_letters, kernels, messages, proto
 from pydotcompute_client.cli.completion import COMPLETERS
-from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Daemon, Failure, TimedOut, Unreachable
+from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
+from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
 
 __all__ = ["main"]
 
@@ -49,7 +47,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
     if value == "":
         raise click.BadParameter("it is empty.", ctx, param)
     if value not in (None, False) and param.name:
-        setattr(ctx.ensure_object(Daemon), param.name, value)
+        setattr(ctx.ensure_object(Connection), param.name, value)
 
 
 _FILE = {"type": click.Path(exists=True, dir_okay=False, path_type=Path), "metavar": "FILE"}
@@ -121,16 +119,16 @@ class _Program(click.Group):
         try:
             return super().invoke(ctx)
         except ConnectionLostError as error:
-            raise Unreachable(f"{error}; {_hint(ctx.ensure_object(Daemon))}") from None
+            raise Unreachable(f"{error}; {_hint(ctx.ensure_object(Connection))}") from None
         except PyDotComputeError as error:
             failure = TimedOut if isinstance(error, TimeoutError) else Failure
-            raise failure(f"{error} (at {ctx.ensure_object(Daemon).target})") from None
+            raise failure(f"{error} (at {ctx.ensure_object(Connection).target})") from None
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
 
-def _hint(daemon: Daemon) -> str:
-    """What to look at if the daemon cannot be reached."""
+def _hint(daemon: Connection) -> str:
+    """A hint at the usual causes when the daemon cannot be reached."""
     if daemon.uses_tls:
         return (
             "is pydotcompute-server running there, and does it speak TLS? --tls-ca says whom to trust, --tls-name for "
@@ -147,7 +145,7 @@ def _hint(daemon: Daemon) -> str:
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Launch, use and watch the kernels of a pydotcompute daemon."""
-    ctx.call_on_close(ctx.ensure_object(Daemon).close)
+    ctx.call_on_close(ctx.ensure_object(Connection).close)
 
 
 @click.command()
@@ -165,10 +163,10 @@ def completion(shell: str) -> None:
 
 main.params[:0] = _global_options(before_command=True)
 for command in (
-    *cli_kernels.COMMANDS,
-    *cli_messages.COMMANDS,
-    *cli_dead_letters.COMMANDS,
-    *cli_proto.COMMANDS,
+    *kernels.COMMANDS,
+    *messages.COMMANDS,
+    *dead_letters.COMMANDS,
+    *proto.COMMANDS,
     completion,
 ):
     main.add_command(command)

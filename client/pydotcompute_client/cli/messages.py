@@ -8,7 +8,8 @@ from pydotcompute.protobuf.json.write import as_document
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.durations import duration
 from pydotcompute_client.cli.bodies import make_message, show_message, telling_of_the_body, types_of
-from pydotcompute_client.cli.connection import CALL_SECONDS, Daemon, Failure
+from pydotcompute_client.cli.connection import CALL_SECONDS, Connection
+from pydotcompute_client.cli.failures import Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon, seconds_option
 
@@ -25,7 +26,7 @@ _client_id = click.option(
 @_priority
 @seconds_option("--timeout", 10.0, "How long to wait for the reply.")
 @pass_daemon
-def ask(daemon: Daemon, kernel: str, body: str | None, priority: int | None, timeout: float) -> None:
+def ask(daemon: Connection, kernel: str, body: str | None, priority: int | None, timeout: float) -> None:
     """Send a request and print its reply.
 
     BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example and the fields are
@@ -47,7 +48,9 @@ def ask(daemon: Daemon, kernel: str, body: str | None, priority: int | None, tim
 @seconds_option("--timeout", 10.0, "How long to wait for room in the mailbox.")
 @_client_id
 @pass_daemon
-def send(daemon: Daemon, kernel: str, body: str | None, priority: int | None, timeout: float, client_id: str) -> None:
+def send(
+    daemon: Connection, kernel: str, body: str | None, priority: int | None, timeout: float, client_id: str
+) -> None:
     """Put a message into a kernel's mailbox and print its id.
 
     BODY is JSON, such as '{"a": 10, "b": 5}', or - for stdin, or @FILE. Without one, an example and the fields are
@@ -73,7 +76,7 @@ def send(daemon: Daemon, kernel: str, body: str | None, priority: int | None, ti
 )
 @seconds_option("--lease", None, "Each message comes again unless it is acknowledged in this time.")
 @pass_daemon
-def receive(daemon: Daemon, kernel: str, timeout: float, client_id: str, count: int, lease: float | None) -> None:
+def receive(daemon: Connection, kernel: str, timeout: float, client_id: str, count: int, lease: float | None) -> None:
     """Take a message from a kernel and print it.
 
     It is a reply to what was sent with the same --client-id, or an output that nobody has received yet. With --lease,
@@ -94,7 +97,7 @@ def receive(daemon: Daemon, kernel: str, timeout: float, client_id: str, count: 
 @kernel_argument
 @click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY_ID...")
 @pass_daemon
-def acknowledge(daemon: Daemon, kernel: str, delivery_ids: tuple[str, ...]) -> None:
+def acknowledge(daemon: Connection, kernel: str, delivery_ids: tuple[str, ...]) -> None:
     """Say that messages need not come again which `receive --lease` has printed."""
     request = message_pb.AcknowledgeRequest(kernel_id=kernel, delivery_ids=delivery_ids)
     response = daemon.call(daemon.messages.Acknowledge, request)

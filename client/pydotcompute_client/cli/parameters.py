@@ -1,4 +1,4 @@
-"""What several commands take: the kernel, times, and how the shell completes them."""
+"""Parameters of several commands: kernels and times, and how the shell completes them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from click.shell_completion import CompletionItem
 
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from pydotcompute_client.cli import tables as display
-from pydotcompute_client.cli.connection import Daemon, Failure
+from pydotcompute_client.cli import tables
+from pydotcompute_client.cli.connection import Connection
+from pydotcompute_client.cli.failures import Failure
 
 __all__ = ["complete_kernels", "complete_types", "kernel_argument", "pass_daemon", "seconds_option"]
 
 COMPLETION_SECONDS = 1.0
-"""What a person who presses TAB waits at most."""
+"""Seconds that a person who presses TAB waits at most."""
 LONGEST_SECONDS = 1e9
-"""What --timeout takes: more than anybody waits, and less than a deadline can be."""
+"""The largest --timeout: more than anybody waits, and less than a deadline can be."""
 
-pass_daemon = click.make_pass_decorator(Daemon, ensure=True)
+pass_daemon = click.make_pass_decorator(Connection, ensure=True)
 
 
 def complete_kernels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -33,7 +34,7 @@ def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool) -> list[CompletionItem[str]]:
-    daemon = ctx.ensure_object(Daemon)
+    daemon = ctx.ensure_object(Connection)
     found: dict[str, str] = {}
     try:
         if types:
@@ -41,7 +42,7 @@ def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool
             found.update((kernel_type.name, "kernel type") for kernel_type in listed.kernel_types)
         if kernels:
             running = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest(), COMPLETION_SECONDS)
-            found.update((kernel.kernel_id, display.state_name(kernel.state)) for kernel in running.kernels)
+            found.update((kernel.kernel_id, tables.state_name(kernel.state)) for kernel in running.kernels)
     except (PyDotComputeError, Failure):
         return []  # There is no place to say so: the shell would take it for a completion.
     # The scripts read lines, so a name with a line break in it is beyond them.

@@ -16,7 +16,8 @@ from pydotcompute.protobuf.export.files import BUF_YAML, compiled, laid_over, lo
 from pydotcompute.schema import lock
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
-from pydotcompute_client.cli.connection import PROGRAM, BadInput, Daemon, Failure
+from pydotcompute_client.cli.connection import PROGRAM, Connection
+from pydotcompute_client.cli.failures import BadInput, Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import complete_kernels, pass_daemon
 
@@ -51,7 +52,7 @@ def _go_package(ctx: click.Context, param: click.Parameter, prefix: str) -> str:
 )
 @click.option("--force", is_flag=True, help="Write also what breaks programs made from the files before.")
 @pass_daemon
-def export(daemon: Daemon, kernels: tuple[str, ...], out: Path, go_package: str, force: bool) -> None:
+def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: str, force: bool) -> None:
     """Write the types of the named kernels, or of all, as .proto files.
 
     Beside them: descriptors.binpb, which is all of them compiled; pydotcompute.lock, which keeps the numbers of fields;
@@ -99,7 +100,7 @@ def export(daemon: Daemon, kernels: tuple[str, ...], out: Path, go_package: str,
     help="Where `export` has written.",
 )
 @pass_daemon
-def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
+def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
     """Compare the types of the named kernels, or of all, with those exported before.
 
     Ends with exit code 1 if programs made from the exported files would no longer understand the daemon, or no longer
@@ -131,7 +132,7 @@ def check(daemon: Daemon, kernels: tuple[str, ...], against: Path) -> None:
     click.echo(f"{against} is up to date" if is_current else nothing_breaks)
 
 
-def _declared(daemon: Daemon, kernels: tuple[str, ...]) -> FileDescriptorSet:
+def _declared(daemon: Connection, kernels: tuple[str, ...]) -> FileDescriptorSet:
     """The files of what the daemon declares now, each after those that it imports."""
     listed = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest()).kernel_types
     names = kernels or [kernel_type.name for kernel_type in listed if kernel_type.input_type or kernel_type.output_type]
@@ -205,7 +206,7 @@ def _changed(before: FileDescriptorSet, now: FileDescriptorSet) -> dict[str, lis
     }
 
 
-def _refuse_breaking(daemon: Daemon, breaking: list[Breaking], directory: Path, consequence: str) -> None:
+def _refuse_breaking(daemon: Connection, breaking: list[Breaking], directory: Path, consequence: str) -> None:
     if not breaking:
         return
     if not daemon.as_json:

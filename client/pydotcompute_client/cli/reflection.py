@@ -7,12 +7,12 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from pydotcompute.protobuf.pool import TypePool
-from pydotcompute_client.cli.connection import CALL_SECONDS, Daemon
+from pydotcompute_client.cli.connection import CALL_SECONDS, Connection
 
 __all__ = ["add_reflected"]
 
 
-def add_reflected(daemon: Daemon, full_name: str, types: TypePool) -> None:
+def add_reflected(daemon: Connection, full_name: str, types: TypePool) -> None:
     """Add the type of this name, and what it refers to, as far as the daemon has it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the command line shows to people: aligned tables, with colours on a terminal."""
+"""The command's output for people: aligned tables, with colours on a terminal."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
 
 
 def _device(kernel: kernel_pb.Kernel, kernel_type: kernel_pb.KernelType) -> str:
-    """What a kernel computes on, and what its type declares, if that says it otherwise."""
+    """The device of a kernel, and the device that its type declares, if they differ."""
     text = " ".join(filter(None, (kernel.device or kernel_type.device, kernel.device_name)))
     return text if kernel.device in ("", kernel_type.device) else f"{text} (declared: {kernel_type.device})"
 

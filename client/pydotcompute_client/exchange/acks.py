@@ -8,17 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.limits import TELL_AFTER, TELL_BESIDE, TELL_WITHIN
 
 __all__ = ["Acks"]
 
-TELL_AFTER = 512
-"""Messages received that the daemon must hear of at once, for it may be out of credit."""
 TELL_AFTER_BYTES = 4 << 20
-"""Likewise the bytes of messages."""
-TELL_BESIDE = 64
-"""Messages received that it hears of beside the next batch: to tell it of each would cost as much as the message."""
-TELL_WITHIN = 0.2
-"""Seconds after which it hears of fewer."""
+"""Bytes of messages received that the daemon must hear of at once, for it may be out of credit."""
 
 
 class Acks:
@@ -35,7 +30,8 @@ class Acks:
         self._told = 0
         self._settled_bytes = self._told_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._urgent = False
+        self.is_due = False
+        """Whether what the daemon does not know should be told at once."""
         self._unheard: deque[tuple[int, Sequence[Any]]] = deque()  # What has arrived and was not acknowledged yet.
         self._undeliverable: list[int] = []
         self._returned: list[int] = []
@@ -66,7 +62,7 @@ class Acks:
             self._now()
 
     def _now(self) -> None:
-        self._urgent = True
+        self.is_due = True
         self._on_due()
 
     def output_arrived(self, sequence: int, message: Any) -> None:
@@ -94,11 +90,11 @@ class Acks:
         """Whether this is an output that nobody has received yet."""
         return id(message) in self.outputs_held
 
-    def outputs_wanted(self, receiving: int) -> None:
+    def want_outputs(self, receiving: int) -> None:
         """So many tasks wait for outputs."""
         if self._outputs_received + receiving != self._told_outputs:
             self._told_outputs = self._outputs_received + receiving
-            self._urgent = True
+            self.is_due = True
 
     def undeliverable(self, message: Any) -> bool:
         """The caller of this reply had given up. False if the reply is acknowledged already."""
@@ -128,12 +124,7 @@ class Acks:
     @property
     def has_news(self) -> bool:
         """Whether there is anything that the daemon does not know."""
-        return self._urgent or self._through > self._told
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it should be told at once."""
-        return self._urgent
+        return self.is_due or self._through > self._told
 
     @property
     def can_go_beside(self) -> bool:
@@ -142,7 +133,7 @@ class Acks:
 
     def fill(self, ack: pb.Ack) -> None:
         """Say it; all but the credit."""
-        self._urgent = False
+        self.is_due = False
         self._number += 1
         self._told, self._told_bytes = self._through, self._settled_bytes
         while self._unheard and self._unheard[0][0] + len(self._unheard[0][1]) - 1 <= self._told:
@@ -174,7 +165,7 @@ class Acks:
             self._withdrawn += ack.withdrawn
         self._unconfirmed.clear()
         self._told_outputs = -1  # A new stream begins with no wish.
-        self._urgent = number > 0 or self._number > 0
+        self.is_due = number > 0 or self._number > 0
 
     def stop(self) -> None:
         """Nothing more will be told in time."""

@@ -9,21 +9,17 @@ from uuid import UUID
 
 from pydotcompute.messages.ids import uuids_from_bytes
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import Caller, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.batches import read
+from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
-from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
-from pydotcompute.wire.exchange.shared_memory import Reader
+from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
 from pydotcompute_client.exchange.acks import Acks
 
-__all__ = ["WINDOW", "Arrivals", "Outputs"]
-
-WINDOW = 4_096
-"""Messages that the daemon may have under way to this client."""
-WINDOW_BYTES = 16 << 20
-"""Bytes of messages that it may have under way, but for the last message."""
+__all__ = ["Arrivals", "Outputs"]
 
 
 class Outputs(Mailbox[Any]):
@@ -43,15 +39,14 @@ class Outputs(Mailbox[Any]):
 class Arrivals:
     """Takes batches in, hands out what is in them, and has the acknowledgements follow."""
 
-    def __init__(self, replies: Replies[Any], acks: Acks, max_message_bytes: int) -> None:
+    def __init__(self, replies: Replies[Any], acks: Acks) -> None:
         self.incoming = Incoming()
         self.codecs: Sequence[Codec[Any]] = ()
         """Of the kernel's types, in the daemon's order."""
-        self.reader: Reader | None = None
-        """Reads what is in shared memory, if there is any."""
+        self.bodies: Bodies | None = None
+        """How their bodies travel, when the session is open."""
         self._replies = replies
         self._acks = acks
-        self._max_message_bytes = max_message_bytes
         self._kept_back: dict[int, list[Any]] = {}  # Replies until that to this request has come: see `_keep_back`.
         self.grant()
 
@@ -59,15 +54,9 @@ class Arrivals:
         """Allow the daemon to send as much as it ever may have under way."""
         self.incoming.grant(WINDOW, WINDOW_BYTES)
 
-    def take_part(self, part: PartFrame | pb.Part) -> None:
-        """A part of a body has come. ProtocolError: it breaks the rules."""
-        data, longest = memoryview(part.data), self._max_message_bytes
-        self.incoming.receive_part(part.body_bytes, part.offset, data, longest=longest, most=PART_BYTES)
-
     def take_batch(self, batch: pb.Batch) -> None:
         """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
-        body = self.incoming.take_parts() if batch.body_in_parts else None
-        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self.codecs), body, self.reader)
+        bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self.codecs), self.bodies)
         again = self.incoming.receive(batch.first_sequence, list(map(len, bodies)))
         codecs = self.codecs
         if len(batch.types) <= 1:
@@ -147,9 +136,8 @@ class Arrivals:
         """Nothing more comes: hand out what was kept back."""
         self._deliver_kept(chain.from_iterable(self._kept_back.values()))
         self._kept_back.clear()
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None  # What still looks at the memory is all that keeps it.
+        if self.bodies is not None:
+            self.bodies.close()
 
 
 def _request_of(reply: Any) -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from time import monotonic
 from typing import Any
-from uuid import UUID
 
 import grpc
 from google.rpc import code_pb2, status_pb2
@@ -17,26 +15,22 @@ from google.rpc import code_pb2, status_pb2
 from pydotcompute.exceptions import (
     BackendUnavailableError,
     ConnectionLostError,
-    MessageSerializationError,
-    MessageTooLargeError,
     PyDotComputeError,
-    QueueFullError,
     SessionLostError,
 )
-from pydotcompute.messages.header import MAX_PRIORITY, check_header
 from pydotcompute.messages.ids import uuid_from_int, uuids_from_ints
-from pydotcompute.messages.message import door
-from pydotcompute.ring_kernels.mail.replies import TAKEN, Caller, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
-from pydotcompute.wire.exchange.batches import credit_to_proto, fill
-from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, Part, ProtocolError
+from pydotcompute.wire.exchange.batches import credit_to_proto
+from pydotcompute.wire.exchange.bodies import Bodies
+from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_response, request_part, to_bytes
-from pydotcompute.wire.exchange.shared_memory import Block, Reader, Segment, Writer
-from pydotcompute.wire.kernels import strategy_from_proto
+from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_client.exchange.acks import Acks
-from pydotcompute_client.exchange.arrivals import WINDOW, Arrivals, Outputs
+from pydotcompute_client.exchange.arrivals import Arrivals, Outputs
+from pydotcompute_client.exchange.departures import Departures
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["Session"]
@@ -44,13 +38,7 @@ __all__ = ["Session"]
 logger = logging.getLogger(__name__)
 
 EXCHANGE = f"/{pb.DESCRIPTOR.services_by_name['MessageService'].full_name}/Exchange"
-"""The method; its frames are read and written by `wire.parts`, and not by the generated stub."""
-LARGEST_BATCH = 1_024
-"""Messages in one frame."""
-LARGEST_BATCH_BYTES = 1 << 20
-"""Bytes of bodies after which a frame is sent."""
-SENT_IN_A_ROW = 512
-"""Messages that a task sends before other tasks, and so the writer, have their turn."""
+"""The method; its frames are read and written by `wire.exchange.frames`, and not by the generated stub."""
 FAREWELL_SECONDS = 2.0
 """How long `close` waits for the daemon to have taken what was sent."""
 LAST_WORD_SECONDS = 0.5
@@ -63,9 +51,6 @@ before the connection is tried again, is gRPC's affair.)"""
 
 _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
 """What reading and writing raise on a stream that has ended."""
-
-Sent = tuple["bytes | Block", int, int, "int | None", "float | None"]
-"""A message as `wire.frames.Packed`, with the time, of `time.monotonic()`, at which its caller gives up."""
 
 
 class Session:
@@ -93,32 +78,26 @@ class Session:
         """Why nothing more comes."""
         self.untold: SessionLostError | None = None
         """Why the session was lost, if nobody waited for it at that moment and could be told."""
-        self.refusal: PyDotComputeError | None = None
-        """Why the kernel takes no messages."""
         self._target = target
         self._types = types
         self._channel = channel
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
         self._shared_memory = shared_memory
-        self._writer: Writer | None = None
         self._token = b""
         self._type_names: list[str] = []
-        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Block]]] = {}
-        self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
-        self._outgoing: Outgoing[Sent] = Outgoing()
-        self._room = Signal()
-        self._long_gone = Signal()
-        self._refusing = Signal()
         self._news = Signal()
-        self._acks = Acks(self._news.notify)
+        self._stirred = False  # Whether something has happened since the writer looked for what to send.
+        self._acks = Acks(self._stir)
         self._closing = self._leaving = False
-        self._reply_limit = WINDOW
         if replies is None:
             replies = Replies(kernel_id, Outputs(kernel_id), self._nobody_waits)
-        replies.begin(asyncio.get_running_loop(), self._nobody_waits, self._news.notify)
+        replies.begin(asyncio.get_running_loop(), self._nobody_waits, self._stir)
         self.replies = replies
-        self._arrivals = Arrivals(replies, self._acks, max_message_bytes)
+        self._arrivals = Arrivals(replies, self._acks)
+        self._departures = Departures(kernel_id, types, replies, self._acks, self._news)
+        self.send = self._departures.send
+        self.send_and_receive = self._departures.send_and_receive
         outputs = replies.outputs
         assert isinstance(outputs, Outputs)
         outputs.on_taken = self._acks.output_taken
@@ -177,28 +156,23 @@ class Session:
         if not self._token:
             self._type_names = [self._types.learn(message_type) for message_type in opened.types]
             self._arrivals.codecs = [self._types.receiving_codec(name) for name in self._type_names]
-            self._strategy = strategy_from_proto(opened.backpressure_strategy)
-            self._input_queue_size = opened.input_queue_size
-            self._reply_limit = opened.output_queue_size
-            if self._shared_memory:
-                self._share_memory(opened)
+            codecs = self._arrivals.codecs
+            self._bodies = self._arrivals.bodies = Bodies(
+                self._arrivals.incoming,
+                request_part,
+                longest=opened.max_message_bytes,
+                longest_received=self._max_message_bytes,
+                part_bytes=opened.part_bytes,
+                memory=SharedMemory.open(opened, codecs) if self._shared_memory else None,
+            )
+            self._departures.begin(opened, self._bodies, self._type_names[0])
         self._token = opened.session_token
-        self._longest = opened.max_message_bytes
-        self._outgoing.part_bytes = min(PART_BYTES, opened.part_bytes)
-        self._longest_whole = self._outgoing.part_bytes or self._longest
-        self._outgoing.resume(opened.received_through)
-        self._grant(opened.credit)
+        self._bodies.begin()
+        self._departures.outgoing.resume(opened.received_through)
+        self._departures.grant(opened.credit)
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
-            self._closed(self._error(opened.closed))
-
-    def _share_memory(self, opened: pb.Opened) -> None:
-        if not opened.HasField("shared_memory"):
-            problem = "the daemon does not share any; it would with --shared-memory-bytes"
-            raise BackendUnavailableError("shared memory", problem)
-        requests = Segment.open(opened.shared_memory.requests)
-        self._arrivals.reader = Reader(Segment.open(opened.shared_memory.replies), self._arrivals.codecs)
-        self._writer = Writer(requests)
+            self._departures.close(self._error(opened.closed))
 
     async def _say_bye(self) -> None:
         """End a session that was just opened."""
@@ -271,7 +245,7 @@ class Session:
 
     def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
         """What is known of the messages of a session that cannot go on; some were certainly not taken."""
-        unsent = dict.fromkeys([*not_taken, *(item[1] for item in self._outgoing.unsent())])
+        unsent = dict.fromkeys([*not_taken, *(item.key for item in self._departures.outgoing.unsent())])
         unknown = [key for key in self.replies.waiting_keys() if key not in unsent]
         return SessionLostError(
             self._target, problem, self.kernel_id, uuids_from_ints(unknown), uuids_from_ints(list(unsent))
@@ -296,7 +270,7 @@ class Session:
             await asyncio.wait((self._task,), timeout=FAREWELL_SECONDS)  # If it is over, for its last word.
             if self.over is None:  # The daemon need not keep for longer what nobody will come for.
                 self._leaving = True
-                self._news.notify()
+                self._stir()
                 await asyncio.wait((self._task,), timeout=LAST_WORD_SECONDS)
             self._end(ConnectionLostError(self._target, "the client has closed the connection"))
             self._task.cancel()
@@ -304,210 +278,55 @@ class Session:
 
     async def wait_closed(self, timeout: float) -> None:
         """Wait until the daemon has said that the kernel takes no more messages."""
-        while self.refusal is None and await self._refusing.wait(timeout):
+        while self._departures.refusal is None and await self._departures.refusing.wait(timeout):
             pass
-
-    # -- what the program does -----------------------------------------------------------------------------------------
-
-    async def send(self, caller: Caller[Any] | None, message: Any, timeout: float | None) -> None:
-        """Send a message; the caller (None: the current task) gets the reply. Waits only if there is no credit, or the
-        strategy is `reject`."""
-        if caller is None:
-            caller = self.replies.running_caller()
-        if caller.ready.size >= self._reply_limit:
-            await self._wait_until_received(caller, timeout)
-        body = self._encode(message)
-        outgoing = self._outgoing
-        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
-        if outgoing.long or in_parts:
-            await self._wait_for_long(in_parts, caller, timeout)
-        elif len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
-            await self._wait_for_credit(timeout)
-        message_id, correlation_id = message.message_id, message.correlation_id
-        if self.replies.expect(message_id, caller) is TAKEN or message_id.int in self._outcomes:
-            raise self._id_taken(message)
-        answers = None if correlation_id is None else correlation_id.int
-        item = (body, message_id.int, message.priority, answers, None)
-        if in_parts:
-            outgoing.queue_long(item, caller)
-        else:
-            outgoing.queue.append(item)
-            outgoing.queued_bytes += len(body)
-        if self._news.waiters:
-            self._news.notify()
-        if self._strategy == "reject":
-            await self._outcome(message_id)
-        elif len(outgoing.queue) % SENT_IN_A_ROW == 0:
-            await asyncio.sleep(0)
-
-    async def send_and_receive(self, message: Any, timeout: float | None, deadline: float | None) -> Any:
-        """Send a request and wait for its own reply, until the time, of `time.monotonic()`, is `deadline`, that is for
-        `timeout` seconds since the program asked.
-        """
-        body = self._encode(message)
-        message_id, correlation_id = message.message_id, message.correlation_id
-        reply = self.replies.ask(message_id)
-        if reply is None:
-            raise self._id_taken(message)
-        outgoing = self._outgoing
-        in_parts = len(body) > self._longest_whole and isinstance(body, bytes)
-        sender = None
-        try:
-            if outgoing.long or in_parts:
-                sender = self.replies.receiver(asyncio.current_task())
-                await self._wait_for_long(in_parts, sender, timeout)
-            elif (
-                len(outgoing.queue) >= outgoing.allowed
-                or outgoing.queued_bytes >= outgoing.allowed_bytes
-                or self.refusal
-            ):
-                await self._wait_for_credit(timeout)
-        except BaseException:
-            self.replies.unask(message_id)
-            raise
-        answers = None if correlation_id is None else correlation_id.int
-        item = (body, message_id.int, message.priority, answers, deadline)
-        if in_parts:
-            outgoing.queue_long(item, sender)
-        else:
-            outgoing.queue.append(item)
-            outgoing.queued_bytes += len(body)
-        self._news.notify()
-        try:
-            return await self.replies.reply_to(message_id, reply, timeout, deadline)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if outgoing.drop_long(item):  # It was never sent whole.
-                self._long_gone.notify_all()
-                self.replies.forget(message_id)
-            elif item in outgoing.queue:  # It was never sent.
-                outgoing.queue.remove(item)
-                outgoing.queued_bytes -= len(body)
-                self.replies.forget(message_id)
-            elif isinstance(error, asyncio.CancelledError) and self.over is None:
-                self._acks.withdraw(message_id.bytes)
-            raise
-
-    async def _outcome(self, message_id: UUID) -> None:
-        """Wait until the kernel has taken a message. Raises what it was refused with."""
-        outcome = self._outcomes[message_id.int] = asyncio.get_running_loop().create_future()
-        try:
-            await outcome
-        except PyDotComputeError:
-            self.replies.forget(message_id)
-            raise
-
-    async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
-        """One who does not receive its replies cannot go on sending."""
-        deadline = None if timeout is None else monotonic() + timeout
-        while caller.ready.size >= self._reply_limit:
-            remaining = None if deadline is None else deadline - monotonic()
-            if self._strategy == "reject" or not await wait_any((caller.room, self._refusing), remaining):
-                raise QueueFullError(self.kernel_id, self._reply_limit)
-            if self.refusal is not None:
-                raise self.refusal.again()
-
-    def _encode(self, message: Any) -> bytes | Block:
-        """Check and encode a message."""
-        cls = message.__class__
-        try:
-            check, encode = self._encoders[cls]
-        except KeyError:
-            codec = self._types.codec(cls, self._type_names[0])
-            encode = codec.encode if self._writer is None else self._writer.encoder(codec)
-            check, encode = self._encoders[cls] = (door(cls), encode)
-        check(message)
-        priority, correlation_id = message.priority, message.correlation_id
-        if (
-            priority.__class__ is not int
-            or not 0 <= priority <= MAX_PRIORITY
-            or message.message_id.__class__ is not UUID
-            or (correlation_id is not None and correlation_id.__class__ is not UUID)
-        ):
-            check_header(message)
-        body = encode(message)
-        if len(body) > self._longest:
-            raise MessageTooLargeError(cls.__name__, len(body), self._longest)
-        return body
-
-    def _id_taken(self, message: Any) -> MessageSerializationError:
-        problem = "another request of this id waits for its reply"
-        return MessageSerializationError(type(message).__name__, problem, "$.message_id")
-
-    async def _wait_for_credit(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else monotonic() + timeout
-        outgoing, woken = self._outgoing, True
-        while True:
-            if self.refusal is not None:
-                raise self.refusal.again()
-            free = outgoing.allowed - len(outgoing.queue)
-            if free > 0 and outgoing.queued_bytes < outgoing.allowed_bytes:
-                if free > 1:
-                    self._room.notify()
-                return
-            if not woken:
-                raise QueueFullError(self.kernel_id, self._input_queue_size)
-            woken = await self._room.wait(None if deadline is None else deadline - monotonic())
-
-    async def _wait_for_long(self, in_parts: bool, sender: object, timeout: float | None) -> None:
-        """Wait for credit, while something goes in parts or is to go: for its sender, and for what is to go in parts
-        too, when that is gone.
-        """
-        deadline = None if timeout is None else monotonic() + timeout
-        outgoing, woken = self._outgoing, True
-        while True:
-            while outgoing.long and (in_parts or outgoing.is_long_from(sender)):
-                if self.refusal is not None:
-                    raise self.refusal.again()
-                if not woken:
-                    raise QueueFullError(self.kernel_id, self._input_queue_size)
-                woken = await self._long_gone.wait(None if deadline is None else deadline - monotonic())
-            await self._wait_for_credit(None if deadline is None else deadline - monotonic())
-            if not (outgoing.long and in_parts):
-                return
 
     # -- to the daemon -------------------------------------------------------------------------------------------------
 
+    def _stir(self) -> None:
+        """There may be something to tell the daemon."""
+        self._stirred = True
+        if self._news.waiters:
+            self._news.notify()
+
     async def _write(self) -> None:
+        outgoing, news = self._departures.outgoing, (self._news,)
         while True:
+            self._stirred = False
             frame = self._next_to_send()
-            if frame is None:
-                await self._news.wait()
-                continue
-            try:
-                await self._call.write(frame)
-                if not isinstance(frame, bytes) and frame.HasField("bye"):
-                    await self._call.done_writing()
-                    return
-            except (grpc.aio.AioRpcError, *_BROKEN):
-                return  # The reader learns why.
+            if frame is not None:
+                try:
+                    await self._call.write(frame)
+                    if not isinstance(frame, bytes) and frame.HasField("bye"):
+                        await self._call.done_writing()
+                        return
+                except (grpc.aio.AioRpcError, *_BROKEN):
+                    return  # The reader learns why.
+                if self._stirred or outgoing.queue or outgoing.long or outgoing.again:
+                    continue
+            await wait_any(news)
 
     def _next_to_send(self) -> pb.ExchangeRequest | bytes | None:
-        outgoing, acks = self._outgoing, self._acks
+        outgoing, acks, replies = self._departures.outgoing, self._acks, self.replies
         frame = pb.ExchangeRequest()
-        chunk: Chunk[Sent] | Part[Sent] | None = None
+        has_batch = False
         if self.over is None:
-            self._arrivals.return_outputs()
+            if acks.outputs_held and not replies.receiving:
+                self._arrivals.return_outputs()
             # Before any message: what that causes the kernel to send may be for another client.
-            acks.outputs_wanted(self.replies.receiving)
-            if not (outgoing.in_parts and acks.is_due):  # What is due does not wait for many parts.
-                chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
-            if isinstance(chunk, Part):
-                return request_part(len(chunk.item[0]), chunk.offset, chunk.data)
-            if chunk is not None:
-                shared = self._writer is not None
-                _fill(frame.batch, chunk.first, chunk.items, in_parts=chunk.in_parts, in_memory=shared)
-                if chunk.in_parts:
-                    self._long_gone.notify_all()
-                if outgoing.queue:
-                    self._news.notify()
+            acks.want_outputs(replies.receiving)
+            if not (acks.is_due and outgoing.has_pieces):  # What is due does not wait for many pieces of a body.
+                if (ahead := self._departures.next_frame(frame)) is not None:
+                    return ahead
+                has_batch = frame.HasField("batch")
         finished = self.over is not None or self._leaving or (self._closing and outgoing.all_acknowledged)
-        if acks.is_due or (chunk is not None and acks.can_go_beside) or (finished and acks.has_news):
+        if acks.is_due or (has_batch and acks.can_go_beside) or (finished and acks.has_news):
             self._arrivals.grant()
             acks.fill(frame.ack)
             frame.ack.credit.CopyFrom(credit_to_proto(self._arrivals.incoming.credit))
-        if finished and chunk is None:
+        if finished and not has_batch:
             frame.bye.SetInParent()
-        elif chunk is None and not frame.HasField("ack"):
+        elif not has_batch and not frame.HasField("ack"):
             return None
         return frame
 
@@ -523,7 +342,7 @@ class Session:
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse | PartFrame):
                 if isinstance(frame, PartFrame):
-                    self._arrivals.take_part(frame)
+                    self._bodies.take_part(frame)
                 elif (ending := self._take(frame)) is not None:
                     return ending
             error = await self._why_it_broke()
@@ -531,7 +350,7 @@ class Session:
             error = from_rpc_error(broken, self._target)
         except _BROKEN:
             error = await self._why_it_broke()
-        if self._leaving or (self._closing and self._outgoing.all_acknowledged):
+        if self._leaving or (self._closing and self._departures.outgoing.all_acknowledged):
             return ConnectionLostError(self._target, "the client has closed the connection")
         return None if isinstance(error, ConnectionLostError) else error
 
@@ -541,18 +360,18 @@ class Session:
             case "batch":
                 self._arrivals.take_batch(frame.batch)
             case "part":
-                self._arrivals.take_part(frame.part)
+                self._bodies.take_part(frame.part)
             case "refused":
                 self._take_refused(frame.refused)
             case "closed":
-                self._closed(self._error(frame.closed.status))
+                self._departures.close(self._error(frame.closed.status))
             case "bye":
                 if frame.HasField("accepted"):
                     self._take_accepted(frame.accepted)
                 error = self._error(frame.bye.status)
                 if isinstance(error, ConnectionLostError):
                     # What it has not accepted until now, it never will. Is there more, that it had no time to finish?
-                    lost = self._lost(error.problem, [item[1] for item in self._outgoing.unacknowledged()])
+                    lost = self._lost(error.problem, [item.key for item in self._departures.outgoing.unacknowledged()])
                     return lost if lost.message_ids else error
                 return error
             case None if frame.HasField("accepted"):
@@ -570,38 +389,19 @@ class Session:
         return from_status(status)
 
     def _take_accepted(self, accepted: pb.Accepted) -> None:
-        acknowledged = self._outgoing.acknowledge(accepted.through)
-        if self._outcomes:
-            for item in acknowledged:
-                if (outcome := self._outcomes.pop(item[1], None)) is not None and not outcome.done():
-                    outcome.set_result(None)
-        self._grant(accepted.credit)
+        self._departures.accepted(accepted.through)
+        self._departures.grant(accepted.credit)
+        if self._closing or not self._departures.outgoing.all_sent:
+            self._stir()
         self._acks.confirm(accepted.acks_received)
-
-    def _grant(self, credit: pb.Credit) -> None:
-        self._outgoing.grant(Credit(credit.messages, credit.bytes))
-        if self._room.waiters:
-            self._room.notify()
-        if self._outgoing.queue or self._closing:
-            self._news.notify()
-
-    def _closed(self, error: PyDotComputeError) -> None:
-        if self.refusal is None:
-            self.refusal = error
-            self._room.notify_all()
-            self._long_gone.notify_all()
-            self._refusing.notify_all()
 
     def _take_refused(self, refused: pb.Refused) -> None:
         again = self._arrivals.take_refused(refused.first_sequence, len(refused.refusals))
         for refusal in refused.refusals[again:]:
             error = self._error(refusal.status)
             key = int.from_bytes(refusal.message_id)
-            outcome = self._outcomes.pop(key, None) if refusal.sequence else None
-            if outcome is None:
+            if not (refusal.sequence and self._departures.not_taken(key, error)):
                 self.replies.fail(uuid_from_int(key), error)
-            elif not outcome.done():
-                outcome.set_exception(error)
 
     def _end(self, error: PyDotComputeError) -> None:
         if self.over is not None:
@@ -609,27 +409,13 @@ class Session:
         self.over = error
         self._arrivals.end()
         self._acks.stop()
-        told = bool(self._outcomes)
-        for outcome in self._outcomes.values():
-            if not outcome.done():
-                outcome.set_exception(error.again())
-        self._outcomes.clear()
+        told = self._departures.end(error)
         if isinstance(error, ConnectionLostError):
             if isinstance(error, SessionLostError):
                 self._arrivals.forget_outputs()
             told = self.replies.lose(error) or told
         if isinstance(error, SessionLostError) and not told and (error.message_ids or error.unsent_ids):
             self.untold = error
-        self._closed(error)
+        self._departures.close(error)
         self.replies.end(error)
-        self._news.notify()
-        if self._writer is not None:
-            self._writer.close()
-
-
-def _fill(batch: pb.Batch, first: int, items: list[Sent], *, in_parts: bool, in_memory: bool) -> None:
-    fill(batch, first, items, in_parts=in_parts, in_memory=in_memory)
-    deadlines: Iterable[float | None] = [item[4] for item in items]
-    if any(deadlines):
-        now = monotonic()
-        batch.timeouts_us.extend(0 if each is None else max(1, int((each - now) * 1e6)) for each in deadlines)
+        self._stir()

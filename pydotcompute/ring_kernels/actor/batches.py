@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
 
-from pydotcompute.device.lease import Session
+from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.ring_kernels.actor.device_arrays import fetch_columns
 from pydotcompute.schema.foreign_arrays import is_cupy
 
-if TYPE_CHECKING:
-    from pydotcompute.ring_kernels.actor.context import KernelContext
-
-__all__ = ["Batch", "BlockingBatch", "Messages"]
+__all__ = ["Answering", "Batch", "Messages"]
 
 TIn = TypeVar("TIn")
+
+
+class Answering(Protocol):
+    """What a batch needs of the actor's context."""
+
+    kernel_id: str
+    output_type: type[Any] | None
+    lease: DeviceLease
+
+    @property
+    def xp(self) -> ModuleType: ...
+    def to_device(self, array: Any) -> Any: ...
+    async def send(self, message: Any) -> None: ...
 
 
 class Messages(Sequence[TIn], Generic[TIn]):
@@ -27,7 +38,7 @@ class Messages(Sequence[TIn], Generic[TIn]):
     the actor asks for the next batch; and if the actor fails, the caller of each that is not is told.
     """
 
-    def __init__(self, context: KernelContext[TIn, Any], messages: Sequence[TIn]) -> None:
+    def __init__(self, context: Answering, messages: Sequence[TIn]) -> None:
         self._context = context
         self._messages = messages
 
@@ -96,31 +107,10 @@ class Batch(Messages[TIn]):
             ValueError: a column has not as many rows as the batch has messages.
             MessageTypeError: the kernel was declared without an output type, or the values do not fit it.
         """
-        session = self._context._kernel.session
-        if session.on_gpu:
-            columns, any_on_device = fetch_columns(session, columns)
+        lease = self._context.lease
+        if lease.on_gpu:
+            columns, any_on_device = fetch_columns(lease, columns)
             if any_on_device:
-                await session.synchronize()
+                await lease.synchronize()
         for reply in self._replies(columns):
-            await self._context.send(reply)
-
-
-class BlockingBatch(Messages[TIn]):
-    """A batch of an actor in a thread."""
-
-    def __init__(self, batch: Batch[TIn], call: Callable[[Coroutine[Any, Any, None]], None], session: Session) -> None:
-        super().__init__(batch._context, batch._messages)
-        self._call = call
-        self._session = session
-
-    def reply(self, **columns: Any) -> None:
-        """See `Batch.reply`."""
-        if self._session.on_gpu:
-            columns, any_on_device = fetch_columns(self._session, columns)
-            if any_on_device:
-                self._session.wait()
-        self._call(self._send(list(self._replies(columns))))
-
-    async def _send(self, replies: Sequence[Any]) -> None:
-        for reply in replies:
             await self._context.send(reply)

@@ -6,20 +6,17 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydotcompute.device.lease import Device, Session
+from pydotcompute.device.lease import Device, DeviceLease
 from pydotcompute.exceptions import KernelStateError
-from pydotcompute.ring_kernels.actor.batches import BlockingBatch
-from pydotcompute.ring_kernels.actor.device_arrays import prepare
-from pydotcompute.ring_kernels.actor.forwarding import find_receiver, forward
+from pydotcompute.ring_kernels.actor.batches import Batch, Messages
+from pydotcompute.ring_kernels.actor.context import KernelContext
+from pydotcompute.ring_kernels.actor.device_arrays import fetch_columns, prepare
 
-if TYPE_CHECKING:
-    from pydotcompute.ring_kernels.actor.context import KernelContext
-
-__all__ = ["BlockingContext", "run_in_thread"]
+__all__ = ["BlockingBatch", "BlockingContext", "run_in_thread"]
 
 T = TypeVar("T")
 TIn = TypeVar("TIn")
@@ -33,7 +30,7 @@ class BlockingContext(Generic[TIn, TOut]):
         self, context: KernelContext[TIn, TOut], loop: asyncio.AbstractEventLoop, on_first_call: Callable[[], None]
     ) -> None:
         self._context = context
-        self._session: Session = context._kernel.session
+        self._lease = context.lease
         self._loop = loop
         self._on_first_call: Callable[[], None] | None = on_first_call
         self.kernel_id = context.kernel_id
@@ -56,31 +53,31 @@ class BlockingContext(Generic[TIn, TOut]):
     @property
     def xp(self) -> ModuleType:
         """See `KernelContext.xp`."""
-        return self._session.xp
+        return self._lease.xp
 
     @property
     def device(self) -> Device:
         """See `KernelContext.device`."""
-        return self._session.device
+        return self._lease.device
 
     @property
     def stream(self) -> Any:
         """See `KernelContext.stream`."""
-        return self._session.stream
+        return self._lease.stream
 
     def to_device(self, array: Any) -> Any:
         """See `KernelContext.to_device`."""
-        return self._session.to_device(array)
+        return self._lease.to_device(array)
 
     def to_host(self, array: Any) -> Any:
         """See `KernelContext.to_host`."""
-        (fetched,) = self._session.fetch([array])
-        self._session.wait()
+        (fetched,) = self._lease.fetch([array])
+        self._lease.wait()
         return fetched
 
     def synchronize(self) -> None:
         """See `KernelContext.synchronize`."""
-        self._session.wait()
+        self._lease.wait()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run this on the kernel's event loop, and wait for what it returns or raises."""
@@ -92,7 +89,12 @@ class BlockingContext(Generic[TIn, TOut]):
         except RuntimeError:  # The event loop is gone, and with it the kernel.
             coroutine.close()
             raise
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            # What it raises leads to this frame: with the future in it that is a circle, which keeps all that the actor
+            # has, such as arrays on the device, until the collector comes. (Since Python 3.12 the actor is part of it.)
+            del future
 
     def wait_active(self) -> None:
         """See `KernelContext.wait_active`."""
@@ -104,20 +106,19 @@ class BlockingContext(Generic[TIn, TOut]):
 
     def send(self, message: TOut) -> None:
         """See `KernelContext.send`."""
-        self._make_ready(message, self._context._kernel.sends_to)
+        self._make_ready(message, self._context.sends_to)
         self.call(self._context.send(message))
 
     def forward(self, kernel_id: str, message: Any) -> None:
         """See `KernelContext.forward`."""
-        kernel = self._context._kernel
-        receiver = find_receiver(kernel, kernel_id)
-        self._make_ready(message, receiver.session)
-        self.call(forward(kernel, receiver, message))
+        receiver = self._context.receiver(kernel_id)
+        self._make_ready(message, receiver.lease)
+        self.call(self._context.forward_to(receiver, message))
 
-    def _make_ready(self, message: Any, receiver: Session | None) -> None:
+    def _make_ready(self, message: Any, receiver: DeviceLease | None) -> None:
         """Wait for what is on the device here, and not on the event loop."""
-        if self._session.on_gpu and prepare(self._session, message, receiver):
-            self._session.wait()
+        if self._lease.on_gpu and prepare(self._lease, message, receiver):
+            self._lease.wait()
 
     def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> Iterator[BlockingBatch[TIn]]:
         """See `KernelContext.batches`."""
@@ -126,7 +127,7 @@ class BlockingContext(Generic[TIn, TOut]):
                 batch = self.call(self._context.next_batch(max_size, max_delay))
             except KernelStateError:
                 return
-            yield BlockingBatch(batch, self.call, self._session)
+            yield BlockingBatch(self._context, batch, self.call)
 
     def __iter__(self) -> Iterator[TIn]:
         while not self.should_terminate:
@@ -135,6 +136,29 @@ class BlockingContext(Generic[TIn, TOut]):
             except KernelStateError:
                 return
             yield message
+
+
+class BlockingBatch(Messages[TIn]):
+    """A batch of an actor in a thread."""
+
+    def __init__(
+        self, context: KernelContext[TIn, Any], batch: Batch[TIn], call: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        super().__init__(context, batch)
+        self._call = call
+
+    def reply(self, **columns: Any) -> None:
+        """See `Batch.reply`."""
+        lease = self._context.lease
+        if lease.on_gpu:
+            columns, any_on_device = fetch_columns(lease, columns)
+            if any_on_device:
+                lease.wait()
+        self._call(self._send(list(self._replies(columns))))
+
+    async def _send(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            await self._context.send(reply)
 
 
 async def run_in_thread(
@@ -164,7 +188,7 @@ async def run_in_thread(
     def run() -> None:
         error: BaseException | None = None
         try:
-            with context._kernel.session.current():
+            with context.lease.current():
                 actor(BlockingContext(context, loop, on_first_call))
         except StopIteration as stopped:  # No future takes it.
             error = RuntimeError(f"the actor raised {stopped!r}")

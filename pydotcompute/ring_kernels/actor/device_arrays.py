@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from pydotcompute.device.lease import Session
+from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema import nodes
 from pydotcompute.schema.foreign_arrays import is_cupy
@@ -20,46 +20,46 @@ __all__ = ["fetch_columns", "make_ready", "prepare"]
 Found = tuple[Any, Callable[[Any], None]]
 
 
-async def make_ready(session: Session, message: Any, receiver: Session | None) -> None:
+async def make_ready(lease: DeviceLease, message: Any, receiver: DeviceLease | None) -> None:
     """`prepare`, and wait for the device."""
-    if prepare(session, message, receiver):
-        await session.synchronize()
+    if prepare(lease, message, receiver):
+        await lease.synchronize()
 
 
-def prepare(session: Session, message: Any, receiver: Session | None) -> bool:
+def prepare(lease: DeviceLease, message: Any, receiver: DeviceLease | None) -> bool:
     """Puts arrays of NumPy's into the places of those on the device; whether there were any on it.
 
-    Their elements are there once the session is synchronized. What is in a field for CuPy's arrays stays on the device,
+    Their elements are there once the lease is synchronized. What is in a field for CuPy's arrays stays on the device,
     and is computed by then; unless it is for a `receiver` that computes elsewhere.
     """
     if not dataclasses.is_dataclass(message):
         return False
     on_device: frozenset[str] = frozenset()
-    if receiver is None or receiver.device == session.device:
+    if receiver is None or receiver.device == lease.device:
         on_device = _fields_for_cupy(type(message))
     staying: list[Found] = []
     leaving: list[Found] = []
     for field in dataclasses.fields(message):
         found = staying if field.name in on_device else leaving
         found += _in_value(getattr(message, field.name, None), partial(object.__setattr__, message, field.name))
-    _fetch(session, leaving)
+    _fetch(lease, leaving)
     if receiver is not None:
         for array, put in staying:
-            put(session.lend(array, receiver))
+            put(lease.lend(array, receiver))
     return bool(staying or leaving)
 
 
-def fetch_columns(session: Session, columns: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+def fetch_columns(lease: DeviceLease, columns: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """The columns of a batch's replies, likewise, and whether any was on the device."""
     fetched = {name: list(value) if isinstance(value, list | tuple) else value for name, value in columns.items()}
     found = [each for name, value in fetched.items() for each in _in_value(value, partial(fetched.__setitem__, name))]
-    _fetch(session, found)
+    _fetch(lease, found)
     return fetched, bool(found)
 
 
-def _fetch(session: Session, found: list[Found]) -> None:
+def _fetch(lease: DeviceLease, found: list[Found]) -> None:
     if found:
-        for (_, put), host in zip(found, session.fetch([array for array, _ in found]), strict=True):
+        for (_, put), host in zip(found, lease.fetch([array for array, _ in found]), strict=True):
             put(host)
 
 

@@ -5,40 +5,46 @@ from __future__ import annotations
 import asyncio
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-from pydotcompute.exceptions import KernelNotFoundError, MessageError, MessageSerializationError, PyDotComputeError
+from pydotcompute.device.lease import DeviceLease
+from pydotcompute.exceptions import MessageError, MessageSerializationError, PyDotComputeError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item, Terms
+from pydotcompute.ring_kernels.mail.mail import Mail
 
-if TYPE_CHECKING:
-    from pydotcompute.ring_kernels.lifecycle import RingKernel
-
-__all__ = ["find_receiver", "forward"]
+__all__ = ["Receiver", "forward"]
 
 
-def find_receiver(kernel: RingKernel[Any, Any], kernel_id: str) -> RingKernel[Any, Any]:
-    """The kernel of this id, to which another may forward. Raises KernelNotFoundError."""
-    if kernel.find is None:
-        raise KernelNotFoundError(kernel_id, [kernel.kernel_id])
-    return kernel.find(kernel_id)
+class Receiver(Protocol):
+    """A kernel to which another may forward."""
+
+    @property
+    def kernel_id(self) -> str: ...
+    @property
+    def lease(self) -> DeviceLease: ...
+    @property
+    def mail(self) -> Mail[Any, Any]: ...
 
 
-async def forward(kernel: RingKernel[Any, Any], other: RingKernel[Any, Any], message: Any) -> None:
-    """See `KernelContext.forward`. What is on a device in the message is ready for the other kernel."""
-    key = kernel.request_of(message)
-    if not kernel.replies.is_awaited(key):
+async def forward(mail: Mail[Any, Any], receiver: Receiver, message: Any, key: int, item: Item[Any] | None) -> None:
+    """Hand a request on, and see that its reply comes back. See `KernelContext.forward`.
+
+    Args:
+        mail: of the kernel that forwards.
+        key: the `message_id.int` of the request.
+        item: the request in the actor's hands, if it is there.
+    """
+    if not mail.replies.is_awaited(key):
         raise _refused(message, "nobody waits for a reply to it: what is forwarded is a request, or names one")
-    if other.replies.is_awaited(key):
+    if receiver.mail.replies.is_awaited(key):
         raise _refused(
-            message, f"kernel {other.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
+            message, f"kernel {receiver.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
-    item = kernel.item_in_hand(key)
-    reply = await other.hand_over(_forwarded(message, key, item), _terms(item), None)
-    kernel.complete(key)
-    reply.add_done_callback(partial(_relay, kernel, key))
+    reply = await receiver.mail.hand_over(_forwarded(message, key, item), _terms(item), None)
+    reply.add_done_callback(partial(_relay, mail, key))
 
 
 def _refused(message: Any, problem: str) -> MessageSerializationError:
@@ -65,19 +71,19 @@ def _forwarded(message: Any, key: int, item: Item[Any] | None) -> Any:
     return forwarded
 
 
-def _relay(kernel: RingKernel[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
+def _relay(mail: Mail[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
     """The other kernel has answered, or will not."""
     message_id = uuid_from_int(key)
     error = reply.exception()
     if error is not None:
-        kernel.replies.fail(message_id, cast(PyDotComputeError, error))
+        mail.replies.fail(message_id, cast(PyDotComputeError, error))
         return
     message = reply.result()
     try:
-        kernel.check_output(message)
+        mail.check_out(message)
     except MessageError as refusal:
-        kernel.bury(message, str(refusal), DeadLetterReason.UNDELIVERABLE)
-        kernel.replies.fail(message_id, refusal)
+        mail.bury(message, str(refusal), DeadLetterReason.UNDELIVERABLE)
+        mail.replies.fail(message_id, refusal)
         return
-    if not kernel.replies.deliver(message, key):
-        kernel.bury(message, "its caller is gone")
+    if not mail.replies.deliver(message, key):
+        mail.bury(message, "its caller is gone")

@@ -12,12 +12,10 @@ from time import time
 from typing import Any
 from uuid import UUID
 
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
+
 __all__ = ["DeadLetter", "DeadLetterDirection", "DeadLetterReason", "DeadLetters"]
 
-DEAD_LETTERS_KEPT = 1_000
-"""How many dead letters a kernel keeps; the oldest go first."""
-DEAD_LETTER_BYTES = 64 << 20
-"""What they may take together, as estimated; the oldest go first, and the newest is kept whatever its size."""
 VALUES_LOOKED_AT = 256
 """Of a message whose size is estimated, at most, so that it takes the same short time whatever is in it."""
 ITEMS_LOOKED_AT = 16
@@ -70,9 +68,10 @@ class DeadLetter:
 class DeadLetters:
     """The last dead letters of one kernel, oldest first."""
 
-    __slots__ = ("_kept", "_last_id", "discarded", "size")
+    __slots__ = ("_kept", "_last_id", "_most", "_most_bytes", "discarded", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: RuntimeLimits = DEFAULT_LIMITS) -> None:
+        self._most, self._most_bytes = limits.dead_letters, limits.dead_letter_bytes
         self._kept: deque[tuple[DeadLetter, int]] = deque()  # Each with its size.
         self._last_id = 0
         self.discarded = 0
@@ -102,7 +101,7 @@ class DeadLetters:
         size = estimated_size(message)
         self._kept.append((DeadLetter(self._last_id, message, reason, detail, time(), direction), size))
         self.size += size
-        while len(self._kept) > DEAD_LETTERS_KEPT or (self.size > DEAD_LETTER_BYTES and len(self._kept) > 1):
+        while len(self._kept) > self._most or (self.size > self._most_bytes and len(self._kept) > 1):
             self.size -= self._kept.popleft()[1]
             self.discarded += 1
 

@@ -1,10 +1,14 @@
-"""The states of a kernel."""
+"""The state of a kernel, and what the state allows."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
-__all__ = ["ENDED", "OPEN", "KernelState"]
+from pydotcompute.exceptions import KernelFailedError, KernelStateError, PyDotComputeError
+from pydotcompute.ring_kernels.mail.signals import Signal
+
+__all__ = ["ENDED", "OPEN", "Gate", "KernelState"]
 
 
 class KernelState(enum.Enum):
@@ -27,6 +31,84 @@ class KernelState(enum.Enum):
 
 
 OPEN = (KernelState.ACTIVE, KernelState.DEACTIVATED)
-"""Those in which a kernel takes messages."""
+"""The states in which a kernel takes messages."""
 ENDED = (KernelState.TERMINATED, KernelState.FAILED)
-"""Those in which it will send nothing more."""
+"""The states in which a kernel sends nothing more."""
+
+
+class Gate:
+    """The state of a kernel. The kernel changes it with `enter`; its mail and its actor's context read it.
+
+    The attributes are what the hot paths ask. They change in `enter` alone.
+    """
+
+    __slots__ = (
+        "changed",
+        "closing",
+        "failure",
+        "has_ended",
+        "is_active",
+        "is_open",
+        "kernel_id",
+        "on_state",
+        "refusal",
+        "should_terminate",
+        "state",
+    )
+
+    def __init__(self, kernel_id: str) -> None:
+        self.kernel_id = kernel_id
+        self.state = KernelState.CREATED
+        self.failure: KernelFailedError | None = None
+        """Why the kernel is FAILED. Set before it becomes so."""
+        self.is_active = False
+        """True while messages are handed to the actor."""
+        self.is_open = False
+        """True while the kernel takes messages."""
+        self.should_terminate = False
+        """True once the kernel was asked to end, or has ended, so that an abandoned actor ends too."""
+        self.has_ended = False
+        """True once the kernel sends nothing more."""
+        self.refusal: PyDotComputeError | None = self.error("send", *OPEN)
+        """Why the kernel takes no messages; None while it takes them. Raise `refusal.again()`."""
+        self.changed = Signal()
+        """Notified at each change of state."""
+        self.closing = Signal()
+        """Notified when the kernel ceases to take messages, and when it has ended."""
+        self.on_state: Callable[[], None] | None = None
+        """Called after each change of state."""
+
+    def enter(self, state: KernelState) -> None:
+        """Change the state, and tell everyone who waits for that."""
+        if state is self.state:
+            return
+        self.state = state
+        self.is_active = state is KernelState.ACTIVE
+        self.is_open = state in OPEN
+        self.has_ended = state in ENDED
+        self.should_terminate = state is KernelState.TERMINATING or self.has_ended
+        self.refusal = self.failure or (None if self.is_open else self.error("send", *OPEN))
+        self.changed.notify_all()
+        if not self.is_open:
+            self.closing.notify_all()
+        if self.on_state is not None:
+            self.on_state()
+
+    def require(self, operation: str, *allowed: KernelState) -> None:
+        """Raise KernelStateError unless the kernel is in one of these states."""
+        if self.state not in allowed:
+            raise self.error(operation, *allowed)
+
+    def error(self, operation: str, *allowed: KernelState) -> KernelStateError:
+        """Return the error of an operation that the present state does not allow."""
+        return KernelStateError(self.kernel_id, self.state.name, operation, [state.name for state in allowed])
+
+    def require_open(self) -> None:
+        """Raise `refusal`, if there is one."""
+        if self.refusal is not None:
+            raise self.refusal.again()
+
+    async def wait_active(self) -> None:
+        """Wait until the kernel is active, or was asked to end."""
+        while self.state in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
+            await self.changed.wait()

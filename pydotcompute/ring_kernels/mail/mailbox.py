@@ -3,165 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, TypeVar
 
 from pydotcompute.exceptions import (
     InvalidConfigurationError,
     PyDotComputeError,
     QueueFullError,
-    QueueTimeoutError,
 )
 from pydotcompute.messages.header import DEFAULT_PRIORITY
+from pydotcompute.ring_kernels.config import BackpressureStrategy, backpressure_of
+from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 from pydotcompute.ring_kernels.mail.signals import Signal, expire, wait_any
 
-__all__ = ["BackpressureStrategy", "Mailbox", "PriorityQueue"]
-
-BackpressureStrategy = Literal["block", "reject", "drop_oldest"]
+__all__ = ["Mailbox"]
 
 T = TypeVar("T")
-
-
-class PriorityQueue(Generic[T]):
-    """Items by priority, 0 to 255, higher first; inside one priority first in, first out. Every operation takes
-    constant time.
-
-    One queue for each priority in use. `top` is the one that is popped from next; an integer has a bit for each other
-    queue that holds anything. As long as one priority is in use, nothing else is looked at.
-    """
-
-    __slots__ = ("_queues", "others", "size", "top", "top_priority")
-
-    def __init__(self) -> None:
-        # The attributes are public for those places that every message passes: there, `push` and
-        # `pop` are written out for the plain case, for two calls less are 3 percent of a whole request and reply.
-        self.top_priority = DEFAULT_PRIORITY
-        """The priority of `top`: no other queue that holds anything has a higher one."""
-        self.top: deque[T] = deque()
-        """The queue to pop from; empty only if all are."""
-        self.size = 0
-        """How many items there are: `len()` at the cost of an attribute."""
-        self.others = 0
-        """A bit for the priority of each other queue that holds anything."""
-        self._queues = {DEFAULT_PRIORITY: self.top}
-
-    def __len__(self) -> int:
-        return self.size
-
-    def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
-        """Add an item behind those of its priority."""
-        self._queue(priority).append(item)
-        self.size += 1
-
-    def push_all(self, items: Sequence[T], priority: int = DEFAULT_PRIORITY) -> None:
-        """Add items, in order, behind those of their priority; at least one."""
-        self._queue(priority).extend(items)
-        self.size += len(items)
-
-    def push_front(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
-        """Give an item back that was popped: it is the next of its priority."""
-        self._queue(priority).appendleft(item)
-        self.size += 1
-
-    def _queue(self, priority: int) -> deque[T]:
-        """The queue of a priority, which is about to get an item."""
-        if priority == self.top_priority:
-            return self.top
-        queue = self._queues.get(priority)
-        if queue is None:
-            queue = self._queues[priority] = deque()
-        if not self.top or priority > self.top_priority:
-            if self.top:
-                self.others |= 1 << self.top_priority
-            self.top, self.top_priority = queue, priority
-        else:
-            self.others |= 1 << priority
-        return queue
-
-    def pop(self) -> T:
-        """Remove the first item of the highest priority. IndexError if there is none."""
-        item = self.top.popleft()
-        self.size -= 1
-        if not self.top and self.others:
-            self.find_top()
-        return item
-
-    def find_top(self) -> None:
-        """`top` is empty: find the queue to pop from next. For whoever pops from `top` directly."""
-        if self.others:
-            self.top_priority = self.others.bit_length() - 1
-            self.top = self._queues[self.top_priority]
-            self.others ^= 1 << self.top_priority
-
-    def pop_lowest(self) -> T:
-        """Remove the oldest item of the lowest priority. IndexError if there is none."""
-        if not self.others:
-            return self.pop()
-        priority = (self.others & -self.others).bit_length() - 1
-        queue = self._queues[priority]
-        self.size -= 1
-        item = queue.popleft()
-        if not queue:
-            self.others ^= 1 << priority
-        return item
-
-    def pop_all(self) -> list[T]:
-        """Remove everything, in order."""
-        items: list[T] = []
-        while self.size:
-            items += self.top
-            self.size -= len(self.top)
-            self.top.clear()
-            self.find_top()
-        return items
-
-    def remove(self, item: T, priority: int) -> bool:
-        """Remove this very item, wherever it stands in the queue of its priority; whether it was there."""
-        queue = self._queues.get(priority)
-        position = next((at for at, each in enumerate(queue or ()) if each is item), None)
-        if queue is None or position is None:
-            return False
-        del queue[position]
-        self.size -= 1
-        if not queue:
-            if queue is self.top:
-                self.find_top()
-            else:
-                self.others ^= 1 << priority
-        return True
-
-    def remove_all(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Remove the items of which this is true, in one pass; returns them, in no particular order."""
-        removed: list[T] = []
-        for priority, queue in self._queues.items():
-            before = len(removed)
-            kept: list[T] = []
-            for item in queue:
-                (removed if unwanted(item) else kept).append(item)
-            if len(removed) == before:
-                continue
-            queue.clear()
-            queue.extend(kept)
-            if not queue and queue is not self.top:
-                self.others ^= 1 << priority
-        self.size -= len(removed)
-        if not self.top:
-            self.find_top()
-        return removed
-
-    def __iter__(self) -> Iterator[T]:
-        """What is in it, in no particular order."""
-        return chain.from_iterable(self._queues.values())
 
 
 class Mailbox(Generic[T]):
     """A bounded priority queue with waiting at both ends, for the tasks of one event loop.
 
-    A cancelled or timed-out `get` leaves the item where the next `get` finds it. Waiting putters are served in the
-    order in which they came. While `paused`, nothing is handed out, also not to a `get` that was waiting already.
+    A `next` that is cancelled or times out leaves the item for the one after it. Waiting putters are served in the
+    order in which they came. While `paused`, nothing is handed out, also not to a `next` that was waiting already.
     """
 
     def __init__(
@@ -169,13 +34,9 @@ class Mailbox(Generic[T]):
     ) -> None:
         if capacity < 1:
             raise InvalidConfigurationError("queue_size", capacity, "a mailbox holds at least one message")
-        if strategy not in get_args(BackpressureStrategy):
-            raise InvalidConfigurationError(
-                "backpressure_strategy", strategy, f"choose {', '.join(get_args(BackpressureStrategy))}"
-            )
         self.kernel_id = kernel_id
         self.capacity = capacity
-        self.strategy = strategy
+        self.backpressure = backpressure_of(strategy)
         self.items: PriorityQueue[T] = PriorityQueue()
         """What is in it. Look at `items.size` on hot paths; change nothing."""
         self._paused = paused
@@ -199,11 +60,6 @@ class Mailbox(Generic[T]):
         return max(0, self._open - self.items.size)
 
     @property
-    def waiting_getters(self) -> int:
-        """How many tasks wait in `get`."""
-        return len(self._getters)
-
-    @property
     def waiting_putters(self) -> int:
         """How many tasks wait for room."""
         return len(self._putters)
@@ -217,7 +73,7 @@ class Mailbox(Generic[T]):
             raise self._closed.again()
         dropped = None
         if self.items.size >= self._open:
-            if self.strategy != "drop_oldest":
+            if not self.backpressure.drops:
                 raise QueueFullError(self.kernel_id, self.capacity)
             dropped = self.items.pop_lowest()
         self.add(item, priority)
@@ -261,7 +117,7 @@ class Mailbox(Generic[T]):
         Raises:
             QueueFullError: there is no room: at once under `reject`, after `timeout` seconds under `block`.
         """
-        if self.items.size >= self._open and self.strategy == "block" and self._closed is None:
+        if self.items.size >= self._open and self.backpressure.waits and self._closed is None:
             await self._wait_for_turn(1, timeout)
             if self._closed is None:
                 self.add(item, priority)
@@ -354,20 +210,8 @@ class Mailbox(Generic[T]):
             self._was_taken()
         return removed
 
-    async def get(self, timeout: float | None = None) -> T:
-        """Take the next item, waiting for one if need be.
-
-        Raises:
-            QueueTimeoutError: nothing came within `timeout` seconds.
-        """
-        item = await self.next(timeout)
-        if item is None:
-            assert timeout is not None
-            raise QueueTimeoutError(self.kernel_id, timeout, "receive")
-        return item
-
     async def next(self, timeout: float | None = None) -> T | None:
-        """`get`, but None if nothing came within `timeout` seconds."""
+        """Take the next item, waiting for one if need be; None if nothing came within `timeout` seconds."""
         deadline = None if timeout is None else monotonic() + timeout
         while (item := self.get_nowait()) is None:
             if self._closed is not None:
@@ -387,7 +231,7 @@ class Mailbox(Generic[T]):
         self._getters.notify(len(self.items))
 
     def close(self, error: PyDotComputeError) -> None:
-        """Refuse every `put` and every `get` from now on, those that wait included, with `error`."""
+        """Refuse every `put` and every `next` from now on, those that wait included, with `error`."""
         self._closed = error
         self._paused = True
         self._getters.notify_all()

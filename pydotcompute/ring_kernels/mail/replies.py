@@ -1,25 +1,14 @@
 """Who gets what a kernel sends: a reply goes to the caller that waits for it, an output to whoever receives it first.
 
-A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation.
-The rules for tasks, which also hold in a client process, where many tasks share one conversation:
-
-* A reply goes to the task that sent the request: the one that called `send`, wherever the coroutine then runs (so
-  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers). Tasks which that task starts after its
-  first `send` receive on its behalf, until they send themselves.
-* A task that has no unanswered request of its own may also take replies to tasks that have sent and never received: so
-  one task can send while another receives.
-* When a task ends, the replies to it that nobody has received are outputs.
+For what a caller is, and which task is which, see `callers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from asyncio import current_task
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
 from itertools import islice, repeat
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -28,100 +17,22 @@ from uuid import UUID
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
 from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
 from pydotcompute.messages.ids import uuid_from_int
-from pydotcompute.ring_kernels.mail.mailbox import Mailbox, PriorityQueue
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
+from pydotcompute.ring_kernels.mail.callers import Caller, TaskCallers, Unanswered
+from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
 __all__ = [
     "ALREADY",
     "NEW",
     "TAKEN",
-    "Caller",
     "Expected",
     "Replies",
-    "Unanswered",
-    "current_task_or_none",
-    "receive_for_oneself",
 ]
 
-REMEMBERED_REQUESTS = 65_536
-"""How many requests of one kernel can wait for a reply before the oldest are forgotten: their replies would be
-outputs.
-"""
 LAST = 0
 """The priority at which a caller hears of a loss, so that it receives before what has arrived."""
-FORGOTTEN_AT_ONCE = 4_096
-"""How many of the oldest are forgotten together, which costs less than one by one."""
-REMEMBERED_ANSWERS = 4_096
-"""How many answered requests are remembered at least, so that a second reply to one finds its caller too; and at most
-twice as many.
-"""
-
 T = TypeVar("T", bound=Header)
-
-
-@dataclass(frozen=True)
-class Unanswered:
-    """Stands where the reply to a request would: there will be none."""
-
-    message_id: UUID
-    error: PyDotComputeError
-
-
-class Caller(Generic[T]):
-    """One who sends requests to one kernel, and the replies that wait for it."""
-
-    __slots__ = ("arrived", "claims", "cut_off", "gone", "most", "private", "ready", "room", "unanswered")
-
-    def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
-        self.private = private
-        """Whether nobody else gets its replies, not even when it is gone."""
-        self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
-        """What has arrived for it and was not taken yet."""
-        self.arrived = Signal() if arrived is None else arrived
-        """Notified when `ready` gets something."""
-        self.room = Signal()
-        """Notified when something of `ready` is taken."""
-        self.unanswered = 0
-        self.claims = private
-        """Whether it has ever received: then nobody else takes its replies."""
-        self.gone = False
-        """Whether nobody will ever receive for it again."""
-        self.most = most
-        """How many replies may wait for it and a further reply still find room; None: as the output mailbox holds.
-        Where it is set, the first that finds none is the last: `cut_off` tells of it.
-        """
-        self.cut_off: int | None = None
-        """Of which request, by its `message_id.int`, a further reply found no room."""
-
-    def take(self) -> T | Unanswered | None:
-        """The next of `ready`, None if there is none."""
-        ready = self.ready
-        if not ready.size:
-            return None
-        item = ready.top.popleft()
-        ready.size -= 1
-        if ready.others and not ready.top:
-            ready.find_top()
-        if self.room.waiters:
-            self.room.notify()
-        return item
-
-    def take_many(self, most: int) -> list[T | Unanswered]:
-        """The next of `ready`, up to so many."""
-        ready = self.ready
-        if most <= 0 or not ready.size:
-            return []
-        items = ready.pop_all() if ready.size <= most else [ready.pop() for _ in range(most)]
-        self.room.notify_all()
-        return items
-
-
-def current_task_or_none() -> asyncio.Task[Any] | None:
-    """The current task; None where no event loop runs, as when a coroutine is made to be run later."""
-    try:
-        return current_task()
-    except RuntimeError:
-        return None
 
 
 def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
@@ -147,37 +58,37 @@ class Expected(enum.Enum):
 NEW, ALREADY, TAKEN = Expected  # Before Python 3.12, to name a member through its class costs a call.
 
 
-def receive_for_oneself() -> None:
-    """From now on the current task, and those it starts, receive on behalf of no task that started them."""
-    _sending_task.set(None)
-
-
-_sending_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("pydotcompute_sending_task", default=None)
-
-
 class Replies(Generic[T]):
     """The replies and outputs of one kernel on their way to those they belong to."""
 
-    def __init__(self, kernel_id: str, outputs: Mailbox[T], undeliverable: Callable[[T, str], None]) -> None:
+    def __init__(
+        self,
+        kernel_id: str,
+        outputs: Mailbox[T],
+        undeliverable: Callable[[T, str], None],
+        limits: RuntimeLimits = DEFAULT_LIMITS,
+    ) -> None:
         """`undeliverable(message, why)` is told of each reply that has nobody left to go to."""
         self.kernel_id = kernel_id
         self.outputs = outputs
+        self._most_requests = limits.requests + limits.requests_forgotten
+        self._forgotten_at_once = limits.requests_forgotten
+        self._most_answers = limits.answers
         self.wanted = Signal()
         """Notified when there is an output."""
-        self._free = Signal()  # Those of them with no unanswered request of their own.
+        self._free = Signal()  # Tasks in `receive` that have no unanswered request of their own.
         self.receiving = 0
         """How many tasks wait in `receive`."""
         self.on_receiving: Callable[[], None] | None = None
         """Called when `receiving` has changed."""
         self._undeliverable = undeliverable
-        self.loop: asyncio.AbstractEventLoop | None = None
-        """The event loop of all callers, once it is known."""
+        self.callers: TaskCallers[T] = TaskCallers(self._task_ended)
+        """The tasks that send and receive."""
         self._asked: dict[int, asyncio.Future[T]] = {}
         self._senders: dict[int, Caller[T]] = {}
-        # The answered requests: the newer, at most REMEMBERED_ANSWERS, and as many that were answered before them.
+        # The answered requests: the newer, at most `RuntimeLimits.answers`, and as many that were answered before them.
         self._answered: dict[int, Caller[T]] = {}
         self._answered_before: dict[int, Caller[T]] = {}
-        self._tasks: dict[asyncio.Task[Any], Caller[T]] = {}
         self._nobody: Caller[T] = Caller(private=True)
         self._nobody.gone = True
         self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
@@ -191,7 +102,7 @@ class Replies(Generic[T]):
         on_receiving: Callable[[], None] | None = None,
     ) -> None:
         """Messages will come, on this loop; again, if they had ended."""
-        self.loop = loop
+        self.callers.loop = loop
         self.ended = None
         if undeliverable is not None:
             self._undeliverable = undeliverable
@@ -199,39 +110,7 @@ class Replies(Generic[T]):
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
-        """A task (the current one, if none is named) as a caller that sends; None if there is no current task."""
-        # With the loop named, `current_task` need not look for it, which (before Python 3.12) asks the operating
-        # system.
-        task = task or current_task(self.loop)
-        if task is None:
-            return None
-        caller = self._tasks.get(task)
-        return self.running_caller(task) if caller is None or _sending_task.get() is not task else caller
-
-    def running_caller(self, task: asyncio.Task[Any] | None = None) -> Caller[T]:
-        """As `caller`, where there is a current task."""
-        task = task or current_task()
-        assert task is not None
-        caller = self._tasks.get(task)
-        if caller is None:
-            caller = self._tasks[task] = Caller()
-            task.add_done_callback(self._task_ended)
-        _sending_task.set(task)
-        return caller
-
-    def receiver(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
-        """A task (the current one, if none is named), or the one on whose behalf it receives, as a caller that
-        receives;
-        None if that has sent nothing."""
-        if task is not None and (caller := self._tasks.get(task)) is not None:
-            return caller
-        sending = _sending_task.get()  # The current task, if it has sent anything.
-        return None if sending is None else self._tasks.get(sending)
-
-    def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        caller = self._tasks.pop(task)
-        caller.gone = True
+    def _task_ended(self, caller: Caller[T]) -> None:
         self._unclaimed.pop(caller, None)
         while (item := caller.take()) is not None:
             if not isinstance(item, Unanswered):
@@ -262,7 +141,7 @@ class Replies(Generic[T]):
             senders.pop(key).unanswered -= 1
         senders[key] = caller
         caller.unanswered += 1
-        if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
+        if len(senders) >= self._most_requests:
             self._forget_requests()
         return NEW
 
@@ -275,7 +154,7 @@ class Replies(Generic[T]):
             return False
         senders.update(zip(keys, repeat(caller), strict=False))
         caller.unanswered += len(keys)
-        if len(senders) >= REMEMBERED_REQUESTS + FORGOTTEN_AT_ONCE:
+        if len(senders) >= self._most_requests:
             self._forget_requests()
         return True
 
@@ -283,7 +162,7 @@ class Replies(Generic[T]):
         """Make room: the oldest requests of the caller that has most of them are forgotten, never another's."""
         heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
         of_the_heaviest = (key for key, caller in self._senders.items() if caller is heaviest)
-        for key in tuple(islice(of_the_heaviest, FORGOTTEN_AT_ONCE)):
+        for key in tuple(islice(of_the_heaviest, self._forgotten_at_once)):
             del self._senders[key]
             heaviest.unanswered -= 1
 
@@ -359,7 +238,7 @@ class Replies(Generic[T]):
         if caller.gone:
             return self._give(caller, message, key)
         self._answered[key] = caller
-        if len(self._answered) >= REMEMBERED_ANSWERS:
+        if len(self._answered) >= self._most_answers:
             self._forget_answers()
         priority = message.priority
         ready = caller.ready
@@ -394,7 +273,7 @@ class Replies(Generic[T]):
         deque(map(senders.__delitem__, keys), maxlen=0)
         caller.unanswered -= count
         self._answered.update(zip(keys, repeat(caller), strict=False))
-        if len(self._answered) >= REMEMBERED_ANSWERS:
+        if len(self._answered) >= self._most_answers:
             self._forget_answers()
         caller.ready.push_all(messages, priority)
         if caller.arrived.waiters:
@@ -454,7 +333,7 @@ class Replies(Generic[T]):
 
     def _remember_answer(self, key: int, caller: Caller[T]) -> None:
         self._answered[key] = caller
-        if len(self._answered) >= REMEMBERED_ANSWERS:
+        if len(self._answered) >= self._most_answers:
             self._forget_answers()
 
     def _forget_answers(self) -> None:
@@ -519,12 +398,12 @@ class Replies(Generic[T]):
 
     def has_some(self) -> bool:
         """Whether a `receive` of the current task would have something at once."""
-        caller = self.receiver()
+        caller = self.callers.receiving()
         return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
 
     async def receive(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
-        """The next reply to this caller (None: one that has sent nothing), or output; by the rules at the top of this
-        module.
+        """The next reply to this caller (None: one that has sent nothing), or output; by the rules of
+        `callers`.
 
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds.

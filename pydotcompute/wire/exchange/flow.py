@@ -4,25 +4,33 @@ acknowledged and sent again on a new stream; and what each side receives, in seq
 Sequences start at 1. A side's credit is the last sequence, and a number of bytes in all, that the other allows. What
 breaks these rules is a `ProtocolError`, which ends the session: the other side is not of this project, or broken.
 
-A long body goes in parts, if the other side takes them. Parts have no sequence: the message gets the next one, like any
-other, when all its parts are out. So others can go between them, and come before it.
+Pieces of a body may go ahead of its message, in frames of their own. Pieces have no sequence: the message gets the next
+one, like any other, when they are all out. So others can go between them, and come before it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
 
-__all__ = ["LEAST_PART_BYTES", "Chunk", "Credit", "Incoming", "Outgoing", "Part", "ProtocolError"]
+__all__ = ["Ahead", "Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError"]
 
-LEAST_PART_BYTES = 4_096
-"""What a part has, unless it is the last: with less, what a part costs besides could be more than its data."""
+LONG_AT_ONCE = 2
+"""Bodies that are made ready to go ahead of their messages: one goes, and the next can follow at once."""
 
-T = TypeVar("T", bound="tuple[Any, ...]")
+T = TypeVar("T", bound="Item")
+
+
+class Item(Protocol):
+    """What a side sends."""
+
+    @property
+    def body(self) -> Sized: ...
 
 
 class ProtocolError(PyDotComputeError):
@@ -38,6 +46,25 @@ class Credit(NamedTuple):
     """Messages as long as those before have fewer bytes than this."""
 
 
+class Ahead(ABC):
+    """A body of which pieces go ahead of its message, in frames of their own."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def all_out(self) -> bool:
+        """Whether the next frame is that of the message."""
+
+    @abstractmethod
+    def next_piece(self) -> bytes:
+        """The frame of the next piece, if not all are out."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin with the first piece again, on a new stream."""
+
+
 @dataclass(slots=True)
 class Chunk(Generic[T]):
     """Items with consecutive sequences, for one frame."""
@@ -45,10 +72,8 @@ class Chunk(Generic[T]):
     first: int
     """The sequence of the first item."""
     items: list[T]
-    in_parts: bool = False
-    """Whether it is one item, whose body has gone in parts."""
     before: tuple[T, ...] = ()
-    """Items queued before these that go in parts, and so come after them."""
+    """Items queued before these that have pieces ahead of them, and so come after these."""
 
     @property
     def last(self) -> int:
@@ -56,54 +81,39 @@ class Chunk(Generic[T]):
         return self.first + len(self.items) - 1
 
 
-class Part(NamedTuple, Generic[T]):
-    """A piece of a long body, for one frame."""
-
-    item: T
-    offset: int
-    data: memoryview
-
-
 @dataclass(slots=True)
 class _Long(Generic[T]):
-    """An item that goes in parts."""
+    """An item that has no sequence yet, and whose body goes ahead of it."""
 
     item: T
+    body: Ahead
     after: int
     """The sequence of the last of those that were queued before it."""
     sender: object = None
     begun: bool = False
-    offset: int = 0
-    """How much of the body is out."""
     yields: bool = False
     """Whether it is the turn of others."""
 
-    def next_part(self, most: int) -> Part[T] | None:
-        """The next piece; None if all are out."""
-        body, offset = self.item[0], self.offset
-        if offset == len(body):
-            return None
-        self.offset = min(len(body), offset + most)
+    def next_piece(self) -> bytes:
+        """The frame of the next piece. Then it is the turn of others."""
         self.yields = True
-        return Part(self.item, offset, memoryview(body)[offset : self.offset])
+        return self.body.next_piece()
 
 
 class Outgoing(Generic[T]):
     """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
 
-    An item is a tuple that begins with the body, whose length is what counts. Whoever queues an item adds that length
-    to `queued_bytes`; both are left to callers, because every message passes there. Those with a body, of bytes, longer
-    than `part_bytes` are given to `queue_long` instead. (What is no bytes object is where the other side can read it.)
+    Of an item, the length of the body is what counts. Items are given to `put`. Because every message passes there,
+    callers may append an item whose body is bytes to `queue` themselves, and add its length to
+    `queued_bytes`.
     """
 
     def __init__(self) -> None:
         self.queue: list[T] = []
         """Items that were never sent."""
         self.queued_bytes = 0
-        self.part_bytes = 0
-        """The longest part that is sent; 0 if the other side takes none."""
         self.long: deque[_Long[T]] = deque()
-        """Items that go in parts, and were not sent whole on any stream. They do not count in `queued_bytes`."""
+        """Items whose bodies go ahead of them, and that were not sent yet. They do not count in `queued_bytes`."""
         self.sent = 0
         """The last sequence that was ever sent."""
         self.acknowledged = 0
@@ -115,18 +125,18 @@ class Outgoing(Generic[T]):
         """How many more bytes it allows, but for the last item."""
         self._sent_bytes = 0
         self._kept: deque[Chunk[T]] = deque()
-        self._again: deque[Chunk[T]] = deque()  # What is to be sent again, on this stream, before anything new.
-        self._long_again: _Long[T] | None = None  # The first of them, if it goes in parts.
+        self.again: deque[Chunk[T]] = deque()
+        """What is to be sent again, on this stream, before anything new."""
 
     @property
     def all_sent(self) -> bool:
         """Whether nothing is left to be sent, or sent again."""
-        return not self.queue and not self._again and not self.long
+        return not self.queue and not self.again and not self.long
 
     @property
     def all_short_sent(self) -> bool:
-        """Whether at most what goes in parts for the first time is left to be sent."""
-        return not self.queue and not self._again
+        """Whether at most items whose bodies go ahead of them are left to be sent for the first time."""
+        return not self.queue and not self.again
 
     @property
     def all_acknowledged(self) -> bool:
@@ -134,32 +144,46 @@ class Outgoing(Generic[T]):
         return not self.queue and not self.long and self.acknowledged == self.sent
 
     @property
-    def in_parts(self) -> bool:
-        """Whether the next thing to be sent may be a part."""
-        return bool(self.long) or self._long_again is not None or (bool(self._again) and self._is_long(self._again[0]))
+    def has_pieces(self) -> bool:
+        """Whether the next thing to be sent may be a piece of a body."""
+        return bool(self.long) or (bool(self.again) and isinstance(self.again[0].items[0].body, Ahead))
 
-    def queue_long(self, item: T, sender: object = None) -> None:
-        """Queue an item that goes in parts. What its sender sends later should be queued when it is gone; what others
-        send may come before it.
+    @property
+    def has_enough_long(self) -> bool:
+        """Whether no more items whose bodies go ahead of them should be made ready now."""
+        return len(self.long) >= LONG_AT_ONCE
+
+    def put(self, item: T, sender: object = None) -> None:
+        """Queue an item. If its body goes ahead of it, what its sender sends later should be put when the item is gone
+        (see `is_held_up`); what others send may come before it.
         """
-        self.long.append(_Long(item, self.sent + len(self.queue), sender))
+        body = item.body
+        if isinstance(body, Ahead):
+            self.long.append(_Long(item, body, self.sent + len(self.queue), sender))
+        else:
+            self.queue.append(item)
+            self.queued_bytes += len(body)
 
-    def is_long_from(self, sender: object) -> bool:
-        """Whether an item of this sender is going in parts."""
+    def is_held_up(self, sender: object) -> bool:
+        """Whether an item of this sender waits for pieces of its body to go ahead of it."""
         return any(long.sender is sender for long in self.long)
 
-    def drop_long(self, item: T) -> bool:
-        """Do not send this item that goes in parts; whether it was there, and had no sequence yet."""
+    def drop(self, item: T) -> bool:
+        """Do not send this item. Returns False if it was sent already."""
+        if item in self.queue:
+            self.queue.remove(item)
+            self.queued_bytes -= len(item.body)
+            return True
         found = next((long for long in self.long if long.item is item), None)
         if found is not None:
             self.long.remove(found)
         return found is not None
 
-    def next_chunk(self, most: int, most_bytes: int) -> Chunk[T] | Part[T] | None:
-        """What to send next, at most so many items, and bytes but for the last item; None if there is nothing to send,
-        or no credit.
+    def next_chunk(self, most: int, most_bytes: int) -> Chunk[T] | bytes | None:
+        """What to send next: at most so many items, and bytes but for the last item, or the frame of a piece of a body.
+        None if there is nothing to send, or no credit.
         """
-        if self._again:
+        if self.again:
             return self._next_again(most)
         if self.long:
             if (found := self._next_of_long()) is not None:
@@ -174,7 +198,7 @@ class Outgoing(Generic[T]):
         else:
             count = size = 0
             for item in queue[:allowed]:
-                length = len(item[0])
+                length = len(item.body)
                 if size >= bytes_left or (count and size + length > most_bytes):
                     break
                 size += length
@@ -191,44 +215,36 @@ class Outgoing(Generic[T]):
         self._kept.append(chunk)
         return chunk
 
-    def _next_of_long(self) -> Part[T] | Chunk[T] | None:
-        """A part, or the item whose parts are all out; None if it is the turn of others, or there is no credit."""
+    def _next_of_long(self) -> bytes | Chunk[T] | None:
+        """A piece, or the item whose pieces are all out; None if it is the turn of others, or there is no credit."""
         long = self.long[0]
-        if self.allowed <= 0 and (not long.begun or long.offset == len(long.item[0])):
+        if self.allowed <= 0 and (not long.begun or long.body.all_out):
             return None
         if not long.begun:
             if self.queue and self.sent < long.after:
                 return None
             long.begun = True
-        elif long.offset == len(long.item[0]):  # Now it goes first, or others could use up the credit for ever.
+        elif long.body.all_out:  # Now it goes first, or others could use up the credit for ever.
             self.long.popleft()
             for other in self.long:  # Those queued before them have sequences later by one now.
                 other.after += 1
-            return self._number(Chunk(self.sent + 1, [long.item], in_parts=True), long.offset)
+            return self._number(Chunk(self.sent + 1, [long.item]), len(long.item.body))
         elif long.yields and self.queue and self.allowed > 0:
             long.yields = False
             return None
-        return long.next_part(self.part_bytes)
+        return long.next_piece()
 
     def _most_of_alike(self, most: int) -> int:
-        """How many of the queue, at most `most`, were queued after the same of those that go in parts."""
+        """How many of the queue, at most `most`, were queued after the same of those in `long`."""
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
-    def _is_long(self, chunk: Chunk[T]) -> bool:
-        body = chunk.items[0][0]
-        return 0 < self.part_bytes < len(body) and isinstance(body, bytes)
-
-    def _next_again(self, most: int) -> Chunk[T] | Part[T]:
-        if self._is_long(self._again[0]):
-            if self._long_again is None:
-                self._long_again = _Long(self._again[0].items[0], 0)
-            if (part := self._long_again.next_part(self.part_bytes)) is not None:
-                return part
-            self._long_again = None
-            return self._again.popleft()
-        chunk = self._again.popleft()
+    def _next_again(self, most: int) -> Chunk[T] | bytes:
+        body = self.again[0].items[0].body
+        if isinstance(body, Ahead) and not body.all_out:
+            return body.next_piece()
+        chunk = self.again.popleft()
         if len(chunk.items) > most:
-            self._again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
+            self.again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
             chunk = Chunk(chunk.first, chunk.items[:most], before=chunk.before)
         return chunk
 
@@ -238,14 +254,17 @@ class Outgoing(Generic[T]):
             raise ProtocolError(
                 f"received through {received_through}, but {self.acknowledged} to {self.sent} were under way"
             )
-        self._again.clear()
-        self._long_again = None
+        self.again.clear()
         for chunk in self._kept:
             if chunk.last > received_through:
                 skipped = max(0, received_through + 1 - chunk.first)
-                self._again.append(replace(chunk, first=chunk.first + skipped, items=chunk.items[skipped:]))
-        for long in self.long:  # Those that are in the middle begin again.
-            long.begun, long.offset = False, 0
+                again = replace(chunk, first=chunk.first + skipped, items=chunk.items[skipped:])
+                self.again.append(again)
+                if isinstance(body := again.items[0].body, Ahead):
+                    body.begin()
+        for long in self.long:
+            long.begun = False
+            long.body.begin()
 
     def grant(self, credit: Credit) -> None:
         """The other side allows this. A late, smaller figure changes nothing."""
@@ -276,7 +295,7 @@ class Outgoing(Generic[T]):
             yield from chunk.items[max(0, self.acknowledged + 1 - chunk.first) :]
 
     def unsent(self) -> Iterator[T]:
-        """What was never sent whole, in no particular order."""
+        """What was never sent, in no particular order."""
         yield from self.queue
         for long in self.long:
             yield long.item
@@ -313,55 +332,17 @@ class Incoming:
         """What this side allows."""
         self.received_bytes = 0
         """The bytes of all that was received."""
-        self._parts: list[memoryview] = []  # Of a body that is coming.
-        self._parts_bytes = 0
-        self._body_bytes = 0
         self._again_may_come = False
 
     def begin(self, received_through: int) -> None:
         """A new stream begins, and the other side is told that everything through this sequence has come."""
-        self.drop_parts()
         self._again_may_come = received_through < self.received
 
-    def drop_parts(self) -> None:
-        """Forget a body that has come in part: it will begin again."""
-        self._parts, self._parts_bytes, self._body_bytes = [], 0, 0
-
-    def receive_part(
-        self, body_bytes: int, offset: int, data: memoryview, *, longest: int, most: int, least: int = LEAST_PART_BYTES
-    ) -> None:
-        """A part of a body has come.
-
-        Args:
-            longest: how many bytes a body may have.
-            most: how many a part may have.
-            least: how many one has that is not the last.
-        """
-        size = len(data)
-        if offset == 0:
-            self.drop_parts()
-            if body_bytes > longest:
-                raise ProtocolError(f"a body of {body_bytes} bytes comes in parts, the limit is {longest}")
-            has_credit = self.received < self.credit.messages and self.received_bytes < self.credit.bytes
-            if not (has_credit or self._again_may_come):
-                raise ProtocolError("a part begins a message for which there is no credit")
-            self._body_bytes = body_bytes
-        end = offset + size
-        if body_bytes != self._body_bytes or offset != self._parts_bytes or end > body_bytes:
-            expected = f"expected those from {self._parts_bytes} of {self._body_bytes}"
-            raise ProtocolError(f"a part has bytes {offset} to {end} of {body_bytes}, {expected}")
-        if size > most or not size or (size < least and end < body_bytes):
-            raise ProtocolError(f"a part has {size} bytes, allowed are {least} to {most}")
-        self._parts.append(data)
-        self._parts_bytes = end
-
-    def take_parts(self) -> bytes:
-        """The body that has come in parts."""
-        if not self._parts or self._parts_bytes != self._body_bytes:
-            raise ProtocolError(f"only {self._parts_bytes} of {self._body_bytes} bytes have come in parts")
-        parts = self._parts
-        self.drop_parts()
-        return b"".join(parts)
+    @property
+    def may_begin(self) -> bool:
+        """Whether another message may begin to come: there is credit for it, or it may be one that comes again."""
+        has_credit = self.received < self.credit.messages and self.received_bytes < self.credit.bytes
+        return has_credit or self._again_may_come
 
     def receive(self, first_sequence: int, sizes: Sequence[int]) -> int:
         """Items `first_sequence` and following have come, of so many bytes; returns how many of them, at the beginning,

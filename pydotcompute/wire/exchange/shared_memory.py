@@ -30,7 +30,7 @@ from pydotcompute.wire.exchange.flow import ProtocolError
 if sys.platform == "linux":
     from fcntl import F_ADD_SEALS, F_GET_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, fcntl
 
-__all__ = ["LONGEST_IN_FRAME", "Block", "Reader", "Segment", "Writer", "require"]
+__all__ = ["LONGEST_IN_FRAME", "Block", "Reader", "Segment", "SharedMemory", "Writer", "require"]
 
 LONGEST_IN_FRAME = 64 << 10
 """Bodies that are not longer go in frames."""
@@ -61,7 +61,7 @@ class Segment:
     """A piece of shared memory."""
 
     def __init__(self, descriptor: int, size: int) -> None:
-        self.memory = mmap.mmap(descriptor, size)
+        self.memory = _map(descriptor, size)
         self.size = size
         self.place = pb.SharedSegment()
         """How the other process finds it, if this one has made it."""
@@ -156,9 +156,16 @@ class Segment:
         return True
 
 
+def _map(descriptor: int, size: int) -> mmap.mmap:
+    # Before Python 3.13, every mapping keeps a file open.
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, size, trackfd=False)
+    return mmap.mmap(descriptor, size)
+
+
 class Block:
-    """A body in shared memory, on its way to the other side. Whoever puts it into a frame says that it is `sent`; then
-    its place is the receiver's to free, and else it is free when the object goes."""
+    """A body in shared memory, on its way to the other side. When a frame refers to it, it is `sent`: then its place is
+    the receiver's to free. Else the place is free when the object goes."""
 
     __slots__ = ("_memory", "_process_id", "offset", "sent", "size")
 
@@ -171,6 +178,11 @@ class Block:
 
     def __len__(self) -> int:
         return self.size
+
+    def refer(self, batch: pb.Batch, index: int) -> None:
+        """Say in the batch where the body of this message is."""
+        self.sent = True
+        batch.shared_bodies.add(index=index, offset=self.offset, bytes=self.size)
 
     def __del__(self) -> None:
         if not self.sent and not self._memory.closed and os.getpid() == self._process_id:
@@ -298,6 +310,50 @@ class Reader:
         """Give the segment back, but for what something still looks at, and that when nothing does any more."""
         if not self._segment.close():
             self._places.give_back_all_but_held(self.size)
+
+
+class SharedMemory:
+    """The two segments of a session, one for each direction, at one of its ends."""
+
+    def __init__(self, to_read: Segment, to_write: Segment, codecs: Sequence[Codec[Any]]) -> None:
+        """The bodies that come are of the types of these codecs."""
+        self._segments = to_read, to_write
+        self.reader = Reader(to_read, codecs)
+        self.writer = Writer(to_write)
+
+    @classmethod
+    def create(cls, size: int, codecs: Sequence[Codec[Any]]) -> Self:
+        """The daemon's end, with segments of so many bytes. BackendUnavailableError: the system has none to give."""
+        requests = Segment.create(size)
+        try:
+            return cls(requests, Segment.create(size), codecs)
+        except BaseException:
+            requests.close()
+            raise
+
+    @classmethod
+    def open(cls, opened: pb.Opened, codecs: Sequence[Codec[Any]]) -> Self:
+        """The client's end. BackendUnavailableError: the daemon offers none, or it cannot be had from here."""
+        if not opened.HasField("shared_memory"):
+            raise _unavailable("the daemon does not share any; it would with --shared-memory-bytes")
+        requests = Segment.open(opened.shared_memory.requests)
+        return cls(Segment.open(opened.shared_memory.replies), requests, codecs)
+
+    @property
+    def offer(self) -> pb.SharedMemory:
+        """How the client finds the memory, if this is the daemon's end."""
+        requests, replies = self._segments
+        return pb.SharedMemory(requests=requests.place, replies=replies.place)
+
+    def settle(self) -> None:
+        """The client has had its chance to open the memory: from now on it cannot any more."""
+        for segment in self._segments:
+            segment.settle()
+
+    def close(self) -> None:
+        """Give the memory back, but for what something still looks at."""
+        self.reader.close()
+        self.writer.close()
 
 
 class _Places:

@@ -8,7 +8,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.wire.errors import to_status
 from pydotcompute_server.calls.handlers import StatusError
@@ -52,7 +52,7 @@ class Answers:
 
     @staticmethod
     def _bury(kernel: RingKernel[Any, Any], message: Any, status: status_pb2.Status) -> StatusError:
-        kernel.bury(message, status.message, DeadLetterReason.UNDELIVERABLE)
+        kernel.mail.bury(message, status.message, DeadLetterReason.UNDELIVERABLE)
         return StatusError(status)
 
 

@@ -14,7 +14,8 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.conversation import Conversation
-from pydotcompute_server.exchange.sessions import Session, Sessions
+from pydotcompute_server.exchange.session import Session
+from pydotcompute_server.exchange.sessions import Sessions
 
 __all__ = ["ExchangeLane"]
 
@@ -72,7 +73,7 @@ class ExchangeLane:
             raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
         self._sessions.attach(session)
         conversation = self._conversations[session.token] = Conversation(session, context)
-        session.draining = self._draining
+        session.inbound.draining = self._draining
         if self._farewell is not None:
             conversation.farewell(self._farewell)
         is_over = False

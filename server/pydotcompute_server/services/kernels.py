@@ -9,8 +9,10 @@ import grpc
 
 from pydotcompute.exceptions import KernelNotFoundError
 from pydotcompute.protobuf.json.sample import sample_json
+from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
@@ -42,7 +44,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         kernel, kernel_type = self._find(request.kernel_id)
         input_type, output_type = kernel_type.input_type, kernel_type.output_type
         return pb.DescribeKernelResponse(
-            kernel_type=self._type(kernel_type),
+            kernel_type=self._type(kernel_type, None if kernel is None else kernel.config),
             kernel=None if kernel is None else _kernel(kernel),
             input_type=None if input_type is None else self._catalog.message_type(input_type),
             output_type=None if output_type is None else self._catalog.message_type(output_type),
@@ -56,7 +58,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         if kernel_type is None:
             raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
         config = config_from_proto(request.config, kernel_type.config)
-        kernel = await self._runtime.launch(request.kernel_id, kernel_type.func, config=config)
+        kernel = await self._runtime.launch(request.kernel_id, kernel_type, config=config)
         return pb.LaunchResponse(kernel=_kernel(kernel))
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
@@ -89,7 +91,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             return None, kernel_type
         return kernel, kernel.type
 
-    def _type(self, kernel_type: KernelType) -> pb.KernelType:
+    def _type(self, kernel_type: KernelType, config: RingKernelConfig | None = None) -> pb.KernelType:
         def name(cls: type | None) -> str:
             return "" if cls is None else self._catalog.codec(cls).descriptor.full_name
 
@@ -98,7 +100,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             documentation=kernel_type.documentation,
             input_type=name(kernel_type.input_type),
             output_type=name(kernel_type.output_type),
-            config=config_to_proto(kernel_type.config),
+            config=config_to_proto(config or kernel_type.config),
             service=kernel_type.service,
             device=kernel_type.device,
             memory_limit_bytes=cast(int | None, kernel_type.memory_limit),
@@ -108,10 +110,10 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
 
 def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
     failure = kernel.failure
-    device = None if kernel.state is KernelState.CREATED else kernel.session.device
+    device = None if kernel.state is KernelState.CREATED else kernel.lease.device
     return pb.Kernel(
         kernel_id=kernel.kernel_id,
-        kernel_type=kernel.type_name,
+        kernel_type=kernel.type.name,
         state=state_to_proto(kernel.state),
         queue_depth=kernel.queue_depth,
         failure="" if failure is None else f"{failure.cause_type}: {failure.cause_message}",

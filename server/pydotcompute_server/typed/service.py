@@ -13,7 +13,7 @@ import grpc
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageError
 from pydotcompute.ring_kernels.declaration import KernelType
-from pydotcompute.ring_kernels.lifecycle import RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
@@ -137,10 +137,10 @@ class _TypedLane:
         kernel_type = self._kernel_type
         said.kernel_id = said.kernel_id or kernel_type.name
         kernel = self._runtime.kernel(said.kernel_id)
-        if kernel.type_name != kernel_type.name:
+        if kernel.type.name != kernel_type.name:
             other = kernel.type.service
             problem = (
-                f"its type is {kernel.type_name!r}, which has {f'the service {other}' if other else 'no service'}; "
+                f"its type is {kernel.type.name!r}, which has {f'the service {other}' if other else 'no service'}; "
                 f"{kernel_type.service} is for kernels of the type {kernel_type.name!r}"
             )
             raise InvalidConfigurationError(f"{PREFIX}kernel-id", said.kernel_id, problem)

@@ -15,17 +15,19 @@ from google.rpc import status_pb2
 from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import new_message_id
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.inbox import Terms
-from pydotcompute.ring_kernels.mail.replies import REMEMBERED_ANSWERS, REMEMBERED_REQUESTS, Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
 from pydotcompute_server.calls.answers import Answers
 from pydotcompute_server.calls.handlers import ClientGoneError, StatusError, seconds_left, send_header
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.exchange.inbound import LARGE_BYTES, MAILBOX_BYTES
 from pydotcompute_server.exchange.lane import SHUTTING_DOWN
-from pydotcompute_server.exchange.sessions import LARGE_BYTES, MAILBOX_BYTES
 
 __all__ = ["Stream", "Streams"]
 
@@ -67,7 +69,7 @@ class Stream:
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """Of each request that was accepted and not answered, by the `message_id.int`: which message of the stream."""
-        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * REMEMBERED_ANSWERS)
+        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * DEFAULT_LIMITS.answers)
         """The same of those that were answered, as far as the kernel remembers whose they were."""
         self._closed = False
         """Whether nothing more is read."""
@@ -91,7 +93,7 @@ class Stream:
             ClientGoneError: there is nobody left to answer.
         """
         if self._kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = self._kernel.refusal
+            refusal = self._kernel.gate.refusal
             assert refusal is not None
             raise refusal.again()
         patience = seconds_left(self._context)
@@ -179,16 +181,16 @@ class Stream:
         message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
         while (
             len(self._numbers) + caller.ready.size >= LARGEST_OUTSTANDING
-            or caller.ready.size >= kernel.outputs.capacity
-            or kernel.inbox.bytes >= MAILBOX_BYTES
+            or caller.ready.size >= kernel.mail.outputs.capacity
+            or kernel.mail.inbox.bytes >= MAILBOX_BYTES
         ):
-            await wait_any((caller.room, kernel.inbox.taken, kernel.changed))
+            await wait_any((caller.room, kernel.mail.inbox.taken, kernel.gate.closing))
         self._numbers[message_id.int] = number
         size = len(body)
         try:
-            await kernel.send_as(caller, message, terms=Terms(size=size) if size >= LARGE_BYTES else None)
+            await kernel.mail.send_as(caller, message, terms=Terms(size=size) if size >= LARGE_BYTES else None)
         except BaseException:
-            if not kernel.replies.is_from(message_id, caller):  # It is, if it was put and only then was cancelled.
+            if not kernel.mail.replies.is_from(message_id, caller):  # It is, if it was put and only then was cancelled.
                 self._numbers.pop(message_id.int, None)
             raise
 
@@ -196,15 +198,15 @@ class Stream:
 
     async def _write(self) -> None:
         kernel, caller = self._kernel, self._caller
-        signals = [caller.arrived, kernel.changed]
+        signals = [caller.arrived, kernel.gate.closing]
         if self._outputs:
-            signals.append(kernel.replies.wanted)
+            signals.append(kernel.mail.replies.wanted)
         while True:
             if caller.cut_off is not None and self._error is None:
                 self._fail_cut_off(caller.cut_off)
             item, is_output = caller.take(), False
             if item is None and self._outputs:
-                item = kernel.outputs.get_nowait()
+                item = kernel.mail.outputs.get_nowait()
                 is_output = item is not None
             if item is None:
                 if self._is_over():
@@ -228,13 +230,13 @@ class Stream:
     def _is_over(self) -> bool:
         """Whether there is nothing to send, and nothing more to come."""
         kernel = self._kernel
-        if (ended := kernel.replies.ended) is not None:
+        if (ended := kernel.mail.replies.ended) is not None:
             if self._numbers or self._outputs or not self._closed:
                 self._fail(min(self._numbers.values(), default=None), ended)
             return True
         if self._numbers and not self._caller.unanswered:
             # So many requests wait for this kernel's replies that it has forgotten whose these were.
-            self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, REMEMBERED_REQUESTS))
+            self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, DEFAULT_LIMITS.requests))
             return True
         ends_by_itself = not self._outputs or self._error is not None or self._draining
         return self._closed and not self._numbers and ends_by_itself
@@ -250,15 +252,15 @@ class Stream:
             return True
         if self._output_type is None:
             body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
-        if kernel.outputs.items.size:
-            kernel.replies.wanted.notify()  # While this is being written, another can take what there is.
+        if kernel.mail.outputs.items.size:
+            kernel.mail.replies.wanted.notify()  # While this is being written, another can take what there is.
         try:
             await self._context.write(body)
         except BaseException as error:
             if is_output:
-                kernel.replies.give_back(message)
+                kernel.mail.replies.give_back(message)
             else:
-                kernel.bury(message, "its caller is gone")
+                kernel.mail.bury(message, "its caller is gone")
             if isinstance(error, grpc.aio.InternalError | grpc.aio.UsageError):
                 return False
             raise
@@ -277,13 +279,13 @@ class Stream:
     def _leave(self) -> None:
         """Withdraw what the kernel has not taken; what it sends from now on is a dead letter."""
         kernel, caller = self._kernel, self._caller
-        kernel.withdraw_all(caller)
+        kernel.mail.withdraw_all(caller)
         caller.gone = True
         while (item := caller.take()) is not None:
             if not isinstance(item, Unanswered):
-                kernel.bury(item, "its caller is gone")
-        if kernel.outputs.items.size:
-            kernel.replies.wanted.notify()  # This one may have been woken for it.
+                kernel.mail.bury(item, "its caller is gone")
+        if kernel.mail.outputs.items.size:
+            kernel.mail.replies.wanted.notify()  # This one may have been woken for it.
 
 
 class Streams:

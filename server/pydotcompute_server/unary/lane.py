@@ -18,9 +18,9 @@ from pydotcompute.exceptions import (
     MessageTooLargeError,
     QueueFullError,
 )
-from pydotcompute.ring_kernels.declaration import LONGEST_ID
-from pydotcompute.ring_kernels.lifecycle import RingKernel
-from pydotcompute.ring_kernels.mail.replies import Caller, Unanswered
+from pydotcompute.ring_kernels.config import LONGEST_ID
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
@@ -68,7 +68,7 @@ class _Desk:
     def __init__(self, kernel: Kernel) -> None:
         self.clients: OrderedDict[str, _Client] = OrderedDict()
         self.sends = Sends()
-        self.leases = Leases(kernel.outputs.capacity)
+        self.leases = Leases(kernel.mail.outputs.capacity)
         self.returned: OrderedDict[int, None] = OrderedDict()
         """The ids of messages that were in a response and came back."""
 
@@ -107,7 +107,7 @@ class UnaryLane:
             if request.message.message_id:
                 await self._send_once(kernel, desk, request, message, timeout)
             else:
-                await kernel.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, timeout)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id))
@@ -121,12 +121,12 @@ class UnaryLane:
             remaining = None if deadline is None else deadline - monotonic()
             if (settled := sends.is_waiting(key)) is not None:
                 if not await settled.wait(remaining):
-                    raise QueueFullError(kernel.kernel_id, kernel.inbox.capacity)
+                    raise QueueFullError(kernel.kernel_id, kernel.mail.inbox.capacity)
                 continue
             sends.begin(key, digest)
             taken = False
             try:
-                await kernel.send_as(self._client(kernel, desk, request.client_id), message, remaining)
+                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, remaining)
                 taken = True
             finally:
                 sends.end(key, taken=taken)
@@ -144,9 +144,9 @@ class UnaryLane:
         lease = _lease(request)
         client = self._client(kernel, desk, request.client_id)
         if lease is not None and not desk.leases.reserve():
-            raise QueueFullError(kernel.kernel_id, kernel.outputs.capacity)
+            raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         try:
-            message = await kernel.receive_as(client, _patience(request, context))
+            message = await kernel.mail.receive_as(client, _patience(request, context))
             # Now and not later: in this very step `took` is what was received, if that was a reply.
             owner = client if client.took is message else None
             client.took = None
@@ -206,7 +206,7 @@ class UnaryLane:
             forgotten.gone = True
             while (item := forgotten.take()) is not None:
                 if not isinstance(item, Unanswered):
-                    kernel.bury(item, "its caller has not asked for it")
+                    kernel.mail.bury(item, "its caller has not asked for it")
         return client
 
     def _message(self, message: pb.Message, kernel: Kernel) -> Any:
@@ -228,9 +228,9 @@ def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) 
     if len(desk.returned) > RETURNS_REMEMBERED:
         desk.returned.popitem(last=False)
     if owner is None:
-        kernel.replies.give_back(message)
+        kernel.mail.replies.give_back(message)
     elif owner.gone:
-        kernel.bury(message, "its caller has not asked for it")
+        kernel.mail.bury(message, "its caller has not asked for it")
     else:
         # Not `give_back`: a kernel forgets whose reply it was when it has answered some thousand others since.
         owner.ready.push_front(message, message.priority)

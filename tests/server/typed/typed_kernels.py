@@ -2,12 +2,12 @@
 
 import asyncio
 
-from pydotcompute import message, ring_kernel
+from pydotcompute import RingKernelMessage, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 
 @message(package="shop.v1")
-class Order:
+class Order(RingKernelMessage):
     """What a customer wants."""
 
     amount: int = 0
@@ -15,7 +15,7 @@ class Order:
 
 
 @message(package="shop.v1")
-class Receipt:
+class Receipt(RingKernelMessage):
     """What a customer gets."""
 
     amount: int = 0

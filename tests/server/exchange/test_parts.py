@@ -15,7 +15,7 @@ from pydotcompute.wire.exchange.frames import (
     request_part,
     response_part,
 )
-from tests.server.test_sessions import MIB, go_on, jobs, large, memory, pause
+from tests.server.exchange.helpers import MIB, go_on, jobs, large, memory, pause
 from tests.stubs import KERNELS, Failure, Letter, Talk, Wire, job_bytes
 
 LIMIT = 64 * MIB

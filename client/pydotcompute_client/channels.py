@@ -1,0 +1,216 @@
+"""The channels to a daemon: one that the event loop waits for, and one for calls that block it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar, cast
+
+import grpc
+
+from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
+from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
+from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+from pydotcompute.wire.errors import from_rpc_error
+from pydotcompute.wire.exchange.frames import LONGEST_FRAME
+
+__all__ = ["Call", "Channels", "Question", "Stubs"]
+
+A = TypeVar("A")
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+FRAME_OVERHEAD_BYTES = 2 << 20
+"""Room in a frame beyond its longest message, for headers and other messages."""
+LONGEST_BACKOFF_MS = 2_000
+"""Milliseconds between two attempts to connect again, at most. gRPC begins with less, and adds jitter."""
+
+
+class Stubs:
+    """The daemon's services, over one channel."""
+
+    def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
+        self.kernels: KernelServiceStub = KernelServiceStub(channel)
+        self.telemetry: TelemetryServiceStub = TelemetryServiceStub(channel)
+        self.dead_letters: DeadLetterServiceStub = DeadLetterServiceStub(channel)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a question."""
+
+    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Any, Any]]
+    request: Any
+
+
+Question: TypeAlias = Generator[Call, Any, R]
+"""Yields its calls, is sent their responses, and returns what they mean. It does no I/O, so that one question serves
+`Channels.ask` as well as `Channels.ask_blocking`."""
+
+
+class Channels:
+    """The two channels to a daemon; the one for calls that block is opened with the first such call.
+
+    Args:
+        target: HOST:PORT, or unix:PATH, of the daemon.
+        timeout: seconds to connect, and for each call.
+        credentials: for a daemon that speaks TLS.
+        max_message_bytes: the longest message to receive.
+        keepalive: seconds without a word from the daemon after which it is asked whether it is still there.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float,
+        credentials: grpc.ChannelCredentials | None,
+        max_message_bytes: int,
+        keepalive: float,
+    ) -> None:
+        self.target = target
+        self.timeout = timeout
+        self._credentials = credentials
+        self._options = [
+            ("grpc.max_receive_message_length", min(max_message_bytes + FRAME_OVERHEAD_BYTES, LONGEST_FRAME)),
+            ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
+            ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
+            ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
+            # Of a ping that was sent for another purpose, for which keepalive waits too: a minute, if not told.
+            ("grpc.http2.ping_timeout_ms", round(500 * keepalive)),
+            ("grpc.http2.max_pings_without_data", 0),  # Otherwise the third ping in a row is not sent.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 1_000),
+            ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        self._channel: grpc.aio.Channel | None = None
+        self._stubs: Stubs | None = None
+        self._blocking_channel: grpc.Channel | None = None
+        self._blocking_stubs: Stubs | None = None
+
+    @property
+    def are_open(self) -> bool:
+        """True from the beginning of `open` until it fails, or until `close`."""
+        return self._channel is not None
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel that the event loop waits for. ConnectionLostError if it is not open."""
+        if self._channel is None:
+            raise ConnectionLostError(self.target, "not connected; use `async with connect(…) as runtime:`")
+        return self._channel
+
+    def require_open(self) -> None:
+        """ConnectionLostError if the channels are not open."""
+        _ = self.channel
+
+    @property
+    def stubs(self) -> Stubs:
+        """The services over `channel`. ConnectionLostError if it is not open."""
+        if self._stubs is None:
+            self._stubs = Stubs(self.channel)
+        return self._stubs
+
+    def _stubs_that_block(self) -> Stubs:
+        """The services over a channel for calls that block: an event loop cannot wait for its own."""
+        self.require_open()
+        if self._blocking_stubs is None:
+            if self._credentials is None:
+                channel = grpc.insecure_channel(self.target, options=self._options)
+            else:
+                channel = grpc.secure_channel(self.target, self._credentials, options=self._options)
+            self._blocking_channel = channel
+            self._blocking_stubs = Stubs(channel)
+        return self._blocking_stubs
+
+    async def open(self) -> None:
+        """Connect. ConnectionLostError if there is no daemon within the time-out."""
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(self.target, options=self._options)
+        else:
+            channel = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
+        self._channel = channel
+        try:
+            await self._reach(channel)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _reach(self, channel: grpc.aio.Channel) -> None:
+        """Return once the daemon answers.
+
+        A call that waits for its connection would not tell why it waited in vain; so each attempt is one that fails.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout
+        list_types = KernelServiceStub(channel).ListKernelTypes
+        while True:
+            left = max(0.0, deadline - loop.time())
+            try:
+                await list_types(kernel_pb.ListKernelTypesRequest(), timeout=left)
+                return
+            except grpc.aio.AioRpcError as error:
+                lost = from_rpc_error(error, self.target)
+                # No waiting mends a certificate. gRPC has no other mark of it than these words.
+                hopeless = "handshake failed" in (error.details() or "")
+                if hopeless or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise lost from None
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+            except TimeoutError:
+                raise lost from None
+
+    async def close(self) -> None:
+        """Disconnect. Idempotent."""
+        channel, self._channel, self._stubs = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+        if self._blocking_channel is not None:
+            self._blocking_channel.close()
+            self._blocking_channel = self._blocking_stubs = None
+
+    async def call(
+        self, method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Q, A]], request: Q, extra: float = 0.0
+    ) -> A:
+        """The response to one request, which may take `extra` seconds more than the time-out.
+
+        Raises:
+            PyDotComputeError: the daemon's, or ConnectionLostError.
+        """
+        waiting = cast(Callable[..., Awaitable[A]], method(self.stubs))
+        try:
+            return await waiting(request, timeout=self.timeout + extra, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self.target) from None
+
+    def _call_blocking(self, call: Call) -> Any:
+        method = call.method(self._stubs_that_block())
+        try:
+            return method(call.request, timeout=self.timeout, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.target) from None
+
+    async def ask(self, question: Question[R]) -> R:
+        """The answer to a question. Raises what `call` does."""
+        response = None
+        while True:
+            try:
+                call = question.send(response)
+            except StopIteration as end:
+                return cast(R, end.value)
+            response = await self.call(call.method, call.request)
+
+    def ask_blocking(self, question: Question[R]) -> R:
+        """`ask`, blocking the event loop meanwhile."""
+        response = None
+        while True:
+            try:
+                call = question.send(response)
+            except StopIteration as end:
+                return cast(R, end.value)
+            response = self._call_blocking(call)

@@ -1,0 +1,57 @@
+"""`KernelDescription`, and how a daemon's answer becomes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.v1 import kernel_service_pb2 as pb
+from pydotcompute.wire.kernels import config_from_proto, state_from_proto
+from pydotcompute_client.types import RemoteTypes
+
+__all__ = ["KernelDescription", "read_description"]
+
+
+@dataclass(frozen=True)
+class KernelDescription:
+    """A daemon's description of a kernel, or of a kernel type."""
+
+    kernel_id: str
+    kernel_type: str
+    """The name of its type."""
+    documentation: str
+    """The actor's docstring."""
+    state: KernelState | None
+    """None if it is a type that is not launched under its own name."""
+    config: RingKernelConfig
+    input_type: type | None
+    """The class of its input messages: this program's own, or one made from the daemon's description."""
+    output_type: type | None
+    """The class of its output messages, made likewise."""
+    input_type_name: str
+    """The full name of the input's protobuf type."""
+    output_type_name: str
+    sample_json: str
+    """A body of the input type as JSON, ready to be edited."""
+
+
+def read_description(kernel_id: str, response: pb.DescribeKernelResponse, types: RemoteTypes) -> KernelDescription:
+    """The description in a daemon's response. Its message types are learned on the way."""
+    kernel_type = response.kernel_type
+    classes: list[type | None] = []
+    for field, message_type in (("input_type", response.input_type), ("output_type", response.output_type)):
+        known = response.HasField(field)
+        classes.append(types.receiving_codec(types.learn(message_type)).schema.cls if known else None)
+    return KernelDescription(
+        kernel_id=kernel_id,
+        kernel_type=response.kernel.kernel_type or kernel_type.name,
+        documentation=kernel_type.documentation,
+        state=state_from_proto(response.kernel.state) if response.HasField("kernel") else None,
+        config=config_from_proto(kernel_type.config, RingKernelConfig(kernel_id)),
+        input_type=classes[0],
+        output_type=classes[1],
+        input_type_name=kernel_type.input_type,
+        output_type_name=kernel_type.output_type,
+        sample_json=response.sample_json,
+    )

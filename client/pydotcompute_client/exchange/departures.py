@@ -1,0 +1,276 @@
+"""What goes to the daemon in a session: the messages of this program's tasks, as far as there is credit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from pydotcompute.exceptions import (
+    MessageSerializationError,
+    MessageTooLargeError,
+    PyDotComputeError,
+    QueueFullError,
+)
+from pydotcompute.messages.header import MAX_PRIORITY, check_header
+from pydotcompute.messages.message import door
+from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.replies import TAKEN, Replies
+from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.batches import Packed, fill, packed
+from pydotcompute.wire.exchange.bodies import Bodies, Body
+from pydotcompute.wire.exchange.flow import Ahead, Credit, Outgoing
+from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
+from pydotcompute.wire.kernels import strategy_from_proto
+from pydotcompute_client.exchange.acks import Acks
+from pydotcompute_client.types import RemoteTypes
+
+__all__ = ["Departures"]
+
+SENT_IN_A_ROW = 512
+"""Messages that a task sends before other tasks, and so the writer, have their turn."""
+
+
+class Departures:
+    """Takes messages from tasks, keeps those that wait for credit, and those that the daemon has not accepted yet."""
+
+    def __init__(self, kernel_id: str, types: RemoteTypes, replies: Replies[Any], acks: Acks, news: Signal) -> None:
+        """`news` is notified when there is something to send."""
+        self.outgoing: Outgoing[Packed] = Outgoing()
+        self.refusal: PyDotComputeError | None = None
+        """Why the kernel takes no messages."""
+        self.refusing = Signal()
+        """Notified when there is such a reason."""
+        self._kernel_id = kernel_id
+        self._types = types
+        self._replies = replies
+        self._acks = acks
+        self._news = news
+        self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Body]]] = {}
+        self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
+        self._room = Signal()
+        self._long_gone = Signal()
+        self._reply_limit = WINDOW
+        self._over = False
+
+    def begin(self, opened: pb.Opened, bodies: Bodies, type_name: str) -> None:
+        """The session begins; messages are of this type of the daemon's."""
+        self._bodies = bodies
+        self._type_name = type_name
+        self._rejects = strategy_from_proto(opened.backpressure_strategy) == "reject"
+        self._input_queue_size = opened.input_queue_size
+        self._reply_limit = opened.output_queue_size
+
+    # -- what the program does -----------------------------------------------------------------------------------------
+
+    async def send(self, caller: Caller[Any] | None, message: Any, timeout: float | None) -> None:
+        """Send a message; the caller (None: the current task) gets the reply. Waits only if there is no credit, or the
+        strategy is `reject`."""
+        if caller is None:
+            caller = self._replies.callers.running()
+        if caller.ready.size >= self._reply_limit:
+            await self._wait_until_received(caller, timeout)
+        body = self._encode(message)
+        outgoing = self.outgoing
+        if outgoing.long or body.__class__ is not bytes:
+            await self._wait_for_long(body, caller, timeout)
+        elif len(outgoing.queue) >= outgoing.allowed or outgoing.queued_bytes >= outgoing.allowed_bytes or self.refusal:
+            await self._wait_for_credit(timeout)
+        message_id, correlation_id = message.message_id, message.correlation_id
+        if self._replies.expect(message_id, caller) is TAKEN or message_id.int in self._outcomes:
+            raise self._id_taken(message)
+        answers = None if correlation_id is None else correlation_id.int
+        item = packed((body, message_id.int, message.priority, answers, 0, False, None, None))
+        if body.__class__ is bytes:
+            outgoing.queue.append(item)
+            outgoing.queued_bytes += len(body)
+        else:
+            outgoing.put(item, caller)
+        if self._news.waiters:
+            self._news.notify()
+        if self._rejects:
+            await self._outcome(message_id)
+        elif len(outgoing.queue) % SENT_IN_A_ROW == 0:
+            await asyncio.sleep(0)
+
+    async def send_and_receive(self, message: Any, timeout: float | None, deadline: float | None) -> Any:
+        """Send a request and wait for its own reply, until the time, of `time.monotonic()`, is `deadline`, that is for
+        `timeout` seconds since the program asked.
+        """
+        body = self._encode(message)
+        message_id, correlation_id = message.message_id, message.correlation_id
+        reply = self._replies.ask(message_id)
+        if reply is None:
+            raise self._id_taken(message)
+        outgoing = self.outgoing
+        try:
+            if outgoing.long or body.__class__ is not bytes:
+                await self._wait_for_long(body, self._sender(), timeout)
+            elif (
+                len(outgoing.queue) >= outgoing.allowed
+                or outgoing.queued_bytes >= outgoing.allowed_bytes
+                or self.refusal
+            ):
+                await self._wait_for_credit(timeout)
+        except BaseException:
+            self._replies.unask(message_id)
+            raise
+        answers = None if correlation_id is None else correlation_id.int
+        item = packed((body, message_id.int, message.priority, answers, 0, False, deadline, None))
+        if body.__class__ is bytes:
+            outgoing.queue.append(item)
+            outgoing.queued_bytes += len(body)
+        else:
+            outgoing.put(item, self._sender())
+        if self._news.waiters:
+            self._news.notify()
+        try:
+            return await self._replies.reply_to(message_id, reply, timeout, deadline)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if outgoing.drop(item):  # It was never sent.
+                self._long_gone.notify_all()
+                self._replies.forget(message_id)
+            elif isinstance(error, asyncio.CancelledError) and not self._over:
+                self._acks.withdraw(message_id.bytes)
+            raise
+
+    def _sender(self) -> object:
+        """On whose behalf the current task sends."""
+        return self._replies.callers.receiving(asyncio.current_task())
+
+    async def _outcome(self, message_id: UUID) -> None:
+        """Wait until the kernel has taken a message. Raises what it was refused with."""
+        outcome = self._outcomes[message_id.int] = asyncio.get_running_loop().create_future()
+        try:
+            await outcome
+        except PyDotComputeError:
+            self._replies.forget(message_id)
+            raise
+
+    async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
+        """One who does not receive its replies cannot go on sending."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while caller.ready.size >= self._reply_limit:
+            remaining = None if deadline is None else deadline - monotonic()
+            if self._rejects or not await wait_any((caller.room, self.refusing), remaining):
+                raise QueueFullError(self._kernel_id, self._reply_limit)
+            if self.refusal is not None:
+                raise self.refusal.again()
+
+    def _encode(self, message: Any) -> bytes | Body:
+        """Check and encode a message."""
+        cls = message.__class__
+        try:
+            check, encode = self._encoders[cls]
+        except KeyError:
+            codec = self._types.codec(cls, self._type_name)
+            check, encode = self._encoders[cls] = (door(cls), self._bodies.encoder(codec))
+        check(message)
+        priority, correlation_id = message.priority, message.correlation_id
+        if (
+            priority.__class__ is not int
+            or not 0 <= priority <= MAX_PRIORITY
+            or message.message_id.__class__ is not UUID
+            or (correlation_id is not None and correlation_id.__class__ is not UUID)
+        ):
+            check_header(message)
+        body = encode(message)
+        if len(body) <= self._bodies.longest_plain:
+            return body
+        if len(body) > self._bodies.longest:
+            raise MessageTooLargeError(cls.__name__, len(body), self._bodies.longest)
+        return self._bodies.pack(body)
+
+    def _id_taken(self, message: Any) -> MessageSerializationError:
+        problem = "another request of this id waits for its reply"
+        return MessageSerializationError(type(message).__name__, problem, "$.message_id")
+
+    async def _wait_for_credit(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else monotonic() + timeout
+        outgoing, woken = self.outgoing, True
+        while True:
+            if self.refusal is not None:
+                raise self.refusal.again()
+            free = outgoing.allowed - len(outgoing.queue)
+            if free > 0 and outgoing.queued_bytes < outgoing.allowed_bytes:
+                if free > 1:
+                    self._room.notify()
+                return
+            if not woken:
+                raise QueueFullError(self._kernel_id, self._input_queue_size)
+            woken = await self._room.wait(None if deadline is None else deadline - monotonic())
+
+    async def _wait_for_long(self, body: bytes | Body, sender: object, timeout: float | None) -> None:
+        """Wait for credit while a body goes ahead of its message: one of the same sender waits until that message is
+        gone, and so does another that goes ahead.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        outgoing, goes_ahead, woken = self.outgoing, isinstance(body, Ahead), True
+        while True:
+            while outgoing.long and (goes_ahead or outgoing.is_held_up(sender)):
+                if self.refusal is not None:
+                    raise self.refusal.again()
+                if not woken:
+                    raise QueueFullError(self._kernel_id, self._input_queue_size)
+                woken = await self._long_gone.wait(None if deadline is None else deadline - monotonic())
+            await self._wait_for_credit(None if deadline is None else deadline - monotonic())
+            if not (outgoing.long and goes_ahead):
+                return
+
+    # -- to the daemon, and what it says -------------------------------------------------------------------------------
+
+    def next_frame(self, frame: pb.ExchangeRequest) -> bytes | None:
+        """Put the messages that are sent next into this frame. Returns another, which goes ahead of them, if there is
+        one.
+        """
+        outgoing = self.outgoing
+        chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+        if isinstance(chunk, bytes):
+            return chunk
+        if chunk is not None:
+            fill(frame.batch, chunk.first, chunk.items)
+            if self._long_gone.waiters and not outgoing.long:
+                self._long_gone.notify_all()
+        return None
+
+    def accepted(self, through: int) -> None:
+        """The daemon has everything through this sequence."""
+        acknowledged = self.outgoing.acknowledge(through)
+        if self._outcomes:
+            for item in acknowledged:
+                if (outcome := self._outcomes.pop(item.key, None)) is not None and not outcome.done():
+                    outcome.set_result(None)
+
+    def grant(self, credit: pb.Credit) -> None:
+        """The daemon allows this."""
+        self.outgoing.grant(Credit(credit.messages, credit.bytes))
+        if self._room.waiters:
+            self._room.notify()
+
+    def not_taken(self, key: int, error: PyDotComputeError) -> bool:
+        """The kernel has not taken the request of this `message_id.int`. Returns False if no `send` waits for that."""
+        outcome = self._outcomes.pop(key, None)
+        if outcome is not None and not outcome.done():
+            outcome.set_exception(error)
+        return outcome is not None
+
+    def close(self, error: PyDotComputeError) -> None:
+        """The kernel takes no more messages."""
+        if self.refusal is None:
+            self.refusal = error
+            self._room.notify_all()
+            self._long_gone.notify_all()
+            self.refusing.notify_all()
+
+    def end(self, error: PyDotComputeError) -> bool:
+        """The session is over. Returns True if a `send` waits that is told so now."""
+        self._over = True
+        told = bool(self._outcomes)
+        for outcome in self._outcomes.values():
+            if not outcome.done():
+                outcome.set_exception(error.again())
+        self._outcomes.clear()
+        return told

@@ -1,0 +1,75 @@
+"""The settings of one kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from pydotcompute.exceptions import InvalidConfigurationError
+
+__all__ = ["LONGEST_ID", "Backpressure", "BackpressureStrategy", "RingKernelConfig", "backpressure_of"]
+
+BackpressureStrategy = Literal["block", "reject", "drop_oldest"]
+
+LONGEST_ID = 200
+"""Characters of a kernel's id, which is in every log line and every error about it."""
+
+
+class Backpressure(NamedTuple):
+    """Says what happens to a message that finds the mailbox full. Exactly one of the three is True."""
+
+    waits: bool
+    """Its sender waits for room."""
+    refuses: bool
+    """Its sender gets QueueFullError at once."""
+    drops: bool
+    """The oldest message of the lowest priority makes room for it."""
+
+
+_BACKPRESSURE: dict[str, Backpressure] = {
+    "block": Backpressure(waits=True, refuses=False, drops=False),
+    "reject": Backpressure(waits=False, refuses=True, drops=False),
+    "drop_oldest": Backpressure(waits=False, refuses=False, drops=True),
+}
+
+
+def backpressure_of(strategy: str) -> Backpressure:
+    """Return what a strategy does. Raises InvalidConfigurationError if there is no strategy of this name."""
+    try:
+        return _BACKPRESSURE[strategy]
+    except (KeyError, TypeError):
+        choices = ", ".join(get_args(BackpressureStrategy))
+        raise InvalidConfigurationError("backpressure_strategy", strategy, f"choose one of {choices}") from None
+
+
+@dataclass(frozen=True)
+class RingKernelConfig:
+    """The settings of one kernel.
+
+    Raises:
+        InvalidConfigurationError: a value cannot work.
+    """
+
+    kernel_id: str
+    grid_size: int = 1
+    """Thread blocks of a resident kernel."""
+    block_size: int = 256
+    """Threads a block of a resident kernel."""
+    input_queue_size: int = 4096
+    """How many messages the input mailbox holds."""
+    output_queue_size: int = 4096
+    """How many outputs the output mailbox holds, and how many replies wait for one caller."""
+    backpressure_strategy: BackpressureStrategy = "block"
+    """What happens to a message when the input mailbox is full."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel_id, str) or not self.kernel_id:
+            raise InvalidConfigurationError("kernel_id", self.kernel_id, "a kernel's id is a text that is not empty")
+        if len(self.kernel_id) > LONGEST_ID:
+            shown = f"{self.kernel_id[:20]}…"
+            raise InvalidConfigurationError("kernel_id", shown, f"a kernel's id has at most {LONGEST_ID} characters")
+        for name in ("grid_size", "block_size", "input_queue_size", "output_queue_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidConfigurationError(name, value, "must be a whole number of at least 1")
+        backpressure_of(self.backpressure_strategy)

@@ -1,0 +1,146 @@
+"""Items by priority."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Generic, TypeVar
+
+from pydotcompute.messages.header import DEFAULT_PRIORITY
+
+__all__ = ["PriorityQueue"]
+
+T = TypeVar("T")
+
+
+class PriorityQueue(Generic[T]):
+    """Items by priority, 0 to 255, higher first; inside one priority first in, first out. Every operation takes
+    constant time.
+
+    One queue for each priority in use. `top` is the one that is popped from next; an integer has a bit for each other
+    queue that holds anything. As long as one priority is in use, nothing else is looked at.
+    """
+
+    __slots__ = ("_queues", "others", "size", "top", "top_priority")
+
+    def __init__(self) -> None:
+        # The attributes are public for those places that every message passes: there, `push` and
+        # `pop` are written out for the plain case, for two calls less are 3 percent of a whole request and reply.
+        self.top_priority = DEFAULT_PRIORITY
+        """The priority of `top`: no other queue that holds anything has a higher one."""
+        self.top: deque[T] = deque()
+        """The queue to pop from; empty only if all are."""
+        self.size = 0
+        """How many items there are: `len()` at the cost of an attribute."""
+        self.others = 0
+        """A bit for the priority of each other queue that holds anything."""
+        self._queues = {DEFAULT_PRIORITY: self.top}
+
+    def __len__(self) -> int:
+        return self.size
+
+    def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
+        """Add an item behind those of its priority."""
+        self._queue(priority).append(item)
+        self.size += 1
+
+    def push_all(self, items: Sequence[T], priority: int = DEFAULT_PRIORITY) -> None:
+        """Add items, in order, behind those of their priority; at least one."""
+        self._queue(priority).extend(items)
+        self.size += len(items)
+
+    def push_front(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
+        """Give an item back that was popped: it is the next of its priority."""
+        self._queue(priority).appendleft(item)
+        self.size += 1
+
+    def _queue(self, priority: int) -> deque[T]:
+        """The queue of a priority, which is about to get an item."""
+        if priority == self.top_priority:
+            return self.top
+        queue = self._queues.get(priority)
+        if queue is None:
+            queue = self._queues[priority] = deque()
+        if not self.top or priority > self.top_priority:
+            if self.top:
+                self.others |= 1 << self.top_priority
+            self.top, self.top_priority = queue, priority
+        else:
+            self.others |= 1 << priority
+        return queue
+
+    def pop(self) -> T:
+        """Remove the first item of the highest priority. IndexError if there is none."""
+        item = self.top.popleft()
+        self.size -= 1
+        if not self.top and self.others:
+            self.find_top()
+        return item
+
+    def find_top(self) -> None:
+        """`top` is empty: find the queue to pop from next. For whoever pops from `top` directly."""
+        if self.others:
+            self.top_priority = self.others.bit_length() - 1
+            self.top = self._queues[self.top_priority]
+            self.others ^= 1 << self.top_priority
+
+    def pop_lowest(self) -> T:
+        """Remove the oldest item of the lowest priority. IndexError if there is none."""
+        if not self.others:
+            return self.pop()
+        priority = (self.others & -self.others).bit_length() - 1
+        queue = self._queues[priority]
+        self.size -= 1
+        item = queue.popleft()
+        if not queue:
+            self.others ^= 1 << priority
+        return item
+
+    def pop_all(self) -> list[T]:
+        """Remove everything, in order."""
+        items: list[T] = []
+        while self.size:
+            items += self.top
+            self.size -= len(self.top)
+            self.top.clear()
+            self.find_top()
+        return items
+
+    def remove(self, item: T, priority: int) -> bool:
+        """Remove this very item, wherever it stands in the queue of its priority; whether it was there."""
+        queue = self._queues.get(priority)
+        position = next((at for at, each in enumerate(queue or ()) if each is item), None)
+        if queue is None or position is None:
+            return False
+        del queue[position]
+        self.size -= 1
+        if not queue:
+            if queue is self.top:
+                self.find_top()
+            else:
+                self.others ^= 1 << priority
+        return True
+
+    def remove_all(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Remove the items of which this is true, in one pass; returns them, in no particular order."""
+        removed: list[T] = []
+        for priority, queue in self._queues.items():
+            before = len(removed)
+            kept: list[T] = []
+            for item in queue:
+                (removed if unwanted(item) else kept).append(item)
+            if len(removed) == before:
+                continue
+            queue.clear()
+            queue.extend(kept)
+            if not queue and queue is not self.top:
+                self.others ^= 1 << priority
+        self.size -= len(removed)
+        if not self.top:
+            self.find_top()
+        return removed
+
+    def __iter__(self) -> Iterator[T]:
+        """What is in it, in no particular order."""
+        return chain.from_iterable(self._queues.values())

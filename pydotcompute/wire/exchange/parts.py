@@ -1,0 +1,100 @@
+"""Bodies in parts: a long body goes ahead of its message, in frames of its own, so that others can go between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.flow import Ahead, Incoming, ProtocolError
+from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
+
+__all__ = ["LEAST_PART_BYTES", "InParts", "PartsReader"]
+
+LEAST_PART_BYTES = 4_096
+"""What a part has, unless it is the last: with less, what a part costs besides could be more than its data."""
+
+
+class InParts(Ahead):
+    """A body that goes in parts."""
+
+    __slots__ = ("_body", "_frame_of", "_most", "_offset")
+
+    def __init__(self, body: bytes, most: int, frame_of: Callable[[int, int, memoryview], bytes]) -> None:
+        """Parts have at most so many bytes; `frame_of(body_bytes, offset, data)` makes the frame of one."""
+        self._body = body
+        self._most = most
+        self._frame_of = frame_of
+        self._offset = 0
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    @property
+    def all_out(self) -> bool:
+        """Whether there is no other part."""
+        return self._offset == len(self._body)
+
+    def next_piece(self) -> bytes:
+        """The frame of the next part."""
+        body, offset = self._body, self._offset
+        self._offset = min(len(body), offset + self._most)
+        return self._frame_of(len(body), offset, memoryview(body)[offset : self._offset])
+
+    def begin(self) -> None:
+        """Begin with the first part again."""
+        self._offset = 0
+
+    def refer(self, batch: pb.Batch, index: int) -> None:
+        """Say in the batch of its message, which has no other, that the body has gone in parts."""
+        batch.body_in_parts = True
+
+
+class PartsReader:
+    """Joins the parts of a body that is coming."""
+
+    def __init__(
+        self, incoming: Incoming, longest: int, *, most: int = PART_BYTES, least: int = LEAST_PART_BYTES
+    ) -> None:
+        """
+        Args:
+            longest: how many bytes a body may have.
+            most: how many a part may have.
+            least: how many one has that is not the last.
+        """
+        self._incoming = incoming
+        self._longest = longest
+        self._most = most
+        self._least = least
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget a body that has come in part: it will begin again."""
+        self._parts: list[memoryview] = []
+        self._parts_bytes = self._body_bytes = 0
+
+    def take(self, part: PartFrame | pb.Part) -> None:
+        """A part of a body has come. ProtocolError: it breaks the rules."""
+        body_bytes, offset, size = part.body_bytes, part.offset, len(part.data)
+        if offset == 0:
+            self.forget()
+            if body_bytes > self._longest:
+                raise ProtocolError(f"a body of {body_bytes} bytes comes in parts, the limit is {self._longest}")
+            if not self._incoming.may_begin:
+                raise ProtocolError("a part begins a message for which there is no credit")
+            self._body_bytes = body_bytes
+        end = offset + size
+        if body_bytes != self._body_bytes or offset != self._parts_bytes or end > body_bytes:
+            expected = f"expected those from {self._parts_bytes} of {self._body_bytes}"
+            raise ProtocolError(f"a part has bytes {offset} to {end} of {body_bytes}, {expected}")
+        if size > self._most or not size or (size < self._least and end < body_bytes):
+            raise ProtocolError(f"a part has {size} bytes, allowed are {self._least} to {self._most}")
+        self._parts.append(memoryview(part.data))
+        self._parts_bytes = end
+
+    def join(self) -> bytes:
+        """The body whose parts have all come. ProtocolError: they have not."""
+        if not self._parts or self._parts_bytes != self._body_bytes:
+            raise ProtocolError(f"only {self._parts_bytes} of {self._body_bytes} bytes have come in parts")
+        parts = self._parts
+        self.forget()
+        return b"".join(parts)

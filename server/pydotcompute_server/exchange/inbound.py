@@ -1,0 +1,269 @@
+"""The messages of one client on their way into a kernel's mailbox."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any, NamedTuple, TypeAlias, cast
+from uuid import UUID
+
+from google.rpc import status_pb2
+
+from pydotcompute.exceptions import MessageError, MessageTooLargeError, PyDotComputeError
+from pydotcompute.messages.ids import uuid_from_int
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.dead_letters import TO_KERNEL, DeadLetterReason
+from pydotcompute.ring_kernels.mail.inbox import Terms
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.exchange.batches import read, spread
+from pydotcompute.wire.exchange.bodies import Bodies, Opened
+from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
+from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
+
+__all__ = ["AT_ONCE", "LARGE_BYTES", "MAILBOX_BYTES", "Inbound", "Refuse"]
+
+AT_ONCE = 256
+"""Messages put into the mailbox, or prepared for sending, before other tasks have their turn."""
+READ_AHEAD = 512
+"""Messages that a client may have under way though the mailbox is full, while other clients send to it too: with less,
+each of many clients would have frames of a few messages."""
+LARGE_BYTES = 4_096
+"""The bytes of a message in a mailbox are counted if they are as many as this."""
+MAILBOX_BYTES = 256 << 20
+"""Bytes of large messages in a mailbox beyond which sessions put no more into it."""
+
+Refuse: TypeAlias = Callable[[UUID, status_pb2.Status, int], None]
+"""Tells the client that a request of this id will not be answered, and why; and its sequence, if it was not taken."""
+
+
+class Waiting(NamedTuple):
+    """A message that has come and is not in the mailbox yet."""
+
+    body: Opened
+    message_id: UUID | None
+    """None if the message was withdrawn."""
+    priority: int
+    correlation_id: UUID | None
+    terms: Terms | None
+
+
+_Fields: TypeAlias = tuple[Opened, UUID, int, "UUID | None", "Terms | None"]
+_waiting = cast(Callable[[_Fields], Waiting], partial(tuple.__new__, Waiting))  # At a third of the cost.
+_WITHDRAWN = Waiting(b"", None, 0, None, None)
+
+
+class Inbound:
+    """Takes in what a client sends, and puts it into the mailbox as there is room."""
+
+    def __init__(
+        self,
+        kernel: RingKernel[Any, Any],
+        caller: Caller[Any],
+        codec: Codec[Any],
+        incoming: Incoming,
+        bodies: Bodies,
+        max_message_bytes: int,
+        refuse: Refuse,
+    ) -> None:
+        """`max_message_bytes` is the longest body that the client may send."""
+        self.incoming = incoming
+        self.pending: deque[Waiting] = deque()
+        """What has come and is not in the mailbox yet, in order."""
+        self.draining: status_pb2.Status | None = None
+        """Why no more messages are taken, when the daemon is about to end."""
+        self._kernel = kernel
+        self._caller = caller
+        self._bodies = bodies
+        self._type_name = codec.schema.name
+        self._decode = codec.decode_checked
+        self._max_message_bytes = max_message_bytes
+        self._refuse = refuse
+        self._pending_bytes = 0
+        self._window = min(WINDOW, kernel.mail.inbox.capacity)
+
+    @property
+    def refusal(self) -> status_pb2.Status | None:
+        """Why no messages are taken; None if they are."""
+        if self.draining is not None:
+            return self.draining
+        refusal = self._kernel.gate.refusal
+        return None if refusal is None else to_status(refusal)
+
+    # -- from the client -----------------------------------------------------------------------------------------------
+
+    def take_batch(self, batch: pb.Batch) -> None:
+        """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
+        if len(batch.bodies) > WINDOW:
+            raise ProtocolError(f"a batch has at most {WINDOW} messages, not {len(batch.bodies)}")
+        opened, message_ids, priorities, correlation_ids, _ = read(batch, bodies=self._bodies)
+        sizes = list(map(len, opened))
+        again = self.incoming.receive(batch.first_sequence, sizes)
+        terms: list[Terms | None] = [None] * len(sizes)
+        if max(sizes) >= LARGE_BYTES:
+            terms = [Terms(size=size) if size >= LARGE_BYTES else None for size in sizes]
+        if batch.timeouts_us:
+            now = monotonic()
+            for index, microseconds in enumerate(spread(batch.timeouts_us, len(sizes), 0, "timeouts_us")):
+                if microseconds:
+                    timeout = microseconds / 1e6
+                    size = sizes[index] if sizes[index] >= LARGE_BYTES else 0
+                    terms[index] = Terms(timeout, now + timeout, size)
+        waiting = map(_waiting, zip(opened, message_ids, priorities, correlation_ids, terms, strict=True))
+        self.pending.extend(list(waiting)[again:] if again else waiting)
+        self._pending_bytes += sum(sizes[again:])
+
+    def withdraw(self, message_id: bytes) -> None:
+        """The client has given a request up. ProtocolError: that is no id."""
+        if len(message_id) != 16:
+            raise ProtocolError(f"a UUID has 16 bytes, not {len(message_id)}")
+        uuid = uuid_from_int(int.from_bytes(message_id))
+        for index, waiting in enumerate(self.pending):
+            if waiting.message_id == uuid:
+                self.pending[index] = _WITHDRAWN
+                self._pending_bytes -= len(waiting.body)
+                return
+        self._kernel.mail.withdraw(uuid, self._caller)
+
+    # -- into the mailbox ----------------------------------------------------------------------------------------------
+
+    def put_at_once(self) -> None:
+        """Put what need not wait for anything, and give credit for it."""
+        kernel, inbox = self._kernel, self._kernel.mail.inbox
+        if (
+            self.draining is None
+            and inbox.backpressure.waits
+            and self._caller.ready.size < kernel.mail.outputs.capacity
+            and inbox.bytes < MAILBOX_BYTES
+            and (room := inbox.room) > 0
+            and kernel.gate.refusal is None
+        ):
+            self._put(min(AT_ONCE, room))
+            self.grant()
+
+    async def put_some(self) -> None:
+        """Put the next messages, waiting for room in the mailbox where it makes senders wait, or refuse them."""
+        kernel = self._kernel
+        if self.draining is not None:
+            self._refuse_pending(self.draining)
+        elif kernel.gate.refusal is not None or not kernel.mail.inbox.backpressure.waits:
+            for _ in range(min(AT_ONCE, len(self.pending))):
+                await self._put_next()
+        else:
+            with suppress(PyDotComputeError):  # If the kernel takes no more, what is left will be refused.
+                self._put(await kernel.mail.room_for(self._caller, min(AT_ONCE, len(self.pending))))
+
+    def _put(self, count: int) -> None:
+        """Put the next messages into the mailbox, in which there is room for so many."""
+        count = min(count, len(self.pending))
+        if not count:
+            return
+        popleft, decode = self.pending.popleft, self._decode
+        waiting = [popleft() for _ in range(count)]
+        bodies, message_ids, priorities, correlation_ids, terms = zip(*waiting, strict=True)
+        sizes = list(map(len, bodies))
+        self._pending_bytes -= sum(sizes)
+        messages = None
+        places: Sequence[int] = range(1, count + 1)
+        if max(sizes) <= self._max_message_bytes and all(message_ids):
+            with suppress(MessageError):
+                messages = list(map(decode, bodies, message_ids, priorities, correlation_ids))
+        if messages is None:  # One was withdrawn, or is malformed.
+            messages, terms, places = self._decode_each(waiting)
+        if messages:
+            keys = [message.message_id.int for message in messages]
+            plain = terms.count(None) == len(terms)
+            for index, error in self._kernel.mail.accept(self._caller, messages, keys, () if plain else terms):
+                self._refuse(messages[index].message_id, to_status(error), self.incoming.done + places[index])
+        self.incoming.finish(count)
+
+    def _decode_each(self, pending: list[Waiting]) -> tuple[list[Any], tuple[Terms | None, ...], list[int]]:
+        """The messages with their terms and their places, from 1, without those that were withdrawn, and those that are
+        refused.
+        """
+        messages, terms, places = [], [], []
+        for place, waiting in enumerate(pending, 1):
+            if (message_id := waiting.message_id) is None:
+                continue
+            try:
+                messages.append(self._decode_one(waiting, message_id))
+                terms.append(waiting.terms)
+                places.append(place)
+            except PyDotComputeError as error:
+                self._refuse(message_id, to_status(error), self.incoming.done + place)
+        return messages, tuple(terms), places
+
+    def _decode_one(self, waiting: Waiting, message_id: UUID) -> Any:
+        if len(waiting.body) > self._max_message_bytes:
+            raise MessageTooLargeError(self._type_name, len(waiting.body), self._max_message_bytes)
+        return self._decode(waiting.body, message_id, waiting.priority, waiting.correlation_id)
+
+    def _refuse_pending(self, status: status_pb2.Status) -> None:
+        """Put nothing more into the mailbox: refuse what has come."""
+        for place, waiting in enumerate(self.pending, 1):
+            if waiting.message_id is not None:
+                self._refuse(waiting.message_id, status, self.incoming.done + place)
+        self.incoming.finish(len(self.pending))
+        self.pending.clear()
+        self._pending_bytes = 0
+
+    async def _put_next(self) -> None:
+        """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
+        it."""
+        waiting = self.pending.popleft()
+        if (message_id := waiting.message_id) is not None:
+            self._pending_bytes -= len(waiting.body)
+            try:
+                message = self._decode_one(waiting, message_id)
+                await self._kernel.mail.send_as(self._caller, message, terms=waiting.terms)
+            except PyDotComputeError as error:
+                self._refuse(message_id, to_status(error), self.incoming.done + 1)
+        self.incoming.finish()
+
+    # -- credit --------------------------------------------------------------------------------------------------------
+
+    def grant(self) -> None:
+        """Give the client what credit there is to give.
+
+        Under `block`, it may send what the mailbox has room for; otherwise the mailbox is never waited for.
+        """
+        inbox = self._kernel.mail.inbox
+        if not inbox.backpressure.waits:
+            room = inbox.capacity
+        else:
+            room = inbox.room - len(self.pending)
+            if (
+                room <= 0
+                and inbox.capacity >= READ_AHEAD
+                and inbox.waiting_putters > (1 if self.pending else 0)  # Then there is no room.
+            ):
+                room = READ_AHEAD - len(self.pending)
+        room_bytes = 0 if inbox.bytes >= MAILBOX_BYTES else WINDOW_BYTES - self._pending_bytes
+        self.incoming.grant(min(room, WINDOW), room_bytes)
+
+    @property
+    def wants_credit(self) -> bool:
+        """Whether the client has little credit left."""
+        incoming = self.incoming
+        left = incoming.credit.messages - incoming.received
+        if incoming.credit.bytes - incoming.received_bytes < WINDOW_BYTES // 2:
+            return True
+        return left < self._window // 2 or left == 0
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """The session is over: what there was no room for is a dead letter."""
+        detail = "its session ended before there was room for it"
+        for body, message_id, priority, correlation_id, _ in self.pending:
+            if message_id is None:
+                continue
+            with suppress(MessageError):  # It would have been refused, and its sender, whose mistake it was, is gone.
+                message = self._decode(body, message_id, priority, correlation_id)
+                self._kernel.mail.bury(message, detail, DeadLetterReason.CALLER_GONE, TO_KERNEL)
+        self.pending.clear()

@@ -1,0 +1,272 @@
+"""What a kernel has for one client on its way there: replies, outputs, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from google.rpc import status_pb2
+
+from pydotcompute.exceptions import MessageError, MessageTooLargeError, MessageTypeError, PyDotComputeError
+from pydotcompute.messages.header import DEFAULT_PRIORITY
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
+from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.exchange.batches import Packed, fill, packed
+from pydotcompute.wire.exchange.bodies import Bodies, Body
+from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
+from pydotcompute.wire.exchange.limits import WINDOW
+
+__all__ = ["Outbound", "Refused", "frames_of"]
+
+_OUTPUTS = object()
+"""The sender of all outputs: none comes before another."""
+
+
+class Refused(NamedTuple):
+    """A refusal on its way. It has a sequence like a message, and no body."""
+
+    refusal: pb.Refusal
+    body: bytes = b""
+
+
+class Outbound:
+    """Takes from the kernel what there is for a client, and keeps it until the client has acknowledged it."""
+
+    def __init__(
+        self, kernel: RingKernel[Any, Any], caller: Caller[Any], codecs: Sequence[Codec[Any]], bodies: Bodies
+    ) -> None:
+        """The codecs are those of what the kernel may send."""
+        self.outgoing: Outgoing[Packed | Refused] = Outgoing()
+        self.acks_received = 0
+        """The number of the last acknowledgement that has come."""
+        self._kernel = kernel
+        self._caller = caller
+        self._bodies = bodies
+        self._encoders = {codec.schema.cls: (index, bodies.encoder(codec)) for index, codec in enumerate(codecs)}
+        self._outputs_sent = 0
+        self.outputs_wanted = 0
+        """How many more outputs the client waits for."""
+
+    # -- what the client says ------------------------------------------------------------------------------------------
+
+    def take_ack(self, ack: pb.Ack) -> bool:
+        """The client has received something, or wants something. Returns False if it has said so before.
+
+        Raises:
+            ProtocolError: that cannot be.
+        """
+        if ack.number <= self.acks_received:
+            return False
+        self.acks_received = ack.number
+        if max(len(ack.undeliverable), len(ack.returned), len(ack.withdrawn)) > WINDOW:
+            raise ProtocolError(f"an ack names at most {WINDOW} messages of a kind")
+        for sequence in ack.undeliverable:
+            self._kernel.mail.bury(self._take_out(sequence, output=False), "its caller had given up")
+        for sequence in ack.returned:
+            self._kernel.mail.replies.give_back(self._take_out(sequence, output=True))
+            self._outputs_sent -= 1
+        self.outgoing.acknowledge(ack.through)
+        self.outputs_wanted = ack.outputs - self._outputs_sent
+        self.grant(ack.credit)
+        return True
+
+    def grant(self, credit: pb.Credit) -> None:
+        """However much a client allows: what it has not acknowledged is kept here, and that must have an end."""
+        self.outgoing.grant(Credit(min(credit.messages, self.outgoing.acknowledged + WINDOW), credit.bytes))
+
+    def forget_wish(self) -> None:
+        """The stream on which the client has said how many outputs it wants is over."""
+        self.outputs_wanted = 0
+
+    def _take_out(self, sequence: int, *, output: bool) -> Any:
+        """The message of this sequence, which the client has not delivered: from now on it is not the client's."""
+        item = self.outgoing.find(sequence)
+        if isinstance(item, Refused) or item.message is None or item.is_output is not output:
+            raise ProtocolError(f"sequence {sequence} is no {'output' if output else 'reply'} that was not delivered")
+        self.outgoing.replace(sequence, item._replace(message=None))
+        return item.message
+
+    # -- what the kernel has -------------------------------------------------------------------------------------------
+
+    def refuse(self, message_id: UUID, status: status_pb2.Status, sequence: int = 0) -> None:
+        """Tell the client that a request will not be answered: one of this sequence, that was not taken, or one that
+        was given up later.
+        """
+        refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=status)
+        self.outgoing.queue.append(Refused(refusal))
+        self._caller.arrived.notify()
+
+    def collect(self, most: int) -> bool:
+        """Prepare up to so many replies, and outputs as far as the client wants them, for sending, as its credit
+        allows. Returns True if that was all for now.
+        """
+        outgoing = self.outgoing
+        room = outgoing.allowed - len(outgoing.queue)
+        left = min(room, most)
+        if self._caller.ready.size and not (outgoing.long and outgoing.has_enough_long):
+            ready = self._caller.take_many(left)
+            left -= len(ready)
+            if ready:
+                begin = self._queue_alike(ready)
+                if begin < len(ready):
+                    self._queue_each(ready, begin)
+        while left > 0 and self.outputs_wanted > 0 and self.takes_outputs:
+            output = self._kernel.mail.outputs.get_nowait()
+            if output is None:
+                break
+            if self._queue(output, is_output=True):
+                self._outputs_sent += 1
+                self.outputs_wanted -= 1
+            left -= 1
+        return left > 0 or room <= most
+
+    def _queue_alike(self, messages: list[Any]) -> int:
+        """Queue messages, if they are all of one class, to the first that is long or cannot be sent. Returns how
+        many.
+        """
+        cls = messages[0].__class__
+        known = self._encoders.get(cls)
+        if known is None or [message.__class__ for message in messages].count(cls) != len(messages):
+            return 0
+        index, encode = known
+        bodies, size, longest, long = [], 0, self._bodies.longest_plain, None
+        for message in messages:
+            try:
+                body = encode(message)
+            except MessageError:
+                break
+            if len(body) > longest:
+                long = body
+                break
+            bodies.append(body)
+            size += len(body)
+        self.outgoing.queue += [
+            packed(
+                (
+                    body,
+                    message.message_id.int,
+                    message.priority,
+                    None if (answers := message.correlation_id) is None else answers.int,
+                    index,
+                    False,
+                    None,
+                    message,
+                )
+            )
+            for body, message in zip(bodies, messages, strict=False)
+        ]
+        self.outgoing.queued_bytes += size
+        if long is None:
+            return len(bodies)
+        self._queue_body(messages[len(bodies)], long, index)
+        return len(bodies) + 1
+
+    def _queue_each(self, ready: list[Any], begin: int) -> None:
+        """Queue replies, and refusals, from the index `begin` on, as far as they may go beside bodies that go ahead."""
+        for index in range(begin, len(ready)):
+            item = ready[index]
+            if self.outgoing.has_enough_long:
+                for each in reversed(ready[index:]):
+                    priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
+                    self._caller.ready.push_front(each, priority)
+                return
+            if item.__class__ is Unanswered:
+                self.refuse(item.message_id, to_status(item.error))
+            else:
+                self._queue(item)
+
+    def _queue(self, message: Any, *, is_output: bool = False) -> bool:
+        """Queue a message for sending. Returns False if it cannot be sent: it is a dead letter then, and its caller is
+        told.
+        """
+        error: PyDotComputeError
+        try:
+            index, encode = self._encoders[message.__class__]
+            return self._queue_body(message, encode(message), index, is_output=is_output)
+        except KeyError:
+            error = MessageTypeError(" or ".join(cls.__name__ for cls in self._encoders), type(message).__name__)
+        except MessageError as unfit:  # The actor has changed it after it was sent.
+            error = unfit
+        return self._cannot_send(message, error)
+
+    def _queue_body(self, message: Any, body: bytes | Body, index: int, *, is_output: bool = False) -> bool:
+        bodies = self._bodies
+        if len(body) > bodies.longest:
+            error = MessageTooLargeError(type(message).__name__, len(body), bodies.longest)
+            return self._cannot_send(message, error)
+        if len(body) > bodies.longest_plain:
+            body = bodies.pack(body)
+        answers = None if (correlation_id := message.correlation_id) is None else correlation_id.int
+        item = Packed(body, message.message_id.int, message.priority, answers, index, is_output, message=message)
+        self.outgoing.put(item, _OUTPUTS if is_output else None)
+        return True
+
+    def _cannot_send(self, message: Any, error: PyDotComputeError) -> bool:
+        self._kernel.mail.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
+        self.refuse(message.correlation_id or message.message_id, to_status(error))
+        return False
+
+    # -- how far it has come -------------------------------------------------------------------------------------------
+
+    @property
+    def takes_outputs(self) -> bool:
+        """Whether outputs may be sent now. Look at `outputs_wanted` first."""
+        outgoing = self.outgoing
+        return self.outputs_wanted > 0 and outgoing.allowed > len(outgoing.queue) and not outgoing.is_held_up(_OUTPUTS)
+
+    @property
+    def all_is_told(self) -> bool:
+        """Whether the client was sent all replies and refusals that there are for it."""
+        return self.outgoing.all_sent and not self._caller.ready.size
+
+    @property
+    def all_is_acknowledged(self) -> bool:
+        """Whether the client has all that there is for it."""
+        return self.outgoing.all_acknowledged and not self._caller.ready.size
+
+    def end(self) -> None:
+        """The session is over. What the client never acknowledged is for others, or for nobody."""
+        kernel, caller = self._kernel, self._caller
+        caller.gone = True
+        for item in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
+            if isinstance(item, Refused) or item.message is None:
+                continue
+            if item.is_output:
+                kernel.mail.replies.give_back(item.message)
+            else:
+                kernel.mail.bury(item.message, "its caller is gone")
+        while (reply := caller.take()) is not None:
+            if not isinstance(reply, Unanswered):
+                kernel.mail.bury(reply, "its caller is gone")
+
+
+def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:
+    """The frames for what a session has to send: messages, and refusals, which may come mixed."""
+    first = chunk.first
+    for kind, group in groupby(chunk.items, type):
+        items: list[Any] = list(group)
+        frame = pb.ExchangeResponse()
+        if kind is Refused:
+            frame.refused.first_sequence = first
+            frame.refused.refusals.extend(item.refusal for item in items)
+        else:
+            fill(frame.batch, first, items)
+            if chunk.before:
+                frame.batch.before_replies_to = _requests_of(chunk.before)
+        yield frame
+        first += len(items)
+
+
+def _requests_of(replies: Sequence[Packed | Refused]) -> bytes:
+    """The ids of the requests that these answer; an output answers none."""
+    return b"".join(
+        (reply.key if reply.answers is None else reply.answers).to_bytes(16)
+        for reply in replies
+        if isinstance(reply, Packed) and not reply.is_output
+    )

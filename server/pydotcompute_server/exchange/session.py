@@ -1,0 +1,85 @@
+"""The daemon's side of a session: what there is of a client's conversation with a kernel apart from its stream."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.bodies import Bodies
+from pydotcompute.wire.exchange.flow import Incoming
+from pydotcompute.wire.exchange.frames import response_part
+from pydotcompute.wire.exchange.shared_memory import SharedMemory
+from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.exchange.inbound import Inbound
+from pydotcompute_server.exchange.outbound import Outbound
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One client's conversation with one kernel. A `Conversation` carries it, one after the other."""
+
+    def __init__(
+        self,
+        kernel: RingKernel[Any, Any],
+        catalog: Catalog,
+        max_message_bytes: int,
+        opening: pb.Open,
+        shared_memory_bytes: int = 0,
+    ) -> None:
+        self.token = secrets.token_bytes(16)
+        self.kernel = kernel
+        self.codecs = catalog.codecs(kernel.type)
+        self.max_message_bytes = max_message_bytes
+        """The longest body that the client may send."""
+        self.news = Signal()
+        """Notified when there may be something to send to the client."""
+        caller: Caller[Any] = Caller(private=True, arrived=self.news)
+        incoming = Incoming()
+        shares_memory = opening.shared_memory and shared_memory_bytes
+        self.bodies = Bodies(
+            incoming,
+            response_part,
+            longest=min(max_message_bytes, opening.max_message_bytes or max_message_bytes),
+            longest_received=max_message_bytes,
+            part_bytes=opening.part_bytes,
+            memory=SharedMemory.create(shared_memory_bytes, self.codecs) if shares_memory else None,
+        )
+        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies)
+        self.inbound = Inbound(
+            kernel, caller, self.codecs[0], incoming, self.bodies, max_message_bytes, self.outbound.refuse
+        )
+        self.over = False
+        self.lock = asyncio.Lock()
+        """Held by whoever carries the session."""
+        self.newest_stream: object = None
+        """The one that is to carry it next, or does."""
+
+    def take_ack(self, ack: pb.Ack) -> None:
+        """The client has received something, wants something, or has given something up. ProtocolError: that cannot
+        be."""
+        if self.outbound.take_ack(ack):
+            for message_id in ack.withdrawn:
+                self.inbound.withdraw(message_id)
+
+    @property
+    def all_is_sent(self) -> bool:
+        """Whether the kernel has ended and the client was sent all that is left of it."""
+        kernel = self.kernel
+        return (
+            kernel.gate.has_ended
+            and self.outbound.all_is_told
+            and not (kernel.mail.outputs.items.size or self.inbound.pending)
+        )
+
+    def end(self) -> None:
+        """The session is over. What the client never acknowledged is for others, or for nobody."""
+        self.over = True
+        self.outbound.end()
+        self.inbound.end()
+        self.bodies.close()

@@ -1,0 +1,187 @@
+"""The commands that launch kernels, change their states and tell of them and of their types."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from pydotcompute_client.cli.main import main
+
+
+def test_a_kernel_goes_through_its_states(ok: Callable[..., str], fail: Callable[..., str]) -> None:
+    def state() -> str:
+        rows = [line.split() for line in ok("ps").splitlines()]
+        assert rows[0] == ["KERNEL", "TYPE", "STATE", "QUEUE"]
+        return next((row[2] for row in rows if row[:2] == ["walker", "calculator"]), "none")
+
+    assert ok("launch", "walker", "--type", "calculator") == "walker is LAUNCHED\n"
+    assert state() == "LAUNCHED"
+    assert "cannot receive" in fail(1, "receive", "walker")
+    for command, reached in [("activate", "ACTIVE"), ("deactivate", "DEACTIVATED"), ("reactivate", "ACTIVE")]:
+        assert ok(command, "walker") == f"walker is {reached}\n"
+        assert state() == reached
+    error = fail(1, "reactivate", "walker")
+    assert "is ACTIVE: cannot reactivate; it needs DEACTIVATED" in error
+    assert ok("terminate", "walker", "--timeout", "3") == "walker is TERMINATED\n"
+    assert state() == "none"
+
+
+def test_the_same_as_json(ok: Callable[..., str]) -> None:
+    def state(*arguments: str) -> str:
+        kernel = json.loads(ok(*arguments, "--json"))["kernel"]
+        assert set(kernel) == {
+            *("kernel_id", "kernel_type", "state", "queue_depth", "failure"),
+            "device",
+            "device_name",
+        }
+        assert (kernel["kernel_id"], kernel["kernel_type"]) == ("runner", "calculator")
+        return str(kernel["state"])
+
+    assert state("launch", "runner", "--type", "calculator", "--activate") == "KERNEL_STATE_ACTIVE"
+    kernels = {kernel["kernel_id"]: kernel for kernel in json.loads(ok("ps", "--json"))["kernels"]}
+    assert kernels["runner"]["queue_depth"] == 0
+    assert state("deactivate", "runner") == "KERNEL_STATE_DEACTIVATED"
+    assert state("reactivate", "runner") == "KERNEL_STATE_ACTIVE"
+    assert state("terminate", "runner") == "KERNEL_STATE_TERMINATED"
+    assert state("launch", "runner", "--type", "calculator") == "KERNEL_STATE_LAUNCHED"
+    assert state("activate", "runner") == "KERNEL_STATE_ACTIVE"
+    assert state("terminate", "runner") == "KERNEL_STATE_TERMINATED"
+
+
+def test_a_kernel_is_launched_with_other_settings_than_declared(
+    ok: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("calculator", "--input-queue-size", "5", "--output-queue-size", "6", "--backpressure", "reject")
+    assert json.loads(ok("describe", kernel, "--json"))["kernel_type"]["config"] == {
+        "input_queue_size": 5,
+        "output_queue_size": 6,
+        "backpressure_strategy": "BACKPRESSURE_STRATEGY_REJECT",
+        "grid_size": 1,
+        "block_size": 256,
+    }
+
+
+def test_types_are_listed_with_what_they_take(ok: Callable[..., str]) -> None:
+    lines = ok("types").splitlines()
+    assert lines[0].split() == [
+        *("TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE", "EXECUTOR", "DEVICE", "DESCRIPTION")
+    ]
+    silent = next(line for line in lines if line.startswith("silent "))
+    assert silent.split(maxsplit=8) == [
+        *(
+            "silent",
+            "cli_kernels.v1.Silent",
+            "cli_kernels.v1.Note",
+            "cli_kernels.v1.Note",
+            "7",
+            "reject",
+            "loop",
+            "cpu",
+        ),
+        "Takes notes, and keeps them.",
+    ]
+    names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernel_types"]]
+    assert names == ["calculator", "crasher", "keeper", "mixer", "private", "repeater", "silent", "vague"]
+    private = next(line for line in lines if line.startswith("private "))
+    assert private.split()[1:4] == ["-", "-", "-"]
+
+
+def test_describe_tells_all_of_a_kernel(ok: Callable[..., str]) -> None:
+    text = ok("describe", "calculator")
+    for line in (
+        *(
+            "STATE         ACTIVE",
+            "QUEUE         0 of 1000",
+            "BACKPRESSURE  block",
+            "EXECUTOR      loop",
+            "DEVICE        cpu",
+            "SERVICE       calculator.v1.Calculator",
+            "Adds, subtracts, multiplies and divides.",
+        ),
+        *("message CalculationRequest {", "  double a = 1;", "  // One of: 'add', 'sub', 'mul', 'div'."),
+        *("message CalculationResponse {", "  optional string error = 3;"),
+        """  pydotcompute ask calculator '{"a": 0, "b": 0, "operation": "add"}'""",
+    ):
+        assert line in text.splitlines()
+    described = json.loads(ok("describe", "calculator", "--json"))
+    assert described["kernel"]["state"] == "KERNEL_STATE_ACTIVE"
+    assert described["input_type"]["full_name"] == "calculator.v1.CalculationRequest"
+    fields = described["input_type"]["files"]["file"][0]["message_type"][0]["field"]
+    assert [(field["name"], field["type"]) for field in fields] == [
+        *(("a", "TYPE_DOUBLE"), ("b", "TYPE_DOUBLE"), ("operation", "TYPE_STRING")),
+    ]
+
+
+def test_describe_knows_types_that_are_not_launched(ok: Callable[..., str]) -> None:
+    text = ok("describe", "silent")
+    assert "STATE         not launched" in text.splitlines()
+    assert "QUEUE         7" in text.splitlines()
+    assert "kernel" not in json.loads(ok("describe", "silent", "--json"))
+
+
+GPU_KERNELS = """
+import numpy as np
+from pydotcompute import message, ring_kernel
+
+@message
+class Vector:
+    values: np.ndarray
+
+@ring_kernel(input_type=Vector, output_type=Vector, device="auto", memory_limit="1.5GiB")
+def doubler(ctx):
+    for vector in ctx:
+        ctx.send(Vector(ctx.to_host(ctx.to_device(vector.values) * 2), correlation_id=vector.message_id))
+
+@ring_kernel(input_type=Vector, output_type=Vector, device="cuda:0")
+async def echo(ctx):
+    async for vector in ctx:
+        await ctx.send(vector)
+
+@ring_kernel(input_type=Vector, output_type=Vector)
+async def on_the_host(ctx):
+    async for vector in ctx:
+        await ctx.send(vector)
+"""
+
+
+def test_what_a_kernel_computes_on_and_where_its_actor_runs_is_told(
+    start_daemon: Callable[..., Any], gpu: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "gpu_kernels.py").write_text(GPU_KERNELS)
+    daemon = start_daemon(str(tmp_path / "gpu_kernels.py"), env=gpu)
+
+    def lines(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(main, [*arguments, "--target", daemon.target])
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout.splitlines()
+
+    def last(line: str) -> list[str]:
+        return [cell.strip() for cell in line.split("block", 1)[1].split("  ") if cell]
+
+    header, *types = lines("types")
+    assert last(header.replace("BACKPRESSURE", "block")) == ["EXECUTOR", "DEVICE", "MEMORY LIMIT", "DESCRIPTION"]
+    assert [last(line) for line in types] == [["thread", "auto", "1.5 GiB"], ["loop", "cuda:0"], ["loop", "cpu"]]
+    assert "DEVICE        auto" in lines("describe", "doubler")
+    for name in ("doubler", "echo", "on_the_host"):
+        lines("launch", name, "--activate")
+    assert [line.split() for line in lines("ps")] == [
+        ["KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE"],
+        *([name, name, "ACTIVE", "0", device] for name, device in [("doubler", "cuda:0"), ("echo", "cuda:0")]),
+        ["on_the_host", "on_the_host", "ACTIVE", "0", "cpu"],
+    ]
+    described = lines("describe", "doubler")
+    for line in (
+        "EXECUTOR      thread",
+        "DEVICE        cuda:0 Fake 0 (declared: auto)",
+        "MEMORY LIMIT  1.5 GiB",
+    ):
+        assert line in described
+    assert "DEVICE        cuda:0 Fake 0" in lines("describe", "echo")
+    (text,) = lines("describe", "doubler", "--json")
+    kernel, kernel_type = json.loads(text)["kernel"], json.loads(text)["kernel_type"]
+    assert (kernel["device"], kernel["device_name"]) == ("cuda:0", "Fake 0")
+    assert (kernel_type["device"], kernel_type["memory_limit_bytes"]) == ("auto", str(3 << 29))
+    assert kernel_type["executor"] == "EXECUTOR_THREAD"
+    daemon.stop()
