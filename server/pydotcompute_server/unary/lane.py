@@ -90,7 +90,8 @@ class UnaryLane:
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse()
-        self._write(response.message, reply, kernel, wanted)
+        codec, body = self._answers.encode(kernel, reply, wanted)
+        write_body(response.message, reply, codec, body)
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -150,7 +151,8 @@ class UnaryLane:
             client.took = None
             put_back = partial(_put_back, kernel, desk, owner, message)
             response = pb.ReceiveResponse(redelivered=desk.returned.pop(message.message_id.int, False) is None)
-            self._write(response.message, message, kernel, wanted)
+            codec, body = self._answers.encode(kernel, message, wanted)
+            write_body(response.message, message, codec, body)
             if lease is not None:
                 response.delivery_id = desk.leases.grant(lease, put_back)
         finally:
@@ -213,11 +215,6 @@ class UnaryLane:
         if len(message.body.value) > self._limits.max_message_bytes:
             raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._limits.max_message_bytes)
         return from_message(message, codec)
-
-    def _write(self, into: pb.Message, message: Any, kernel: Kernel, wanted: type | None) -> None:
-        """Write what a kernel sent. Errors as of `Answers.encode`."""
-        codec, body = self._answers.encode(kernel, message, wanted)
-        write_body(into, message, codec, body)
 
 
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
