@@ -11,6 +11,7 @@ import pytest
 from pydotcompute import RingKernelRuntime, message
 from pydotcompute.ring_kernels.declaration import KernelType, RingKernelConfig
 from pydotcompute.ring_kernels.lifecycle import KernelContext, RingKernel
+from pydotcompute_server import clients
 from pydotcompute_server.calls.handlers import StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.typed import streams
@@ -209,8 +210,8 @@ async def test_after_one_further_reply_without_room_none_comes(monkeypatch: pyte
 
 
 async def test_large_messages_wait_until_the_mailbox_has_fewer_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LARGE_BYTES", 2)
-    monkeypatch.setattr(streams, "MAILBOX_BYTES", 6)
+    monkeypatch.setattr(clients, "LARGE_BYTES", 2)
+    monkeypatch.setattr(clients, "MAILBOX_BYTES", 6)
     async with kernel_of(counter) as (kernel, catalog):
         await kernel.deactivate()
         client = Client()

@@ -10,7 +10,6 @@ import grpc
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.ring_kernels.lifecycle import KernelState
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
@@ -20,6 +19,7 @@ from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.clients import pass_outputs_on, require_activated
 from pydotcompute_server.exchange.acceptance import Acceptance
 from pydotcompute_server.exchange.inbound import AT_ONCE
 from pydotcompute_server.exchange.outbound import frames_of
@@ -102,10 +102,7 @@ class Conversation:
     async def _open(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> None:
         session, kernel = self._session, self._session.kernel
         inbound, outbound = session.inbound, session.outbound
-        if kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = kernel.refusal
-            assert refusal is not None
-            raise refusal.again()
+        require_activated(kernel)
         inbound.incoming.begin(inbound.incoming.received)
         session.bodies.begin()
         outbound.outgoing.resume(opening.received_through)
@@ -198,7 +195,7 @@ class Conversation:
             frame = self._next_to_send()
             if frame is not None:
                 if isinstance(frame, bytes) or not frame.HasField("batch"):
-                    self._pass_on()  # While this is being written, another can take what there is.
+                    pass_outputs_on(kernel)  # While this is being written, another can take what there is.
                 try:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
@@ -213,12 +210,7 @@ class Conversation:
             else:
                 await wait_any((session.news, kernel.changed))
             if kernel.outputs.items.size and not outbound.takes_outputs:
-                self._pass_on()
-
-    def _pass_on(self) -> None:
-        """Wake another for the outputs that this one may have been woken for."""
-        if self._session.kernel.outputs.items.size:
-            self._session.kernel.replies.wanted.notify()
+                pass_outputs_on(kernel)
 
     def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
         session, outgoing, acceptance = self._session, self._session.outbound.outgoing, self._acceptance

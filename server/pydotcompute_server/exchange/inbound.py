@@ -25,18 +25,15 @@ from pydotcompute.wire.exchange.batches import read, spread
 from pydotcompute.wire.exchange.bodies import Bodies, Opened
 from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
+from pydotcompute_server.clients import LARGE_BYTES, MAILBOX_BYTES, may_put, terms_of
 
-__all__ = ["AT_ONCE", "LARGE_BYTES", "MAILBOX_BYTES", "Inbound", "Refuse"]
+__all__ = ["AT_ONCE", "Inbound", "Refuse"]
 
 AT_ONCE = 256
 """Messages put into the mailbox, or prepared for sending, before other tasks have their turn."""
 READ_AHEAD = 512
 """Messages that a client may have under way though the mailbox is full, while other clients send to it too: with less,
 each of many clients would have frames of a few messages."""
-LARGE_BYTES = 4_096
-"""The bytes of a message in a mailbox are counted if they are as many as this."""
-MAILBOX_BYTES = 256 << 20
-"""Bytes of large messages in a mailbox beyond which sessions put no more into it."""
 
 Refuse: TypeAlias = Callable[[UUID, status_pb2.Status, int], None]
 """Tells the client that a request of this id will not be answered, and why; and its sequence, if it was not taken."""
@@ -106,7 +103,7 @@ class Inbound:
         again = self.incoming.receive(batch.first_sequence, sizes)
         terms: list[Terms | None] = [None] * len(sizes)
         if max(sizes) >= LARGE_BYTES:
-            terms = [Terms(size=size) if size >= LARGE_BYTES else None for size in sizes]
+            terms = [*map(terms_of, sizes)]
         if batch.timeouts_us:
             now = monotonic()
             for index, microseconds in enumerate(spread(batch.timeouts_us, len(sizes), 0, "timeouts_us")):
@@ -138,8 +135,7 @@ class Inbound:
         if (
             self.draining is None
             and inbox.strategy == "block"
-            and self._caller.ready.size < kernel.outputs.capacity
-            and inbox.bytes < MAILBOX_BYTES
+            and may_put(kernel, self._caller)
             and (room := inbox.room) > 0
             and kernel.refusal is None
         ):

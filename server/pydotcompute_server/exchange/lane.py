@@ -6,13 +6,14 @@ from time import monotonic
 from typing import Any
 
 import grpc
-from google.rpc import code_pb2, status_pb2
+from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.clients import SHUTTING_DOWN
 from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
@@ -23,7 +24,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 LAST_WORD_SHARE = 0.2
 """Of the time for the farewell: for `bye` to clients that have not allowed all that there was for them to be sent."""
-SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
 
 
 class ExchangeLane:

@@ -14,8 +14,7 @@ from google.rpc import status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
 from pydotcompute.messages.message import DEFAULT_PRIORITY, new_message_id
-from pydotcompute.ring_kernels.lifecycle import KernelState, RingKernel
-from pydotcompute.ring_kernels.mail.inbox import Terms
+from pydotcompute.ring_kernels.lifecycle import RingKernel
 from pydotcompute.ring_kernels.mail.replies import REMEMBERED_ANSWERS, REMEMBERED_REQUESTS, Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
@@ -23,8 +22,14 @@ from pydotcompute.wire.messages import type_url
 from pydotcompute_server.calls.answers import Answers
 from pydotcompute_server.calls.handlers import ClientGoneError, StatusError, seconds_left, send_header
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.exchange.inbound import LARGE_BYTES, MAILBOX_BYTES
-from pydotcompute_server.exchange.lane import SHUTTING_DOWN
+from pydotcompute_server.clients import (
+    SHUTTING_DOWN,
+    leave,
+    may_put,
+    pass_outputs_on,
+    require_activated,
+    terms_of,
+)
 
 __all__ = ["Stream", "Streams"]
 
@@ -89,10 +94,7 @@ class Stream:
                 will be.
             ClientGoneError: there is nobody left to answer.
         """
-        if self._kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = self._kernel.refusal
-            assert refusal is not None
-            raise refusal.again()
+        require_activated(self._kernel)
         patience = seconds_left(self._context)
         try:
             await send_header(self._context, ())  # The client learns that all is well so far.
@@ -176,16 +178,11 @@ class Stream:
             raise MessageTooLargeError(self._codec.schema.name, len(body), self._max_message_bytes)
         message_id = new_message_id()
         message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
-        while (
-            len(self._numbers) + caller.ready.size >= LARGEST_OUTSTANDING
-            or caller.ready.size >= kernel.outputs.capacity
-            or kernel.inbox.bytes >= MAILBOX_BYTES
-        ):
+        while len(self._numbers) + caller.ready.size >= LARGEST_OUTSTANDING or not may_put(kernel, caller):
             await wait_any((caller.room, kernel.inbox.taken, kernel.changed))
         self._numbers[message_id.int] = number
-        size = len(body)
         try:
-            await kernel.send_as(caller, message, terms=Terms(size=size) if size >= LARGE_BYTES else None)
+            await kernel.send_as(caller, message, terms=terms_of(len(body)))
         except BaseException:
             if not kernel.replies.is_from(message_id, caller):  # It is, if it was put and only then was cancelled.
                 self._numbers.pop(message_id.int, None)
@@ -249,8 +246,7 @@ class Stream:
             return True
         if self._output_type is None:
             body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
-        if kernel.outputs.items.size:
-            kernel.replies.wanted.notify()  # While this is being written, another can take what there is.
+        pass_outputs_on(kernel)  # While this is being written, another can take what there is.
         try:
             await self._context.write(body)
         except BaseException as error:
@@ -275,14 +271,9 @@ class Stream:
 
     def _leave(self) -> None:
         """Withdraw what the kernel has not taken; what it sends from now on is a dead letter."""
-        kernel, caller = self._kernel, self._caller
-        kernel.withdraw_all(caller)
-        caller.gone = True
-        while (item := caller.take()) is not None:
-            if not isinstance(item, Unanswered):
-                kernel.bury(item, "its caller is gone")
-        if kernel.outputs.items.size:
-            kernel.replies.wanted.notify()  # This one may have been woken for it.
+        self._kernel.withdraw_all(self._caller)
+        leave(self._kernel, self._caller)
+        pass_outputs_on(self._kernel)
 
 
 class Streams:
