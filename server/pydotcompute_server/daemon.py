@@ -81,13 +81,7 @@ class Daemon:
         self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._unary = UnaryLane(self._runtime, self._catalog, limits)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
-        self._exchange = ExchangeLane(
-            self._runtime,
-            self._catalog,
-            limits.max_message_bytes,
-            limits.session_timeout,
-            limits.shared_memory_bytes,
-        )
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
         self._stop = asyncio.Event()
         self.address = settings.listen
         """Where the daemon listens, with the port that was chosen."""

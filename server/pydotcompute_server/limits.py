@@ -1,7 +1,7 @@
 """The bounds of the daemon, in one place.
 
-Those of one mailbox belong to its kernel (`RingKernelConfig`). Those of what Exchange has under way are still in the
-modules of `exchange`; here, their names would begin with `exchange_`.
+The limits of one mailbox belong to its kernel (`RingKernelConfig`), and what a runtime keeps to `RuntimeLimits`. What
+may be under way over `Exchange` is the same at both ends: `pydotcompute.wire.exchange.limits`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ class Limits:
     # Sessions and connections.
     session_timeout: float = 60.0
     """How long a client's conversation with a kernel lives on when its connection has broken."""
+    sessions_kept: int = 4_096
+    """How many conversations whose connection has broken are kept; the one that broke first goes first."""
+    messages_at_once: int = 256
+    """How many messages of a conversation are put into a mailbox, or made ready to be sent, before others have their
+    turn."""
+    read_ahead: int = 512
+    """How many messages a client may have under way though the mailbox is full, while other clients send to it too.
+    With less, each of many clients would have frames of a few messages."""
+    farewell: float = 1.0
+    """How long a client has to end its side of a stream when the daemon has said `bye`."""
     keepalive: float = 30.0
     """How long a connection may be silent before the daemon asks whether the client is still there."""
     keepalive_timeout: float = 10.0

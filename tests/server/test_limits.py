@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute_server.exchange import inbound
 from pydotcompute_server.limits import Limits
 
 
@@ -39,8 +38,3 @@ def test_a_limit_that_cannot_work_is_refused_with_a_reason(name: str, value: Any
 
 def test_limits_that_say_that_there_is_none_are_taken() -> None:
     assert Limits(shared_memory_bytes=0, session_timeout=0, grace=0, answer_margin=0, last_calls=0, last_resort=0)
-
-
-def test_streams_and_sessions_count_the_same_in_a_mailbox() -> None:
-    limits = Limits()
-    assert (limits.mailbox_bytes, limits.large_message_bytes) == (inbound.MAILBOX_BYTES, inbound.LARGE_BYTES)

@@ -96,6 +96,7 @@ class Session:
         self.replies = replies
         self._arrivals = Arrivals(replies, self._acks)
         self._departures = Departures(kernel_id, types, replies, self._acks, self._news)
+        # Handed on as they are: a method in between would be a call more for each message.
         self.send = self._departures.send
         self.send_and_receive = self._departures.send_and_receive
         outputs = replies.outputs

@@ -112,12 +112,16 @@ def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> 
     count = len(opened)
     if len(batch.message_ids) != 16 * count:
         raise malformed("message_ids", f"{len(batch.message_ids)} bytes for {count} messages of 16 each")
-    priorities = spread(batch.priorities, count, DEFAULT_PRIORITY, "priorities")
-    if batch.priorities and max(batch.priorities) > MAX_PRIORITY:
-        raise malformed("priorities", f"{max(batch.priorities)} is outside 0 to {MAX_PRIORITY}")
-    types = spread(batch.types, count, 0, "types")
-    if batch.types and max(batch.types) >= type_count:
-        raise malformed("types", f"{max(batch.types)} is none of the {type_count} types")
+    priorities: Iterable[int] = repeat(DEFAULT_PRIORITY, count)
+    if batch.priorities:
+        priorities = spread(batch.priorities, count, DEFAULT_PRIORITY, "priorities")
+        if max(batch.priorities) > MAX_PRIORITY:
+            raise malformed("priorities", f"{max(batch.priorities)} is outside 0 to {MAX_PRIORITY}")
+    types: Iterable[int] = repeat(0, count)
+    if batch.types:
+        types = spread(batch.types, count, 0, "types")
+        if max(batch.types) >= type_count:
+            raise malformed("types", f"{max(batch.types)} is none of the {type_count} types")
     correlation_ids: Iterable[UUID | None] = repeat(None, count)
     if batch.correlation_ids:
         if len(batch.correlation_ids) != 16 * count:

@@ -206,13 +206,16 @@ class Outgoing(Generic[T]):
             self.queue, queue = queue[count:], queue[:count]
         self.queued_bytes -= size
         before = tuple(long.item for long in self.long if long.after <= self.sent) if self.long else ()
-        return self._number(Chunk(self.sent + 1, queue, before=before), size)
+        return self._number(queue, size, before)
 
-    def _number(self, chunk: Chunk[T], size: int) -> Chunk[T]:
-        self._sent_bytes += size
-        self.sent = chunk.last
-        self._reckon()
+    def _number(self, items: list[T], size: int, before: tuple[T, ...] = ()) -> Chunk[T]:
+        """Items of so many bytes get the next sequences, and are kept."""
+        chunk = Chunk(self.sent + 1, items, before)
         self._kept.append(chunk)
+        self.sent += len(items)
+        self._sent_bytes += size
+        self.allowed_bytes = max(0, self.allowed_bytes - size)
+        self.allowed = self.allowed - len(items) if self.allowed_bytes else 0
         return chunk
 
     def _next_of_long(self) -> bytes | Chunk[T] | None:
@@ -228,7 +231,7 @@ class Outgoing(Generic[T]):
             self.long.popleft()
             for other in self.long:  # Those queued before them have sequences later by one now.
                 other.after += 1
-            return self._number(Chunk(self.sent + 1, [long.item]), len(long.item.body))
+            return self._number([long.item], len(long.item.body))
         elif long.yields and self.queue and self.allowed > 0:
             long.yields = False
             return None
@@ -269,9 +272,6 @@ class Outgoing(Generic[T]):
     def grant(self, credit: Credit) -> None:
         """The other side allows this. A late, smaller figure changes nothing."""
         self.credit = Credit(max(self.credit.messages, credit.messages), max(self.credit.bytes, credit.bytes))
-        self._reckon()
-
-    def _reckon(self) -> None:
         self.allowed_bytes = max(0, self.credit.bytes - self._sent_bytes)
         self.allowed = self.credit.messages - self.sent if self.allowed_bytes else 0
 

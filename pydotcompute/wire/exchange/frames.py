@@ -28,8 +28,9 @@ PART_BYTES = 1 << 20
 LONGEST_FRAME = (1 << 31) - 1
 """What gRPC can be told to take, at most. A message in parts may be longer."""
 
-_REQUEST_TAG, _RESPONSE_TAG = (
-    frame.DESCRIPTOR.fields_by_name["part"].number << 3 | 2 for frame in (pb.ExchangeRequest, pb.ExchangeResponse)
+_REQUEST_BEGINS, _RESPONSE_BEGINS = (
+    bytes([frame.DESCRIPTOR.fields_by_name["part"].number << 3 | 2])
+    for frame in (pb.ExchangeRequest, pb.ExchangeResponse)
 )
 _DATA_TAG = pb.Part.DESCRIPTOR.fields_by_name["data"].number << 3 | 2
 _LONGEST_HEAD = 64
@@ -48,12 +49,12 @@ class PartFrame(NamedTuple):
 
 def request_part(body_bytes: int, offset: int, data: memoryview) -> bytes:
     """The bytes of an ExchangeRequest with a part."""
-    return _part(_REQUEST_TAG, pb.Part(body_bytes=body_bytes, offset=offset), data)
+    return _part(_REQUEST_BEGINS, pb.Part(body_bytes=body_bytes, offset=offset), data)
 
 
 def response_part(body_bytes: int, offset: int, data: memoryview) -> bytes:
     """The bytes of an ExchangeResponse with a part."""
-    return _part(_RESPONSE_TAG, pb.Part(body_bytes=body_bytes, offset=offset), data)
+    return _part(_RESPONSE_BEGINS, pb.Part(body_bytes=body_bytes, offset=offset), data)
 
 
 def to_bytes(frame: Message | bytes) -> bytes:
@@ -63,23 +64,25 @@ def to_bytes(frame: Message | bytes) -> bytes:
 
 def read_request(data: bytes) -> pb.ExchangeRequest | PartFrame:
     """A frame from the client. DecodeError: it is none."""
-    return _read_part(data, _REQUEST_TAG) or pb.ExchangeRequest.FromString(data)
+    if data[:1] == _REQUEST_BEGINS and (part := _read_part(data)) is not None:
+        return part
+    return pb.ExchangeRequest.FromString(data)
 
 
 def read_response(data: bytes) -> pb.ExchangeResponse | PartFrame:
     """A frame from the daemon. DecodeError: it is none."""
-    return _read_part(data, _RESPONSE_TAG) or pb.ExchangeResponse.FromString(data)
+    if data[:1] == _RESPONSE_BEGINS and (part := _read_part(data)) is not None:
+        return part
+    return pb.ExchangeResponse.FromString(data)
 
 
-def _part(tag: int, head: pb.Part, data: memoryview) -> bytes:
+def _part(tag: bytes, head: pb.Part, data: memoryview) -> bytes:
     before = b"".join((head.SerializeToString(), bytes([_DATA_TAG]), varint(len(data))))
-    return b"".join((bytes([tag]), varint(len(before) + len(data)), before, data))
+    return b"".join((tag, varint(len(before) + len(data)), before, data))
 
 
-def _read_part(data: bytes, tag: int) -> PartFrame | None:
-    """None if the frame is something else, or laid out in another way than `_part` does it: then protobuf reads it."""
-    if not data or data[0] != tag:
-        return None
+def _read_part(data: bytes) -> PartFrame | None:
+    """None if the frame is laid out in another way than `_part` does it: then protobuf reads it."""
     try:
         length, head = read_varint(data, 1)
         if head + length != len(data):

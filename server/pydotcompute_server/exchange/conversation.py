@@ -10,7 +10,6 @@ import grpc
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
@@ -20,15 +19,13 @@ from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.clients import pass_outputs_on, require_activated
 from pydotcompute_server.exchange.acceptance import Acceptance
-from pydotcompute_server.exchange.inbound import AT_ONCE
 from pydotcompute_server.exchange.outbound import frames_of
 from pydotcompute_server.exchange.session import Session
+from pydotcompute_server.limits import Limits
 
 __all__ = ["Conversation"]
-
-FAREWELL_SECONDS = 1.0
-"""How long the client has to acknowledge and close after the daemon's `bye`."""
 
 
 class Conversation:
@@ -40,8 +37,10 @@ class Conversation:
     in one frame.
     """
 
-    def __init__(self, session: Session, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, session: Session, context: grpc.aio.ServicerContext[Any, Any], limits: Limits) -> None:
         self._session = session
+        self._limits = limits
+        self._at_once = limits.messages_at_once
         self._context = context
         self._fed = Signal()
         self._written = Signal()
@@ -72,7 +71,7 @@ class Conversation:
         """The client has opened another stream for the session: this one is dead."""
         self._replaced.set()
 
-    async def run(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> bool:
+    async def run(self, opening: pb.Open, catalog: Catalog) -> bool:
         """Carry the session until the client or the kernel ends it, or the stream does. Returns True if the session is
         over.
 
@@ -80,7 +79,7 @@ class Conversation:
             KernelStateError: the kernel is not activated yet.
             ProtocolError, MessageDeserializationError: the client broke the rules.
         """
-        await self._open(opening, catalog, session_timeout)
+        await self._open(opening, catalog)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(part) for part in (self._read(), self._write(), self._feed())]
@@ -88,7 +87,7 @@ class Conversation:
                 replaced = group.create_task(self._replaced.wait())
                 await asyncio.wait((reader, writer, replaced), return_when=asyncio.FIRST_COMPLETED)
                 if not replaced.done():
-                    await asyncio.wait((reader,), timeout=FAREWELL_SECONDS)
+                    await asyncio.wait((reader,), timeout=self._limits.farewell)
                 for task in (*tasks, replaced):
                     task.cancel()
         except* PyDotComputeError as errors:
@@ -99,13 +98,10 @@ class Conversation:
             self._session.bodies.begin()
         return self._said_bye
 
-    async def _open(self, opening: pb.Open, catalog: Catalog, session_timeout: float) -> None:
+    async def _open(self, opening: pb.Open, catalog: Catalog) -> None:
         session, kernel = self._session, self._session.kernel
         inbound, outbound = session.inbound, session.outbound
-        if kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = kernel.gate.refusal
-            assert refusal is not None
-            raise refusal.again()
+        require_activated(kernel)
         inbound.incoming.begin(inbound.incoming.received)
         session.bodies.begin()
         outbound.outgoing.resume(opening.received_through)
@@ -127,7 +123,7 @@ class Conversation:
             part_bytes=PART_BYTES,
             shared_memory=session.bodies.offer,
             closed=closed,
-            session_timeout=duration(session_timeout),
+            session_timeout=duration(self._limits.session_timeout),
         )
         await self._context.write(pb.ExchangeResponse(opened=opened))
 
@@ -193,12 +189,12 @@ class Conversation:
     async def _write(self) -> None:
         session, outbound, kernel = self._session, self._session.outbound, self._session.kernel
         while True:
-            while not outbound.collect(AT_ONCE):  # noqa: ASYNC110  # It waits for nothing, and lets others run.
+            while not outbound.collect(self._at_once):  # noqa: ASYNC110  # It waits for nothing, and lets others run.
                 await asyncio.sleep(0)
             frame = self._next_to_send()
             if frame is not None:
                 if isinstance(frame, bytes) or not frame.HasField("batch"):
-                    self._pass_on()  # While this is being written, another can take what there is.
+                    pass_outputs_on(kernel)  # While this is being written, another can take what there is.
                 try:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
@@ -213,12 +209,7 @@ class Conversation:
             else:
                 await wait_any((session.news, kernel.gate.closing))
             if kernel.mail.outputs.items.size and not outbound.takes_outputs:
-                self._pass_on()
-
-    def _pass_on(self) -> None:
-        """Wake another for the outputs that this one may have been woken for."""
-        if self._session.kernel.mail.outputs.items.size:
-            self._session.kernel.mail.replies.wanted.notify()
+                pass_outputs_on(kernel)
 
     def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
         session, outgoing, acceptance = self._session, self._session.outbound.outgoing, self._acceptance

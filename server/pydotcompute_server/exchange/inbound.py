@@ -25,18 +25,10 @@ from pydotcompute.wire.exchange.batches import read, spread
 from pydotcompute.wire.exchange.bodies import Bodies, Opened
 from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
+from pydotcompute_server.clients import may_put, terms_of
+from pydotcompute_server.limits import Limits
 
-__all__ = ["AT_ONCE", "LARGE_BYTES", "MAILBOX_BYTES", "Inbound", "Refuse"]
-
-AT_ONCE = 256
-"""Messages put into the mailbox, or prepared for sending, before other tasks have their turn."""
-READ_AHEAD = 512
-"""Messages that a client may have under way though the mailbox is full, while other clients send to it too: with less,
-each of many clients would have frames of a few messages."""
-LARGE_BYTES = 4_096
-"""The bytes of a message in a mailbox are counted if they are as many as this."""
-MAILBOX_BYTES = 256 << 20
-"""Bytes of large messages in a mailbox beyond which sessions put no more into it."""
+__all__ = ["Inbound", "Refuse"]
 
 Refuse: TypeAlias = Callable[[UUID, status_pb2.Status, int], None]
 """Tells the client that a request of this id will not be answered, and why; and its sequence, if it was not taken."""
@@ -68,10 +60,9 @@ class Inbound:
         codec: Codec[Any],
         incoming: Incoming,
         bodies: Bodies,
-        max_message_bytes: int,
+        limits: Limits,
         refuse: Refuse,
     ) -> None:
-        """`max_message_bytes` is the longest body that the client may send."""
         self.incoming = incoming
         self.pending: deque[Waiting] = deque()
         """What has come and is not in the mailbox yet, in order."""
@@ -82,7 +73,9 @@ class Inbound:
         self._bodies = bodies
         self._type_name = codec.schema.name
         self._decode = codec.decode_checked
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
+        self._max_message_bytes = limits.max_message_bytes
+        self._at_once = limits.messages_at_once
         self._refuse = refuse
         self._pending_bytes = 0
         self._window = min(WINDOW, kernel.mail.inbox.capacity)
@@ -105,14 +98,14 @@ class Inbound:
         sizes = list(map(len, opened))
         again = self.incoming.receive(batch.first_sequence, sizes)
         terms: list[Terms | None] = [None] * len(sizes)
-        if max(sizes) >= LARGE_BYTES:
-            terms = [Terms(size=size) if size >= LARGE_BYTES else None for size in sizes]
+        if max(sizes) >= self._limits.large_message_bytes:
+            terms = [terms_of(size, self._limits) for size in sizes]
         if batch.timeouts_us:
             now = monotonic()
             for index, microseconds in enumerate(spread(batch.timeouts_us, len(sizes), 0, "timeouts_us")):
                 if microseconds:
                     timeout = microseconds / 1e6
-                    size = sizes[index] if sizes[index] >= LARGE_BYTES else 0
+                    size = sizes[index] if sizes[index] >= self._limits.large_message_bytes else 0
                     terms[index] = Terms(timeout, now + timeout, size)
         waiting = map(_waiting, zip(opened, message_ids, priorities, correlation_ids, terms, strict=True))
         self.pending.extend(list(waiting)[again:] if again else waiting)
@@ -138,12 +131,11 @@ class Inbound:
         if (
             self.draining is None
             and inbox.backpressure.waits
-            and self._caller.ready.size < kernel.mail.outputs.capacity
-            and inbox.bytes < MAILBOX_BYTES
+            and may_put(kernel, self._caller, self._limits)
             and (room := inbox.room) > 0
             and kernel.gate.refusal is None
         ):
-            self._put(min(AT_ONCE, room))
+            self._put(min(self._at_once, room))
             self.grant()
 
     async def put_some(self) -> None:
@@ -152,11 +144,11 @@ class Inbound:
         if self.draining is not None:
             self._refuse_pending(self.draining)
         elif kernel.gate.refusal is not None or not kernel.mail.inbox.backpressure.waits:
-            for _ in range(min(AT_ONCE, len(self.pending))):
+            for _ in range(min(self._at_once, len(self.pending))):
                 await self._put_next()
         else:
             with suppress(PyDotComputeError):  # If the kernel takes no more, what is left will be refused.
-                self._put(await kernel.mail.room_for(self._caller, min(AT_ONCE, len(self.pending))))
+                self._put(await kernel.mail.room_for(self._caller, min(self._at_once, len(self.pending))))
 
     def _put(self, count: int) -> None:
         """Put the next messages into the mailbox, in which there is room for so many."""
@@ -239,11 +231,11 @@ class Inbound:
             room = inbox.room - len(self.pending)
             if (
                 room <= 0
-                and inbox.capacity >= READ_AHEAD
+                and inbox.capacity >= self._limits.read_ahead
                 and inbox.waiting_putters > (1 if self.pending else 0)  # Then there is no room.
             ):
-                room = READ_AHEAD - len(self.pending)
-        room_bytes = 0 if inbox.bytes >= MAILBOX_BYTES else WINDOW_BYTES - self._pending_bytes
+                room = self._limits.read_ahead - len(self.pending)
+        room_bytes = 0 if inbox.bytes >= self._limits.mailbox_bytes else WINDOW_BYTES - self._pending_bytes
         self.incoming.grant(min(room, WINDOW), room_bytes)
 
     @property

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 import grpc
-from google.rpc import code_pb2, status_pb2
+from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -14,9 +14,11 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.clients import SHUTTING_DOWN
 from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
+from pydotcompute_server.limits import Limits
 
 __all__ = ["ExchangeLane"]
 
@@ -24,7 +26,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 LAST_WORD_SHARE = 0.2
 """Of the time for the farewell: for `bye` to clients that have not allowed all that there was for them to be sent."""
-SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
 
 
 class ExchangeLane:
@@ -34,15 +35,12 @@ class ExchangeLane:
         self,
         runtime: RingKernelRuntime,
         catalog: Catalog,
-        max_message_bytes: int,
-        session_timeout: float,
-        shared_memory_bytes: int,
+        limits: Limits,
     ) -> None:
         self._runtime = runtime
         self._catalog = catalog
-        self._max_message_bytes = max_message_bytes
-        self._shared_memory_bytes = shared_memory_bytes
-        self._sessions = Sessions(session_timeout)
+        self._limits = limits
+        self._sessions = Sessions(limits)
         self._conversations: dict[bytes, Conversation] = {}  # Those that carry a session now, by its token.
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
@@ -60,7 +58,7 @@ class ExchangeLane:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, self._max_message_bytes, opening, self._shared_memory_bytes)
+            session = Session(kernel, self._catalog, opening, self._limits)
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
@@ -74,13 +72,13 @@ class ExchangeLane:
         if session.over:
             raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
         self._sessions.attach(session)
-        conversation = self._conversations[session.token] = Conversation(session, context)
+        conversation = self._conversations[session.token] = Conversation(session, context, self._limits)
         session.inbound.draining = self._draining
         if self._farewell is not None:
             conversation.farewell(self._farewell)
         is_over = False
         try:
-            is_over = await conversation.run(opening, self._catalog, self._sessions.timeout)
+            is_over = await conversation.run(opening, self._catalog)
         except PyDotComputeError:
             is_over = True
             raise

@@ -21,6 +21,7 @@ from pydotcompute.wire.exchange.batches import Packed, fill, packed
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
+from pydotcompute_server.clients import leave
 
 __all__ = ["Outbound", "Refused", "frames_of"]
 
@@ -232,8 +233,8 @@ class Outbound:
 
     def end(self) -> None:
         """The session is over. What the client never acknowledged is for others, or for nobody."""
-        kernel, caller = self._kernel, self._caller
-        caller.gone = True
+        kernel = self._kernel
+        self._caller.gone = True
         for item in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
             if isinstance(item, Refused) or item.message is None:
                 continue
@@ -241,9 +242,7 @@ class Outbound:
                 kernel.mail.replies.give_back(item.message)
             else:
                 kernel.mail.bury(item.message, "its caller is gone")
-        while (reply := caller.take()) is not None:
-            if not isinstance(reply, Unanswered):
-                kernel.mail.bury(reply, "its caller is gone")
+        leave(kernel, self._caller)
 
 
 def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:

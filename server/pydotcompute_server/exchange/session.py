@@ -17,6 +17,7 @@ from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
+from pydotcompute_server.limits import Limits
 
 __all__ = ["Session"]
 
@@ -28,32 +29,30 @@ class Session:
         self,
         kernel: RingKernel[Any, Any],
         catalog: Catalog,
-        max_message_bytes: int,
         opening: pb.Open,
-        shared_memory_bytes: int = 0,
+        limits: Limits,
     ) -> None:
         self.token = secrets.token_bytes(16)
         self.kernel = kernel
         self.codecs = catalog.codecs(kernel.type)
+        max_message_bytes = limits.max_message_bytes
         self.max_message_bytes = max_message_bytes
         """The longest body that the client may send."""
         self.news = Signal()
         """Notified when there may be something to send to the client."""
         caller: Caller[Any] = Caller(private=True, arrived=self.news)
         incoming = Incoming()
-        shares_memory = opening.shared_memory and shared_memory_bytes
+        shares_memory = opening.shared_memory and limits.shared_memory_bytes
         self.bodies = Bodies(
             incoming,
             response_part,
             longest=min(max_message_bytes, opening.max_message_bytes or max_message_bytes),
             longest_received=max_message_bytes,
             part_bytes=opening.part_bytes,
-            memory=SharedMemory.create(shared_memory_bytes, self.codecs) if shares_memory else None,
+            memory=SharedMemory.create(limits.shared_memory_bytes, self.codecs) if shares_memory else None,
         )
         self.outbound = Outbound(kernel, caller, self.codecs, self.bodies)
-        self.inbound = Inbound(
-            kernel, caller, self.codecs[0], incoming, self.bodies, max_message_bytes, self.outbound.refuse
-        )
+        self.inbound = Inbound(kernel, caller, self.codecs[0], incoming, self.bodies, limits, self.outbound.refuse)
         self.over = False
         self.lock = asyncio.Lock()
         """Held by whoever carries the session."""

@@ -7,19 +7,16 @@ import asyncio
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute_server.exchange.session import Session
+from pydotcompute_server.limits import Limits
 
 __all__ = ["Sessions"]
-
-SESSIONS_KEPT = 4_096
-"""How many sessions without a stream are kept; the one that lost its stream first goes first."""
 
 
 class Sessions:
     """The sessions of a daemon, by their tokens."""
 
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        """Seconds that a session lives without a stream."""
+    def __init__(self, limits: Limits) -> None:
+        self._timeout, self._kept = limits.session_timeout, limits.sessions_kept
         self._sessions: dict[bytes, Session] = {}
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
 
@@ -44,8 +41,8 @@ class Sessions:
     def keep(self, session: Session) -> None:
         """Its stream has ended: it can go on within the time-out."""
         loop = asyncio.get_running_loop()
-        self._expiries[session.token] = loop.call_later(self.timeout, self.end, session)
-        if len(self._expiries) > SESSIONS_KEPT:
+        self._expiries[session.token] = loop.call_later(self._timeout, self.end, session)
+        if len(self._expiries) > self._kept:
             self.end(self._sessions[next(iter(self._expiries))])
 
     def attach(self, session: Session) -> None:

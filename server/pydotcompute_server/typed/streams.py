@@ -19,14 +19,20 @@ from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.inbox import Terms
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.exchange.lane import SHUTTING_DOWN
+from pydotcompute_server.clients import (
+    SHUTTING_DOWN,
+    leave,
+    may_put,
+    pass_outputs_on,
+    require_activated,
+    terms_of,
+)
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Stream", "Streams"]
@@ -90,6 +96,9 @@ class Stream:
             assert refusal is not None
             raise refusal.again()
         patience = seconds_left(self._context, self._limits)
+        limits = self._limits
+        require_activated(self._kernel)
+        patience = seconds_left(self._context, limits)
         try:
             await send_header(self._context, ())  # The client learns that all is well so far.
             async with asyncio.TaskGroup() as group:
@@ -172,17 +181,11 @@ class Stream:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
         message_id = new_message_id()
         message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
-        while (
-            len(self._numbers) + caller.ready.size >= limits.stream_requests
-            or caller.ready.size >= kernel.mail.outputs.capacity
-            or kernel.mail.inbox.bytes >= limits.mailbox_bytes
-        ):
+        while len(self._numbers) + caller.ready.size >= limits.stream_requests or not may_put(kernel, caller, limits):
             await wait_any((caller.room, kernel.mail.inbox.taken, kernel.gate.closing))
         self._numbers[message_id.int] = number
-        size = len(body)
         try:
-            terms = Terms(size=size) if size >= limits.large_message_bytes else None
-            await kernel.mail.send_as(caller, message, terms=terms)
+            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits))
         except BaseException:
             if not kernel.mail.replies.is_from(message_id, caller):  # It is, if it was put and only then was cancelled.
                 self._numbers.pop(message_id.int, None)
@@ -246,8 +249,7 @@ class Stream:
             return True
         if self._output_type is None:
             body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
-        if kernel.mail.outputs.items.size:
-            kernel.mail.replies.wanted.notify()  # While this is being written, another can take what there is.
+        pass_outputs_on(kernel)  # While this is being written, another can take what there is.
         try:
             await self._context.write(body)
         except BaseException as error:
@@ -272,14 +274,9 @@ class Stream:
 
     def _leave(self) -> None:
         """Withdraw what the kernel has not taken; what it sends from now on is a dead letter."""
-        kernel, caller = self._kernel, self._caller
-        kernel.mail.withdraw_all(caller)
-        caller.gone = True
-        while (item := caller.take()) is not None:
-            if not isinstance(item, Unanswered):
-                kernel.mail.bury(item, "its caller is gone")
-        if kernel.mail.outputs.items.size:
-            kernel.mail.replies.wanted.notify()  # This one may have been woken for it.
+        self._kernel.mail.withdraw_all(self._caller)
+        leave(self._kernel, self._caller)
+        pass_outputs_on(self._kernel)
 
 
 class Streams:

@@ -20,7 +20,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
+from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
@@ -28,6 +28,7 @@ from pydotcompute.wire.messages import MESSAGE, from_message, write_body
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.clients import leave
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
@@ -203,10 +204,7 @@ class UnaryLane:
         if len(clients) > self._limits.client_ids:
             quiet = (name for name, each in clients.items() if not (each.arrived.waiters or each.unanswered))
             forgotten = clients.pop(next(quiet, next(iter(clients))))
-            forgotten.gone = True
-            while (item := forgotten.take()) is not None:
-                if not isinstance(item, Unanswered):
-                    kernel.mail.bury(item, "its caller has not asked for it")
+            leave(kernel, forgotten, "its caller has not asked for it")
         return client
 
     def _message(self, message: pb.Message, kernel: Kernel) -> Any:

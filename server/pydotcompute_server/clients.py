@@ -1,0 +1,60 @@
+"""What every lane that keeps a client at a kernel does for it, and when it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.rpc import code_pb2, status_pb2
+
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
+from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.mail.inbox import Terms
+from pydotcompute_server.limits import Limits
+
+__all__ = [
+    "SHUTTING_DOWN",
+    "leave",
+    "may_put",
+    "pass_outputs_on",
+    "require_activated",
+    "terms_of",
+]
+
+SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
+
+Kernel = RingKernel[Any, Any]
+
+
+def require_activated(kernel: Kernel) -> None:
+    """Raise KernelStateError if the kernel is not activated yet."""
+    if kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
+        refusal = kernel.gate.refusal
+        assert refusal is not None
+        raise refusal.again()
+
+
+def may_put(kernel: Kernel, caller: Caller[Any], limits: Limits) -> bool:
+    """Return True if a client that waits for room may put more into the mailbox once there is room: it receives its
+    replies, and the mailbox has not too many bytes.
+    """
+    return caller.ready.size < kernel.mail.outputs.capacity and kernel.mail.inbox.bytes < limits.mailbox_bytes
+
+
+def terms_of(size: int, limits: Limits) -> Terms | None:
+    """Return the terms of a message of so many bytes: its size, if the message is large."""
+    return Terms(size=size) if size >= limits.large_message_bytes else None
+
+
+def pass_outputs_on(kernel: Kernel) -> None:
+    """Wake another for the outputs that this client may have been woken for."""
+    if kernel.mail.outputs.items.size:
+        kernel.mail.replies.wanted.notify()
+
+
+def leave(kernel: Kernel, caller: Caller[Any], why: str = "its caller is gone") -> None:
+    """Nobody receives for this client any more: the replies that wait for it are dead letters."""
+    caller.gone = True
+    while (item := caller.take()) is not None:
+        if not isinstance(item, Unanswered):
+            kernel.mail.bury(item, why)
