@@ -26,6 +26,7 @@ from tests.contract.world import PATIENCE, eventually
 from tests.grpc.conftest import KERNELS, Failure, Letter, Talk, Wire
 from tests.grpc.forwarder import Forwarder
 from tests.grpc.test_client_sessions import launched
+from tests.properties import examples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared so on Linux")
 
@@ -101,7 +102,7 @@ async def test_texts_and_bytes_go_there_too(runtime: RemoteRuntime, way: Forward
     assert way.bytes - before < 100_000
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_any_array_survives(runtime: RemoteRuntime, data: st.DataObject) -> None:
     kernel_id = await launched(runtime, kernels.echo_cloud)

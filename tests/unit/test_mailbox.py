@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError, QueueFullError, QueueTimeoutError
 from pydotcompute.ring_kernels.mailbox import Mailbox, PriorityQueue
+from tests.properties import examples
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
@@ -289,9 +290,7 @@ class MailboxMachine(RuleBasedStateMachine):
 def test_the_mailbox_keeps_its_word_through_any_interleaving() -> None:
     run_state_machine_as_test(
         MailboxMachine,
-        settings=settings(
-            max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=examples(200), stateful_step_count=50, suppress_health_check=list(HealthCheck)),
     )
 
 

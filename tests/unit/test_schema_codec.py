@@ -25,6 +25,7 @@ from pydotcompute.schema.descriptors import TypePool, compatible, dataclass_from
 from pydotcompute.schema.model import door_check, introspect
 from pydotcompute.schema.nodes import MAX_DEPTH
 from pydotcompute.schema.sample import sample_json
+from tests.properties import examples
 
 HEADER: dict[str, Any] = {"message_id": UUID(int=1), "priority": 7, "correlation_id": UUID(int=2)}
 
@@ -148,7 +149,7 @@ def containers(kinds: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
 ANY_MESSAGE = st.lists(st.recursive(st.sampled_from(LEAVES), containers, max_leaves=6), max_size=5).map(message_kind)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_message_of_any_type_survives_bit_for_bit(data: st.DataObject) -> None:
     kind = data.draw(ANY_MESSAGE)
@@ -158,7 +159,7 @@ def test_any_message_of_any_type_survives_bit_for_bit(data: st.DataObject) -> No
     assert same(codec.decode(codec.encode(message), **HEADER), message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_type_can_be_rebuilt_from_its_descriptor_and_still_talks_to_the_original(data: st.DataObject) -> None:
     kind = data.draw(ANY_MESSAGE)
@@ -171,7 +172,7 @@ def test_any_type_can_be_rebuilt_from_its_descriptor_and_still_talks_to_the_orig
     assert same(ours.decode(relayed, **HEADER), message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_the_sample_of_any_type_is_a_message_of_it(data: st.DataObject) -> None:
     kind = data.draw(ANY_MESSAGE)

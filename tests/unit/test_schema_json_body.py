@@ -21,6 +21,7 @@ from pydotcompute.schema.codec import Codec
 from pydotcompute.schema.descriptors import TypePool
 from pydotcompute.schema.json_body import MOST_VIOLATIONS, document_of, load, read_json
 from pydotcompute.schema.sample import sample_json
+from tests.properties import examples
 from tests.unit.test_schema_codec import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
 
 
@@ -90,7 +91,7 @@ def as_document(codec: Codec[Any], message: Any, **options: Any) -> Any:
     return json.loads(json_format.MessageToJson(codec.to_proto(message), **options))
 
 
-ANYTHING = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+ANYTHING = settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 
 
 @ANYTHING
