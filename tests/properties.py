@@ -13,7 +13,7 @@ PROFILES = {"quick": THOROUGH // 5, "thorough": THOROUGH}
 
 
 def use_profile() -> None:
-    """Register the profiles, and use the one that HYPOTHESIS_PROFILE names; without it, `thorough` in CI, else `quick`."""
+    """Register the profiles and use one: what HYPOTHESIS_PROFILE says, or `thorough` in CI and `quick` elsewhere."""
     for name, count in PROFILES.items():
         settings.register_profile(
             name,

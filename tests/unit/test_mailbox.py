@@ -303,7 +303,7 @@ async def test_a_woken_get_that_is_cancelled_wakes_the_next() -> None:
     await asyncio.sleep(0)
     mailbox.put_nowait("a")
     first.cancel()
-    assert await asyncio.wait_for(second, 1) == "a"
+    assert await asyncio.wait_for(second, 10) == "a"
 
 
 async def test_a_put_that_is_cancelled_when_its_turn_has_come_lets_the_next_one_in() -> None:
@@ -313,7 +313,7 @@ async def test_a_put_that_is_cancelled_when_its_turn_has_come_lets_the_next_one_
     await asyncio.sleep(0)
     assert mailbox.get_nowait() == "a"
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 10)
     assert mailbox.drain() == ["c"]
 
 
@@ -328,7 +328,7 @@ async def test_a_woken_get_finds_nothing_after_a_pause() -> None:
     assert not getting.done()
     assert len(mailbox) == 1
     mailbox.resume()
-    assert await asyncio.wait_for(getting, 1) == "a"
+    assert await asyncio.wait_for(getting, 10) == "a"
 
 
 async def test_what_is_put_anyway_is_there_although_there_is_no_room() -> None:
