@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.properties import use_profile
 from tests.tools import LEFT_OUT
 
 pytest_plugins = ["tests.stubs"]
+
+# Before any test module is imported: a property takes its settings from the profile as it is defined.
+use_profile()
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0

@@ -26,7 +26,7 @@ KERNELS = Path(__file__).parent / "contract" / "kernels.py"
 VECTOR_ADD = Path(__file__).parents[1] / "examples" / "vector_add.py"
 MAX_MESSAGE_BYTES = 100_000
 PLENTY_OF_BYTES = 1 << 40
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that anything may take that ought to happen soon."""
 
 

@@ -25,6 +25,7 @@ from tests.contract import kernels
 from tests.contract.kernels import Cloud, Job
 from tests.contract.world import PATIENCE, eventually
 from tests.forwarder import Forwarder
+from tests.properties import examples
 from tests.stubs import KERNELS, Failure, Letter, Talk, Wire
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared so on Linux")
@@ -101,7 +102,7 @@ async def test_texts_and_bytes_go_there_too(runtime: RemoteRuntime, way: Forward
     assert way.bytes - before < 100_000
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_any_array_survives(runtime: RemoteRuntime, data: st.DataObject) -> None:
     kernel_id = await launched(runtime, kernels.echo_cloud)

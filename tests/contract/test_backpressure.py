@@ -23,9 +23,10 @@ async def test_block_gives_up_after_the_time_out_and_sends_nothing(clog: Clog) -
     loop = asyncio.get_running_loop()
     for put in (runtime.send, runtime.send_and_receive):
         begin = loop.time()
-        with pytest.raises(QueueFullError) as full:
-            await put(kernel_id, Job(99), timeout=0.1)
-        assert 0.1 <= loop.time() - begin < 2.0
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(QueueFullError) as full:
+                await put(kernel_id, Job(99), timeout=0.1)
+        assert loop.time() - begin >= 0.1
         assert full.value == QueueFullError(kernel_id, 4)
     await runtime.reactivate(kernel_id)
     received = [(await runtime.receive(kernel_id, timeout=PATIENCE)).number for _ in range(4)]
@@ -130,12 +131,10 @@ async def produce_and_consume(
 async def test_reject_refuses_the_very_send_that_finds_no_room(clog: Clog) -> None:
     clogged = await clog("reject")
     runtime, kernel_id = clogged.world.runtime, clogged.kernel_id
-    loop = asyncio.get_running_loop()
     for put in (runtime.send, runtime.send_and_receive):
-        begin = loop.time()
-        with pytest.raises(QueueFullError) as full:
-            await put(kernel_id, Job(99), timeout=PATIENCE)
-        assert loop.time() - begin < PATIENCE / 2, "at once, and not after the time-out"
+        async with asyncio.timeout(PATIENCE):  # At once, and not after the time-out.
+            with pytest.raises(QueueFullError) as full:
+                await put(kernel_id, Job(99), timeout=3600)
         assert full.value == QueueFullError(kernel_id, 4)
     await runtime.reactivate(kernel_id)
     received = [(await runtime.receive(kernel_id, timeout=PATIENCE)).number for _ in range(4)]

@@ -7,7 +7,7 @@ import pytest
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, QueueTimeoutError
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterReason
 from tests.contract.kernels import Job, Result, batched, patient
-from tests.contract.world import PATIENCE, World, eventually, turns
+from tests.contract.world import PATIENCE, World, eventually
 
 
 async def ask(world: World, kernel_id: str, number: int, note: str = "", priority: int = 128) -> Result:
@@ -59,7 +59,7 @@ async def test_a_pause_holds_what_is_being_gathered(world: World) -> None:
         await world.runtime.deactivate(kernel_id)
         late = group.create_task(ask(world, kernel_id, 3, priority=200))
         await world.queued(kernel_id, 4)
-        await turns(20)
+        assert await world.nothing_to_receive(kernel_id)
         assert world.telemetry(kernel_id).queue_depth == 4
         assert world.telemetry(kernel_id).batches == 0
         await world.runtime.reactivate(kernel_id)

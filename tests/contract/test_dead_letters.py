@@ -17,7 +17,7 @@ from pydotcompute.ring_kernels import DeadLetter, DeadLetterDirection, DeadLette
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from tests.contract import kernels
 from tests.contract.kernels import Job, Result
-from tests.contract.world import PATIENCE, Clogged, World, eventually, new_kernel_id, turns
+from tests.contract.world import PATIENCE, Clogged, World, eventually, new_kernel_id
 
 TO_KERNEL = DeadLetterDirection.TO_KERNEL
 FROM_KERNEL = DeadLetterDirection.FROM_KERNEL
@@ -194,7 +194,7 @@ async def test_a_late_reply_that_is_put_back_is_for_anyone(world: World) -> None
     await dead_letters(world, kernel_id, 1)
     another = await world.connect_another()
     receiving = asyncio.create_task(another.receive(kernel_id))
-    await turns(3)  # It waits, and is to be woken.
+    await world.heard(another, kernel_id, Job(2, note="open"))  # It waits, and is to be woken.
     assert await world.runtime.requeue_dead_letters(kernel_id) == [1]
     async with asyncio.timeout(PATIENCE):
         assert (await receiving).number == 9

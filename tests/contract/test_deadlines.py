@@ -15,8 +15,10 @@ SHORT = 0.05
 
 
 async def paused(world: World, input_queue_size: int = 100) -> str:
-    """A `square` that takes nothing for now; what it replies tells how many jobs it was handed before."""
+    """A `square` that takes nothing for now; what it replies tells how many jobs it was handed before. It has answered
+    one, so that what is asked of it now is on its way at once, and waits for no conversation to begin."""
     kernel_id = await world.launch(kernels.square, input_queue_size=input_queue_size)
+    await world.runtime.send_and_receive(kernel_id, Job(0), timeout=PATIENCE)
     await world.runtime.deactivate(kernel_id)
     return kernel_id
 
@@ -26,11 +28,11 @@ async def jobs_before(world: World, kernel_id: str) -> int:
     return int((await world.runtime.send_and_receive(kernel_id, Job(7), timeout=PATIENCE)).position)
 
 
-async def ask_in_vain(world: World, kernel_id: str, timeout: float = SHORT) -> None:
+async def ask_in_vain(world: World, kernel_id: str) -> None:
     """Ask a kernel that is paused."""
     with pytest.raises(QueueTimeoutError) as told:
-        await world.runtime.send_and_receive(kernel_id, Job(1), timeout=timeout)
-    assert told.value == QueueTimeoutError(kernel_id, timeout, "send_and_receive")
+        await world.runtime.send_and_receive(kernel_id, Job(1), timeout=SHORT)
+    assert told.value == QueueTimeoutError(kernel_id, SHORT, "send_and_receive")
 
 
 async def buried(world: World, kernel_id: str, count: int) -> None:
@@ -44,9 +46,9 @@ async def test_a_request_whose_deadline_has_passed_is_a_dead_letter_and_never_ha
     await ask_in_vain(world, kernel_id)
     await buried(world, kernel_id, 1)
     await world.runtime.reactivate(kernel_id)
-    assert await jobs_before(world, kernel_id) == 0
+    assert await jobs_before(world, kernel_id) == 1
     telemetry = world.telemetry(kernel_id)
-    assert (telemetry.messages_processed, telemetry.messages_dropped, telemetry.queue_depth) == (1, 1, 0)
+    assert (telemetry.messages_processed, telemetry.messages_dropped, telemetry.queue_depth) == (2, 1, 0)
     assert await world.nothing_to_receive(kernel_id)
 
 
@@ -56,14 +58,17 @@ async def test_requests_with_a_deadline_do_not_take_those_beside_them_along(worl
     patient = asyncio.create_task(world.runtime.send_and_receive(kernel_id, Job(4), timeout=PATIENCE))
     endless = asyncio.create_task(world.runtime.send_and_receive(kernel_id, Job(5)))
     await world.queued(kernel_id, 3)
-    # All must arrive before one gives up, or the mailbox is not full, and nobody looks for what is overdue.
-    await asyncio.gather(*(ask_in_vain(world, kernel_id, timeout=0.5) for _ in range(5)))
+    await asyncio.gather(*(ask_in_vain(world, kernel_id) for _ in range(5)))
+    # There is room for the three and for these five, but not before the others are gone.
+    for number in range(6, 11):
+        await world.runtime.send(kernel_id, Job(number), timeout=PATIENCE)
     await buried(world, kernel_id, 5)
-    await world.runtime.send(kernel_id, Job(6))
+    await world.queued(kernel_id, 8)
     await world.runtime.reactivate(kernel_id)
     assert [(await each).number for each in (patient, endless)] == [16, 25]
-    assert [(await world.runtime.receive(kernel_id, timeout=PATIENCE)).number for _ in range(2)] == [9, 36]
-    assert await jobs_before(world, kernel_id) == 4
+    received = [(await world.runtime.receive(kernel_id, timeout=PATIENCE)).number for _ in range(6)]
+    assert received == [number**2 for number in (3, *range(6, 11))]
+    assert await jobs_before(world, kernel_id) == 9
     assert world.telemetry(kernel_id).messages_dropped == 5
 
 
@@ -89,7 +94,7 @@ async def test_a_cancelled_caller_takes_back_a_request_that_was_not_taken_yet(wo
     await world.queued(kernel_id, 1)
     await world.runtime.reactivate(kernel_id)
     assert (await world.runtime.receive(kernel_id, timeout=PATIENCE)).number == 9
-    assert await jobs_before(world, kernel_id) == 1
+    assert await jobs_before(world, kernel_id) == 2
     assert world.telemetry(kernel_id).messages_dropped == 0
 
 
@@ -103,7 +108,7 @@ async def test_a_request_that_was_taken_back_makes_room(world: World) -> None:
     await world.queued(kernel_id, 1)
     await world.runtime.reactivate(kernel_id)
     reply = await sending
-    assert (reply.number, reply.position) == (25, 0)
+    assert (reply.number, reply.position) == (25, 1)
 
 
 async def test_a_caller_that_is_cancelled_before_there_was_room_leaves_nothing_behind(

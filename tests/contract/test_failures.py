@@ -8,7 +8,7 @@ from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from tests.contract import kernels
 from tests.contract.kernels import Job
-from tests.contract.world import PATIENCE, World, eventually, turns
+from tests.contract.world import PATIENCE, World, eventually
 
 
 def failure(kernel_id: str, number: int) -> KernelFailedError:
@@ -38,11 +38,10 @@ async def test_the_failed_kernel_is_listed_with_the_others(world: World) -> None
 async def test_whoever_waits_is_told_of_the_failure(world: World) -> None:
     kernel_id = await world.launch(kernels.fragile)
     held = asyncio.create_task(world.runtime.send_and_receive(kernel_id, Job(1, note="hold")))
-    await world.processed(kernel_id, 0)
-    await turns(3)
+    await world.processed(kernel_id, 1)  # The actor has asked for the next, and holds this one.
     another = await world.connect_another()
     receiving = asyncio.create_task(another.receive(kernel_id))
-    await turns(3)
+    await world.heard(another, kernel_id, Job(2))
     culprit = asyncio.create_task(another.send_and_receive(kernel_id, Job(7, note="boom")))
     async with asyncio.timeout(PATIENCE):
         outcomes = await asyncio.gather(held, receiving, culprit, return_exceptions=True)

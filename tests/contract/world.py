@@ -14,8 +14,8 @@ from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute_client import RemoteRuntime
 
-PATIENCE = 10.0
-"""Seconds that anything may take that ought to happen soon."""
+PATIENCE = 30.0
+"""Seconds that anything may take that ought to happen soon, on a machine that is busy with other things."""
 
 _numbers = itertools.count()
 
@@ -72,6 +72,12 @@ class World:
             return error
         raise AssertionError("it was sent, and received")
 
+    async def heard(self, runtime: KernelRuntime, kernel_id: str, message: Any) -> None:
+        """Wait until the kernel has all that this client has asked for, a `receive` as well: this message, which it
+        answers, goes the same way."""
+        await asyncio.sleep(0)  # Who was to ask has.
+        await runtime.send_and_receive(kernel_id, message, timeout=PATIENCE)
+
     async def nothing_to_receive(self, kernel_id: str, timeout: float = 0.05) -> bool:
         """Whether `receive` finds nothing."""
         try:
@@ -102,6 +108,7 @@ async def eventually(predicate: Callable[[], bool], timeout: float = PATIENCE) -
 
 
 async def turns(count: int) -> None:
-    """Let the other tasks of this loop run so many times."""
+    """Let the other tasks of this loop run so many times, for a moment as good as any: what must have happened is
+    waited for."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -23,10 +23,11 @@ from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.check import door_check
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import MAX_DEPTH
+from tests.properties import examples
 from tests.protobuf.kinds import ANY_MESSAGE, HEADER, Color, Crate, Item, Tree, codec_of, one, same, through_bytes
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_message_of_any_type_survives_bit_for_bit(data: st.DataObject) -> None:
     kind = data.draw(ANY_MESSAGE)
@@ -36,7 +37,7 @@ def test_any_message_of_any_type_survives_bit_for_bit(data: st.DataObject) -> No
     assert same(codec.decode(codec.encode(message), **HEADER), message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_type_can_be_rebuilt_from_its_descriptor_and_still_talks_to_the_original(data: st.DataObject) -> None:
     kind = data.draw(ANY_MESSAGE)
@@ -49,7 +50,7 @@ def test_any_type_can_be_rebuilt_from_its_descriptor_and_still_talks_to_the_orig
     assert same(ours.decode(relayed, **HEADER), message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_the_sample_of_any_type_is_a_message_of_it(data: st.DataObject) -> None:
     kind = data.draw(ANY_MESSAGE)

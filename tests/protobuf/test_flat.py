@@ -19,6 +19,7 @@ from pydotcompute.protobuf.flat import layout_of
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import FieldNumber
 from pydotcompute.schema.nodes import HEADER_FIELDS
+from tests.properties import examples
 
 HEADER = (UUID(int=1), 7, UUID(int=2))
 
@@ -122,7 +123,6 @@ def test_classes_with_anything_else_have_none(annotation: Any) -> None:
     assert layout_of(codec.schema, codec.descriptor) is None
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_protobuf_reads_what_is_written_as_the_same_message(made: Any) -> None:
     codec = CODECS[type(made)]
@@ -130,7 +130,6 @@ def test_protobuf_reads_what_is_written_as_the_same_message(made: Any) -> None:
     assert pb.SerializeToString(deterministic=True) == codec.to_proto(made).SerializeToString(deterministic=True)
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_a_message_comes_back_bit_for_bit_from_either_form(made: Any) -> None:
     codec = CODECS[type(made)]
@@ -144,7 +143,7 @@ KINDS = ["set", "insert", "delete", "repeat", "cut"]
 EDITS = st.lists(st.tuples(st.sampled_from(KINDS), st.floats(0, 1), st.integers(0, 255)), max_size=4)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=examples(500))
 @given(MESSAGES, EDITS)
 def test_bytes_that_are_tampered_with_are_read_as_protobuf_reads_them(made: Any, edits: list[Any]) -> None:
     codec = CODECS[type(made)]
@@ -177,7 +176,6 @@ def test_bytes_of_which_any_one_is_changed_are_read_as_protobuf_reads_them(made:
             assert_read_alike(codec, data[:at] + bytes([byte]) + data[at + 1 :])
 
 
-@settings(deadline=None)
 @given(st.sampled_from([Reading, Numbers, Remark]), st.binary(max_size=40))
 @example(Numbers, b"\x09" + bytes(8) + b"\x11" + bytes(8) + b"\x18\x02")  # a bool of 2
 @example(Numbers, b"\x09" + bytes(8) + b"\x11" + bytes(8) + b"\x18\x81\x00")  # a bool of two bytes

@@ -21,6 +21,7 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.json.read import MOST_VIOLATIONS, document_of, load, read_json
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
+from tests.properties import examples
 from tests.protobuf.kinds import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
 
 
@@ -90,7 +91,7 @@ def as_document(codec: Codec[Any], message: Any, **options: Any) -> Any:
     return json.loads(json_format.MessageToJson(codec.to_proto(message), **options))
 
 
-ANYTHING = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+ANYTHING = settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 
 
 @ANYTHING

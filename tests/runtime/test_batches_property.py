@@ -15,6 +15,7 @@ from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
+from tests.properties import examples
 
 PATIENCE = 30.0
 WRONG = "no number is below zero"
@@ -177,19 +178,18 @@ async def check_answers(load: Load, make_actor: Any) -> None:
 
 
 @given(load=loads())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_a_batched_answer_is_the_answer_to_the_message_alone(load: Load) -> None:
     asyncio.run(check_answers(load, batching))
 
 
 @given(load=loads())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_and_so_it_is_in_a_thread(load: Load) -> None:
     asyncio.run(check_answers(load, batching_in_a_thread))
 
 
 @given(load=loads(), survives=st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
 def test_when_a_batch_fails_each_caller_has_its_own_answer_or_the_failure(load: Load, survives: int) -> None:
     """The actor fails when it has answered so many, in the middle of a batch."""
 

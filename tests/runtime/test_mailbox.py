@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from pydotcompute.exceptions import InvalidConfigurationError, KernelStateError, QueueFullError
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
+from tests.properties import examples
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
@@ -293,9 +294,7 @@ class MailboxMachine(RuleBasedStateMachine):
 def test_the_mailbox_keeps_its_word_through_any_interleaving() -> None:
     run_state_machine_as_test(
         MailboxMachine,
-        settings=settings(
-            max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=examples(200), stateful_step_count=50, suppress_health_check=list(HealthCheck)),
     )
 
 
@@ -308,7 +307,7 @@ async def test_a_woken_next_that_is_cancelled_wakes_the_next() -> None:
     await asyncio.sleep(0)
     mailbox.put_nowait("a")
     first.cancel()
-    assert await asyncio.wait_for(second, 1) == "a"
+    assert await asyncio.wait_for(second, 10) == "a"
 
 
 async def test_a_put_that_is_cancelled_when_its_turn_has_come_lets_the_next_one_in() -> None:
@@ -318,7 +317,7 @@ async def test_a_put_that_is_cancelled_when_its_turn_has_come_lets_the_next_one_
     await asyncio.sleep(0)
     assert mailbox.get_nowait() == "a"
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 10)
     assert mailbox.drain() == ["c"]
 
 
@@ -333,7 +332,7 @@ async def test_a_woken_next_finds_nothing_after_a_pause() -> None:
     assert not getting.done()
     assert len(mailbox) == 1
     mailbox.resume()
-    assert await asyncio.wait_for(getting, 1) == "a"
+    assert await asyncio.wait_for(getting, 10) == "a"
 
 
 async def test_what_is_put_anyway_is_there_although_there_is_no_room() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
@@ -66,7 +66,6 @@ def locked(**fields: int) -> Lock:
 # Fields.
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(NAMES), unique=True, min_size=1), min_size=2))
 def test_whatever_moves_comes_and_goes_each_name_has_one_number_for_ever(history: list[list[str]]) -> None:
     use(Lock())
@@ -84,7 +83,6 @@ def test_whatever_moves_comes_and_goes_each_name_has_one_number_for_ever(history
         use(parse(lock_of(now, in_force()).text()))
 
 
-@settings(deadline=None)
 @given(st.permutations(NAMES), st.permutations(NAMES))
 def test_without_a_lock_a_moved_field_has_another_number(one: list[str], other: list[str]) -> None:
     use(Lock())
@@ -161,7 +159,6 @@ def values(members: list[str] | dict[str, int]) -> dict[str, int]:
     return {each.name.removeprefix("KIND_"): each.number for each in described(members).value if each.number}
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from([name.upper() for name in NAMES]), unique=True, min_size=1), min_size=2))
 def test_values_of_enums_keep_their_numbers_too(history: list[list[str]]) -> None:
     use(Lock())

@@ -146,10 +146,9 @@ class Process:
         assert line.startswith("listening on ")
         return line.removeprefix("listening on ").rstrip("\n")
 
-    def ask_to_end(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal; returns the time."""
+    def ask_to_end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal."""
         self.process.send_signal(number)
-        return time.monotonic()
 
     def ended(self) -> int:
         """Wait for its end; returns the exit code."""
@@ -558,16 +557,15 @@ async def test_a_watch_of_a_kernel_that_is_not_launched_yet_sees_it_come() -> No
 
 # -- the end -----------------------------------------------------------------------------------------------------------
 
-SOON = 5.0
-"""Seconds in which a daemon ends that has nothing to wait for, on a machine with other things to do."""
+NO_HURRY = ("--grace", "3600")
+"""Of a daemon that has nothing to wait for: it ends long before, or the test fails."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_drains_and_the_exit_code_is_zero(number: signal.Signals) -> None:
-    with serving(CALCULATOR, "--launch", "calculator") as (daemon, target):
-        asked = daemon.ask_to_end(number)
+    with serving(CALCULATOR, "--launch", "calculator", *NO_HURRY) as (daemon, target):
+        daemon.ask_to_end(number)
         assert daemon.ended() == 0
-        assert time.monotonic() - asked < SOON
         order = [daemon.logged.index(daemon.log_line(text)) for text in ("draining", "TERMINATED", "stopped   ")]
         assert order == sorted(order)
         assert daemon.log_line("[calculator] Calculator stopped"), "the actor came to its own end"
@@ -586,23 +584,22 @@ async def paused(wire: Wire, kernel_id: str, messages: int) -> AsyncIterator[Non
 
 
 async def test_a_request_in_progress_gets_its_reply_and_what_waits_behind_it_too() -> None:
-    with serving(str(KERNELS), "--launch", "sleeper") as (daemon, target):
+    with serving(str(KERNELS), "--launch", "sleeper", *NO_HURRY) as (daemon, target):
         async with connect(target) as runtime, wired(target) as wire:
             async with paused(wire, "sleeper", messages=12):
                 numbers = [300, *range(10)]
                 asking = [asyncio.create_task(runtime.send_and_receive("sleeper", Job(n))) for n in numbers]
                 unary = asyncio.ensure_future(wire.ask("sleeper", number=11))
-            asked = daemon.ask_to_end()
+            daemon.ask_to_end()
             assert [reply.number for reply in await asyncio.gather(*asking)] == [n**2 for n in numbers]
             assert (await unary)["number"] == "121"
             assert await asyncio.to_thread(daemon.ended) == 0
-            assert time.monotonic() - asked < 0.5 + SOON
             with pytest.raises(ConnectionLostError):
                 await runtime.send_and_receive("sleeper", Job(1), timeout=PATIENCE)
 
 
 async def test_clients_that_are_connected_and_idle_delay_nothing() -> None:
-    with serving(str(KERNELS), "--launch", "square", "--grace", "30") as (daemon, target):
+    with serving(str(KERNELS), "--launch", "square", *NO_HURRY) as (daemon, target):
         async with wired(target) as wire, connect(target) as runtime, connect(target) as waiting:
             for client in (runtime, waiting):
                 await client.send_and_receive("square", Job(1))
@@ -616,9 +613,8 @@ async def test_clients_that_are_connected_and_idle_delay_nothing() -> None:
             receiving = asyncio.create_task(waiting.receive("square"))
             unary = asyncio.ensure_future(wire.messages.Receive(pb.ReceiveRequest(kernel_id="square")))
             await wire.counters("square")
-            asked = daemon.ask_to_end()
+            daemon.ask_to_end()
             assert await asyncio.to_thread(daemon.ended) == 0
-            assert time.monotonic() - asked < 1.0 + SOON
             with pytest.raises((KernelStateError, ConnectionLostError)):  # Both are true by now.
                 await receiving
             with pytest.raises(grpc.aio.AioRpcError) as unanswered:
@@ -653,12 +649,13 @@ async def test_the_grace_period_is_all_that_a_kernel_gets(kernel_type: str, tmp_
             async with asyncio.timeout(PATIENCE):
                 while not (tmp_path / "begun").exists():
                     await wire.counters(kernel_type)
-            asked = daemon.ask_to_end()
+            asked = time.monotonic()
+            daemon.ask_to_end()
             with pytest.raises(grpc.aio.AioRpcError) as told:
                 await asking
             assert told.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             assert await asyncio.to_thread(daemon.ended) == 0
-            assert time.monotonic() - asked < 1.0 + 1.0 + SOON
+            assert time.monotonic() - asked > 0.5, "most of it is the kernel's"
             assert f"kernel_id={kernel_type}" in daemon.log_line("cancelled")
 
 
@@ -670,9 +667,8 @@ async def test_a_client_that_does_not_read_delays_the_end_no_longer_than_the_gra
             body = job_bytes() + b"\x1a\xa0\x8d\x06" + b"x" * 100_000
             await raw.send(*[Letter(body) for _ in range(100)])  # More than the connection holds.
             await wire.until("echo_job", messages_processed=100)
-            asked = daemon.ask_to_end()
-            assert await asyncio.to_thread(daemon.ended) == 0
-            assert time.monotonic() - asked < 1.0 + 1.0 + SOON
+            daemon.ask_to_end()
+            assert await asyncio.to_thread(daemon.ended) == 0  # It would read no sooner in an hour.
             raw.call.cancel()
 
 
@@ -689,14 +685,11 @@ async def test_a_second_signal_changes_nothing() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_while_a_file_is_loaded_ends_the_daemon_at_once(number: signal.Signals, tmp_path: Path) -> None:
-    slow = (
-        f"import pathlib, threading\npathlib.Path({str(tmp_path / 'loading')!r}).touch()\nthreading.Event().wait(60)\n"
-    )
+    slow = f"import pathlib, threading\npathlib.Path({str(tmp_path / 'loading')!r}).touch()\nthreading.Event().wait()\n"
     with started(write(tmp_path / "slow.py", slow)) as daemon:
         until_exists(tmp_path / "loading")
-        asked = daemon.ask_to_end(number)
+        daemon.ask_to_end(number)
         assert daemon.ended() == 0
-        assert time.monotonic() - asked < SOON
         assert daemon.line() is None
         assert daemon.logged == []
 

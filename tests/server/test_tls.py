@@ -1,10 +1,10 @@
 """The daemon, `connect` and the command `pydotcompute` over TLS."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sysconfig
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,6 @@ from pydotcompute_client.cli.main import main
 CALCULATOR = str(Path(__file__).resolve().parents[2] / "examples" / "calculator.py")
 COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
 WAIT = 20.0
-AT_ONCE = 5.0
-"""Seconds that suffice for an error that waits for no time-out, however busy the machine; that of `connect` is 10."""
 
 EXTENSIONS = """
 [req]
@@ -148,14 +146,13 @@ def run() -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fail(run: Callable[..., Outcome]) -> Callable[..., str]:
-    """Runs a command that ends with an exit code and one line on stderr, at once; gives that line."""
+    """Runs a command that ends with an exit code and one line on stderr; gives that line. The code after a time-out is
+    4, and so another than that of an error which is told at once."""
 
     def fail(code: int, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        began = time.monotonic()
         outcome = run(*arguments, env=env)
         assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (code, "", 1), outcome
         assert outcome.stderr.startswith("error: ")
-        assert time.monotonic() - began < AT_ONCE
         return outcome.stderr
 
     return fail
@@ -184,12 +181,11 @@ async def test_connect_presents_its_certificate(strict_target: str, certificates
 
 
 async def test_connect_says_at_once_why_it_does_not_trust_a_daemon(target: str, certificates: Certificates) -> None:
-    began = time.monotonic()
-    with pytest.raises(ConnectionLostError) as raised:
-        await connect(target, credentials=certificates.credentials("other-ca")).start()
+    async with asyncio.timeout(WAIT):
+        with pytest.raises(ConnectionLostError) as raised:
+            await connect(target, credentials=certificates.credentials("other-ca"), timeout=3600).start()
     assert "CERTIFICATE_VERIFY_FAILED" in raised.value.problem
     assert raised.value.target == target
-    assert time.monotonic() - began < AT_ONCE
 
 
 async def test_connect_with_too_few_credentials_says_how_the_last_attempt_ended(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from tests.moments import Moments
 from tests.stubs import MAX_MESSAGE_BYTES, PATIENCE, Failure, Letter, Talk, Wire, duration, failure_of, job_bytes
 
 LAUNCHED = kernel_pb.KERNEL_STATE_LAUNCHED
@@ -283,58 +283,54 @@ async def test_with_leases_nothing_is_lost_or_acknowledged_twice_whatever_is_can
     wire: Wire, kernel_type: str
 ) -> None:
     kernel_id = await wire.launch(kernel_type)
-    await wire.send(kernel_id, number=100, client_id="a")
+    await wire.send(kernel_id, number=200, client_id="a")
     await wire.until(kernel_id, messages_processed=1)
     request = pb.ReceiveRequest(kernel_id=kernel_id, client_id="a", timeout=duration(PATIENCE), lease=duration(SOON))
-    dice = random.Random(3)
+    moments = Moments(3)
     acknowledged: list[str] = []
     cancelled = redelivered = 0
-    while cancelled < 200 or len(acknowledged) < 100:
+    while len(acknowledged) < 200:
         call = wire.messages.Receive(request)
         if cancelled < 200:
-            await turns(dice.randrange(60))  # A call takes about 30, so that many are cancelled as they are answered.
+            await moments.wait()
             call.cancel()
         try:
             response = await call
         except asyncio.CancelledError:
             cancelled += 1
+            moments.was_early()
             continue
+        moments.was_late()
         redelivered += response.redelivered
         if not await wire.acknowledge(kernel_id, response.delivery_id):
             acknowledged.append(response.message.message_id)
     assert redelivered
-    assert len(set(acknowledged)) == len(acknowledged) == 100
+    assert len(set(acknowledged)) == 200
     assert (await failure_of(wire.receive(kernel_id, 2 * SOON, "a"))).reason == "QUEUE_TIMEOUT"
 
 
-async def turns(count: int) -> None:
-    """Let the event loop go round so many times."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def test_an_output_whose_lease_runs_out_comes_again_first_and_to_anyone(wire: Wire) -> None:
+async def test_an_output_whose_lease_runs_out_comes_again_to_anyone(wire: Wire) -> None:
     kernel_id = await wire.launch("emitter")
     await wire.send(kernel_id, number=3)
-    first = await wire.lease(kernel_id, SOON, client_id="a")
-    second = await wire.lease(kernel_id, 600.0, client_id="a")
-    assert (first.redelivered, second.redelivered) == (False, False)
-    assert len({first.delivery_id, second.delivery_id, ""}) == 3
-    third = await wire.receive(kernel_id)
-    again = await wire.lease(kernel_id, 600.0, client_id="b")  # Waits until the first lease has run out.
-    assert again.message == first.message
+    first = await wire.lease(kernel_id, 600.0, client_id="a")
+    second = await wire.receive(kernel_id)
+    third = await wire.lease(kernel_id, SOON, client_id="a")
+    assert (first.redelivered, third.redelivered) == (False, False)
+    assert len({first.delivery_id, third.delivery_id, ""}) == 3
+    again = await wire.lease(kernel_id, 600.0, client_id="b")  # Waits until the last lease has run out.
+    assert again.message == third.message
     assert again.redelivered
-    assert again.delivery_id != first.delivery_id
-    assert [int(wire.fields(m.body)["number"]) for m in (first.message, second.message, third)] == [0, 1, 2]
-    assert await wire.acknowledge(kernel_id, first.delivery_id, again.delivery_id) == [first.delivery_id]
+    assert again.delivery_id != third.delivery_id
+    assert [int(wire.fields(m.body)["number"]) for m in (first.message, second, third.message)] == [0, 1, 2]
+    assert await wire.acknowledge(kernel_id, third.delivery_id, again.delivery_id) == [third.delivery_id]
 
 
 @pytest.mark.parametrize("kernel_type", ["emitter", "repeater"])
 async def test_what_comes_again_comes_before_others_of_its_priority(wire: Wire, kernel_type: str) -> None:
     kernel_id = await wire.launch(kernel_type, output_queue_size=2)
     await wire.send(kernel_id, number=2)
-    first = await wire.lease(kernel_id, SOON)
     await wire.lease(kernel_id, 600.0)
+    first = await wire.lease(kernel_id, SOON)
     await wire.send(kernel_id, number=1)
     await wire.until(kernel_id, messages_processed=2)
     again: pb.ReceiveResponse | None = None
@@ -370,7 +366,7 @@ async def test_a_reply_whose_lease_runs_out_comes_again_to_its_client_alone_howe
 async def test_what_is_acknowledged_does_not_come_again(wire: Wire) -> None:
     kernel_id = await wire.launch("emitter")
     await wire.send(kernel_id, number=2)
-    done, forgotten = [await wire.lease(kernel_id, 2 * SOON) for _ in range(2)]
+    done, forgotten = [await wire.lease(kernel_id, 2.0) for _ in range(2)]
     for _ in range(2):
         assert await wire.acknowledge(kernel_id, done.delivery_id) == []
     assert await wire.acknowledge(kernel_id, "never", done.delivery_id) == ["never"]
