@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID, uuid4
 
-from pydotcompute import KernelRuntime, RingKernelRuntime, message, ring_kernel
-from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute import KernelContext, KernelRuntime, RingKernelRuntime, message, ring_kernel
 
 Operation = Literal["add", "sub", "mul", "div"]
 

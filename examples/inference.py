@@ -15,8 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from pydotcompute import Array, KernelRuntime, RingKernelMessage, RingKernelRuntime, message, ring_kernel
-from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute import Array, KernelContext, KernelRuntime, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 
 FEATURES, HIDDEN, CLASSES = 1024, 16_384, 10
 CLIENTS = 64

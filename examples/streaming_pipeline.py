@@ -15,8 +15,7 @@ from typing import Annotated
 
 import numpy as np
 
-from pydotcompute import Array, KernelRuntime, RingKernelMessage, RingKernelRuntime, message, ring_kernel
-from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute import Array, KernelContext, KernelRuntime, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 
 ITEMS_AT_ONCE = 8
 

@@ -11,8 +11,7 @@ import asyncio
 
 import numpy as np
 
-from pydotcompute import KernelRuntime, RingKernelMessage, RingKernelRuntime, message, ring_kernel
-from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute import KernelContext, KernelRuntime, RingKernelMessage, RingKernelRuntime, message, ring_kernel
 
 
 @message

@@ -1,21 +1,28 @@
 """The runtime: messages, kernel types, mailboxes, lifecycle, telemetry. It imports no gRPC and no protobuf."""
 
 from pydotcompute.messages.message import RingKernelMessage, message
-from pydotcompute.ring_kernels.api import KernelRuntime
+from pydotcompute.ring_kernels.actor.batches import Batch
+from pydotcompute.ring_kernels.actor.blocking import BlockingBatch, BlockingContext
+from pydotcompute.ring_kernels.actor.context import KernelContext
+from pydotcompute.ring_kernels.api import KernelHandle, KernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType, ring_kernel
 from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
-from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 
 __all__ = [
+    "Batch",
+    "BlockingBatch",
+    "BlockingContext",
     "DeadLetter",
     "DeadLetterDirection",
     "DeadLetterReason",
     "KernelContext",
+    "KernelHandle",
     "KernelRuntime",
     "KernelState",
     "KernelType",
@@ -24,6 +31,8 @@ __all__ = [
     "RingKernelMessage",
     "RingKernelRuntime",
     "RingKernelTelemetry",
+    "RuntimeLimits",
+    "RuntimeSummary",
     "managed_kernel",
     "message",
     "ring_kernel",
