@@ -43,14 +43,14 @@ def bodies(*, part_bytes: int = PART_BYTES, memory: SharedMemory | None = None) 
 
 def there_and_back(body: bytes | Body, reader: Bodies) -> bytes:
     """What the other side reads of a message with this body, and of another in the same batch, if there may be one."""
-    items = [Packed(body, 1, 128, None)]
+    items: list[Packed] = [(body, 1, 128, None, 0, False, None, None)]
     if isinstance(body, Ahead):
         while not body.all_out:
             part = read_request(body.next_piece())
             assert isinstance(part, PartFrame)
             reader.take_part(part)
     else:
-        items.append(Packed(b"another", 2, 128, None))
+        items.append((b"another", 2, 128, None, 0, False, None, None))
     batch = pb.Batch()
     fill(batch, 1, items)
     opened, *others = read(pb.Batch.FromString(batch.SerializeToString()), bodies=reader).bodies

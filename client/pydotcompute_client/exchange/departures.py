@@ -20,7 +20,7 @@ from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.replies import TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute.wire.exchange.batches import Packed, fill, packed
+from pydotcompute.wire.exchange.batches import Packed, fill, key_of
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Ahead, Credit, Outgoing
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
@@ -83,7 +83,7 @@ class Departures:
         if self._replies.expect(message_id, caller) is TAKEN or message_id.int in self._outcomes:
             raise self._id_taken(message)
         answers = None if correlation_id is None else correlation_id.int
-        item = packed((body, message_id.int, message.priority, answers, 0, False, None, None))
+        item = (body, message_id.int, message.priority, answers, 0, False, None, None)
         if body.__class__ is bytes:
             outgoing.queue.append(item)
             outgoing.queued_bytes += len(body)
@@ -119,7 +119,7 @@ class Departures:
             self._replies.unask(message_id)
             raise
         answers = None if correlation_id is None else correlation_id.int
-        item = packed((body, message_id.int, message.priority, answers, 0, False, deadline, None))
+        item = (body, message_id.int, message.priority, answers, 0, False, deadline, None)
         if body.__class__ is bytes:
             outgoing.queue.append(item)
             outgoing.queued_bytes += len(body)
@@ -241,7 +241,7 @@ class Departures:
         acknowledged = self.outgoing.acknowledge(through)
         if self._outcomes:
             for item in acknowledged:
-                if (outcome := self._outcomes.pop(item.key, None)) is not None and not outcome.done():
+                if (outcome := self._outcomes.pop(key_of(item), None)) is not None and not outcome.done():
                     outcome.set_result(None)
 
     def grant(self, credit: pb.Credit) -> None:

@@ -23,7 +23,7 @@ from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import from_rpc_error, from_status
-from pydotcompute.wire.exchange.batches import credit_to_proto
+from pydotcompute.wire.exchange.batches import credit_to_proto, key_of
 from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_response, request_part, to_bytes
@@ -246,7 +246,7 @@ class Session:
 
     def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
         """What is known of the messages of a session that cannot go on; some were certainly not taken."""
-        unsent = dict.fromkeys([*not_taken, *(item.key for item in self._departures.outgoing.unsent())])
+        unsent = dict.fromkeys([*not_taken, *map(key_of, self._departures.outgoing.unsent())])
         unknown = [key for key in self.replies.waiting_keys() if key not in unsent]
         return SessionLostError(
             self._target, problem, self.kernel_id, uuids_from_ints(unknown), uuids_from_ints(list(unsent))
@@ -372,7 +372,7 @@ class Session:
                 error = self._error(frame.bye.status)
                 if isinstance(error, ConnectionLostError):
                     # What it has not accepted until now, it never will. Is there more, that it had no time to finish?
-                    lost = self._lost(error.problem, [item.key for item in self._departures.outgoing.unacknowledged()])
+                    lost = self._lost(error.problem, [*map(key_of, self._departures.outgoing.unacknowledged())])
                     return lost if lost.message_ids else error
                 return error
             case None if frame.HasField("accepted"):

@@ -6,11 +6,10 @@ Whole columns are moved by C code (`zip`, `map`, `extend`, `join`): a message co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import repeat
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from time import monotonic
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
@@ -19,30 +18,23 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.bodies import Bodies, Body, Opened, malformed
 from pydotcompute.wire.exchange.flow import Credit, ProtocolError
 
-__all__ = ["Columns", "Packed", "credit_to_proto", "fill", "packed", "read", "spread"]
+__all__ = ["Columns", "Packed", "credit_to_proto", "fill", "key_of", "read", "spread"]
 
 
-class Packed(NamedTuple):
-    """A message on its way, and what its sender keeps of it."""
+Packed: TypeAlias = tuple[bytes | Body, int, int, int | None, int, bool, float | None, Any]
+"""A message on its way, and what its sender keeps of it:
 
-    body: bytes | Body
-    key: int
-    """Its `message_id.int`."""
-    priority: int
-    answers: int | None
-    """Its `correlation_id.int`."""
-    type: int = 0
-    """The index of its type."""
-    is_output: bool = False
-    deadline: float | None = None
-    """The time, of `time.monotonic()`, at which its caller gives up."""
-    message: Any = None
-    """The message itself, where its sender needs it again."""
+* its body,
+* its `message_id.int`, which is its key,
+* its priority,
+* the key of the request that it answers,
+* the index of its type,
+* whether it is an output,
+* the time, of `time.monotonic()`, at which its caller gives up,
+* the message itself, where its sender needs it again.
+"""
 
-
-_Fields: TypeAlias = tuple[bytes | Body, int, int, int | None, int, bool, float | None, Any]
-packed = cast(Callable[[_Fields], Packed], partial(tuple.__new__, Packed))
-"""`Packed` of all its fields, at a third of the cost: every message passes here."""
+key_of: Callable[[Packed], int] = itemgetter(1)
 
 _to_16_bytes = methodcaller("to_bytes", 16, "big")
 _NO_ID = bytes(16)

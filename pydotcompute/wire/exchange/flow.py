@@ -12,25 +12,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
 
-__all__ = ["Ahead", "Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError"]
+__all__ = ["Ahead", "Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError", "body_of"]
 
 LONG_AT_ONCE = 2
 """Bodies that are made ready to go ahead of their messages: one goes, and the next can follow at once."""
 
-T = TypeVar("T", bound="Item")
+T = TypeVar("T", bound="tuple[Any, ...]")
 
-
-class Item(Protocol):
-    """What a side sends."""
-
-    @property
-    def body(self) -> Sized: ...
+body_of: Callable[[tuple[Any, ...]], Any] = itemgetter(0)
+"""The body of an item. (Items are plain tuples: to make a record of each costs 5 percent of a message at each side.)"""
 
 
 class ProtocolError(PyDotComputeError):
@@ -103,8 +100,8 @@ class _Long(Generic[T]):
 class Outgoing(Generic[T]):
     """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
 
-    Of an item, the length of the body is what counts. Items are given to `put`. Because every message passes there,
-    callers may append an item whose body is bytes to `queue` themselves, and add its length to
+    An item is a tuple that begins with the body, whose length is what counts. Items are given to `put`. Because every
+    message passes there, callers may append an item whose body is bytes to `queue` themselves, and add its length to
     `queued_bytes`.
     """
 
@@ -146,7 +143,7 @@ class Outgoing(Generic[T]):
     @property
     def has_pieces(self) -> bool:
         """Whether the next thing to be sent may be a piece of a body."""
-        return bool(self.long) or (bool(self.again) and isinstance(self.again[0].items[0].body, Ahead))
+        return bool(self.long) or (bool(self.again) and isinstance(body_of(self.again[0].items[0]), Ahead))
 
     @property
     def has_enough_long(self) -> bool:
@@ -157,7 +154,7 @@ class Outgoing(Generic[T]):
         """Queue an item. If its body goes ahead of it, what its sender sends later should be put when the item is gone
         (see `is_held_up`); what others send may come before it.
         """
-        body = item.body
+        body = body_of(item)
         if isinstance(body, Ahead):
             self.long.append(_Long(item, body, self.sent + len(self.queue), sender))
         else:
@@ -172,7 +169,7 @@ class Outgoing(Generic[T]):
         """Do not send this item. Returns False if it was sent already."""
         if item in self.queue:
             self.queue.remove(item)
-            self.queued_bytes -= len(item.body)
+            self.queued_bytes -= len(body_of(item))
             return True
         found = next((long for long in self.long if long.item is item), None)
         if found is not None:
@@ -198,7 +195,7 @@ class Outgoing(Generic[T]):
         else:
             count = size = 0
             for item in queue[:allowed]:
-                length = len(item.body)
+                length = len(body_of(item))
                 if size >= bytes_left or (count and size + length > most_bytes):
                     break
                 size += length
@@ -231,7 +228,7 @@ class Outgoing(Generic[T]):
             self.long.popleft()
             for other in self.long:  # Those queued before them have sequences later by one now.
                 other.after += 1
-            return self._number([long.item], len(long.item.body))
+            return self._number([long.item], len(body_of(long.item)))
         elif long.yields and self.queue and self.allowed > 0:
             long.yields = False
             return None
@@ -242,7 +239,7 @@ class Outgoing(Generic[T]):
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
     def _next_again(self, most: int) -> Chunk[T] | bytes:
-        body = self.again[0].items[0].body
+        body = body_of(self.again[0].items[0])
         if isinstance(body, Ahead) and not body.all_out:
             return body.next_piece()
         chunk = self.again.popleft()
@@ -263,7 +260,7 @@ class Outgoing(Generic[T]):
                 skipped = max(0, received_through + 1 - chunk.first)
                 again = replace(chunk, first=chunk.first + skipped, items=chunk.items[skipped:])
                 self.again.append(again)
-                if isinstance(body := again.items[0].body, Ahead):
+                if isinstance(body := body_of(again.items[0]), Ahead):
                     body.begin()
         for long in self.long:
             long.begun = False

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from google.rpc import status_pb2
@@ -34,20 +33,10 @@ Refuse: TypeAlias = Callable[[UUID, status_pb2.Status, int], None]
 """Tells the client that a request of this id will not be answered, and why; and its sequence, if it was not taken."""
 
 
-class Waiting(NamedTuple):
-    """A message that has come and is not in the mailbox yet."""
+Waiting: TypeAlias = tuple[Opened, "UUID | None", int, "UUID | None", "Terms | None"]
+"""A message that has come and is not in the mailbox yet: its body, header and terms. Without an id it was withdrawn."""
 
-    body: Opened
-    message_id: UUID | None
-    """None if the message was withdrawn."""
-    priority: int
-    correlation_id: UUID | None
-    terms: Terms | None
-
-
-_Fields: TypeAlias = tuple[Opened, UUID, int, "UUID | None", "Terms | None"]
-_waiting = cast(Callable[[_Fields], Waiting], partial(tuple.__new__, Waiting))  # At a third of the cost.
-_WITHDRAWN = Waiting(b"", None, 0, None, None)
+_WITHDRAWN: Waiting = (b"", None, 0, None, None)
 
 
 class Inbound:
@@ -107,7 +96,7 @@ class Inbound:
                     timeout = microseconds / 1e6
                     size = sizes[index] if sizes[index] >= self._limits.large_message_bytes else 0
                     terms[index] = Terms(timeout, now + timeout, size)
-        waiting = map(_waiting, zip(opened, message_ids, priorities, correlation_ids, terms, strict=True))
+        waiting = zip(opened, message_ids, priorities, correlation_ids, terms, strict=True)
         self.pending.extend(list(waiting)[again:] if again else waiting)
         self._pending_bytes += sum(sizes[again:])
 
@@ -116,10 +105,10 @@ class Inbound:
         if len(message_id) != 16:
             raise ProtocolError(f"a UUID has 16 bytes, not {len(message_id)}")
         uuid = uuid_from_int(int.from_bytes(message_id))
-        for index, waiting in enumerate(self.pending):
-            if waiting.message_id == uuid:
+        for index, (body, waiting_id, *_) in enumerate(self.pending):
+            if waiting_id == uuid:
                 self.pending[index] = _WITHDRAWN
-                self._pending_bytes -= len(waiting.body)
+                self._pending_bytes -= len(body)
                 return
         self._kernel.mail.withdraw(uuid, self._caller)
 
@@ -179,27 +168,27 @@ class Inbound:
         refused.
         """
         messages, terms, places = [], [], []
-        for place, waiting in enumerate(pending, 1):
-            if (message_id := waiting.message_id) is None:
+        for place, (body, message_id, priority, correlation_id, each) in enumerate(pending, 1):
+            if message_id is None:
                 continue
             try:
-                messages.append(self._decode_one(waiting, message_id))
-                terms.append(waiting.terms)
+                messages.append(self._decode_one(body, message_id, priority, correlation_id))
+                terms.append(each)
                 places.append(place)
             except PyDotComputeError as error:
                 self._refuse(message_id, to_status(error), self.incoming.done + place)
         return messages, tuple(terms), places
 
-    def _decode_one(self, waiting: Waiting, message_id: UUID) -> Any:
-        if len(waiting.body) > self._max_message_bytes:
-            raise MessageTooLargeError(self._type_name, len(waiting.body), self._max_message_bytes)
-        return self._decode(waiting.body, message_id, waiting.priority, waiting.correlation_id)
+    def _decode_one(self, body: Opened, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
+        if len(body) > self._max_message_bytes:
+            raise MessageTooLargeError(self._type_name, len(body), self._max_message_bytes)
+        return self._decode(body, message_id, priority, correlation_id)
 
     def _refuse_pending(self, status: status_pb2.Status) -> None:
         """Put nothing more into the mailbox: refuse what has come."""
-        for place, waiting in enumerate(self.pending, 1):
-            if waiting.message_id is not None:
-                self._refuse(waiting.message_id, status, self.incoming.done + place)
+        for place, (_, message_id, *_) in enumerate(self.pending, 1):
+            if message_id is not None:
+                self._refuse(message_id, status, self.incoming.done + place)
         self.incoming.finish(len(self.pending))
         self.pending.clear()
         self._pending_bytes = 0
@@ -207,12 +196,12 @@ class Inbound:
     async def _put_next(self) -> None:
         """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
         it."""
-        waiting = self.pending.popleft()
-        if (message_id := waiting.message_id) is not None:
-            self._pending_bytes -= len(waiting.body)
+        body, message_id, priority, correlation_id, terms = self.pending.popleft()
+        if message_id is not None:
+            self._pending_bytes -= len(body)
             try:
-                message = self._decode_one(waiting, message_id)
-                await self._kernel.mail.send_as(self._caller, message, terms=waiting.terms)
+                message = self._decode_one(body, message_id, priority, correlation_id)
+                await self._kernel.mail.send_as(self._caller, message, terms=terms)
             except PyDotComputeError as error:
                 self._refuse(message_id, to_status(error), self.incoming.done + 1)
         self.incoming.finish()

@@ -17,7 +17,7 @@ from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.exchange.batches import Packed, fill, packed
+from pydotcompute.wire.exchange.batches import Packed, fill
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
@@ -32,8 +32,8 @@ _OUTPUTS = object()
 class Refused(NamedTuple):
     """A refusal on its way. It has a sequence like a message, and no body."""
 
+    body: bytes
     refusal: pb.Refusal
-    body: bytes = b""
 
 
 class Outbound:
@@ -88,10 +88,13 @@ class Outbound:
     def _take_out(self, sequence: int, *, output: bool) -> Any:
         """The message of this sequence, which the client has not delivered: from now on it is not the client's."""
         item = self.outgoing.find(sequence)
-        if isinstance(item, Refused) or item.message is None or item.is_output is not output:
-            raise ProtocolError(f"sequence {sequence} is no {'output' if output else 'reply'} that was not delivered")
-        self.outgoing.replace(sequence, item._replace(message=None))
-        return item.message
+        if not isinstance(item, Refused):
+            body, key, priority, answers, index, is_output, deadline, message = item
+            if message is not None and is_output is output:
+                taken_out = (body, key, priority, answers, index, is_output, deadline, None)
+                self.outgoing.replace(sequence, taken_out)
+                return message
+        raise ProtocolError(f"sequence {sequence} is no {'output' if output else 'reply'} that was not delivered")
 
     # -- what the kernel has -------------------------------------------------------------------------------------------
 
@@ -100,7 +103,7 @@ class Outbound:
         was given up later.
         """
         refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=status)
-        self.outgoing.queue.append(Refused(refusal))
+        self.outgoing.queue.append(Refused(b"", refusal))
         self._caller.arrived.notify()
 
     def collect(self, most: int) -> bool:
@@ -148,17 +151,15 @@ class Outbound:
             bodies.append(body)
             size += len(body)
         self.outgoing.queue += [
-            packed(
-                (
-                    body,
-                    message.message_id.int,
-                    message.priority,
-                    None if (answers := message.correlation_id) is None else answers.int,
-                    index,
-                    False,
-                    None,
-                    message,
-                )
+            (
+                body,
+                message.message_id.int,
+                message.priority,
+                None if (answers := message.correlation_id) is None else answers.int,
+                index,
+                False,
+                None,
+                message,
             )
             for body, message in zip(bodies, messages, strict=False)
         ]
@@ -204,7 +205,7 @@ class Outbound:
         if len(body) > bodies.longest_plain:
             body = bodies.pack(body)
         answers = None if (correlation_id := message.correlation_id) is None else correlation_id.int
-        item = Packed(body, message.message_id.int, message.priority, answers, index, is_output, message=message)
+        item = (body, message.message_id.int, message.priority, answers, index, is_output, None, message)
         self.outgoing.put(item, _OUTPUTS if is_output else None)
         return True
 
@@ -236,12 +237,15 @@ class Outbound:
         kernel = self._kernel
         self._caller.gone = True
         for item in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
-            if isinstance(item, Refused) or item.message is None:
+            if isinstance(item, Refused):
                 continue
-            if item.is_output:
-                kernel.mail.replies.give_back(item.message)
+            *_, is_output, _, message = item
+            if message is None:
+                continue
+            if is_output:
+                kernel.mail.replies.give_back(message)
             else:
-                kernel.mail.bury(item.message, "its caller is gone")
+                kernel.mail.bury(message, "its caller is gone")
         leave(kernel, self._caller)
 
 
@@ -264,8 +268,10 @@ def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:
 
 def _requests_of(replies: Sequence[Packed | Refused]) -> bytes:
     """The ids of the requests that these answer; an output answers none."""
-    return b"".join(
-        (reply.key if reply.answers is None else reply.answers).to_bytes(16)
-        for reply in replies
-        if isinstance(reply, Packed) and not reply.is_output
-    )
+    requests = []
+    for reply in replies:
+        if not isinstance(reply, Refused):
+            _, key, _, answers, _, is_output, _, _ = reply
+            if not is_output:
+                requests.append((key if answers is None else answers).to_bytes(16))
+    return b"".join(requests)
