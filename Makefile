@@ -13,8 +13,11 @@ BASE ?= main
 SOAK_MINUTES ?= 30
 FUZZ_INPUTS ?= 100000
 CHAOS_SEED ?= 1
+N ?= 10
+TESTS ?=
+SHARED_OUT = -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test bench profile soak fuzz proto verify fix clean \
+.PHONY: demo test bench profile flake soak fuzz proto verify fix clean \
 	verify-style fix-style verify-types verify-imports verify-proto verify-generated fix-generated
 
 ## What a newcomer types
@@ -23,7 +26,7 @@ demo: $(INSTALLED)  ## Start a daemon, run the remote calculator, stop the daemo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(INSTALLED)  ## Run all tests, those of a file one after the other.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(SHARED_OUT)
 
 ## What a developer types
 
@@ -32,6 +35,9 @@ bench: $(INSTALLED)  ## Print the figures, beside the peers and the limit.
 
 profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
 	$(BIN)/python benchmarks/profile_piped.py
+
+flake: $(INSTALLED)  ## Run all tests, or TESTS, N times on a busy machine, and tell which failed and how often.
+	$(BIN)/python -m tests.flake --runs $(N) -- $(SHARED_OUT) $(TESTS)
 
 soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad connections: nothing lost, doubled or leaked.
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000

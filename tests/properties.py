@@ -31,4 +31,4 @@ def use_profile() -> None:
 
 def examples(thorough: int) -> int:
     """How many to try, of so many in the profile `thorough`."""
-    return max(1, thorough * settings.default.max_examples // THOROUGH)
+    return max(1, thorough * settings().max_examples // THOROUGH)
