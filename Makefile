@@ -15,6 +15,8 @@ BASE ?= main
 SOAK_MINUTES ?= 30
 FUZZ_INPUTS ?= 100000
 CHAOS_SEED ?= 1
+N ?= 10
+TESTS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # The tests that a Python's version can make a difference to.
 ON_EVERY_PYTHON := tests/contract tests/device tests/messages tests/protobuf tests/runtime tests/schema tests/wire
@@ -27,7 +29,7 @@ environment = $(PYTHON) -m venv $(1) \
 # $(call itself,FOLDER): this tree in it, by the build backend that is there already.
 itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test test-pythons bench profile soak fuzz proto verify fix clean lock dist sbom test-oldest test-newest \
+.PHONY: demo test test-pythons bench profile flake soak fuzz proto verify fix clean lock dist sbom test-oldest test-newest \
 	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-workflows \
 	verify-proto verify-generated fix-generated
 
@@ -49,6 +51,9 @@ bench: $(INSTALLED)  ## Print the figures, beside the peers and the limit.
 
 profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
 	$(BIN)/python benchmarks/profile_piped.py
+
+flake: $(INSTALLED)  ## Run all tests, or TESTS, N times on a busy machine, and tell which failed and how often.
+	$(BIN)/python -m tests.flake --runs $(N) -- $(PARALLEL) $(TESTS)
 
 soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad connections: nothing lost, doubled or leaked.
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000

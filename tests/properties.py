@@ -31,5 +31,4 @@ def use_profile() -> None:
 
 def examples(thorough: int) -> int:
     """How many to try, of so many in the profile `thorough`."""
-    assert settings.default is not None
-    return max(1, thorough * settings.default.max_examples // THOROUGH)
+    return max(1, thorough * settings().max_examples // THOROUGH)
