@@ -71,7 +71,7 @@ test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users 
 	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(OLDEST_LACK)
 
 # Rich before 15 shows the table of --watch without colours.
-OLDEST_LACK := --deselect tests/grpc/test_cli.py::test_a_terminal_gets_colours_and_a_table_in_its_place
+OLDEST_LACK := --deselect tests/cli/test_telemetry.py::test_a_terminal_gets_colours_and_a_table_in_its_place
 
 test-newest: $(INSTALLED)  ## Run all tests with the newest versions that users can have.
 	$(PYTHON) -m venv --without-pip .venv-newest
