@@ -33,7 +33,8 @@ _STRUCT = Struct.DESCRIPTOR.full_name
 
 def write_message(into: pb.Message, message: Any, codec: Codec[Any]) -> None:
     """Write a message in the form for people into an empty one. (To make one, and have it copied, costs three times as
-    much.)"""
+    much.)
+    """
     write_body(into, message, codec, codec.encode(message))
 
 

@@ -305,7 +305,8 @@ class KernelContext(Generic[TIn, TOut]):
 
     async def _next_items(self, max_size: int, max_delay: float) -> list[Item[TIn]]:
         """The next messages that are not overdue. Only when they are handed out do they leave the mailbox: until then a
-        pause holds them, and a more urgent one goes before them."""
+        pause holds them, and a more urgent one goes before them.
+        """
         self.complete_all()
         if self.idle.waiters:
             self.idle.notify_all()

@@ -1,5 +1,6 @@
 """Arrays of CuPy's in what an actor sends: before anybody else has it, they are brought to the host, all at once, or,
-where they stay on the device, computed."""
+where they stay on the device, computed.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ Item: TypeAlias = tuple[T, int, "Terms | None"]
 
 class Inbox(Mailbox[Item[T]]):
     """A mailbox of items. Whoever puts an item with terms says so with `entered`, who takes one with `left`: most have
-    none, and shall cost nothing."""
+    none, and shall cost nothing.
+    """
 
     bytes = 0
     """Of the messages in it, as far as they are told by `Terms.size`."""

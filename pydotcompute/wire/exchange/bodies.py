@@ -47,8 +47,7 @@ class Bodies:
         part_bytes: int,
         memory: SharedMemory | None = None,
     ) -> None:
-        """
-        Args:
+        """Args:
             incoming: the messages whose bodies come.
             frame_of_part: makes a frame of the length of a body, and the offset and the data of a part.
             longest: the longest body that the other side takes.

@@ -55,11 +55,10 @@ class PartsReader:
     def __init__(
         self, incoming: Incoming, longest: int, *, most: int = PART_BYTES, least: int = LEAST_PART_BYTES
     ) -> None:
-        """
-        Args:
-            longest: how many bytes a body may have.
-            most: how many a part may have.
-            least: how many one has that is not the last.
+        """Args:
+        longest: how many bytes a body may have.
+        most: how many a part may have.
+        least: how many one has that is not the last.
         """
         self._incoming = incoming
         self._longest = longest

@@ -165,7 +165,8 @@ def _map(descriptor: int, size: int) -> mmap.mmap:
 
 class Block:
     """A body in shared memory, on its way to the other side. When a frame refers to it, it is `sent`: then its place is
-    the receiver's to free. Else the place is free when the object goes."""
+    the receiver's to free. Else the place is free when the object goes.
+    """
 
     __slots__ = ("_memory", "_process_id", "offset", "sent", "size")
 
@@ -263,7 +264,8 @@ class Writer:
 
 class _Held(numpy.ndarray[Any, Any]):
     """The bytes of a block that something looks at. (A class of its own, so that arrays made of it keep it, and not
-    only the memory below it.)"""
+    only the memory below it.)
+    """
 
     export: memoryview
     """Keeps the memory from being closed, which NumPy does not."""
@@ -302,7 +304,8 @@ class Reader:
 
     def body(self, place: pb.SharedBody, kind: int) -> bytes | memoryview:
         """What the codec of this index can decode: a `view`, if the message has arrays that may look at it, or else a
-        copy."""
+        copy.
+        """
         view = self.view(place)
         return bytes(view) if self._codecs[kind].gather is None else view
 

@@ -206,7 +206,8 @@ class Inbound:
 
     async def _put_next(self) -> None:
         """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
-        it."""
+        it.
+        """
         waiting = self.pending.popleft()
         if (message_id := waiting.message_id) is not None:
             self._pending_bytes -= len(waiting.body)
