@@ -82,7 +82,7 @@ class KernelContext(Generic[TIn, TOut]):
         self.lease: DeviceLease = HOST
         """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
         self.sends_to = sends_to
-        """The lease of whoever gets the actor's messages; None is anyone in this process, where arrays may stay on a GPU."""
+        """The lease of the receiver of the messages. None is anyone in this process, where arrays may stay on a GPU."""
         self.idle = Signal()
         """Notified when the actor has nothing in hand and asks for the next message."""
         self._mail = mail

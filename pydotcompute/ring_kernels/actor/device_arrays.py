@@ -1,7 +1,7 @@
 """CuPy arrays in the messages that an actor sends.
 
-Before anybody else gets the message, its arrays are copied to the host, all together. Arrays that stay on the device are
-computed by then.
+Before anybody else gets the message, its arrays are copied to the host, all together. Arrays that stay on the device
+are computed by then.
 """
 
 from __future__ import annotations
