@@ -1,6 +1,6 @@
-"""Batches of messages, column by column: the path of every message of `Exchange`.
+"""Batches of messages, column by column. Every message of `Exchange` is written and read here.
 
-Whole columns are moved by C code (`zip`, `map`, `extend`, `join`): a message costs little more than its body.
+Whole columns are moved by C code (`zip`, `map`, `extend`, `join`), so that a message costs little more than its body.
 """
 
 from __future__ import annotations
@@ -23,38 +23,45 @@ __all__ = ["Columns", "Packed", "credit_to_proto", "fill", "packed", "read", "sp
 
 
 class Packed(NamedTuple):
-    """A message on its way, and what its sender keeps of it."""
+    """A message on its way to the other side, with the fields that its sender needs later."""
 
     body: bytes | Body
     key: int
-    """Its `message_id.int`."""
+    """The `message_id.int` of the message."""
     priority: int
     answers: int | None
-    """Its `correlation_id.int`."""
+    """The `correlation_id.int` of the message; None if it has none."""
     type: int = 0
-    """The index of its type."""
+    """The index of the message's type."""
     is_output: bool = False
+    """True if the message is an output, not a reply or a request."""
     deadline: float | None = None
-    """The time, of `time.monotonic()`, at which its caller gives up."""
+    """The time, of `time.monotonic()`, at which the caller gives up; None if it never does."""
     message: Any = None
-    """The message itself, where its sender needs it again."""
+    """The message itself; None if the sender does not need it again."""
 
 
 _Fields: TypeAlias = tuple[bytes | Body, int, int, int | None, int, bool, float | None, Any]
 packed = cast(Callable[[_Fields], Packed], partial(tuple.__new__, Packed))
-"""`Packed` of all its fields, at a third of the cost: every message passes here."""
+"""Makes a `Packed` from a tuple of all its fields, at a third of the usual cost. Every message passes here."""
 
 _to_16_bytes = methodcaller("to_bytes", 16, "big")
 _NO_ID = bytes(16)
 
 
 def credit_to_proto(credit: Credit) -> pb.Credit:
-    """A credit for the wire."""
+    """Return a credit as protobuf."""
     return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
 def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:
-    """Put messages into a batch."""
+    """Put messages into an empty batch.
+
+    Args:
+        batch: the batch.
+        first: the sequence of the first message.
+        items: the messages, with consecutive sequences. There is at least one.
+    """
     bodies, keys, priorities, correlations, types, outputs, deadlines, _ = zip(*items, strict=True)
     if [*map(type, bodies)].count(bytes) != len(bodies):
         bodies = tuple(_in_frame(batch, *each) for each in enumerate(bodies))
@@ -80,7 +87,7 @@ def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:
 
 
 def _in_frame(batch: pb.Batch, index: int, body: bytes | Body) -> bytes:
-    """What is in the frame of a body."""
+    """Return the bytes of a body that go into the batch: none if the body travels in another way."""
     if isinstance(body, bytes):
         return body
     body.refer(batch, index)
@@ -88,7 +95,7 @@ def _in_frame(batch: pb.Batch, index: int, body: bytes | Body) -> bytes:
 
 
 class Columns(NamedTuple):
-    """The messages of a batch."""
+    """The messages of a batch, one column for each field."""
 
     bodies: Sequence[Opened]
     message_ids: list[UUID]
@@ -98,15 +105,16 @@ class Columns(NamedTuple):
 
 
 def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> Columns:
-    """The messages in a batch.
+    """Return the messages in a batch.
 
     Args:
-        type_count: how many types there are for `types` to point into.
-        bodies: opens those that do not travel in the batch.
+        batch: the batch.
+        type_count: the number of message types. Each index in `types` must be below it.
+        bodies: opens the bodies that do not travel in the batch; None if all bodies must travel in the batch.
 
     Raises:
         MessageDeserializationError: the columns do not fit together, or a header is malformed.
-        ProtocolError: a body is not where it should be.
+        ProtocolError: a body travels in a way that was not agreed on, or has not come.
     """
     opened: Sequence[Opened] = batch.bodies
     count = len(opened)
@@ -140,7 +148,13 @@ def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> 
 
 
 def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterable[int]:
-    """A column with a value for each message."""
+    """Return a column with one value for each of `count` messages.
+
+    On the wire, an empty column means `default` for every message, and a single value is that of every message.
+
+    Raises:
+        MessageDeserializationError: the column has another number of values; `name` is its name in the error.
+    """
     if not column:
         return repeat(default, count)
     if len(column) == 1:
