@@ -198,7 +198,7 @@ def ring_kernel(
         memory_limit: the most bytes of a GPU's memory that a kernel may hold, as a number or as "512MiB" or "2GiB".
         executor: a statement of where the actor runs, to help the reader; the kind of function decides. An `async def`
             runs on the "loop". A plain function gets a `BlockingContext` and runs in a "thread" of its own.
-        auto_register: True if `launch(kernel_id)`, and a daemon that loads the file, shall find the type by its name. A
+        auto_register: True to let `launch(kernel_id)`, and a daemon that loads the file, find the type by its name. A
             later declaration of the same name replaces the earlier one.
 
     Raises:

@@ -34,7 +34,7 @@ class RingKernelRuntime:
     Use it as `async with RingKernelRuntime() as runtime:`. On exit every kernel is terminated.
 
     Args:
-        enable_telemetry: False if `get_telemetry` shall return None and `get_all_telemetry` nothing.
+        enable_telemetry: False to make `get_telemetry` return None, and `get_all_telemetry` an empty dict.
         kernel_types: the kernel types that can be launched by name; None means those declared in this process.
         sends_to_host: True if arrays that kernels send are copied from the GPU to the host. A daemon needs this,
             because its messages leave this process.

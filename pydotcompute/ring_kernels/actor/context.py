@@ -102,7 +102,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def should_terminate(self) -> bool:
-        """True once the kernel was asked to end. The actor shall then finish the messages in its hands and return."""
+        """True once the kernel was asked to end. The actor must then finish the messages in its hands and return."""
         return self._gate.should_terminate
 
     @property

@@ -35,7 +35,7 @@ class Inbox(Mailbox[Item[T]]):
     """A mailbox of items.
 
     Whoever puts an item with terms must call `entered`; whoever takes such an item must call `left`. An item without
-    terms needs no call: most items have no terms, and shall cost nothing.
+    terms needs no call: most items have no terms, and should cost nothing.
     """
 
     bytes = 0

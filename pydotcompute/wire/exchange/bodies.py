@@ -127,7 +127,7 @@ class Bodies:
             raise ProtocolError("a body is in shared memory, and there is none")
         reader = self._memory.reader
         if sum(place.bytes for place in batch.shared_bodies) > reader.size:
-            raise ProtocolError("bodies in shared memory are longer together than that is")
+            raise ProtocolError("the bodies in shared memory are together longer than the memory")
         for place in batch.shared_bodies:
             if place.index >= len(bodies) or bodies[place.index]:
                 raise malformed("shared_bodies", f"{place.index} is no message with an empty body")
