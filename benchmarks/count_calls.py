@@ -55,7 +55,8 @@ def counted(calls: Calls) -> Iterator[None]:
 
 def of_the_product(calls: Calls) -> Counter[tuple[str, str]]:
     """Those of this project, by module and function. Functions that are generated at run time, most of them those that
-    check, encode and decode messages, stand together."""
+    check, encode and decode messages, stand together.
+    """
     found: Counter[tuple[str, str]] = Counter()
     for code, count in calls.items():
         path = Path(code.co_filename)

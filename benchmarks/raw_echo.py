@@ -81,7 +81,7 @@ async def serve() -> None:
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed, as the daemon does it."""
+    """Uvloop's where it is installed, as the daemon does it."""
     try:
         import uvloop
     except ImportError:

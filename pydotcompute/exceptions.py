@@ -133,7 +133,8 @@ class QueueError(PyDotComputeError):
 
 class QueueFullError(QueueError):
     """The mailbox had no room: at once under `reject`, after the time-out under `block`; or, under `drop_oldest`, this
-    message was the one dropped to make room."""
+    message was the one dropped to make room.
+    """
 
     reason = "QUEUE_FULL"
     fields = ("kernel_id", "queue_size")
@@ -178,7 +179,8 @@ class MessageError(PyDotComputeError):
 
     def moved(self, old: str, new: str) -> Self:
         """The same error, with `new` for `old` where a path begins with that: `$` for `$.message.body`, say, where the
-        body is a message by itself."""
+        body is a message by itself.
+        """
 
         def place(path: str) -> str:
             return new + path[len(old) :] if path == old or path.startswith((f"{old}.", f"{old}[")) else path
@@ -235,7 +237,8 @@ class MessageTooLargeError(MessageSerializationError):
 
 class MessageDeserializationError(MessageError):
     """The bytes, or the JSON, are no valid message of this type. `problem` and `path` are those of the first of the
-    violations; without any given, it is the only one."""
+    violations; without any given, it is the only one.
+    """
 
     reason = "MESSAGE_INVALID"
     fields = ("message_type", "problem", "path", "violations")

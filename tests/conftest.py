@@ -95,7 +95,8 @@ def start_daemon(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[Callable[..., DaemonProcess]]:
     """Starts daemons: `start_daemon("kernels.py", "--launch", "all", env={…})`. Each runs to the end of the session,
-    unless a test has stopped it, and must then end with exit code 0 on SIGTERM."""
+    unless a test has stopped it, and must then end with exit code 0 on SIGTERM.
+    """
     daemons = pytestconfig.stash.setdefault(DAEMONS, [])
     with ExitStack() as stack:
 

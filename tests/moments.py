@@ -6,7 +6,8 @@ from random import Random
 
 class Moments:
     """Random moments around one that nobody can foresee: how many turns of the loop an answer takes depends on the
-    machine and on what else it does. So it is found by trying, from the few turns that it may take at least."""
+    machine and on what else it does. So it is found by trying, from the few turns that it may take at least.
+    """
 
     def __init__(self, seed: int) -> None:
         self._dice = Random(seed)

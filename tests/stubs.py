@@ -406,7 +406,8 @@ class Talk:
 
     async def hear(self, *kinds: str, besides: tuple[str, ...] = ()) -> Any:
         """The next frame of one of these kinds, `accepted` also where it comes beside another. What is accepted and
-        what is received meanwhile is noted; a frame of another kind is an error, but for those `besides`."""
+        what is received meanwhile is noted; a frame of another kind is an error, but for those `besides`.
+        """
         async with asyncio.timeout(PATIENCE):
             while True:
                 frame = await self.call.read()

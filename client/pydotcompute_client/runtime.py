@@ -213,7 +213,8 @@ class RemoteRuntime:
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """See `RingKernelRuntime.send`. Under `reject` it returns when the kernel has the message; otherwise it returns
-        at once while there is credit, and what is refused later is raised where its reply would be received."""
+        at once while there is credit, and what is refused later is raised where its reply would be received.
+        """
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
             return self._open_and_send(current_task_or_none(), kernel_id, message, timeout)

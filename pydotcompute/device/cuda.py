@@ -218,7 +218,8 @@ class _Loan:
 
 def _end_loan(cuda: Any, index: int, array: Any, lender: Any, borrower: Any) -> None:
     """`array`, when this lets go of it, goes back to the lender's pool, which takes it to be free for what the lender's
-    stream is given next."""
+    stream is given next.
+    """
     # A device that has failed does nothing more with any of it.
     with contextlib.suppress(cuda.runtime.CUDARuntimeError), cuda.Device(index):
         event = cuda.Event(disable_timing=True)

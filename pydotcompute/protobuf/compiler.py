@@ -278,7 +278,8 @@ class Compiler:
         in_front: Collection[str] = (),
     ) -> str:
         """Reads the fields of `pb`, and those `in_front` of `arrays`, into variables; an expression for the instance
-        made of them."""
+        made of them.
+        """
         source = self._source
         values = {name: name for name in header}
         for field in schema.fields:

@@ -97,7 +97,8 @@ class Layout:
 
     def emit_decode(self, source: Source, otherwise: str) -> dict[str, str]:
         """Adds lines that read `data`; they go `otherwise`, or raise, where they cannot. Returns an expression for the
-        value of each field."""
+        value of each field.
+        """
         values: dict[str, str] = {}
         if any(isinstance(place.node, nodes.Bytes) for place in self.texts):
             source.line(f"if type(data) is not bytes: {otherwise}")  # A part of it shall not be a bytearray.

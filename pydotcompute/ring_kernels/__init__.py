@@ -1,4 +1,7 @@
-"""The runtime: messages, kernel types, mailboxes, lifecycle, telemetry. It imports no gRPC and no protobuf."""
+"""The runtime: messages, kernel types, mailboxes, lifecycle, telemetry.
+
+This package imports no gRPC and no protobuf.
+"""
 
 from pydotcompute.messages.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.actor.batches import Batch

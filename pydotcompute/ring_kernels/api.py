@@ -1,4 +1,4 @@
-"""What a program needs of a runtime and of a kernel, wherever they are."""
+"""The protocols that a program uses for a runtime and a kernel, in this process or at a daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ __all__ = ["KernelHandle", "KernelRuntime"]
 
 @runtime_checkable
 class KernelHandle(Protocol):
-    """A launched kernel, here or at a daemon."""
+    """A launched kernel, in this process or at a daemon.
+
+    For what each method does, and for its errors, see `RingKernel`. Times are in seconds.
+    """
 
     @property
     def kernel_id(self) -> str: ...
@@ -35,9 +38,10 @@ class KernelHandle(Protocol):
 
 @runtime_checkable
 class KernelRuntime(Protocol):
-    """What a program needs of a runtime: `RingKernelRuntime` and the client's `RemoteRuntime` have all of it.
+    """A runtime. `RingKernelRuntime` and the client's `RemoteRuntime` implement this protocol.
 
-    Times are in seconds; a time-out of None waits without end. The errors are those of `RingKernelRuntime`.
+    Times are in seconds. A time-out of None means: wait without end. For what each method does, and for its errors,
+    see `RingKernelRuntime`.
     """
 
     async def __aenter__(self) -> Self: ...

@@ -12,18 +12,18 @@ __all__ = ["LONGEST_ID", "Backpressure", "BackpressureStrategy", "RingKernelConf
 BackpressureStrategy = Literal["block", "reject", "drop_oldest"]
 
 LONGEST_ID = 200
-"""Characters of a kernel's id, which is in every log line and every error about it."""
+"""The most characters that a kernel's id may have. Every log line and every error about the kernel contains the id."""
 
 
 class Backpressure(NamedTuple):
-    """Says what happens to a message that finds the mailbox full. Exactly one of the three is True."""
+    """The rule for a message that finds the mailbox full. Exactly one of the three fields is True."""
 
     waits: bool
-    """Its sender waits for room."""
+    """True if the sender of the message waits for room."""
     refuses: bool
-    """Its sender gets QueueFullError at once."""
+    """True if the sender of the message gets QueueFullError at once."""
     drops: bool
-    """The oldest message of the lowest priority makes room for it."""
+    """True if the oldest message of the lowest priority is dropped to make room."""
 
 
 _BACKPRESSURE: dict[str, Backpressure] = {
@@ -34,7 +34,7 @@ _BACKPRESSURE: dict[str, Backpressure] = {
 
 
 def backpressure_of(strategy: str) -> Backpressure:
-    """Return what a strategy does. Raises InvalidConfigurationError if there is no strategy of this name."""
+    """Return the rule that a strategy names. Raises InvalidConfigurationError if there is no such strategy."""
     try:
         return _BACKPRESSURE[strategy]
     except (KeyError, TypeError):
@@ -47,20 +47,20 @@ class RingKernelConfig:
     """The settings of one kernel.
 
     Raises:
-        InvalidConfigurationError: a value cannot work.
+        InvalidConfigurationError: a value is of the wrong type or out of range.
     """
 
     kernel_id: str
     grid_size: int = 1
-    """Thread blocks of a resident kernel."""
+    """Number of thread blocks of a resident kernel, whose loop runs on the GPU."""
     block_size: int = 256
-    """Threads a block of a resident kernel."""
+    """Number of threads in each block of a resident kernel."""
     input_queue_size: int = 4096
-    """How many messages the input mailbox holds."""
+    """The most messages that the input mailbox holds."""
     output_queue_size: int = 4096
-    """How many outputs the output mailbox holds, and how many replies wait for one caller."""
+    """The most outputs that the output mailbox holds, and the most replies that wait for one caller."""
     backpressure_strategy: BackpressureStrategy = "block"
-    """What happens to a message when the input mailbox is full."""
+    """The rule for a message that finds the input mailbox full."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.kernel_id, str) or not self.kernel_id:

@@ -1,4 +1,4 @@
-"""What a user declares: the kernel types that `@ring_kernel` makes."""
+"""Kernel types, which a user declares with `@ring_kernel`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 KernelFunction = Callable[[KernelContext[Any, Any]], Awaitable[None]] | Callable[[BlockingContext[Any, Any]], None]
 F = TypeVar("F", bound=Callable[..., Awaitable[None] | None])
 Executor = Literal["loop", "thread"]
-"""Where an actor runs: on the event loop, or in a thread of its own."""
+"""The place where an actor runs: on the event loop, or in a thread of its own."""
 
 
 SERVICE_NAME = r"([a-z][a-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*"
@@ -39,30 +39,32 @@ SERVICE_NAME = r"([a-z][a-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*"
 
 @dataclass(frozen=True)
 class KernelType:
-    """A declared actor with its message types and settings. A kernel is a launched instance of one.
+    """A declared actor with its message types and settings. A kernel is a launched instance of a kernel type.
 
     Raises:
-        InvalidConfigurationError: the function is not async, or a setting or the name of the service cannot work.
-        MessageTypeError: an input or output type is no message class, or has a field that no wire could carry.
+        InvalidConfigurationError: the function cannot be an actor, or a setting or the name of the service is not
+            valid.
+        MessageTypeError: an input or output type is not a message class, or has a field that protobuf cannot hold.
     """
 
     name: str
-    """What the type is called, and the id of a kernel that is launched without another."""
+    """The name of the type. A kernel that is launched without an id gets this name as its id."""
     func: KernelFunction
     config: RingKernelConfig
-    """The settings of its kernels, unless a launch gives others."""
+    """The settings of the kernels of this type, unless a launch gives others."""
     input_type: type | None = None
     output_type: type | None = None
     service: str = ""
-    """The full name of the gRPC service that a daemon makes for the type, such as `calculator.v1.Calculator`; empty
-    without an input type. A name without a package is put into that of the input type; without a name, the service is
-    called as the type is, in camel case, with "Service" after it if one of its messages is called so.
+    """The full name of the gRPC service that a daemon makes for the type, such as `calculator.v1.Calculator`.
+
+    The name is empty if the type has no input type. A name without a package gets the package of the input type. If no
+    name is given, the service is named like the type, in camel case. "Service" is appended if one of the messages of
+    the type already has that name.
     """
     device: str = "cpu"
-    """What its kernels compute on: cpu, cuda, cuda:1 and so on, or auto."""
+    """The device of the kernels of this type: cpu, cuda, cuda:1 and so on, or auto."""
     memory_limit: int | str | None = None
-    """The most bytes that one of its kernels may hold of a GPU's memory; given as 2GiB, say, it is a number afterwards.
-    """
+    """The most bytes of a GPU's memory that one kernel of this type may hold. A text such as 2GiB becomes a number."""
 
     def __post_init__(self) -> None:
         if not inspect.iscoroutinefunction(self.func) and not _is_plain(self.func):
@@ -102,7 +104,7 @@ class KernelType:
 
     @property
     def executor(self) -> Executor:
-        """Where the actor runs: an `async def` on the event loop, a plain function in a thread."""
+        """The place where the actor runs: the event loop for an `async def`, a thread for a plain function."""
         return "loop" if inspect.iscoroutinefunction(self.func) else "thread"
 
     @property
@@ -112,14 +114,14 @@ class KernelType:
 
 
 def _is_plain(func: object) -> bool:
-    """Whether this is a function that does its work when it is called, and not later."""
+    """Return True if `func` does its work when it is called: it is no generator function."""
     if isinstance(func, functools.partial):
         return _is_plain(func.func)
     return inspect.isroutine(func) and not (inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func))
 
 
 def _camel(kernel_id: str) -> str:
-    """`vector_add` → `VectorAdd`; always a name, for a kernel's id can be any text."""
+    """Return `vector_add` as `VectorAdd`. The result is always a valid name, although a kernel's id can be any text."""
     words = re.findall("[A-Za-z0-9]+", kernel_id)
     name = "".join(word[0].upper() + word[1:] for word in words)
     return name if name[:1].isalpha() else f"Kernel{name}"
@@ -129,12 +131,12 @@ _registry: dict[str, KernelType] = {}
 
 
 def registered_kernel_types() -> dict[str, KernelType]:
-    """The kernel types that are declared in this process, by name, without those of `auto_register=False`."""
+    """Return the kernel types declared in this process, by name, without those of `auto_register=False`."""
     return dict(_registry)
 
 
 def kernel_type_of(func: Callable[..., object]) -> KernelType | None:
-    """The kernel type that `@ring_kernel` made of this function."""
+    """Return the kernel type that `@ring_kernel` made of this function; None if it made none."""
     return getattr(func, "__ring_kernel__", None)
 
 
@@ -183,21 +185,21 @@ def ring_kernel(
 
     Args:
         kernel_id: the type's name; the function's name if absent.
-        input_type: the message class it takes. Needed to reach the kernel over the wire.
-        output_type: the message class it sends.
-        queue_size: how many messages each mailbox holds, unless `input_queue_size` or `output_queue_size` says
+        input_type: the message class that the kernel takes. A kernel without one cannot be reached over the wire.
+        output_type: the message class that the kernel sends.
+        queue_size: the most messages that each mailbox holds, unless `input_queue_size` or `output_queue_size` says
             otherwise.
-        grid_size, block_size: the shape of a resident kernel.
-        backpressure: what happens to a message when the input mailbox is full: `block`, `reject` or `drop_oldest`.
+        grid_size, block_size: the thread blocks of a resident kernel, and the threads in each block.
+        backpressure: the rule for a message that finds the input mailbox full: `block`, `reject` or `drop_oldest`.
         service: the name of the type's gRPC service, `Calculator` or `calculator.v1.Calculator`; see
             `KernelType.service`.
-        device: what `ctx.xp` computes on: "cpu"; "cuda" or "cuda:1", without which a launch fails with
-            `BackendUnavailableError`; or "auto", the first GPU if there is one, else the CPU.
-        memory_limit: the most bytes that a kernel may hold of a GPU's memory, as a number or as "512MiB" or "2GiB".
-        executor: where the actor runs, for the reader's sake: an `async def` runs on the "loop", a plain function,
-            which gets a `BlockingContext`, in a "thread" of its own.
-        auto_register: whether `launch(kernel_id)` and a daemon that loads the file find the type by its name. A later
-            declaration of the same name takes the place of the earlier one.
+        device: the device that `ctx.xp` computes on: "cpu", "cuda", "cuda:1" and so on, or "auto". "auto" is the first
+            GPU if there is one, else the CPU. If a named GPU is missing, a launch fails with `BackendUnavailableError`.
+        memory_limit: the most bytes of a GPU's memory that a kernel may hold, as a number or as "512MiB" or "2GiB".
+        executor: a statement of where the actor runs, to help the reader; the kind of function decides. An `async def`
+            runs on the "loop". A plain function gets a `BlockingContext` and runs in a "thread" of its own.
+        auto_register: True to let `launch(kernel_id)`, and a daemon that loads the file, find the type by its name. A
+            later declaration of the same name replaces the earlier one.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.

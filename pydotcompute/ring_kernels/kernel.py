@@ -39,23 +39,25 @@ TOut = TypeVar("TOut")
 logger = logging.getLogger(__name__)
 
 current_kernel_id: ContextVar[str | None] = ContextVar("pydotcompute_kernel_id", default=None)
-"""The id of the kernel whose actor runs in this context: for whoever labels logs."""
+"""The id of the kernel whose actor runs in this context. Use it to label logs."""
 
 
 class RingKernel(Generic[TIn, TOut]):
     """One kernel. It owns the task that runs its actor, its mail, and its state.
 
-    A runtime makes kernels; one can also be used by itself, in the order launch, activate, send and receive,
-    terminate. All of it belongs to one event loop.
+    A runtime makes kernels. A kernel can also be used without a runtime, in the order launch, activate, send and
+    receive, terminate. Use a kernel on one event loop only.
 
     Args:
-        kernel_type: what the kernel is an instance of; or a function, which becomes a type of the kernel's name.
-        config: the settings in the place of the type's. Its `kernel_id` does not matter.
-        input_type, output_type: the message classes in the place of the type's.
-        find: returns the other kernels of the runtime, by their ids, to which the actor may forward.
-        sends_to: what gets what the actor sends; see `KernelContext.sends_to`.
-        dead_letters: those of an earlier kernel of this id, which this one goes on with.
-        journal: where accepted messages are kept until they are done; None if the kernel is not durable.
+        kernel_id: the id of the kernel.
+        kernel_type: the type of the kernel; or a function, which becomes a kernel type named `kernel_id`.
+        config: settings that replace those of the type. `config.kernel_id` is ignored.
+        input_type, output_type: message classes that replace those of the type.
+        find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+        sends_to: the receiver of the actor's messages; see `KernelContext.sends_to`.
+        dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
+        journal: keeps accepted messages until they are done; None if the kernel is not durable.
+        limits: the limits on what the kernel keeps, and for how long.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -88,7 +90,7 @@ class RingKernel(Generic[TIn, TOut]):
         self.config = replace(config or kernel_type.config, kernel_id=kernel_id)
         """The kernel's settings."""
         self.gate = Gate(kernel_id)
-        """The kernel's state, for those who wait for it."""
+        """The kernel's state. Other tasks wait on it for a change."""
         self.mail: Mail[TIn, TOut] = Mail(
             self.gate,
             self.config,
@@ -103,9 +105,9 @@ class RingKernel(Generic[TIn, TOut]):
             self.mail, cast(type[TOut] | None, kernel_type.output_type), find=find, sends_to=sends_to, limits=limits
         )
         self._task: asyncio.Task[None] | None = None
-        self._at_first_wait = kernel_type.executor == "loop"  # Whether the actor has got as far as `launch` waits for.
+        self._at_first_wait = kernel_type.executor == "loop"  # True once the actor is as far as `launch` waits for.
         self._termination: asyncio.Task[None] | None = None
-        self._cancel_at = math.inf  # The earliest time that any `terminate` gave.
+        self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
 
@@ -114,22 +116,22 @@ class RingKernel(Generic[TIn, TOut]):
 
     @property
     def state(self) -> KernelState:
-        """What the kernel is doing."""
+        """The state of the kernel."""
         return self.gate.state
 
     @property
     def failure(self) -> KernelFailedError | None:
-        """Why the kernel is FAILED."""
+        """The error with which the kernel FAILED; None if it has not failed."""
         return self.gate.failure
 
     @property
     def queue_depth(self) -> int:
-        """How many messages wait in the input mailbox."""
+        """The number of messages that wait in the input mailbox."""
         return len(self.mail.inbox)
 
     @property
     def lease(self) -> DeviceLease:
-        """What the kernel has of its device, from its launch on."""
+        """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
         return self._context.lease
 
     @property
@@ -138,33 +140,37 @@ class RingKernel(Generic[TIn, TOut]):
         return self.mail.dead_letters
 
     def get_telemetry(self) -> RingKernelTelemetry:
-        """What the kernel has done."""
+        """Return a snapshot of the kernel's counters."""
         return self.mail.counters.snapshot(self.kernel_id, self.state.name, self.queue_depth, self.lease.memory())
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
     def send(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
-        """Put a message into the input mailbox; the task that calls this gets the reply.
+        """Put a message into the input mailbox. The task that calls `send` gets the reply.
 
-        Under `block` it waits for room, and, if as many replies wait for this task as the output mailbox holds, until
-        it has received some.
+        Under `block`, `send` waits for room. It also waits while this task has left unreceived as many replies as the
+        output mailbox holds.
+
+        Args:
+            timeout: the most seconds to wait; None waits without end.
 
         Raises:
             KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
-            KernelFailedError: it has failed.
-            QueueFullError: no room: at once under `reject`, after `timeout` seconds under `block`.
+            KernelFailedError: the kernel has failed.
+            QueueFullError: there is no room: raised at once under `reject`, after `timeout` seconds under `block`.
             MessageTypeError, MessageSerializationError: the message is not of the kernel's input type.
         """
         return self.mail.send_as(self.mail.replies.callers.sending(), message, timeout)
 
     def receive(self, *, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
-        """The next reply to the task that calls this, or the next output; for the rules see
-        `pydotcompute.ring_kernels.mail.replies`.
+        """Return the next reply to the task that calls `receive`, or the next output.
+
+        For the rules see `pydotcompute.ring_kernels.mail.callers`.
 
         Raises:
-            QueueTimeoutError: nothing came within `timeout` seconds; what comes later waits for the next `receive`.
-            KernelStateError: the kernel is not launched yet, or has ended and all has been received.
-            KernelFailedError: likewise, when it has failed.
+            QueueTimeoutError: nothing came within `timeout` seconds. A later message waits for the next `receive`.
+            KernelStateError: the kernel is not active yet, or it has ended and everything has been received.
+            KernelFailedError: the kernel has failed and everything has been received.
             QueueFullError: a request of this task was dropped to make room.
         """
         return self.mail.receive_as(self.mail.replies.callers.receiving(), timeout)
@@ -172,8 +178,9 @@ class RingKernel(Generic[TIn, TOut]):
     def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
         """Send one request and wait for its own reply.
 
-        A request that the actor has not taken when the time-out ends becomes a dead letter; one whose caller is
-        cancelled is withdrawn. Where the actor has taken it, the reply that comes too late becomes a dead letter.
+        If the actor has not taken the request when the time-out ends, the request becomes a dead letter. If the caller
+        is cancelled before the actor takes the request, the request is withdrawn. A reply that comes too late becomes a
+        dead letter.
 
         Raises:
             QueueTimeoutError: no reply came within `timeout` seconds.
@@ -182,15 +189,18 @@ class RingKernel(Generic[TIn, TOut]):
         return self.mail.ask(message, timeout)
 
     async def requeue_dead_letters(self, ids: Iterable[int] | None = None) -> list[int]:
-        """Put the dead letters of these ids, or all, back, oldest first, and forget them: requests into the input
-        mailbox, replies and outputs into the output mailbox, where anyone can receive them.
+        """Put dead letters back into the mailboxes, oldest first.
 
-        It waits for nothing: what finds no room stays a dead letter, and so does what is not of the kernel's types. Ids
-        of no dead letter are passed over. What a requeued request is answered with is an output, for its caller was
-        told that there would be no reply; unless a caller waits for a reply to a request of this id all the same.
+        Requests go into the input mailbox. Replies and outputs go into the output mailbox, where anyone can receive
+        them. This call does not wait: a message stays a dead letter if it finds no room, or is not of the kernel's
+        types. The reply to a requeued request is an output, because its caller has already been told that there will be
+        no reply. If a caller does wait for a reply to a request of this id, that caller gets the reply.
+
+        Args:
+            ids: the ids of the dead letters to put back; None means all. Unknown ids are ignored.
 
         Returns:
-            The ids of those that were put back.
+            The ids of the dead letters that were put back.
 
         Raises:
             KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
@@ -200,17 +210,17 @@ class RingKernel(Generic[TIn, TOut]):
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 
     async def launch(self) -> None:
-        """Start the actor, as far as it gets before it first waits. It is handed no message yet.
+        """Start the actor and let it run until it first waits. The actor gets no message yet.
 
         Raises:
             KernelStateError: the kernel is not CREATED.
-            KernelFailedError: that part of the actor raised; `__cause__` is the exception.
-            BackendUnavailableError: the kernel's device is not there. The kernel stays CREATED.
+            KernelFailedError: the actor raised before it first waited; `__cause__` is the actor's exception.
+            BackendUnavailableError: the kernel's device is not available. The kernel stays CREATED.
         """
         self.gate.require("launch", KernelState.CREATED)
         lease = await open_lease(self.type.device, self.kernel_id, cast(int | None, self.type.memory_limit))
         try:
-            self.gate.require("launch", KernelState.CREATED)  # It may have been terminated meanwhile.
+            self.gate.require("launch", KernelState.CREATED)  # The kernel may have been terminated meanwhile.
         except KernelStateError:
             await lease.close()
             raise
@@ -220,7 +230,7 @@ class RingKernel(Generic[TIn, TOut]):
         self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
         try:
             await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
-            while not (self._at_first_wait or self.gate.has_ended):  # A thread has not.
+            while not (self._at_first_wait or self.gate.has_ended):  # An actor in a thread may not have.
                 await self.gate.changed.wait()
         except asyncio.CancelledError:
             self._task.cancel()
@@ -233,20 +243,22 @@ class RingKernel(Generic[TIn, TOut]):
         self.gate.changed.notify_all()
 
     async def activate(self) -> None:
-        """Begin to hand messages to the actor. KernelStateError if the kernel is not LAUNCHED."""
+        """Begin to hand messages to the actor. Raises KernelStateError if the kernel is not LAUNCHED."""
         self.gate.require("activate", KernelState.LAUNCHED)
         self._resume()
 
     async def deactivate(self) -> None:
-        """Pause: from now on the actor is handed no message, also if it is waiting for one. KernelStateError if not
-        ACTIVE.
+        """Pause: hand the actor no message from now on, even if it is waiting for one.
+
+        Raises:
+            KernelStateError: the kernel is not ACTIVE.
         """
         self.gate.require("deactivate", KernelState.ACTIVE)
         self.mail.inbox.pause()
         self.gate.enter(KernelState.DEACTIVATED)
 
     async def reactivate(self) -> None:
-        """End the pause. KernelStateError if the kernel is not DEACTIVATED."""
+        """End the pause. Raises KernelStateError if the kernel is not DEACTIVATED."""
         self.gate.require("reactivate", KernelState.DEACTIVATED)
         self._resume()
 
@@ -257,9 +269,9 @@ class RingKernel(Generic[TIn, TOut]):
     async def terminate(self, timeout: float = 5.0) -> None:
         """End the kernel: refuse new messages, ask the actor to end, and cancel it after `timeout` seconds.
 
-        Requests that were never handled become dead letters and their callers are told. Replies already made can still
-        be received. A kernel that has ended already just becomes TERMINATED. Cancelling this call does not stop the
-        ending.
+        Requests that the actor has not handled become dead letters, and their callers get an error. Replies that the
+        actor has already sent can still be received. A kernel that has already ended just becomes TERMINATED. If this
+        call is cancelled, the kernel ends all the same.
         """
         self._cancel_at = min(self._cancel_at, monotonic() + max(0.0, timeout))
         self._hurry.notify_all()
@@ -270,7 +282,8 @@ class RingKernel(Generic[TIn, TOut]):
     async def _terminate(self) -> None:
         task = self._task
         if task is not None and not task.done():
-            if not self.gate.has_ended:  # Else it gives back what it had of its device.
+            # If the gate says ended, the actor is over and its task only gives back its share of the device.
+            if not self.gate.has_ended:
                 self.gate.enter(KernelState.TERMINATING)
                 self.mail.inbox.close(self.gate.error("send", *OPEN))
             task.add_done_callback(lambda _: self._hurry.notify_all())
@@ -286,11 +299,11 @@ class RingKernel(Generic[TIn, TOut]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the kernel is not ACTIVE, or has handled all it was sent."""
+        """True if the kernel is not ACTIVE, or has handled every message that it was sent."""
         return self.state is not KernelState.ACTIVE or not (self.mail.inbox or not self._context.is_idle)
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until the kernel is idle; False if `timeout` seconds pass first."""
+        """Wait until the kernel is idle. Return False if `timeout` seconds pass first."""
         deadline = None if timeout is None else monotonic() + timeout
         while not self.is_idle:
             if not await wait_any(
@@ -302,7 +315,7 @@ class RingKernel(Generic[TIn, TOut]):
     # -- the actor -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """The actor's task: whatever leaves the actor ends here."""
+        """Run the actor, and handle every exception that leaves it. This is the body of the actor's task."""
         current_kernel_id.set(self.kernel_id)
         receive_for_oneself()
         try:
@@ -314,15 +327,15 @@ class RingKernel(Generic[TIn, TOut]):
             if self.state is not KernelState.TERMINATING:
                 self._fail(asyncio.CancelledError("the actor was cancelled"))
         except KernelStateError as error:
-            # Let pass by an actor that was told to end in `ctx.receive`.
+            # `ctx.receive` raises this error to tell the actor to end. The actor may let it pass.
             if self.state is not KernelState.TERMINATING:
                 self._fail(error)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit too: an actor does not end the daemon.
+        except BaseException as error:  # SystemExit too: an actor must not end the daemon.
             self._fail(error)
         else:
-            self._context.complete_all()  # To return is as good as to ask for the next.
+            self._context.complete_all()  # An actor that returns is done with its messages.
             if self.state is not KernelState.TERMINATING:
                 self._end(KernelState.TERMINATED)
         finally:
@@ -343,16 +356,16 @@ class RingKernel(Generic[TIn, TOut]):
         self._end(KernelState.FAILED)
 
     def _end(self, state: KernelState) -> None:
-        """The actor has ended: tell everyone who still waits for it."""
+        """Enter a final state, and tell every caller that still waits for the actor."""
         ended_before = self.gate.has_ended
         self.gate.enter(state)
-        if not ended_before:  # Else this is a failed kernel that is terminated.
+        if not ended_before:  # Else this kernel had failed and is now terminated: its callers know.
             error: PyDotComputeError = self.gate.failure or self.gate.error("handle messages", *OPEN)
             self.mail.end(error, self._context.take_what_is_left())
 
 
 def _forget_variables(failure: BaseException | None) -> None:
-    """Let go of the actor's variables, which its exception keeps, and with them of arrays on the device."""
+    """Drop the actor's local variables, which its exception keeps alive, and so free its arrays on the device."""
     left = [failure]
     met: set[int] = set()
     while left:
@@ -365,7 +378,7 @@ def _forget_variables(failure: BaseException | None) -> None:
 
 
 def _text(error: BaseException) -> str:
-    """The text of an exception of an actor's, which may have none, or none that is Unicode."""
+    """Return the text of an actor's exception, even if `str(error)` raises or is not valid Unicode."""
     try:
         text = str(error)
     except Exception as broken:
@@ -382,7 +395,7 @@ async def managed_kernel(
     input_type: type[TIn] | None = None,
     output_type: type[TOut] | None = None,
 ) -> AsyncIterator[RingKernel[TIn, TOut]]:
-    """A kernel that is active inside the block and terminated after it."""
+    """Launch and activate a kernel for an `async with` block, and terminate it after the block."""
     kernel: RingKernel[TIn, TOut] = RingKernel(
         kernel_id, kernel_func, config=config, input_type=input_type, output_type=output_type
     )

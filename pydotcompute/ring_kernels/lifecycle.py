@@ -1,4 +1,4 @@
-"""The names that PyDotCompute's `ring_kernels.lifecycle` has, from where they are."""
+"""The names that PyDotCompute has in its `ring_kernels.lifecycle`, imported from the modules that define them."""
 
 from __future__ import annotations
 

@@ -29,15 +29,16 @@ __all__ = ["RingKernelRuntime"]
 
 
 class RingKernelRuntime:
-    """Kernels in this process, on the event loop that runs.
+    """A runtime for kernels in this process, on the running event loop.
 
-    Use it as `async with RingKernelRuntime() as runtime:`; on exit every kernel is terminated.
+    Use it as `async with RingKernelRuntime() as runtime:`. On exit every kernel is terminated.
 
     Args:
-        enable_telemetry: whether `get_telemetry` and its like tell anything.
-        kernel_types: what can be launched by name; the types declared in this process if absent.
-        sends_to_host: whether nothing stays on a GPU that kernels send, for it leaves this process.
-        limits: what it keeps, and for how long.
+        enable_telemetry: False to make `get_telemetry` return None, and `get_all_telemetry` an empty dict.
+        kernel_types: the kernel types that can be launched by name; None means those declared in this process.
+        sends_to_host: True if arrays that kernels send are copied from the GPU to the host. A daemon needs this,
+            because its messages leave this process.
+        limits: the limits on what the runtime keeps, and for how long.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class RingKernelRuntime:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Make the runtime active. Needed by nothing but `is_active`: kernels start when they are launched."""
+        """Make the runtime active. This only sets `is_active`: kernels start when they are launched."""
         self._active = True
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until all kernels are idle at once, for one may forward to another; False if `timeout` seconds pass
-        first.
+        """Wait until all kernels are idle at the same time. Return False if `timeout` seconds pass first.
+
+        One look at each kernel is not enough, because a kernel may forward to another.
         """
         deadline = None if timeout is None else monotonic() + timeout
         while busy := [kernel for kernel in self._kernels.values() if not kernel.is_idle]:
@@ -82,9 +84,9 @@ class RingKernelRuntime:
         return True
 
     async def shutdown(self, timeout: float = 10.0) -> None:
-        """Terminate all kernels at once; each may take `timeout` seconds to end by itself. Idempotent."""
+        """Terminate all kernels together. Each has `timeout` seconds to end by itself. A second call does nothing."""
         try:
-            # Again for those that are launched meanwhile.
+            # Repeat for kernels that are launched meanwhile.
             while living := [k for k in self._kernels.values() if k.state is not KernelState.TERMINATED]:
                 async with asyncio.TaskGroup() as group:
                     for kernel in living:
@@ -95,21 +97,21 @@ class RingKernelRuntime:
 
     @property
     def is_active(self) -> bool:
-        """Whether the runtime was started and not shut down."""
+        """True if the runtime was started and not shut down."""
         return self._active
 
     @property
     def kernel_ids(self) -> list[str]:
-        """The kernels that were launched and not terminated, in the order of their launch; failed ones too."""
+        """The ids of the kernels that are not terminated, in the order of their launch. Failed kernels are included."""
         return [kernel_id for kernel_id, kernel in self._kernels.items() if kernel.state is not KernelState.TERMINATED]
 
     @property
     def kernel_types(self) -> Mapping[str, KernelType]:
-        """What can be launched by name."""
+        """The kernel types that can be launched by name."""
         return registered_kernel_types() if self._kernel_types is None else self._kernel_types
 
     def kernel(self, kernel_id: str) -> RingKernel[Any, Any]:
-        """The kernel of this id, a terminated one too. KernelNotFoundError if there is none."""
+        """Return the kernel of this id, even if it is terminated. Raises KernelNotFoundError if there is none."""
         try:
             return self._kernels[kernel_id]
         except KeyError:
@@ -135,18 +137,20 @@ class RingKernelRuntime:
         input_type: type | None = None,
         output_type: type | None = None,
     ) -> RingKernel[Any, Any]:
-        """Set a kernel up: its mailboxes, and its actor as far as it gets before it first waits.
+        """Make a kernel: set up its mailboxes, and run its actor until it first waits.
 
         Args:
             kernel_id: the new kernel's id.
-            kernel_func: the actor, or a kernel type or its name; if absent, the kernel type named `kernel_id`. What
-                `@ring_kernel` says of it holds unless `config`, `input_type` or `output_type` says otherwise.
+            kernel_func: the actor, or a kernel type, or the name of a kernel type. None means the kernel type named
+                `kernel_id`.
+            config: settings that replace those of the kernel type.
+            input_type, output_type: message classes that replace those of the kernel type.
 
         Raises:
             KernelAlreadyExistsError: a kernel of this id is running, or has failed and was not terminated.
             KernelNotFoundError: there is no kernel type of this name.
             KernelFailedError: the actor raised before it first waited; nothing is launched.
-            BackendUnavailableError: the kernel type needs a GPU, and that is not there.
+            BackendUnavailableError: the kernel type needs a GPU that is not available.
             InvalidConfigurationError, MessageTypeError: see `KernelType`.
         """
         existing = self._kernels.get(kernel_id)
@@ -198,20 +202,22 @@ class RingKernelRuntime:
 
         Raises:
             KernelNotFoundError: there is no such kernel.
-            KernelStateError: its state does not allow it.
+            KernelStateError: the state of the kernel does not allow this call.
         """
         await self.kernel(kernel_id).activate()
 
     async def deactivate(self, kernel_id: str) -> None:
-        """Pause an ACTIVE kernel: once this has returned, it is handed no message. Errors as `activate`."""
+        """Pause an ACTIVE kernel: after this call its actor is handed no message. Raises as `activate`."""
         await self.kernel(kernel_id).deactivate()
 
     async def reactivate(self, kernel_id: str) -> None:
-        """End the pause of a DEACTIVATED kernel. Errors as `activate`."""
+        """End the pause of a DEACTIVATED kernel. Raises as `activate`."""
         await self.kernel(kernel_id).reactivate()
 
     async def terminate(self, kernel_id: str, timeout: float = 5.0) -> None:
-        """End a kernel; see `RingKernel.terminate`. What it had sent can be received until its id is launched again.
+        """End a kernel; see `RingKernel.terminate`.
+
+        Messages that the kernel has sent can still be received, until its id is launched again.
 
         Raises:
             KernelNotFoundError: there is no such kernel.
@@ -222,15 +228,19 @@ class RingKernelRuntime:
             del self._kernels[forgotten]
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
-        """Put a message into a kernel's mailbox; see `RingKernel.send`. KernelNotFoundError if there is no such
-        kernel.
+        """Put a message into a kernel's mailbox; see `RingKernel.send`.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
         """
         kernel = self._kernels.get(kernel_id)
         return self._not_found(kernel_id) if kernel is None else kernel.send(message, timeout=timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """The next reply to the current task, or output; see `RingKernel.receive`. KernelNotFoundError if no such
-        kernel.
+        """Return the next reply to the current task, or the next output; see `RingKernel.receive`.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
         """
         kernel = self._kernels.get(kernel_id)
         return self._not_found(kernel_id) if kernel is None else kernel.receive(timeout=timeout)
@@ -238,12 +248,16 @@ class RingKernelRuntime:
     def send_and_receive(
         self, kernel_id: str, message: Any, *, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
-        """Send one request and wait for its own reply; see `RingKernel.send_and_receive`."""
+        """Send one request and wait for its own reply; see `RingKernel.send_and_receive`.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
+        """
         kernel = self._kernels.get(kernel_id)
         return self._not_found(kernel_id) if kernel is None else kernel.send_and_receive(message, timeout=timeout)
 
     async def _not_found(self, kernel_id: str) -> Any:
-        """Raise where a coroutine is awaited, not where it is made."""
+        """Raise KernelNotFoundError when the coroutine is awaited, not when it is made."""
         raise self._no_kernel(kernel_id)
 
     @asynccontextmanager
@@ -256,7 +270,10 @@ class RingKernelRuntime:
         input_type: type | None = None,
         output_type: type | None = None,
     ) -> AsyncIterator[RingKernel[Any, Any]]:
-        """A kernel that is active inside the block and terminated after it. Arguments and errors as `launch`."""
+        """Launch and activate a kernel for an `async with` block, and terminate it after the block.
+
+        The arguments and the errors are those of `launch`.
+        """
         kernel = await self.launch(
             kernel_id, kernel_func, config=config, input_type=input_type, output_type=output_type
         )
@@ -267,36 +284,45 @@ class RingKernelRuntime:
             await kernel.terminate()
 
     def get_kernel_state(self, kernel_id: str) -> KernelState:
-        """What a kernel is doing. KernelNotFoundError if there is none."""
+        """Return the state of a kernel. Raises KernelNotFoundError if there is no such kernel."""
         return self.kernel(kernel_id).state
 
     def get_telemetry(self, kernel_id: str) -> RingKernelTelemetry | None:
-        """What a kernel has done; None if telemetry is off. KernelNotFoundError if there is no such kernel."""
+        """Return the counters of a kernel; None if telemetry is off. Raises KernelNotFoundError."""
         kernel = self.kernel(kernel_id)
         return kernel.get_telemetry() if self._enable_telemetry else None
 
     def get_all_telemetry(self) -> dict[str, RingKernelTelemetry]:
-        """What each kernel of `kernel_ids` has done; nothing if telemetry is off."""
+        """Return the counters of each kernel of `kernel_ids`; an empty dict if telemetry is off."""
         if not self._enable_telemetry:
             return {}
         return {kernel_id: self._kernels[kernel_id].get_telemetry() for kernel_id in self.kernel_ids}
 
     def get_summary(self) -> RuntimeSummary:
-        """The sums over `get_all_telemetry()`."""
+        """Return the sums over `get_all_telemetry()`."""
         return summarize(self.get_all_telemetry().values())
 
     def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
-        """What could not be delivered, oldest first; a kernel that is launched again under its id keeps it.
-        KernelNotFoundError if there is no such kernel.
+        """Return the dead letters of a kernel, oldest first.
+
+        A kernel that is launched again under the same id keeps them.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
         """
         return list(self.kernel(kernel_id).dead_letters)
 
     async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]:
-        """Put the dead letters of these ids, or all, back into the mailboxes, as far as there is room; returns the ids
-        of those that were put back. See `RingKernel.requeue_dead_letters`.
+        """Put dead letters back into a kernel's mailboxes; see `RingKernel.requeue_dead_letters`.
+
+        Args:
+            ids: the ids of the dead letters to put back; None means all.
+
+        Returns:
+            The ids of the dead letters that were put back.
 
         Raises:
             KernelNotFoundError: there is no such kernel.
-            KernelStateError: it is neither ACTIVE nor DEACTIVATED.
+            KernelStateError: the kernel is neither ACTIVE nor DEACTIVATED.
         """
         return await self.kernel(kernel_id).requeue_dead_letters(ids)

@@ -76,7 +76,8 @@ def check_spec(spec: Array, path: str) -> None:
 
 def tester(node: nodes.Array) -> Callable[[Any, dict[str, int]], bool]:
     """A function that tells whether a value is an array that fits the node. Its second argument has the lengths that
-    names have in the message so far, and gets those of the names met first."""
+    names have in the message so far, and gets those of the names met first.
+    """
     shape, on_device = node.shape, node.on_device
     dtypes = None if node.dtype is None else _both_orders(dtype_named(node.dtype))
 
@@ -102,7 +103,8 @@ def tester(node: nodes.Array) -> Callable[[Any, dict[str, int]], bool]:
 
 def misfit(node: nodes.Array, value: Any, lengths: dict[str, tuple[int, str]], path: str) -> tuple[str, str] | None:
     """What an array was expected to be and what it is, if it does not fit. `lengths` is as for `tester`, but with the
-    path of the array that a name has its length from."""
+    path of the array that a name has its length from.
+    """
     expected = node.wanted or "an ndarray of numbers"
     if type(value) is not numpy.ndarray and not (node.on_device and is_cupy(type(value))):
         try:

@@ -1,5 +1,6 @@
 """Functions made of generated source, as `dataclasses` makes its constructors: straight lines where a walk over nodes
-would cost more than the work itself."""
+would cost more than the work itself.
+"""
 
 from __future__ import annotations
 

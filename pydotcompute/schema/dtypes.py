@@ -35,7 +35,8 @@ def travels(dtype: DType) -> bool:
 @functools.lru_cache(256)
 def as_sent(dtype: DType) -> tuple[str, DType]:
     """The name of a type on the wire, and the type as which its elements are written: that of another byte order, where
-    the name has none."""
+    the name has none.
+    """
     if _is_extension(dtype):
         return dtype.name, dtype.newbyteorder("<")
     if dtype.type in _LONG and _is_x87():

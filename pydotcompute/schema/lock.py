@@ -34,7 +34,8 @@ class Lock:
 
     def text(self) -> str:
         """The file. It has a line for each field, in the order of the numbers, so that two branches which both add one
-        conflict where they are merged."""
+        conflict where they are merged.
+        """
         document = {
             kind: {name: dict(sorted(numbers.items(), key=_by_number)) for name, numbers in sorted(section.items())}
             for kind, section in (("enums", self.enums), ("messages", self.messages))
@@ -94,7 +95,8 @@ _lock: Lock | None = None
 
 def use(lock: Lock | None) -> None:
     """Sets the lock of this process. Message classes that were introspected before keep their numbers. None: the one
-    that the environment names."""
+    that the environment names.
+    """
     global _lock
     _lock = lock
 

@@ -119,7 +119,8 @@ class Uuid:
 @dataclass(frozen=True, slots=True)
 class Literal:
     """`Literal["add", "sub"]`: a string. The values are documentation, and not enforced: an actor may want to answer
-    "unknown operation" itself."""
+    "unknown operation" itself.
+    """
 
     values: tuple[str, ...]
 
@@ -202,7 +203,8 @@ class Duration:
 @dataclass(frozen=True, slots=True)
 class Array:
     """`numpy.ndarray` or `cupy.ndarray`, of numbers: a pydotcompute.v1.Tensor. What it asks for is as in
-    `arrays.Array`."""
+    `arrays.Array`.
+    """
 
     dtype: str | None = None
     shape: tuple[int | str | None, ...] | None = None
@@ -432,5 +434,6 @@ def walk_all(schema: MessageSchema) -> Iterator[Node]:
 
 def is_boxed(node: Node) -> bool:
     """Returns True if protobuf needs a message of its own ("box") to hold this as an element of a list or of a map, or
-    as an optional value."""
+    as an optional value.
+    """
     return isinstance(node, Optional | List | Tuple | Map)

@@ -1,1 +1,1 @@
-"""What server and client share: errors as statuses, messages as envelopes."""
+"""Conversions between the runtime's objects and protobuf, which server and client share."""

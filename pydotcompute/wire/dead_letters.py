@@ -1,4 +1,4 @@
-"""Dead letters as protobuf, and back; the bodies of their messages are converted elsewhere."""
+"""Dead letters as protobuf, and back. The bodies of their messages are converted elsewhere."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _DIRECTION = "DEAD_LETTER_DIRECTION_"
 
 
 def reason_to_proto(reason: DeadLetterReason) -> pb.DeadLetterReason:
-    """A reason as its number on the wire."""
+    """Return the number of a reason on the wire."""
     return cast(pb.DeadLetterReason, pb.DeadLetterReason.Value(f"{_REASON}{reason.name}"))
 
 
 def reason_from_proto(reason: pb.DeadLetterReason) -> DeadLetterReason:
-    """The reason of a number on the wire."""
+    """Return the reason that a number on the wire stands for. Raises ValueError or KeyError for an unknown number."""
     return DeadLetterReason[pb.DeadLetterReason.Name(reason).removeprefix(_REASON)]
 
 
 def direction_to_proto(direction: DeadLetterDirection) -> pb.DeadLetterDirection:
-    """A direction as its number on the wire."""
+    """Return the number of a direction on the wire."""
     return cast(pb.DeadLetterDirection, pb.DeadLetterDirection.Value(f"{_DIRECTION}{direction.name}"))
 
 
 def direction_from_proto(direction: pb.DeadLetterDirection) -> DeadLetterDirection:
-    """The direction of a number on the wire."""
+    """Return the direction that a number on the wire stands for. Raises ValueError or KeyError if it is unknown."""
     return DeadLetterDirection[pb.DeadLetterDirection.Name(direction).removeprefix(_DIRECTION)]
 
 
 def header_to_proto(message: Any) -> message_pb.Message:
-    """A message without its body."""
+    """Return the header of a message as a `Message` with no body."""
     return message_pb.Message(
         message_id=str(message.message_id),
         priority=message.priority,
@@ -54,7 +54,13 @@ def header_to_proto(message: Any) -> message_pb.Message:
 
 
 def dead_letter_to_proto(letter: DeadLetter, message: message_pb.Message, problem: str = "") -> pb.DeadLetter:
-    """A dead letter for the wire, with its message; `problem` is why that has no body."""
+    """Return a dead letter as protobuf.
+
+    Args:
+        letter: the dead letter.
+        message: the message of the letter as protobuf.
+        problem: the reason why `message` has no body; empty if it has one.
+    """
     return pb.DeadLetter(
         id=letter.id,
         message=message,
@@ -67,7 +73,7 @@ def dead_letter_to_proto(letter: DeadLetter, message: message_pb.Message, proble
 
 
 def dead_letter_from_proto(letter: pb.DeadLetter, message: Any) -> DeadLetter:
-    """A dead letter from the wire, with its message."""
+    """Return the dead letter that a protobuf message holds; `message` is its message, already converted."""
     return DeadLetter(
         id=letter.id,
         message=message,

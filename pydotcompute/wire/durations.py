@@ -8,12 +8,12 @@ __all__ = ["duration", "seconds"]
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds for the wire."""
+    """Return seconds as a `Duration`, rounded to nanoseconds."""
     made = Duration()
     made.FromNanoseconds(round(seconds * 1e9))
     return made
 
 
 def seconds(duration: Duration) -> float:
-    """Seconds from the wire: any that was sent, also one that is outside the range of protobuf's own conversions."""
+    """Return a `Duration` in seconds. A value outside the range of protobuf's own conversions is converted too."""
     return duration.seconds + duration.nanos / 1e9

@@ -1,8 +1,8 @@
 """Errors as `google.rpc.Status`, and back.
 
-A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message whose fields are those of
-the exception class: the table below is all there is to it. That of an error about a message carries a `BadRequest` too,
-for clients that know no more than `google.rpc`.
+A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message. The fields of the detail
+message are those of the exception class. The table `ERRORS` below says which detail message each exception class has.
+The status of an error about a message also carries a `BadRequest`, for clients that know only `google.rpc`.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     MessageTooLargeError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageTooLargeDetail),
     SessionLostError: (code_pb2.NOT_FOUND, errors_pb2.SessionLostDetail),
 }
-"""The code and the detail message of each error that crosses the wire."""
+"""The status code and the detail message of each error class that crosses the wire."""
 
 LONGEST_STATUS = 6_000
-"""Bytes that a status may take in the call's trailing metadata, which may have 8 KiB in all."""
+"""The most bytes of a status in the trailing metadata of a call. All the metadata together may take 8 KiB."""
 SHORTENINGS = ((600, 30), (200, 20), (60, 10), (20, 5))
-"""The characters of a text and the names in a list that are kept, until the status fits."""
+"""The most characters of a text and the most items of a list in a status. The first pair that makes it fit is used."""
 
 _GRPCS_OWN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    # Also what comes of a connection that was broken in the middle of something. The daemon's own have details.
+    # A connection that breaks during a call gives one of these too. Errors that the daemon itself sends have details.
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
@@ -77,14 +77,14 @@ _BY_DETAIL = {detail.DESCRIPTOR.full_name: (error, detail) for error, (_, detail
 
 
 def to_status(error: BaseException) -> status_pb2.Status:
-    """The status that says what this error says; INTERNAL for one that is not of our tree."""
+    """Return an error as a status, shortened to `LONGEST_STATUS`. An error not in `ERRORS` becomes INTERNAL."""
     entry = ERRORS.get(type(error))  # type: ignore[arg-type]
     if entry is None:
         return status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
     assert isinstance(error, PyDotComputeError)
     for longest, most in SHORTENINGS:
         status = _status(error, *entry, longest, most)
-        # The text travels twice: beside the details, which are in base64, it is percent-encoded.
+        # The text travels twice: in the details, which are in base64, and percent-encoded beside them.
         if status.ByteSize() * 4 // 3 + len(quote(status.message)) <= LONGEST_STATUS:
             break
     return status
@@ -126,7 +126,7 @@ def _status(
 
 
 def from_status(status: status_pb2.Status) -> PyDotComputeError:
-    """The error that `to_status` made this status of; a bare `PyDotComputeError` for a status of another origin."""
+    """Return the error from which `to_status` made this status; for any other status a plain `PyDotComputeError`."""
     for packed in status.details:
         entry = _BY_DETAIL.get(packed.type_url.rpartition("/")[2])
         if entry is not None:
@@ -146,11 +146,14 @@ def _plain(value: Any) -> Any:
 
 
 def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
-    """The error that a failed call to the daemon at `target` stands for."""
+    """Return the error for a failed call to the daemon at `target`.
+
+    This is the daemon's own error if the call has one. It is `ConnectionLostError` if gRPC itself has failed.
+    """
     assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
     try:
         status = rpc_status.from_call(error)
-    except ValueError:  # What is in the metadata is not of this call: a proxy has answered in its place, say.
+    except ValueError:  # The metadata does not fit the call: perhaps a proxy has answered.
         status = None
     if status is not None:
         return from_status(status)

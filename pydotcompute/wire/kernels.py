@@ -44,39 +44,42 @@ _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
 
 def state_to_proto(state: KernelState) -> kernel_pb.KernelState:
-    """A state as its number on the wire."""
+    """Return the number of a state on the wire."""
     return cast(kernel_pb.KernelState, kernel_pb.KernelState.Value(f"KERNEL_STATE_{state.name}"))
 
 
 def state_from_proto(state: kernel_pb.KernelState) -> KernelState:
-    """The state of a number on the wire."""
+    """Return the state that a number on the wire stands for. Raises ValueError or KeyError for an unknown number."""
     return KernelState[kernel_pb.KernelState.Name(state).removeprefix("KERNEL_STATE_")]
 
 
 def strategy_to_proto(strategy: BackpressureStrategy) -> message_pb.BackpressureStrategy:
-    """A strategy as its number on the wire."""
+    """Return the number of a backpressure strategy on the wire."""
     return _STRATEGIES[strategy]
 
 
 def strategy_from_proto(
     strategy: message_pb.BackpressureStrategy, default: BackpressureStrategy = "block"
 ) -> BackpressureStrategy:
-    """The strategy of a number on the wire."""
+    """Return the backpressure strategy that a number on the wire stands for; `default` for any other number."""
     return _STRATEGY_NAMES.get(strategy, default)
 
 
 def executor_to_proto(executor: Executor) -> kernel_pb.Executor:
-    """Where an actor runs as its number on the wire."""
+    """Return the number of an executor on the wire."""
     return _EXECUTORS[executor]
 
 
 def executor_from_proto(executor: kernel_pb.Executor) -> Executor | None:
-    """Where the actor of a number on the wire runs; None if that does not tell, as an older daemon's does not."""
+    """Return the executor that a number on the wire stands for; None for any other number.
+
+    An older daemon does not set the number.
+    """
     return _EXECUTOR_NAMES.get(executor)
 
 
 def config_to_proto(config: RingKernelConfig) -> kernel_pb.KernelConfig:
-    """Settings, all of them stated."""
+    """Return a kernel's settings as protobuf, with every field set."""
     return kernel_pb.KernelConfig(
         backpressure_strategy=strategy_to_proto(config.backpressure_strategy),
         **{name: getattr(config, name) for name in _SIZES},
@@ -84,7 +87,7 @@ def config_to_proto(config: RingKernelConfig) -> kernel_pb.KernelConfig:
 
 
 def config_from_proto(config: kernel_pb.KernelConfig, declared: RingKernelConfig) -> RingKernelConfig:
-    """The settings that a request asks for; what it does not state is as declared."""
+    """Return the settings that a request asks for. A field that the request does not set is taken from `declared`."""
     return RingKernelConfig(
         kernel_id=declared.kernel_id,
         backpressure_strategy=strategy_from_proto(config.backpressure_strategy, declared.backpressure_strategy),
@@ -93,7 +96,7 @@ def config_from_proto(config: kernel_pb.KernelConfig, declared: RingKernelConfig
 
 
 def telemetry_to_proto(telemetry: RingKernelTelemetry) -> telemetry_pb.KernelTelemetry:
-    """A snapshot for the wire."""
+    """Return a snapshot of a kernel's counters as protobuf."""
     values = telemetry.to_dict()
     values["state"] = state_to_proto(KernelState[telemetry.state])
     values["last_error"] = telemetry.last_error or ""
@@ -101,7 +104,7 @@ def telemetry_to_proto(telemetry: RingKernelTelemetry) -> telemetry_pb.KernelTel
 
 
 def telemetry_from_proto(telemetry: telemetry_pb.KernelTelemetry) -> RingKernelTelemetry:
-    """A snapshot from the wire."""
+    """Return the snapshot of a kernel's counters that a protobuf message holds."""
     values = {field.name: getattr(telemetry, field.name) for field in fields(RingKernelTelemetry)}
     values["state"] = state_from_proto(telemetry.state).name
     values["last_error"] = telemetry.last_error or None
@@ -110,5 +113,5 @@ def telemetry_from_proto(telemetry: telemetry_pb.KernelTelemetry) -> RingKernelT
 
 
 def device_to_proto(reading: DeviceReading) -> telemetry_pb.DeviceTelemetry:
-    """What is known of a GPU, for the wire."""
+    """Return the readings of a GPU as protobuf."""
     return telemetry_pb.DeviceTelemetry(**asdict(reading))

@@ -1,6 +1,6 @@
-"""Messages as `Message`, the form for people.
+"""Messages as the protobuf type `Message`, the form that people can read and write.
 
-What is wrong with one is told with the place in the request, as who wrote that in JSON sees it: `$.message.body.a`.
+An error about such a message names the place in the request as a path of the request's JSON: `$.message.body.a`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,30 @@ from pydotcompute.v1 import message_service_pb2 as pb
 __all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "type_url", "write_body", "write_message"]
 
 MESSAGE = "$.message"
-"""Where a Message is in the requests that have one."""
+"""The path of the `Message` in a request that has one."""
 BODY = f"{MESSAGE}.body"
+"""The path of the body in such a request."""
 LONGEST_STRUCT = 1 << 20
-"""Bytes of a body that is read as JSON: while that is done, nothing else is."""
+"""The most bytes of a body that is read as JSON. Reading it blocks the event loop."""
 
 _STRUCT = Struct.DESCRIPTOR.full_name
 
 
 def write_message(into: pb.Message, message: Any, codec: Codec[Any]) -> None:
-    """Write a message in the form for people into an empty one. (To make one, and have it copied, costs three times as
-    much.)"""
+    """Write a message into an empty `Message`.
+
+    To return a new `Message`, which protobuf would then copy, would cost three times as much.
+
+    Args:
+        into: the empty `Message`.
+        message: an instance of the codec's message class.
+        codec: the codec of the message class.
+    """
     write_body(into, message, codec, codec.encode(message))
 
 
 def write_body(into: pb.Message, message: Any, codec: Codec[Any], body: bytes) -> None:
-    """The same with its body, which is encoded already."""
+    """Write a message into an empty `Message`, as `write_message` does. `body` is its body, already encoded."""
     into.message_id = _text(message.message_id)
     into.priority = message.priority
     if message.correlation_id is not None:
@@ -49,29 +57,29 @@ def write_body(into: pb.Message, message: Any, codec: Codec[Any], body: bytes) -
 
 @cache
 def type_url(codec: Codec[Any]) -> str:
-    """What `Any.type_url` says of a codec's type. (Protobuf makes the name anew each time it is asked for it.)"""
+    """Return the `Any.type_url` of a codec's type. It is cached: protobuf makes the name anew at each call."""
     return f"type.googleapis.com/{codec.descriptor.full_name}"
 
 
 def _text(uuid: UUID) -> str:
-    """`str(uuid)`, which every answer needs twice, at half its cost."""
+    """Return `str(uuid)` at half its cost. Every answer needs it twice."""
     pairs = uuid.int.to_bytes(16).hex("-", 2)
     return pairs[:4] + pairs[5:29] + pairs[30:34] + pairs[35:]
 
 
 def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
-    """The message that a person wrote; without an id it gets one.
+    """Return the message that a `Message` holds. A message without an id gets a new one.
 
-    The body is of the codec's type, or a Struct that holds the JSON of it.
+    The body is of the codec's type, or a Struct that holds the JSON of that type.
 
     Raises:
         MessageTypeError: the body is of another type.
-        MessageTooLargeError: the body is a Struct of more than `LONGEST_STRUCT`.
-        MessageDeserializationError: the header or the body is malformed; with all that is wrong with the body.
+        MessageTooLargeError: the body is a Struct of more than `LONGEST_STRUCT` bytes.
+        MessageDeserializationError: the header or the body is malformed. The error lists every problem of the body.
     """
     body = message.body
     is_struct = False
-    if body.type_url != type_url(codec):  # It may have another prefix, or none.
+    if body.type_url != type_url(codec):  # The URL may have another prefix, or none.
         type_name = body.type_url.rpartition("/")[2]
         is_struct = type_name == _STRUCT
         if not is_struct and type_name != codec.descriptor.full_name:
@@ -96,7 +104,7 @@ def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
 
 
 def _from_struct(value: bytes, codec: Codec[Any], header: tuple[UUID, int, UUID | None]) -> Any:
-    """The message with the body that a Struct means."""
+    """Return the message whose body is a serialized Struct."""
     if len(value) > LONGEST_STRUCT:
         raise MessageTooLargeError(_STRUCT, len(value), LONGEST_STRUCT)
     try:
@@ -110,7 +118,10 @@ def _from_struct(value: bytes, codec: Codec[Any], header: tuple[UUID, int, UUID 
 
 
 def _told_in_json(error: MessageDeserializationError, value: bytes, codec: Codec[Any]) -> MessageDeserializationError:
-    """What is wrong with a body, as its JSON shows it; the error that the codec has met first, where it has no JSON."""
+    """Return an error that lists every problem of a body, found by reading the body as JSON.
+
+    The result is `error`, the first that the codec has met, if the body has no JSON or is too long to be read as JSON.
+    """
     if len(value) > LONGEST_STRUCT:
         return error
     try:

@@ -182,7 +182,8 @@ def main(
 
 def _allow_open_files() -> None:
     """As many as the system lets this process have, as servers do: each connection takes one, and more with shared
-    memory."""
+    memory.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # Where "unlimited" is more than the kernel's own limit.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -215,7 +216,7 @@ async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> Non
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where it is installed."""
+    """Uvloop's event loop where it is installed."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     import uvloop

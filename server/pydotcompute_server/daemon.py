@@ -163,7 +163,8 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until `stop`; then finish what is under way, within the grace period, and a second for actors that will
-        not be cancelled."""
+        not be cancelled.
+        """
         async with asyncio.TaskGroup() as group:
             health = group.create_task(self._report_health())
             await self._stop.wait()

@@ -57,7 +57,8 @@ def ok(run: Callable[..., Result]) -> Callable[..., str]:
 @pytest.fixture
 def fail(run: Callable[..., Result]) -> Callable[..., str]:
     """Runs a command that ends with an exit code and one line on stderr, and one more for each thing that is wrong with
-    a body; gives them."""
+    a body; gives them.
+    """
 
     def fail(exit_code: int, *arguments: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> str:
         result = run(*arguments, stdin=stdin, env=env)

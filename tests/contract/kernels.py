@@ -343,7 +343,8 @@ async def sore_loser(ctx: KernelContext[Job, Result]) -> None:
 async def batched(ctx: KernelContext[Job, Result]) -> None:
     """Answers eight jobs at a time, or after a fifth of a second what there is, with the size of the batch as the note
     and the place in it as the position. The note "fail" of a job fails the kernel, "half" has every other job answered
-    by `ctx.send`, and no other."""
+    by `ctx.send`, and no other.
+    """
     async for batch in ctx.batches(max_size=8, max_delay=0.2):
         notes = [job.note for job in batch]
         if "half" in notes:
@@ -373,7 +374,8 @@ async def patient(ctx: KernelContext[Job, Result]) -> None:
 @ring_kernel(input_type=Job, output_type=Result, executor="thread")
 def blocking(ctx: BlockingContext[Job, Result]) -> None:
     """As `square`, in a thread, whose name is the note. The note "fail" of a job fails it, "sleep" holds the thread up
-    for as many milliseconds as the number says, "wait" waits for another job until there is none."""
+    for as many milliseconds as the number says, "wait" waits for another job until there is none.
+    """
     for job in ctx:
         if job.note == "fail":
             raise RuntimeError("as told")
@@ -395,7 +397,8 @@ def blocking_batches(ctx: BlockingContext[Job, Result]) -> None:
 @ring_kernel(input_type=Job, output_type=Result)
 async def entrance(ctx: KernelContext[Job, Result]) -> None:
     """Forwards each job to the kernel that its note names: itself, or if its number is odd, as one that is a hundred
-    greater. What goes wrong in that is the note of the reply."""
+    greater. What goes wrong in that is the note of the reply.
+    """
     async for job in ctx:
         onward = Job(job.number + 100, job.client, correlation_id=job.message_id) if job.number % 2 else job
         try:

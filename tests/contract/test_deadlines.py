@@ -16,7 +16,8 @@ SHORT = 0.05
 
 async def paused(world: World, input_queue_size: int = 100) -> str:
     """A `square` that takes nothing for now; what it replies tells how many jobs it was handed before. It has answered
-    one, so that what is asked of it now is on its way at once, and waits for no conversation to begin."""
+    one, so that what is asked of it now is on its way at once, and waits for no conversation to begin.
+    """
     kernel_id = await world.launch(kernels.square, input_queue_size=input_queue_size)
     await world.runtime.send_and_receive(kernel_id, Job(0), timeout=PATIENCE)
     await world.runtime.deactivate(kernel_id)
@@ -37,7 +38,8 @@ async def ask_in_vain(world: World, kernel_id: str) -> None:
 
 async def buried(world: World, kernel_id: str, count: int) -> None:
     """Wait until so many requests are dead letters. At a daemon a deadline passes a little later than here, and while
-    the kernel is paused that is noticed only where the mailbox is full."""
+    the kernel is paused that is noticed only where the mailbox is full.
+    """
     await eventually(lambda: world.telemetry(kernel_id).messages_dropped == count)
 
 

@@ -63,7 +63,8 @@ class World:
 
     async def refusal(self, kernel_id: str, message: Any) -> PyDotComputeError:
         """The error that a sender gets of a kernel that has ended: from `send`, or, if over the wire the message and
-        the news of the end have crossed, from the `receive` after it."""
+        the news of the end have crossed, from the `receive` after it.
+        """
         try:
             await self.runtime.send(kernel_id, message, timeout=PATIENCE)
             assert self.name == "remote"
@@ -74,7 +75,8 @@ class World:
 
     async def heard(self, runtime: KernelRuntime, kernel_id: str, message: Any) -> None:
         """Wait until the kernel has all that this client has asked for, a `receive` as well: this message, which it
-        answers, goes the same way."""
+        answers, goes the same way.
+        """
         await asyncio.sleep(0)  # Who was to ask has.
         await runtime.send_and_receive(kernel_id, message, timeout=PATIENCE)
 
@@ -109,6 +111,7 @@ async def eventually(predicate: Callable[[], bool], timeout: float = PATIENCE) -
 
 async def turns(count: int) -> None:
     """Let the other tasks of this loop run so many times, for a moment as good as any: what must have happened is
-    waited for."""
+    waited for.
+    """
     for _ in range(count):
         await asyncio.sleep(0)

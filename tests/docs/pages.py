@@ -91,7 +91,8 @@ def prose(page: Path) -> list[tuple[int, str]]:
 def commands(block: Block) -> list[Command]:
     """The commands of a console block: each begins with `$ `, and goes on until its quotes are closed and its last
     line does
-    not end in a backslash."""
+    not end in a backslash.
+    """
     found: list[Command] = []
     for line in block.text.splitlines():
         if found and not found[-1].output and not _is_complete(found[-1].text):

@@ -39,7 +39,8 @@ class Grpcurl:
 
     def call(self, method: str, *requests: Any, exits: int = OK, options: tuple[str, ...] = ()) -> Any:
         """Call a method with JSON; its response, or the list of them if a stream is asked for by more requests than
-        one, or by an end of the call that is not OK. With an error of the daemon's: that, as JSON."""
+        one, or by an end of the call that is not OK. With an error of the daemon's: that, as JSON.
+        """
         self.called.add(method)
         data = "".join(json.dumps(request) for request in requests)
         command = [self.program, "-plaintext", "-format-error", "-max-time", "20", *options, "-d", data, self.target]

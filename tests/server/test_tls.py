@@ -147,7 +147,8 @@ def run() -> Callable[..., Outcome]:
 @pytest.fixture
 def fail(run: Callable[..., Outcome]) -> Callable[..., str]:
     """Runs a command that ends with an exit code and one line on stderr; gives that line. The code after a time-out is
-    4, and so another than that of an error which is told at once."""
+    4, and so another than that of an error which is told at once.
+    """
 
     def fail(code: int, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         outcome = run(*arguments, env=env)

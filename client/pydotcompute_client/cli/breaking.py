@@ -190,7 +190,8 @@ def _named(violation: _Violation) -> str:
 
 def _sent(files: FileDescriptorSet) -> set[str]:
     """The messages that are sent by themselves: those that no field is of, and those that methods take and return.
-    Beside them are the packages that have a service or such a message."""
+    Beside them are the packages that have a service or such a message.
+    """
     ours = [file for file in files.file if file.package != "google.protobuf"]
     messages = {f"{file.package}.{message.name}": message for file in ours for message in file.message_type}
     held = {each for name, message in messages.items() for each in _types_of_fields(message) if each != name}

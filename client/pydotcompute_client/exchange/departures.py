@@ -68,7 +68,8 @@ class Departures:
 
     async def send(self, caller: Caller[Any] | None, message: Any, timeout: float | None) -> None:
         """Send a message; the caller (None: the current task) gets the reply. Waits only if there is no credit, or the
-        strategy is `reject`."""
+        strategy is `reject`.
+        """
         if caller is None:
             caller = self._replies.callers.running()
         if caller.ready.size >= self._reply_limit:

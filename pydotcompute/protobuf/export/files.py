@@ -37,7 +37,8 @@ breaking:
 
 def compiled(files: FileDescriptorSet, go_prefix: str = "") -> FileDescriptorSet:
     """The files as a compiler of their sources has them, JSON names included. With a prefix such as `example.com/shop`,
-    the Go package of `calculator.v1` is `example.com/shop/calculator/v1;calculatorv1`."""
+    the Go package of `calculator.v1` is `example.com/shop/calculator/v1;calculatorv1`.
+    """
     made = FileDescriptorSet()
     made.CopyFrom(files)
     for file in made.file:
@@ -97,7 +98,8 @@ def _types(file: FileDescriptorProto) -> list[str]:
 
 def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
     """The lock before, with what the files add. Where they contradict it, they are right, and what had the number
-    before is forgotten."""
+    before is forgotten.
+    """
     messages, enums = dict(before.messages), dict(before.enums)
     for file in files.file:
         if _is_theirs(file) or file.package == "pydotcompute.v1":

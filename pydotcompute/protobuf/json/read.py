@@ -64,7 +64,8 @@ def _whole(digits: str) -> int:
 
 def document_of(struct: struct_pb2.Struct) -> dict[str, Any]:
     """The document that a Struct holds. Its numbers are floats, as in the Struct, and its names sorted, for in a Struct
-    they have no order."""
+    they have no order.
+    """
     return {name: _plain(value) for name, value in sorted(struct.fields.items())}
 
 

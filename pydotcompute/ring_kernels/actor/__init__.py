@@ -1,1 +1,1 @@
-"""The user's function: how it runs, and what it sees of its kernel."""
+"""The actor, which is the user's function: how it runs, and the context it gets."""

@@ -1,4 +1,4 @@
-"""Messages gathered into batches, for actors that handle many as cheaply as one."""
+"""Batches of messages, for actors that handle many messages as cheaply as one."""
 
 from __future__ import annotations
 
@@ -19,23 +19,28 @@ TIn = TypeVar("TIn")
 
 
 class Answering(Protocol):
-    """What a batch needs of the actor's context."""
+    """The part of the actor's context that a batch uses."""
 
     kernel_id: str
     output_type: type[Any] | None
     lease: DeviceLease
 
     @property
-    def xp(self) -> ModuleType: ...
-    def to_device(self, array: Any) -> Any: ...
-    async def send(self, message: Any) -> None: ...
+    def xp(self) -> ModuleType:
+        """The module of the kernel's arrays: CuPy on a GPU, else NumPy."""
+
+    def to_device(self, array: Any) -> Any:
+        """Return an array of `xp` with the elements of `array`."""
+
+    async def send(self, message: Any) -> None:
+        """Send a reply or an output. Raises MessageTypeError if the message is not of the output type."""
 
 
 class Messages(Sequence[TIn], Generic[TIn]):
-    """Messages that an actor was handed together, the highest priority first.
+    """Messages that were handed to an actor together, the highest priority first.
 
-    All of them are in the actor's hands: each is done with when it is answered, by `reply` or by `ctx.send`, or when
-    the actor asks for the next batch; and if the actor fails, the caller of each that is not is told.
+    All of them are in the actor's hands. A message is done when the actor answers it, by `reply` or by `ctx.send`, or
+    asks for the next batch. If the actor fails, the caller of each message that is not done gets an error.
     """
 
     def __init__(self, context: Answering, messages: Sequence[TIn]) -> None:
@@ -59,8 +64,12 @@ class Messages(Sequence[TIn], Generic[TIn]):
         return f"<{type(self).__name__} of {len(self)}>"
 
     def stack(self, field: str) -> Any:
-        """One array of `ctx.xp` with a field's values, of shape (messages, *shape of a value), copied to the device at
-        once.
+        """Return the values of one field as one array of `ctx.xp`, copied to the device in one go.
+
+        The shape of the array is (messages, *shape of a value).
+
+        Args:
+            field: the name of the field.
 
         Raises:
             ValueError: the values are arrays of different shapes.
@@ -88,24 +97,24 @@ class Messages(Sequence[TIn], Generic[TIn]):
             return [column] * len(self)
         if len(column) != len(self):
             raise ValueError(f"{name}: {len(column)} rows for a batch of {len(self)} messages")
-        # NumPy makes Python's numbers of a whole array in a tenth of the time that it takes one by one.
+        # To convert a whole array to Python numbers takes NumPy a tenth of the time of one by one.
         rows: Sequence[Any] = column.tolist() if getattr(column, "ndim", 0) == 1 else column
         return rows
 
 
 class Batch(Messages[TIn]):
-    """A batch of an actor on the event loop."""
+    """A batch of messages for an actor on the event loop."""
 
     async def reply(self, **columns: Any) -> None:
         """Answer each message with an instance of the kernel's output type.
 
         Args:
-            columns: for each field an array, list or tuple with a value for each message, in their order; or a single
-                value of another kind, which is everyone's.
+            columns: for each field an array, list or tuple with one value for each message, in the order of the
+                messages. A single value of another kind is used for every message.
 
         Raises:
-            ValueError: a column has not as many rows as the batch has messages.
-            MessageTypeError: the kernel was declared without an output type, or the values do not fit it.
+            ValueError: the number of rows in a column is not the number of messages in the batch.
+            MessageTypeError: the kernel was declared without an output type, or the values do not fit that type.
         """
         lease = self._context.lease
         if lease.on_gpu:

@@ -1,4 +1,4 @@
-"""Actors that run in a thread of their own, so that what they compute does not hold up the event loop."""
+"""Actors that run in a thread of their own, so that their computing does not hold up the event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ TOut = TypeVar("TOut")
 
 
 class BlockingContext(Generic[TIn, TOut]):
-    """What an actor that is a plain function sees of its kernel: `KernelContext`, whose waiting is that of a thread."""
+    """The context of an actor that is a plain function and runs in a thread.
+
+    It has the methods of `KernelContext`, but they block the thread instead of being awaited.
+    """
 
     def __init__(
         self, context: KernelContext[TIn, TOut], loop: asyncio.AbstractEventLoop, on_first_call: Callable[[], None]
@@ -37,17 +40,17 @@ class BlockingContext(Generic[TIn, TOut]):
 
     @property
     def is_active(self) -> bool:
-        """Whether messages are handed out."""
+        """True while messages are handed to the actor."""
         return self._context.is_active
 
     @property
     def should_terminate(self) -> bool:
-        """Whether the kernel was asked to end: finish what is in hand and return."""
+        """True once the kernel was asked to end. The actor must then finish the messages in its hands and return."""
         return self._context.should_terminate
 
     @property
     def output_type(self) -> type[TOut] | None:
-        """The message class that the kernel sends, if it was declared with one."""
+        """The message class that the kernel sends; None if the kernel was declared without one."""
         return self._context.output_type
 
     @property
@@ -80,7 +83,15 @@ class BlockingContext(Generic[TIn, TOut]):
         self._lease.wait()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run this on the kernel's event loop, and wait for what it returns or raises."""
+        """Run a coroutine on the kernel's event loop, and wait for its end.
+
+        Returns:
+            The result of the coroutine.
+
+        Raises:
+            RuntimeError: the event loop is closed.
+            BaseException: whatever the coroutine raises.
+        """
         if self._on_first_call is not None:
             self._loop.call_soon_threadsafe(self._on_first_call)
             self._on_first_call = None
@@ -92,8 +103,9 @@ class BlockingContext(Generic[TIn, TOut]):
         try:
             return future.result()
         finally:
-            # What it raises leads to this frame: with the future in it that is a circle, which keeps all that the actor
-            # has, such as arrays on the device, until the collector comes. (Since Python 3.12 the actor is part of it.)
+            # An exception refers to this frame, and this frame to the future, which refers to the exception. Such a
+            # circle would keep the actor's variables, such as arrays on the device, until the garbage collector runs.
+            # (Since Python 3.12 the actor's frame is part of the circle.)
             del future
 
     def wait_active(self) -> None:
@@ -116,7 +128,7 @@ class BlockingContext(Generic[TIn, TOut]):
         self.call(self._context.forward_to(receiver, message))
 
     def _make_ready(self, message: Any, receiver: DeviceLease | None) -> None:
-        """Wait for what is on the device here, and not on the event loop."""
+        """Prepare a message for its receiver; wait for the device in this thread, not on the event loop."""
         if self._lease.on_gpu and prepare(self._lease, message, receiver):
             self._lease.wait()
 
@@ -139,7 +151,7 @@ class BlockingContext(Generic[TIn, TOut]):
 
 
 class BlockingBatch(Messages[TIn]):
-    """A batch of an actor in a thread."""
+    """A batch of messages for an actor in a thread."""
 
     def __init__(
         self, context: KernelContext[TIn, Any], batch: Batch[TIn], call: Callable[[Coroutine[Any, Any, None]], None]
@@ -166,13 +178,18 @@ async def run_in_thread(
     context: KernelContext[Any, Any],
     on_first_call: Callable[[], None],
 ) -> None:
-    """Run a plain function as an actor, to its end. Raises what it raises.
+    """Run a plain function as an actor in a new thread, and wait until it returns.
 
-    A thread cannot be cancelled: if this is, the function goes on until it next asks something of its context, which
-    then raises KernelStateError.
+    A thread cannot be cancelled. If this coroutine is cancelled, the function goes on until it next uses its context.
+    The context then raises KernelStateError.
 
     Args:
+        actor: the plain function.
+        context: the kernel's context, which the function gets as a `BlockingContext`.
         on_first_call: called, on the event loop, when the function first waits for something.
+
+    Raises:
+        BaseException: whatever the function raises.
     """
     loop = asyncio.get_running_loop()
     end: asyncio.Future[None] = loop.create_future()
@@ -190,11 +207,11 @@ async def run_in_thread(
         try:
             with context.lease.current():
                 actor(BlockingContext(context, loop, on_first_call))
-        except StopIteration as stopped:  # No future takes it.
+        except StopIteration as stopped:  # A future cannot hold StopIteration.
             error = RuntimeError(f"the actor raised {stopped!r}")
         except BaseException as raised:
             error = raised
-        with contextlib.suppress(RuntimeError):  # The event loop is gone, and nobody is left to hear of the end.
+        with contextlib.suppress(RuntimeError):  # The event loop is gone, and nobody waits for the end.
             loop.call_soon_threadsafe(tell, error)
 
     name = f"ring kernel {context.kernel_id}"

@@ -1,4 +1,8 @@
-"""What an actor sees of its kernel, and what it has in hand."""
+"""The context of an actor: how it receives and sends, and which messages it has in hand.
+
+A message is *in hand*, or in the actor's hands, from the moment that `receive` or `batches` hands it out. It is *done*,
+or complete, when the actor answers it, forwards it, asks for the next one, or returns.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,9 @@ TOut = TypeVar("TOut")
 
 
 class KernelContext(Generic[TIn, TOut]):
-    """What an actor sees of its kernel.
+    """The context that an actor gets from its kernel.
 
-    `receive` and `send` are passed by every message; what they need of the mail is in attributes of their own.
+    Every message passes `receive` and `send`. For speed, the parts of the mail that these two use are attributes.
     """
 
     __slots__ = (
@@ -63,25 +67,33 @@ class KernelContext(Generic[TIn, TOut]):
         sends_to: DeviceLease | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
     ) -> None:
-        """`find(kernel_id)` returns another kernel of the runtime, to which the actor may forward."""
+        """Make the context of a kernel's actor.
+
+        Args:
+            mail: the kernel's mail.
+            output_type: the message class that the kernel sends, if it was declared with one.
+            find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+            sends_to: the receiver of the actor's messages; see the attribute.
+            limits: the limits of the runtime.
+        """
         self.kernel_id = mail.kernel_id
         self.output_type = output_type
-        """The message class that the kernel sends, if it was declared with one."""
+        """The message class that the kernel sends; None if the kernel was declared without one."""
         self.lease: DeviceLease = HOST
-        """What the kernel has of its device, from its launch on."""
+        """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
         self.sends_to = sends_to
-        """What gets what the actor sends; None is anything in this process, where arrays may stay on a device."""
+        """The lease of the receiver of the messages. None is anyone in this process, where arrays may stay on a GPU."""
         self.idle = Signal()
         """Notified when the actor has nothing in hand and asks for the next message."""
         self._mail = mail
         self._gate, self._inbox, self._replies, self._counters = mail.gate, mail.inbox, mail.replies, mail.counters
-        self._check = door(output_type)  # Without the way of an echo, which is of the input type.
+        self._check = door(output_type)  # It refuses an echo, which is of the input type.
         self._find = find
         self._in_hand: Item[TIn] | None = None
-        self._batch: dict[int, Item[TIn]] = {}  # What else is in the actor's hands, by `message_id.int`.
+        self._batch: dict[int, Item[TIn]] = {}  # The batch in the actor's hands, by `message_id.int`.
         self._handed_in_a_row = 0
         self._most_in_a_row = limits.in_a_row
-        self._has_just_waited = False  # With the actor's last `receive`, in vain: other tasks have run.
+        self._has_just_waited = False  # The last `receive` timed out: other tasks have run.
 
     @property
     def is_active(self) -> bool:
@@ -90,7 +102,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def should_terminate(self) -> bool:
-        """True once the kernel was asked to end: finish what is in hand and return."""
+        """True once the kernel was asked to end. The actor must then finish the messages in its hands and return."""
         return self._gate.should_terminate
 
     @property
@@ -100,7 +112,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def device(self) -> Device:
-        """What the kernel computes on."""
+        """The device that the kernel computes on."""
         return self.lease.device
 
     @property
@@ -109,20 +121,21 @@ class KernelContext(Generic[TIn, TOut]):
         return self.lease.stream
 
     def to_device(self, array: Any) -> Any:
-        """An array of `xp` with the elements of this one. What the kernel does with it comes after the copy: there is
-        nothing to wait for.
+        """Return an array of `xp` with the elements of `array`.
+
+        There is no need to wait for the copy: whatever the kernel does with the array runs after it.
         """
         return self.lease.to_device(array)
 
     async def to_host(self, array: Any) -> Any:
-        """An array of NumPy's with the elements of this one of `xp`, once they are computed."""
+        """Wait until an array of `xp` is computed, and return its elements as a NumPy array."""
         (fetched,) = self.lease.fetch([array])
         if self.lease.on_gpu:
             await self.lease.synchronize()
         return fetched
 
     async def synchronize(self) -> None:
-        """Wait until the device has done all that the kernel has asked of it. Other kernels go on."""
+        """Wait until the device has finished all the work of this kernel. Other kernels go on meanwhile."""
         await self.lease.synchronize()
 
     async def wait_active(self) -> None:
@@ -130,11 +143,14 @@ class KernelContext(Generic[TIn, TOut]):
         await self._gate.wait_active()
 
     async def receive(self, timeout: float | None = None) -> TIn:
-        """The next message, by priority. Asking for it says that the one before is done with.
+        """Return the next message, by priority. This call completes the messages that are still in hand.
+
+        Args:
+            timeout: the most seconds to wait; None waits without end.
 
         Raises:
-            QueueTimeoutError: none came within `timeout` seconds.
-            KernelStateError: the kernel was asked to end. An actor may let it pass: that is an orderly end.
+            QueueTimeoutError: no message came within `timeout` seconds.
+            KernelStateError: the kernel was asked to end. An actor that lets this error pass has ended in order.
         """
         if self._in_hand is not None or self._batch:
             self.complete_all()
@@ -146,10 +162,13 @@ class KernelContext(Generic[TIn, TOut]):
         return item[0]
 
     async def send(self, message: TOut) -> None:
-        """Send a reply, if `message.correlation_id` is a request's `message_id` or `message` is a request itself; else
-        an output, which waits for room in the output mailbox, and until the kernel is active.
+        """Send a reply or an output.
+
+        The message is a reply if its `correlation_id` is the `message_id` of a request, or if it is a request itself.
+        Any other message is an output. An output waits until the kernel is active and the output mailbox has room.
 
         Raises:
+            KernelStateError: the kernel has ended.
             MessageTypeError, MessageSerializationError: the message is not of the kernel's output type.
         """
         if self.lease.on_gpu:
@@ -182,10 +201,14 @@ class KernelContext(Generic[TIn, TOut]):
             await self._send_output(message)
 
     async def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> AsyncIterator[Batch[TIn]]:
-        """Messages by the batch, until the kernel is asked to end. Asking for the next says that this one is done with.
+        """Yield batches of messages until the kernel is asked to end. Each new batch completes the one before.
 
         A batch is handed out when there are `max_size` messages, or when the first of them has waited for `max_delay`
-        seconds since it arrived: so an actor that was busy for longer gets what there is at once.
+        seconds since it arrived. So an actor that was busy for longer gets the waiting messages at once.
+
+        Args:
+            max_size: the most messages in a batch.
+            max_delay: the most seconds that a message waits for others.
 
         Raises:
             InvalidConfigurationError: `max_size` is less than 1, or `max_delay` negative.
@@ -198,7 +221,7 @@ class KernelContext(Generic[TIn, TOut]):
             yield batch
 
     async def next_batch(self, max_size: int, max_delay: float) -> Batch[TIn]:
-        """The next of `batches`. KernelStateError if the kernel was asked to end."""
+        """Return the next batch; see `batches`. Raises KernelStateError if the kernel was asked to end."""
         if max_size < 1:
             raise InvalidConfigurationError("max_size", max_size, "a batch has at least one message")
         if not max_delay >= 0:
@@ -206,19 +229,25 @@ class KernelContext(Generic[TIn, TOut]):
         return Batch(self, [item[0] for item in await self._next_items(max_size, max_delay)])
 
     async def forward(self, kernel_id: str, message: Any) -> None:
-        """Hand a request on to another kernel of the same runtime: its reply goes to whoever waits for this one's.
+        """Hand a request on to another kernel of the same runtime. Its reply goes to the caller of the request.
 
-        `message` is the request itself, or another with its `message_id` as `correlation_id`, as a reply has it. The
-        other kernel gets a message with the id of the request, its deadline, and, unless it has one of its own, its
-        priority. To forward a request is to be done with it. It waits for room in the other's mailbox.
+        `message` is the request itself, or another message whose `correlation_id` is the `message_id` of the request.
+        The other kernel gets the message with the id and the deadline of the request. A message of default priority
+        also gets the priority of the request. This call waits for room in the other kernel's mailbox, and completes the
+        request.
 
-        In a field for CuPy's arrays these stay where they are if the other kernel computes on the same GPU, and are
-        computed when it gets them. All others are brought to the host.
+        Arrays in a field for CuPy arrays stay on the GPU if the other kernel computes on the same GPU. They are
+        computed before the other kernel gets them. All other arrays on a GPU are copied to the host.
+
+        Args:
+            kernel_id: the id of the other kernel.
+            message: the request, or a message that names it.
 
         Raises:
-            KernelNotFoundError, KernelStateError, KernelFailedError, QueueFullError: of the other kernel.
-            MessageTypeError, MessageSerializationError: the message is none for it; or nobody waits for a reply to the
-                request; or the request has been at that kernel, and would go round in a circle.
+            KernelNotFoundError, KernelStateError, KernelFailedError, QueueFullError: the other kernel is missing, does
+                not take messages, has failed, or is full.
+            MessageTypeError, MessageSerializationError: the other kernel does not take such a message; or nobody waits
+                for a reply to the request; or the other kernel already has the request, which would go in a circle.
         """
         receiver = self.receiver(kernel_id)
         if self.lease.on_gpu:
@@ -226,13 +255,13 @@ class KernelContext(Generic[TIn, TOut]):
         await self.forward_to(receiver, message)
 
     def receiver(self, kernel_id: str) -> Receiver:
-        """Return the kernel of this id, to which this one may forward. KernelNotFoundError if there is none."""
+        """Return the kernel of this id, so that the actor can forward to it. Raises KernelNotFoundError."""
         if self._find is None:
             raise KernelNotFoundError(kernel_id, [self.kernel_id])
         return self._find(kernel_id)
 
     async def forward_to(self, receiver: Receiver, message: Any) -> None:
-        """`forward` for a message that has nothing on a device for which the receiver would have to wait."""
+        """Forward as `forward` does, for a message whose arrays are already prepared for the receiver."""
         key = self._request_of(message)
         await forward(self._mail, receiver, message, key, self._item_in_hand(key))
         self._complete(key)
@@ -256,14 +285,14 @@ class KernelContext(Generic[TIn, TOut]):
         return self._in_hand is None and not self._batch
 
     def take_what_is_left(self) -> list[Item[TIn]]:
-        """Take what the actor has in hand out of its hands: it has ended."""
+        """Remove and return the items in hand. Called when the actor has ended."""
         left = list(self._batch.values()) if self._in_hand is None else [self._in_hand, *self._batch.values()]
         self._in_hand = None
         self._batch.clear()
         return left
 
     def complete_all(self) -> None:
-        """The actor is done with everything it has in hand."""
+        """Complete every message in hand: count it, and tell the journal that it is done."""
         in_hand, self._in_hand = self._in_hand, None
         if in_hand is not None:
             self._done(in_hand)
@@ -278,7 +307,7 @@ class KernelContext(Generic[TIn, TOut]):
             self._mail.journal.done(cast(Header, item[0]).message_id)
 
     def _request_of(self, message: Any) -> int:
-        """The `message_id.int` of the request that the actor answers with this: the one that it names, or is itself."""
+        """Return the `message_id.int` of the request that `message` answers: the one it names, or `message` itself."""
         key: int = message.message_id.int
         item = self._item_in_hand(key)
         if message.correlation_id is None or (item is not None and item[0] is message):
@@ -286,14 +315,14 @@ class KernelContext(Generic[TIn, TOut]):
         return cast(int, message.correlation_id.int)
 
     def _item_in_hand(self, key: int) -> Item[TIn] | None:
-        """The item in the actor's hands whose message has this `message_id.int`."""
+        """Return the item in hand whose message has this `message_id.int`; None if there is none."""
         in_hand = self._in_hand
         if in_hand is not None and cast(Header, in_hand[0]).message_id.int == key:
             return in_hand
         return self._batch.get(key)
 
     def _complete(self, key: int) -> None:
-        """The actor is done with the item in its hands whose message has this `message_id.int`, if there is one."""
+        """Complete the item in hand whose message has this `message_id.int`, if there is one."""
         item = self._item_in_hand(key)
         if item is None:
             return
@@ -304,8 +333,11 @@ class KernelContext(Generic[TIn, TOut]):
         self._done(item)
 
     async def _next_items(self, max_size: int, max_delay: float) -> list[Item[TIn]]:
-        """The next messages that are not overdue. Only when they are handed out do they leave the mailbox: until then a
-        pause holds them, and a more urgent one goes before them."""
+        """Wait for the next batch, and return its items. Overdue messages are left out.
+
+        Messages stay in the mailbox until the batch is handed out. So until then a pause holds them back, and a more
+        urgent message overtakes them.
+        """
         self.complete_all()
         if self.idle.waiters:
             self.idle.notify_all()
@@ -321,17 +353,18 @@ class KernelContext(Generic[TIn, TOut]):
                     items.append(item)
         for item in items:
             key = cast(Header, item[0]).message_id.int
-            # A caller may have sent two of one id: a reply is to the first, and the next batch completes the others.
+            # A caller may have sent two messages of one id. A reply completes the first, the next batch the others.
             self._batch[key if key not in self._batch else -len(self._batch)] = item
         self._counters.handed_batch(len(items))
         return items
 
     async def _next_item(self, timeout: float | None) -> Item[TIn]:
-        """The next message that is not overdue, waiting for it if need be.
+        """Wait for the next message that is not overdue, and return its item.
 
-        First it lets the other tasks run. An actor may ignore every error and ask again at once; and one that is asked
-        by a single caller finds the next request then, and need not wait: 11 µs there and back, instead of 16. Not so
-        where the last wait was in vain, for then they have just run.
+        First the other tasks run once, for two reasons. An actor that ignores every error and asks again at once must
+        not block the loop. And an actor with a single caller then finds the next request without a wait: 11 µs for a
+        request and its reply instead of 16. This step is left out if the last wait timed out, because the other tasks
+        have just run.
         """
         deadline = None if timeout is None else monotonic() + timeout
         if self.idle.waiters:

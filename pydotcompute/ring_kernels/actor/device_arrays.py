@@ -1,5 +1,8 @@
-"""Arrays of CuPy's in what an actor sends: before anybody else has it, they are brought to the host, all at once, or,
-where they stay on the device, computed."""
+"""CuPy arrays in the messages that an actor sends.
+
+Before anybody else gets the message, its arrays are copied to the host, all together. Arrays that stay on the device
+are computed by then.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,22 @@ Found = tuple[Any, Callable[[Any], None]]
 
 
 async def make_ready(lease: DeviceLease, message: Any, receiver: DeviceLease | None) -> None:
-    """`prepare`, and wait for the device."""
+    """Prepare a message as `prepare` does, and wait until the device is done with it."""
     if prepare(lease, message, receiver):
         await lease.synchronize()
 
 
 def prepare(lease: DeviceLease, message: Any, receiver: DeviceLease | None) -> bool:
-    """Puts arrays of NumPy's into the places of those on the device; whether there were any on it.
+    """Replace the CuPy arrays in a message by NumPy arrays. Return True if the message had arrays on the device.
 
-    Their elements are there once the lease is synchronized. What is in a field for CuPy's arrays stays on the device,
-    and is computed by then; unless it is for a `receiver` that computes elsewhere.
+    The elements of the new arrays are valid once the lease is synchronized. An array in a field for CuPy arrays stays
+    on the device, and is computed once the lease is synchronized. It is replaced too if the receiver computes on
+    another device.
+
+    Args:
+        lease: the lease of the kernel that sends.
+        message: the message, which is changed in place.
+        receiver: the lease of the kernel that receives; None is anyone in this process.
     """
     if not dataclasses.is_dataclass(message):
         return False
@@ -50,7 +59,11 @@ def prepare(lease: DeviceLease, message: Any, receiver: DeviceLease | None) -> b
 
 
 def fetch_columns(lease: DeviceLease, columns: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The columns of a batch's replies, likewise, and whether any was on the device."""
+    """Replace the CuPy arrays in the columns of a batch's replies by NumPy arrays.
+
+    Returns:
+        The new columns, and True if any column had an array on the device.
+    """
     fetched = {name: list(value) if isinstance(value, list | tuple) else value for name, value in columns.items()}
     found = [each for name, value in fetched.items() for each in _in_value(value, partial(fetched.__setitem__, name))]
     _fetch(lease, found)
@@ -94,7 +107,7 @@ def _in_tuple(value: tuple[Any, ...], put: Callable[[Any], None]) -> Iterator[Fo
 def _fields_for_cupy(cls: type) -> frozenset[str]:
     try:
         schema = introspect(cls)
-    except MessageTypeError:  # Not a type for the wire: in-process, anything goes.
+    except MessageTypeError:  # The class cannot cross the wire. In-process any field may hold any array.
         return frozenset(field.name for field in dataclasses.fields(cls))
     return frozenset(field.name for field in schema.fields if any(_is_for_cupy(node) for node in walk(field.node)))
 

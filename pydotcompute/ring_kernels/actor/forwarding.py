@@ -1,4 +1,4 @@
-"""Requests that one kernel hands on to another, whose reply goes back the same way."""
+"""Forwarding: one kernel hands a request on to another, and the reply comes back the same way."""
 
 from __future__ import annotations
 
@@ -19,23 +19,33 @@ __all__ = ["Receiver", "forward"]
 
 
 class Receiver(Protocol):
-    """A kernel to which another may forward."""
+    """A kernel that can get forwarded requests."""
 
     @property
-    def kernel_id(self) -> str: ...
+    def kernel_id(self) -> str:
+        """The id of the kernel."""
+
     @property
-    def lease(self) -> DeviceLease: ...
+    def lease(self) -> DeviceLease:
+        """The kernel's share of its device."""
+
     @property
-    def mail(self) -> Mail[Any, Any]: ...
+    def mail(self) -> Mail[Any, Any]:
+        """The kernel's messages."""
 
 
 async def forward(mail: Mail[Any, Any], receiver: Receiver, message: Any, key: int, item: Item[Any] | None) -> None:
-    """Hand a request on, and see that its reply comes back. See `KernelContext.forward`.
+    """Hand a request on to another kernel, and arrange that its reply comes back. See `KernelContext.forward`.
 
     Args:
-        mail: of the kernel that forwards.
+        mail: the mail of the kernel that forwards.
+        receiver: the kernel that gets the request.
+        message: the request, or a message that names it.
         key: the `message_id.int` of the request.
-        item: the request in the actor's hands, if it is there.
+        item: the item of the request, if it is in the actor's hands.
+
+    Raises:
+        MessageSerializationError: nobody waits for a reply to the request, or the request would go in a circle.
     """
     if not mail.replies.is_awaited(key):
         raise _refused(message, "nobody waits for a reply to it: what is forwarded is a request, or names one")
@@ -53,13 +63,13 @@ def _refused(message: Any, problem: str) -> MessageSerializationError:
 
 
 def _terms(item: Item[Any] | None) -> Terms | None:
-    """The deadline of the request goes along."""
+    """Return the terms of the forwarded message: those with the deadline of the request, None if it has none."""
     terms = None if item is None else item[2]
     return None if terms is None or terms.deadline is None else Terms(terms.timeout, terms.deadline)
 
 
 def _forwarded(message: Any, key: int, item: Item[Any] | None) -> Any:
-    """The message as the other kernel gets it: the request's id is its own."""
+    """Return the message for the other kernel. Its `message_id` is that of the request."""
     if message.message_id.int == key:
         return message
     forwarded = copy.copy(message)
@@ -67,12 +77,12 @@ def _forwarded(message: Any, key: int, item: Item[Any] | None) -> Any:
     if item is not None and message.priority == DEFAULT_PRIORITY:
         values["priority"] = item[0].priority
     for name, value in values.items():
-        object.__setattr__(forwarded, name, value)  # Its class may be frozen.
+        object.__setattr__(forwarded, name, value)  # The message's class may be frozen.
     return forwarded
 
 
 def _relay(mail: Mail[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
-    """The other kernel has answered, or will not."""
+    """Pass the reply of the other kernel, or its error, on to the caller of the request."""
     message_id = uuid_from_int(key)
     error = reply.exception()
     if error is not None:

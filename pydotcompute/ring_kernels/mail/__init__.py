@@ -1,1 +1,1 @@
-"""The messages of a kernel: its mailboxes, its callers and their replies, its dead letters, its counters."""
+"""The mail of a kernel: its mailboxes, its callers and their replies, its dead letters, its counters."""

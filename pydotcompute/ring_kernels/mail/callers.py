@@ -1,14 +1,15 @@
-"""Who is a caller, and on whose behalf a task sends and receives.
+"""Callers, and the rules by which a task sends and receives on behalf of a caller.
 
-A *caller* is whoever sends requests and wants the replies: in-process a task, in the daemon one client's conversation.
-The rules for tasks, which also hold in a client process, where many tasks share one conversation:
+A *caller* sends requests and gets the replies. In-process a caller is a task; in the daemon it is the conversation of
+one client. The rules for tasks also hold in a client process, where many tasks share one conversation:
 
-* A reply goes to the task that sent the request: the one that called `send`, wherever the coroutine then runs (so
-  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers). Tasks which that task starts after its
-  first `send` receive on its behalf, until they send themselves.
-* A task that has no unanswered request of its own may also take replies to tasks that have sent and never received: so
-  one task can send while another receives.
-* When a task ends, the replies to it that nobody has received are outputs.
+* A reply goes to the task that called `send`, even if another task then awaits the coroutine. For example
+  `asyncio.gather(*(runtime.send(…) for …))` sends for the task that gathers.
+* A task that was started by a sender after its first `send` receives on behalf of that sender, until the task itself
+  sends.
+* A task that has no unanswered request of its own may also take replies of tasks that have sent and never received. So
+  one task can send while another receives. Such replies are called *unclaimed*.
+* When a task ends, its replies that nobody has received become outputs.
 """
 
 from __future__ import annotations
@@ -33,40 +34,43 @@ T = TypeVar("T", bound=Header)
 
 @dataclass(frozen=True)
 class Unanswered:
-    """Stands where the reply to a request would: there will be none."""
+    """Stands in the place of a reply: there will be no reply to the request, because of `error`."""
 
     message_id: UUID
     error: PyDotComputeError
 
 
 class Caller(Generic[T]):
-    """One who sends requests to one kernel, and the replies that wait for it."""
+    """A sender of requests to one kernel, with the replies that wait for this sender."""
 
     __slots__ = ("arrived", "claims", "cut_off", "gone", "most", "private", "ready", "room", "unanswered")
 
     def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
         self.private = private
-        """Whether nobody else gets its replies, not even when it is gone."""
+        """True if nobody else gets the caller's replies, not even when the caller is gone."""
         self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
-        """What has arrived for it and was not taken yet."""
+        """The replies that have arrived for the caller and were not taken yet."""
         self.arrived = Signal() if arrived is None else arrived
         """Notified when `ready` gets something."""
         self.room = Signal()
-        """Notified when something of `ready` is taken."""
+        """Notified when something is taken from `ready`."""
         self.unanswered = 0
+        """The number of the caller's requests that wait for their first reply."""
         self.claims = private
-        """Whether it has ever received: then nobody else takes its replies."""
+        """True once the caller has received: then nobody else takes its replies."""
         self.gone = False
-        """Whether nobody will ever receive for it again."""
+        """True once nobody will ever receive for this caller again."""
         self.most = most
-        """How many replies may wait for it and a further reply still find room; None: as the output mailbox holds.
-        Where it is set, the first that finds none is the last: `cut_off` tells of it.
+        """The most replies that may wait for the caller; None means as many as the output mailbox holds.
+
+        The limit holds for further replies only: the second and later replies to one request. Where `most` is set, the
+        caller gets no further reply at all after one has found no room; see `cut_off`.
         """
         self.cut_off: int | None = None
-        """Of which request, by its `message_id.int`, a further reply found no room."""
+        """The `message_id.int` of the request whose further reply was the first to find no room; None if none was."""
 
     def take(self) -> T | Unanswered | None:
-        """The next of `ready`, None if there is none."""
+        """Take and return the next item of `ready`; None if there is none."""
         ready = self.ready
         if not ready.size:
             return None
@@ -79,7 +83,7 @@ class Caller(Generic[T]):
         return item
 
     def take_many(self, most: int) -> list[T | Unanswered]:
-        """The next of `ready`, up to so many."""
+        """Take and return the next items of `ready`, at most `most` of them."""
         ready = self.ready
         if most <= 0 or not ready.size:
             return []
@@ -89,7 +93,7 @@ class Caller(Generic[T]):
 
 
 def receive_for_oneself() -> None:
-    """From now on the current task, and those it starts, receive on behalf of no task that started them."""
+    """Let the current task, and the tasks that it starts, no longer receive on behalf of a task that started them."""
     _sending_task.set(None)
 
 
@@ -97,7 +101,7 @@ _sending_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("pydotcompute_s
 
 
 def current_task_or_none() -> asyncio.Task[Any] | None:
-    """The current task; None where no event loop runs, as when a coroutine is made to be run later."""
+    """Return the current task; None if no event loop runs, as when a coroutine is made to be run later."""
     try:
         return current_task()
     except RuntimeError:
@@ -110,15 +114,15 @@ class TaskCallers(Generic[T]):
     __slots__ = ("_on_end", "_tasks", "loop")
 
     def __init__(self, on_end: Callable[[Caller[T]], None]) -> None:
-        """`on_end(caller)` is told of each task that has ended."""
+        """Make an empty set of callers. `on_end(caller)` is called when the task of a caller ends."""
         self._tasks: dict[asyncio.Task[Any], Caller[T]] = {}
         self._on_end = on_end
         self.loop: asyncio.AbstractEventLoop | None = None
-        """The event loop of all callers, once it is known."""
+        """The event loop of all callers; None until it is known."""
 
     def sending(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
-        """Return a task (the current one, if none is named) as a caller that sends. None if no task runs."""
-        # With the loop named, `current_task` need not look for it, which (before Python 3.12) asks the operating
+        """Return the caller that sends for `task`, or for the current task if none is named. None if no task runs."""
+        # `current_task` is given the loop, because to find the loop it would (before Python 3.12) ask the operating
         # system.
         task = task or current_task(self.loop)
         if task is None:
@@ -127,7 +131,7 @@ class TaskCallers(Generic[T]):
         return self.running(task) if caller is None or _sending_task.get() is not task else caller
 
     def running(self, task: asyncio.Task[Any] | None = None) -> Caller[T]:
-        """As `sending`, where there is a current task."""
+        """Return the caller that sends, as `sending` does. There must be a current task if none is named."""
         task = task or current_task()
         assert task is not None
         caller = self._tasks.get(task)
@@ -138,8 +142,10 @@ class TaskCallers(Generic[T]):
         return caller
 
     def receiving(self, task: asyncio.Task[Any] | None = None) -> Caller[T] | None:
-        """Return a task (the current one, if none is named), or the one on whose behalf it receives, as a caller that
-        receives; None if that task has sent nothing.
+        """Return the caller for which `task` receives, or the current task if none is named.
+
+        This is the task's own caller, or that of the task on whose behalf it receives. None if that task has sent
+        nothing.
         """
         if task is not None and (caller := self._tasks.get(task)) is not None:
             return caller

@@ -17,13 +17,13 @@ from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 __all__ = ["DeadLetter", "DeadLetterDirection", "DeadLetterReason", "DeadLetters"]
 
 VALUES_LOOKED_AT = 256
-"""Of a message whose size is estimated, at most, so that it takes the same short time whatever is in it."""
+"""The most values of a message that the estimate of its size looks at, so that every estimate is quick."""
 ITEMS_LOOKED_AT = 16
-"""Of each list, tuple or dict in it, spread over its length; the others are taken to be like these."""
+"""The most items of a list, tuple or dict that the estimate looks at. The others count as if they were like these."""
 
 
 class DeadLetterReason(enum.Enum):
-    """Why a message could not be delivered."""
+    """The reason why a message could not be delivered."""
 
     DROPPED = "DROPPED"
     """A request that made room for a newer one, under `drop_oldest`."""
@@ -32,13 +32,13 @@ class DeadLetterReason(enum.Enum):
     KERNEL_ENDED = "KERNEL_ENDED"
     """The kernel ended or failed before it had handled the request, or before there was room for its output."""
     CALLER_GONE = "CALLER_GONE"
-    """A reply that nobody takes: its caller has given up, is gone, or does not receive."""
+    """A reply that nobody takes: the caller has given up, is gone, or does not receive."""
     UNDELIVERABLE = "UNDELIVERABLE"
     """A reply or output that cannot cross the wire."""
 
 
 class DeadLetterDirection(enum.Enum):
-    """Where a message was going when it could not be delivered."""
+    """The direction in which a message was going when it could not be delivered."""
 
     TO_KERNEL = "TO_KERNEL"
     """A request."""
@@ -55,13 +55,13 @@ class DeadLetter:
     """A message that could not be delivered."""
 
     id: int
-    """Counts up from 1, for each kernel."""
+    """A number that counts up from 1 for each kernel."""
     message: Any
     reason: DeadLetterReason
     detail: str
-    """The reason in words: the error that its caller got, if it got one."""
+    """The reason in words. This is the text of the error that the caller got, if the caller got one."""
     time: float
-    """When it became a dead letter, in seconds since the epoch."""
+    """The time at which the message became a dead letter, in seconds since the epoch."""
     direction: DeadLetterDirection
 
 
@@ -72,12 +72,12 @@ class DeadLetters:
 
     def __init__(self, limits: RuntimeLimits = DEFAULT_LIMITS) -> None:
         self._most, self._most_bytes = limits.dead_letters, limits.dead_letter_bytes
-        self._kept: deque[tuple[DeadLetter, int]] = deque()  # Each with its size.
+        self._kept: deque[tuple[DeadLetter, int]] = deque()  # Each letter with its size in bytes.
         self._last_id = 0
         self.discarded = 0
-        """How many are gone because there were too many, or too large ones, after them."""
+        """The number of dead letters that were thrown away to make room for newer ones."""
         self.size = 0
-        """How many bytes they take, as estimated."""
+        """The bytes that the kept dead letters take together, as estimated."""
 
     def __repr__(self) -> str:
         return f"<DeadLetters: {len(self)} kept, {self.discarded} discarded>"
@@ -94,7 +94,14 @@ class DeadLetters:
     def add(
         self, message: Any, detail: str, reason: DeadLetterReason, direction: DeadLetterDirection | None = None
     ) -> None:
-        """Keep a message; without a direction it is the one that the reason tells."""
+        """Keep a message as a dead letter.
+
+        Args:
+            message: the message.
+            detail: the reason in words.
+            reason: the reason.
+            direction: the direction; None means the usual direction for this reason.
+        """
         if direction is None:
             direction = FROM_KERNEL if reason in _REASONS_FROM_KERNEL else TO_KERNEL
         self._last_id += 1
@@ -106,9 +113,14 @@ class DeadLetters:
             self.discarded += 1
 
     def requeue(self, ids: Iterable[int] | None, put: Callable[[DeadLetter], bool]) -> list[int]:
-        """Hand those of these ids, or all, to `put`, oldest first, and forget those that it takes; returns their ids.
+        """Hand dead letters to `put`, oldest first, and forget each one for which `put` returns True.
 
-        Ids of none that is kept are passed over.
+        Args:
+            ids: the ids of the dead letters; None means all. Unknown ids are ignored.
+            put: takes a dead letter, and returns True if the letter found a place.
+
+        Returns:
+            The ids of the dead letters that `put` has taken.
         """
         wanted = None if ids is None else frozenset(ids)
         left: deque[tuple[DeadLetter, int]] = deque()
@@ -125,11 +137,11 @@ class DeadLetters:
 
 _SMALL = frozenset((int, float, bool, type(None), complex, UUID, datetime, timedelta))
 _SMALL_SIZE = 64
-"""Bytes of one of these, or of the object around a text, with what refers to it."""
+"""Bytes of a value of one of these types, or of the object around a text, with the reference to it."""
 
 
 def estimated_size(message: Any) -> int:
-    """About how many bytes a message takes. It is cheap: of what is long or deep it looks at a part."""
+    """Return an estimate of the bytes that a message takes. It looks at only a part of long or deep values."""
     total = _SMALL_SIZE
     large: list[tuple[Any, float]] = []
     for name in message.__dataclass_fields__:
@@ -144,7 +156,7 @@ def estimated_size(message: Any) -> int:
 
 
 def _size_of(waiting: list[tuple[Any, float]]) -> int:
-    """The size of these values, each of which stands for so many."""
+    """Return the estimated bytes of these values. The number beside each value is how many values it stands for."""
     total = 0.0
     looked_at = 0
     while waiting and looked_at < VALUES_LOOKED_AT:
@@ -162,7 +174,7 @@ def _size_of(waiting: list[tuple[Any, float]]) -> int:
 
 
 def _parts(value: Any) -> tuple[Sequence[Any], float]:
-    """What a value is made of, or some of it; and how many each of these stands for."""
+    """Return the parts of a value, or some of them, and the number of parts that each of these stands for."""
     if (fields := getattr(value, "__dataclass_fields__", None)) is not None:
         return [getattr(value, name, None) for name in fields], 1.0
     if isinstance(value, dict):

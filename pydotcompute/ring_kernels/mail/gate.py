@@ -1,4 +1,4 @@
-"""The state of a kernel, and what the state allows."""
+"""The state of a kernel, and the calls that the state allows."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["ENDED", "OPEN", "Gate", "KernelState"]
 
 
 class KernelState(enum.Enum):
-    """What a kernel is doing."""
+    """The state of a kernel."""
 
     CREATED = "CREATED"
-    """Made, with nothing set up."""
+    """The kernel is made; nothing is set up."""
     LAUNCHED = "LAUNCHED"
-    """Set up; not yet active."""
+    """The kernel is set up; it takes no messages yet."""
     ACTIVE = "ACTIVE"
-    """Handles messages."""
+    """The kernel takes and handles messages."""
     DEACTIVATED = "DEACTIVATED"
-    """Paused: takes messages, handles none."""
+    """The kernel is paused: it takes messages and handles none."""
     TERMINATING = "TERMINATING"
-    """Finishes what is in its hands; takes no messages."""
+    """The kernel was asked to end: it finishes the messages in its hands and takes no others."""
     TERMINATED = "TERMINATED"
-    """Ended as asked, or by itself."""
+    """The kernel has ended, as asked or by itself."""
     FAILED = "FAILED"
-    """Ended by an exception."""
+    """The kernel was ended by an exception."""
 
 
 OPEN = (KernelState.ACTIVE, KernelState.DEACTIVATED)
@@ -39,7 +39,7 @@ ENDED = (KernelState.TERMINATED, KernelState.FAILED)
 class Gate:
     """The state of a kernel. The kernel changes it with `enter`; its mail and its actor's context read it.
 
-    The attributes are what the hot paths ask. They change in `enter` alone.
+    The hot paths read the attributes. Only `enter` changes those that follow from the state.
     """
 
     __slots__ = (
@@ -60,26 +60,26 @@ class Gate:
         self.kernel_id = kernel_id
         self.state = KernelState.CREATED
         self.failure: KernelFailedError | None = None
-        """Why the kernel is FAILED. Set before it becomes so."""
+        """The error of a FAILED kernel; else None. It is set before the kernel enters FAILED."""
         self.is_active = False
         """True while messages are handed to the actor."""
         self.is_open = False
         """True while the kernel takes messages."""
         self.should_terminate = False
-        """True once the kernel was asked to end, or has ended, so that an abandoned actor ends too."""
+        """True once the kernel was asked to end, or has ended. So an abandoned actor also ends."""
         self.has_ended = False
         """True once the kernel sends nothing more."""
         self.refusal: PyDotComputeError | None = self.error("send", *OPEN)
-        """Why the kernel takes no messages; None while it takes them. Raise `refusal.again()`."""
+        """The error for senders while the kernel takes no messages; else None. Raise `refusal.again()`, a copy."""
         self.changed = Signal()
         """Notified at each change of state."""
         self.closing = Signal()
-        """Notified when the kernel ceases to take messages, and when it has ended."""
+        """Notified at each change to a state in which the kernel takes no messages."""
         self.on_state: Callable[[], None] | None = None
         """Called after each change of state."""
 
     def enter(self, state: KernelState) -> None:
-        """Change the state, and tell everyone who waits for that."""
+        """Change the state, and wake every task that waits for a change."""
         if state is self.state:
             return
         self.state = state
@@ -104,7 +104,7 @@ class Gate:
         return KernelStateError(self.kernel_id, self.state.name, operation, [state.name for state in allowed])
 
     def require_open(self) -> None:
-        """Raise `refusal`, if there is one."""
+        """Raise `refusal` if the kernel takes no messages."""
         if self.refusal is not None:
             raise self.refusal.again()
 

@@ -1,4 +1,4 @@
-"""A kernel's input mailbox, which knows the bytes and the deadlines of what is in it."""
+"""A kernel's input mailbox, which knows the bytes and the deadlines of its messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Terms:
-    """What goes with a message in the input mailbox, where there is anything."""
+    """The deadline and the size of a message in the input mailbox. A message without either has no terms."""
 
     timeout: float = 0.0
-    """The seconds that its caller waits, for the error."""
+    """The seconds that the caller of the message waits. The error after a time-out names them."""
     deadline: float | None = None
-    """The time, of `time.monotonic()`, after which it is not handed to the actor."""
+    """The time, of `time.monotonic()`, after which the message is overdue: it is not handed to the actor."""
     size: int = 0
-    """The bytes that it takes, as far as they matter."""
+    """The bytes that the message takes; 0 if nobody counts them."""
 
 
 Item: TypeAlias = tuple[T, int, "Terms | None"]
@@ -32,32 +32,35 @@ Item: TypeAlias = tuple[T, int, "Terms | None"]
 
 
 class Inbox(Mailbox[Item[T]]):
-    """A mailbox of items. Whoever puts an item with terms says so with `entered`, who takes one with `left`: most have
-    none, and shall cost nothing."""
+    """A mailbox of items.
+
+    Whoever puts an item with terms must call `entered`; whoever takes such an item must call `left`. An item without
+    terms needs no call: most items have no terms, and should cost nothing.
+    """
 
     bytes = 0
-    """Of the messages in it, as far as they are told by `Terms.size`."""
-    _timed = 0  # How many of them have a deadline.
+    """The sum of `Terms.size` over the messages in the mailbox."""
+    _timed = 0  # How many messages in the mailbox have a deadline.
 
     def entered(self, terms: Terms) -> None:
-        """An item with these terms was put in."""
+        """Count the terms of an item that was put in."""
         self.bytes += terms.size
         self._timed += terms.deadline is not None
 
     def left(self, terms: Terms) -> None:
-        """An item with these terms was taken out."""
+        """Uncount the terms of an item that was taken out."""
         self.bytes -= terms.size
         self._timed -= terms.deadline is not None
 
     def seconds_to_overdue(self) -> float | None:
-        """When to `take_overdue`, so that those who wait for room have it; None if that would make none."""
+        """Return the seconds until `take_overdue` makes room; None if there is room, or no message has a deadline."""
         if not self._timed or self.room:
             return None
         deadlines = (terms.deadline for _, _, terms in self.items if terms is not None)
         return min(deadline for deadline in deadlines if deadline is not None) - monotonic()
 
     def take_overdue(self) -> list[Item[T]]:
-        """Take out the items whose deadline has passed."""
+        """Take out the items whose deadline has passed, and return them."""
         if not self._timed:
             return []
         now = monotonic()
@@ -69,8 +72,10 @@ class Inbox(Mailbox[Item[T]]):
         return [item for item in list(self.items) if is_overdue(item) and self.remove(item, _header(item).priority)]
 
     async def ripen(self, size: int, max_delay: float) -> None:
-        """Wait until there are so many items to hand out, or some, of which the next has waited for `max_delay`
-        seconds. Raises why the mailbox is closed, if it is.
+        """Wait until a batch is ready: `size` items, or fewer of which the next has waited for `max_delay` seconds.
+
+        Raises:
+            PyDotComputeError: the mailbox is closed; this is the error given to `close`.
         """
         due = math.inf
         while self._closed is None:
@@ -84,9 +89,9 @@ class Inbox(Mailbox[Item[T]]):
         raise self._closed.again()
 
     def take_out(self, key: int) -> bool:
-        """Take out the message with this `message_id.int`, wherever it is; whether it was there."""
+        """Take out the message with this `message_id.int`, wherever it stands. Return True if it was there."""
         item = next((item for item in self.items if _header(item).message_id.int == key), None)
-        # It may have another priority by now than that it was put in with; then it is not found.
+        # The message's priority may have changed since it was put in. Then it is not found.
         if item is None or not self.remove(item, _header(item).priority):
             return False
         if item[2] is not None:
@@ -94,6 +99,7 @@ class Inbox(Mailbox[Item[T]]):
         return True
 
     def drain(self) -> list[Item[T]]:
+        """Take out every item, and return them in order. The mailbox may be paused or closed."""
         self.bytes = self._timed = 0
         return super().drain()
 

@@ -1,4 +1,8 @@
-"""The messages of one kernel: its mailboxes, who waits for replies, and what could not be delivered."""
+"""The mail of one kernel: its mailboxes, the callers that wait for replies, and its dead letters.
+
+To *bury* a message is to keep it as a dead letter. A message is *overdue* when its deadline has passed before the actor
+has taken it. To *withdraw* a request is to take it out of the mailbox for its caller, with no dead letter.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +44,14 @@ __all__ = ["Check", "Mail"]
 OVERDUE = "its deadline had passed before the kernel took it"
 
 Check = Callable[[object], None]
-"""Raises MessageTypeError or MessageSerializationError for a message that may not pass."""
+"""A function that raises MessageTypeError or MessageSerializationError for a message that must not pass."""
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")
 
 
 class Mail(Generic[TIn, TOut]):
-    """The mail of one kernel, for those who send to it and receive from it. Its actor's end is `KernelContext`."""
+    """The mail of one kernel, as callers use it. The actor uses it through `KernelContext`."""
 
     def __init__(
         self,
@@ -65,26 +69,31 @@ class Mail(Generic[TIn, TOut]):
         self.gate = gate
         """The state of the kernel, which decides what may be sent and received."""
         self.check_in = check_in
-        """Refuses what the kernel does not take."""
+        """Raises if the kernel does not take the message."""
         self.check_out = check_out
-        """Refuses what the kernel may not send. An echo is of the input type."""
+        """Raises if the kernel must not send the message. An echo, which is of the input type, passes."""
         self.inbox: Inbox[TIn] = Inbox(kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True)
         self.outputs: Mailbox[Any] = Mailbox(kernel_id, config.output_queue_size)
         self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury, limits)
         self.counters = Counters()
         self.dead_letters = DeadLetters(limits) if dead_letters is None else dead_letters
         self.journal = journal
-        """Where accepted messages are kept until they are done; None if the kernel is not durable."""
+        """Keeps the accepted messages until they are done; None if the kernel is not durable."""
 
     def begin(self) -> None:
-        """The kernel is launched, on the event loop that runs: put back what its journal has kept."""
+        """Begin, on the running event loop: put the messages that the journal has kept into the input mailbox."""
         self.replies.begin(asyncio.get_running_loop())
         if self.journal is not None:
             for message in self.journal.replay():
                 self.inbox.put_anyway((message, perf_counter_ns(), None), message.priority)
 
     def end(self, error: PyDotComputeError, in_hand: Iterable[Item[TIn]]) -> None:
-        """The actor has ended, with these items in its hands: tell everyone who still waits for it, with `error`."""
+        """End: bury every message that was not handled, and give `error` to every caller that still waits.
+
+        Args:
+            error: the reason why the kernel has ended.
+            in_hand: the items that the actor had in its hands.
+        """
         self.counters.end()
         self.inbox.close(error)
         for message, _, _ in [*in_hand, *self.inbox.drain()]:
@@ -99,13 +108,13 @@ class Mail(Generic[TIn, TOut]):
         reason: DeadLetterReason = DeadLetterReason.CALLER_GONE,
         direction: DeadLetterDirection | None = None,
     ) -> None:
-        """Keep a message that cannot be delivered as a dead letter, and count it. See `DeadLetters.add`."""
+        """Keep a message as a dead letter, and count it. For the arguments see `DeadLetters.add`."""
         self.counters.dropped += 1
         self.dead_letters.add(message, detail, reason, direction)
         self._forget_kept(message.message_id)
 
     def requeue(self, ids: Iterable[int] | None) -> list[int]:
-        """See `RingKernel.requeue_dead_letters`."""
+        """Put dead letters back into the mailboxes. See `RingKernel.requeue_dead_letters`."""
         self.gate.require("requeue_dead_letters", *OPEN)
         return self.dead_letters.requeue(ids, self._put_back)
 
@@ -114,7 +123,7 @@ class Mail(Generic[TIn, TOut]):
         to_kernel = letter.direction is TO_KERNEL
         try:
             (self.check_in if to_kernel else self.check_out)(message)
-        except MessageError:  # An earlier kernel of this id was of another type.
+        except MessageError:  # The letter is from an earlier kernel of this id, of another type.
             return False
         if to_kernel:
             if not self.inbox.offer((message, perf_counter_ns(), None), message.priority):
@@ -128,7 +137,10 @@ class Mail(Generic[TIn, TOut]):
         return True
 
     def bury_if_overdue(self, item: Item[TIn]) -> bool:
-        """An item with terms was taken from the mailbox: whether its deadline has passed. Then it is a dead letter."""
+        """Bury the message of an item if it is overdue, and tell the caller. Return True if it was overdue.
+
+        Call this for every item with terms that was taken from the input mailbox.
+        """
         message, _, terms = item
         assert terms is not None
         self.inbox.left(terms)
@@ -140,7 +152,7 @@ class Mail(Generic[TIn, TOut]):
         return True
 
     def bury_overdue(self) -> None:
-        """The mailbox is full: what is overdue need not take room."""
+        """Bury all overdue messages in the input mailbox. This makes room when the mailbox is full."""
         for item in self.inbox.take_overdue():
             self.bury_if_overdue(item)
 
@@ -149,7 +161,7 @@ class Mail(Generic[TIn, TOut]):
     async def send_as(
         self, caller: Caller[Any] | None, message: TIn, timeout: float | None = None, terms: Terms | None = None
     ) -> None:
-        """`RingKernel.send` on behalf of this caller; None is the task that runs this."""
+        """Send on behalf of `caller`, as `RingKernel.send` does. None is the task that runs this coroutine."""
         if not self.gate.is_open:
             self.gate.require_open()
         self.check_in(message)
@@ -176,11 +188,19 @@ class Mail(Generic[TIn, TOut]):
                 replies.forget(message_id)
             raise
         if another_dropped:
-            await asyncio.sleep(0)  # Nothing else stops a sender that is never refused.
+            await asyncio.sleep(0)  # Let other tasks run: under `drop_oldest` nothing else stops the sender.
 
     async def room_for(self, caller: Caller[Any], wanted: int) -> int:
-        """Wait until this caller may put some messages, up to `wanted`, with `accept`, in this same step: as
-        `send_as` waits under `block`.
+        """Wait until `caller` may put messages with `accept`, as `send_as` waits under `block`.
+
+        The caller must call `accept` before it awaits anything else; after that the room may be gone.
+
+        Args:
+            caller: the caller that wants to send.
+            wanted: the number of messages that the caller wants to put.
+
+        Returns:
+            The number of messages that the caller may put, from 1 to `wanted`.
 
         Raises:
             KernelStateError, KernelFailedError: the kernel takes no messages.
@@ -197,14 +217,16 @@ class Mail(Generic[TIn, TOut]):
     def accept(
         self, caller: Caller[Any], messages: Sequence[Any], keys: Sequence[int], terms: Sequence[Terms | None]
     ) -> list[tuple[int, PyDotComputeError]]:
-        """Put messages for which there is room, all from one caller and checked already, into the input mailbox.
+        """Put messages of one caller into the input mailbox. There must be room for them; see `room_for`.
 
         Args:
-            keys: the `message_id.int` of each.
-            terms: of each; empty if none has any.
+            caller: the caller that gets the replies.
+            messages: the messages, which are already checked. There is at least one.
+            keys: the `message_id.int` of each message.
+            terms: the terms of each message; empty if no message has terms.
 
         Returns:
-            The indices of those that are refused, and why.
+            The index and the error of each message that is refused.
         """
         now = perf_counter_ns()
         priority = messages[0].priority
@@ -227,8 +249,14 @@ class Mail(Generic[TIn, TOut]):
         return refused
 
     def withdraw(self, message_id: UUID, caller: Caller[Any] | None = None) -> bool:
-        """Take a request back that the actor has not taken yet, and, where a caller is named, is that caller's; whether
-        that was done. Nobody gets a reply to it.
+        """Withdraw a request that the actor has not taken yet. Nobody gets a reply to the request.
+
+        Args:
+            message_id: the id of the request.
+            caller: the caller that must have sent the request; None means any caller.
+
+        Returns:
+            True if the request was withdrawn; False if it was not in the mailbox, or is another caller's.
         """
         if caller is not None and not self.replies.is_from(message_id, caller):
             return False
@@ -239,7 +267,7 @@ class Mail(Generic[TIn, TOut]):
         return True
 
     def withdraw_all(self, caller: Caller[Any]) -> None:
-        """`withdraw` every request of this caller."""
+        """Withdraw every request of this caller that the actor has not taken yet."""
         if not caller.unanswered:
             return
         is_from = self.replies.is_from
@@ -250,12 +278,12 @@ class Mail(Generic[TIn, TOut]):
             self._forget_kept(cast(Header, message).message_id)
 
     def _forget_kept(self, message_id: UUID) -> None:
-        """A message that was accepted is not in the mailbox any more, and nobody waits for it."""
+        """Tell the journal that an accepted message is done."""
         if self.journal is not None:
             self.journal.done(message_id)
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
-        """One who does not receive its replies cannot go on sending."""
+        """Wait until the caller has received some of its replies. Raise QueueFullError if it does not in time."""
         deadline = None if timeout is None else monotonic() + timeout
         while caller.ready.size >= self.outputs.capacity:
             remaining = None if deadline is None else deadline - monotonic()
@@ -264,12 +292,12 @@ class Mail(Generic[TIn, TOut]):
             self.gate.require_open()
 
     def _id_taken(self, message: Any) -> MessageSerializationError:
-        """Two callers with requests of one id could not be told apart."""
+        """Return the error for a request whose id another caller's waiting request already has."""
         problem = "another request of this id waits for its reply"
         return MessageSerializationError(type(message).__name__, problem, "$.message_id")
 
     async def _put(self, message: Any, timeout: float | None, terms: Terms | None) -> bool:
-        """Put a message into the mailbox, and wait until its journal has it. Returns True if another had to go."""
+        """Put a message into the mailbox, and wait until the journal has it. Return True if another was dropped."""
         if self.inbox.room == 0:
             self.bury_overdue()
         journal = self.journal
@@ -293,13 +321,13 @@ class Mail(Generic[TIn, TOut]):
         return dropped is not None
 
     def receive_as(self, caller: Caller[Any] | None, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
-        """`RingKernel.receive` on behalf of this caller; None is one that has sent nothing."""
+        """Receive on behalf of `caller`, as `RingKernel.receive` does. None is a task that has sent nothing."""
         if self.gate.state in (KernelState.CREATED, KernelState.LAUNCHED):
             return _refuse(self.gate.error("receive", *OPEN))
         return self.replies.receive(caller, timeout)
 
     async def hand_over(self, message: TIn, terms: Terms | None, timeout: float | None) -> asyncio.Future[Any]:
-        """Put a request into the input mailbox; returns a future of its reply. Errors as `send`."""
+        """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`."""
         self.gate.require_open()
         self.check_in(message)
         check_header(message)
@@ -320,7 +348,7 @@ class Mail(Generic[TIn, TOut]):
         return reply
 
     async def ask(self, message: TIn, timeout: float | None = None) -> TOut:
-        """See `RingKernel.send_and_receive`."""
+        """Send a request and wait for its reply. See `RingKernel.send_and_receive`."""
         deadline = None if timeout is None else monotonic() + timeout
         reply = await self.hand_over(message, None if timeout is None else Terms(timeout, deadline), timeout)
         message_id = cast(Header, message).message_id
@@ -336,5 +364,5 @@ class Mail(Generic[TIn, TOut]):
 
 
 async def _refuse(error: PyDotComputeError) -> Any:
-    """Raise where a coroutine is awaited, not where it is made."""
+    """Raise `error` when the coroutine is awaited, not when it is made."""
     raise error

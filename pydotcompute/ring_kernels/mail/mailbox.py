@@ -1,4 +1,4 @@
-"""The bounded priority queue between a kernel and the world."""
+"""Mailboxes: the bounded priority queues between a kernel and its callers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,19 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """A bounded priority queue with waiting at both ends, for the tasks of one event loop.
 
-    A `next` that is cancelled or times out leaves the item for the one after it. Waiting putters are served in the
-    order in which they came. While `paused`, nothing is handed out, also not to a `next` that was waiting already.
+    A call of `next` that is cancelled or times out leaves the item for the next caller. A *putter* is a task that waits
+    for room. Putters have their turn in the order in which they came: a putter whose turn has come is *invited*, and
+    room is kept for it until it puts. While the mailbox is paused, no item is handed out, not even to a `next` that was
+    already waiting.
+
+    Args:
+        kernel_id: the id of the kernel, for errors.
+        capacity: the most items in the mailbox.
+        strategy: the rule for an item that finds the mailbox full.
+        paused: True if the mailbox is paused at first.
+
+    Raises:
+        InvalidConfigurationError: the capacity is less than 1, or there is no such strategy.
     """
 
     def __init__(
@@ -38,16 +49,15 @@ class Mailbox(Generic[T]):
         self.capacity = capacity
         self.backpressure = backpressure_of(strategy)
         self.items: PriorityQueue[T] = PriorityQueue()
-        """What is in it. Look at `items.size` on hot paths; change nothing."""
+        """The items in the mailbox. Hot paths read `items.size`; only the mailbox changes the items."""
         self._paused = paused
         self._closed: PyDotComputeError | None = None
         self._getters = Signal()
-        self._putters: dict[
-            asyncio.Future[int], int
-        ] = {}  # Those whose turn has not come yet, in order; what they want.
-        self._invited = 0  # The room kept for those whose turn has come and who have not put yet.
-        self._inviting = False
-        self._open = capacity  # How many items there may be for another to be put without waiting.
+        # The putters whose turn has not come yet, in order, each with the number of items that it wants to put.
+        self._putters: dict[asyncio.Future[int], int] = {}
+        self._invited = 0  # The room, in items, that is kept for invited putters until they put.
+        self._inviting = False  # True while a call of `_invite` is scheduled.
+        self._open = capacity  # An item can be put without waiting while the mailbox holds fewer items than this.
         self.taken = Signal()
         """Notified when items have been taken, and when the mailbox is closed."""
 
@@ -56,19 +66,28 @@ class Mailbox(Generic[T]):
 
     @property
     def room(self) -> int:
-        """How many items can be put at once; none while putters wait, whose turn comes first."""
+        """The number of items that can be put without waiting; 0 while putters wait, because their turn comes first."""
         return max(0, self._open - self.items.size)
 
     @property
     def waiting_putters(self) -> int:
-        """How many tasks wait for room."""
+        """The number of tasks that wait for room."""
         return len(self._putters)
 
     def _reckon(self) -> None:
+        """Compute `_open` anew, after a change of the putters, of the kept room, or of `_closed`."""
         self._open = 0 if self._putters or self._closed is not None else self.capacity - self._invited
 
     def put_nowait(self, item: T, priority: int = DEFAULT_PRIORITY) -> T | None:
-        """Add an item, or raise QueueFullError; under `drop_oldest` return the item that had to go."""
+        """Add an item without waiting.
+
+        Returns:
+            Under `drop_oldest`, the item that was dropped to make room; else None.
+
+        Raises:
+            QueueFullError: there is no room, and the strategy is not `drop_oldest`.
+            PyDotComputeError: the mailbox is closed; this is the error given to `close`.
+        """
         if self._closed is not None:
             raise self._closed.again()
         dropped = None
@@ -80,7 +99,7 @@ class Mailbox(Generic[T]):
         return dropped
 
     def offer(self, item: T, priority: int) -> bool:
-        """Add an item if there is room, and nobody waits whose turn comes first; whether it was added."""
+        """Add an item if there is room and no putter waits. Return True if the item was added."""
         items = self.items
         if items.size >= self._open:
             return False
@@ -94,28 +113,36 @@ class Mailbox(Generic[T]):
         return True
 
     def add(self, item: T, priority: int) -> None:
-        """Add an item without a question: for who was told of the room for it, by `wait_for_room`, in this step."""
+        """Add an item without a check. Call this only after `wait_for_room`, before anything else is awaited."""
         self.items.push(item, priority)
         if self._getters.waiters and not self._paused:
             self._getters.notify()
 
     def add_all(self, items: Sequence[T], priority: int) -> None:
-        """Likewise, items of one priority."""
+        """Add items of one priority, as `add` does. There must be at least one."""
         self.items.push_all(items, priority)
         if self._getters.waiters and not self._paused:
             self._getters.notify(len(items))
 
     def put_anyway(self, item: T, priority: int = DEFAULT_PRIORITY, *, front: bool = False) -> None:
-        """Add an item even if there is no room: for what was in the mailbox before, or has no other place."""
+        """Add an item even if there is no room.
+
+        This is for an item that was in the mailbox before, or has no other place. With `front`, the item comes before
+        all others of its priority.
+        """
         (self.items.push_front if front else self.items.push)(item, priority)
         if not self._paused:
             self._getters.notify()
 
     async def put(self, item: T, priority: int = DEFAULT_PRIORITY, timeout: float | None = None) -> T | None:
-        """Add an item as `put_nowait` does; under `block`, wait for room first.
+        """Add an item as `put_nowait` does. Under `block`, wait for room first.
+
+        Returns:
+            Under `drop_oldest`, the item that was dropped to make room; else None.
 
         Raises:
-            QueueFullError: there is no room: at once under `reject`, after `timeout` seconds under `block`.
+            QueueFullError: there is no room: raised at once under `reject`, after `timeout` seconds under `block`.
+            PyDotComputeError: the mailbox is closed; this is the error given to `close`.
         """
         if self.items.size >= self._open and self.backpressure.waits and self._closed is None:
             await self._wait_for_turn(1, timeout)
@@ -125,8 +152,15 @@ class Mailbox(Generic[T]):
         return self.put_nowait(item, priority)
 
     async def wait_for_room(self, wanted: int) -> int:
-        """Wait until there is room and it is this task's turn; for how many items, up to `wanted`. What is not added in
-        this same step, with `add`, is room for others again. Raises why the mailbox is closed, if it is.
+        """Wait until there is room and it is this task's turn.
+
+        The task must call `add` before it awaits anything else. Room that it does not use then is free for others.
+
+        Returns:
+            The number of items that the task may add, from 1 to `wanted`.
+
+        Raises:
+            PyDotComputeError: the mailbox is closed; this is the error given to `close`.
         """
         room = self._open - self.items.size
         if room <= 0 and self._closed is None:
@@ -136,7 +170,13 @@ class Mailbox(Generic[T]):
         return min(room, wanted)
 
     async def _wait_for_turn(self, wanted: int, timeout: float | None) -> int:
-        """Wait for this task's turn: there is room then for so many items, kept until it puts, in the same step."""
+        """Wait for this task's turn, and return the number of items for which room is kept, at most `wanted`.
+
+        The task must put before it awaits anything else. The result is 0 if the mailbox was closed meanwhile.
+
+        Raises:
+            QueueFullError: there was no turn within `timeout` seconds.
+        """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[int] = loop.create_future()
         self._putters[turn] = wanted
@@ -147,7 +187,7 @@ class Mailbox(Generic[T]):
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._invited -= turn.result()
-                self._invite()  # It cannot put any more: the next one can.
+                self._invite()  # This task will not put: give its room to the next putter.
             raise
         finally:
             self._putters.pop(turn, None)
@@ -161,7 +201,7 @@ class Mailbox(Generic[T]):
         return room
 
     def _invite(self) -> None:
-        """Tell putters that it is their turn, as many as there is room for."""
+        """Tell as many putters as there is room for that it is their turn."""
         self._inviting = False
         room = self.capacity - self.items.size - self._invited
         while self._putters and room > 0:
@@ -174,8 +214,10 @@ class Mailbox(Generic[T]):
         self._reckon()
 
     def _was_taken(self) -> None:
-        """Something was taken. Putters are invited a turn of the loop later, when perhaps more was: so one who wants
-        much gets much at once.
+        """Tell the waiting tasks that items were taken.
+
+        Putters are invited one turn of the event loop later. By then more items may have been taken, so that a putter
+        that wants much room gets much at once.
         """
         if self._putters and not self._inviting:
             self._inviting = True
@@ -184,7 +226,7 @@ class Mailbox(Generic[T]):
             self.taken.notify_all()
 
     def get_nowait(self) -> T | None:
-        """Take the next item; None if there is none to hand out."""
+        """Take and return the next item; None if there is no item, or the mailbox is paused."""
         items = self.items
         if not items.size or self._paused:
             return None
@@ -197,21 +239,25 @@ class Mailbox(Generic[T]):
         return item
 
     def remove(self, item: T, priority: int) -> bool:
-        """Take this very item out, wherever it is, paused or not; whether it was there."""
+        """Take this very object out, wherever it stands, paused or not. Return True if it was there."""
         removed = self.items.remove(item, priority)
         if removed:
             self._was_taken()
         return removed
 
     def remove_all(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Take the items of which this is true out, paused or not; returns them, in no particular order."""
+        """Take out the items for which `unwanted` returns True, paused or not. Return them, in no particular order."""
         removed = self.items.remove_all(unwanted)
         if removed:
             self._was_taken()
         return removed
 
     async def next(self, timeout: float | None = None) -> T | None:
-        """Take the next item, waiting for one if need be; None if nothing came within `timeout` seconds."""
+        """Wait for the next item, take it and return it. Return None if no item came within `timeout` seconds.
+
+        Raises:
+            PyDotComputeError: the mailbox is closed; this is the error given to `close`.
+        """
         deadline = None if timeout is None else monotonic() + timeout
         while (item := self.get_nowait()) is None:
             if self._closed is not None:
@@ -222,7 +268,7 @@ class Mailbox(Generic[T]):
         return item
 
     def pause(self) -> None:
-        """Hand nothing out from now on."""
+        """Hand out no items from now on."""
         self._paused = True
 
     def resume(self) -> None:
@@ -231,7 +277,7 @@ class Mailbox(Generic[T]):
         self._getters.notify(len(self.items))
 
     def close(self, error: PyDotComputeError) -> None:
-        """Refuse every `put` and every `next` from now on, those that wait included, with `error`."""
+        """Raise `error` from every `put` and every `next` from now on, including those that wait."""
         self._closed = error
         self._paused = True
         self._getters.notify_all()
@@ -242,7 +288,7 @@ class Mailbox(Generic[T]):
         self.taken.notify_all()
 
     def drain(self) -> list[T]:
-        """Take everything, in order, paused and closed or not."""
+        """Take out every item, and return them in order. The mailbox may be paused or closed."""
         items = self.items.pop_all()
         if items:
             self._was_taken()

@@ -1,4 +1,4 @@
-"""Items by priority."""
+"""A queue of items by priority, without a bound."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ T = TypeVar("T")
 
 
 class PriorityQueue(Generic[T]):
-    """Items by priority, 0 to 255, higher first; inside one priority first in, first out. Every operation takes
-    constant time.
+    """A queue of items by priority, 0 to 255, higher first; inside one priority first in, first out.
 
-    One queue for each priority in use. `top` is the one that is popped from next; an integer has a bit for each other
-    queue that holds anything. As long as one priority is in use, nothing else is looked at.
+    `push` and `pop` take constant time. There is one queue for each priority in use. `top` is the queue that is popped
+    from next. `others` is an integer with one bit for each other queue that holds items. As long as only one priority
+    is in use, `pop` looks at `top` alone.
     """
 
     __slots__ = ("_queues", "others", "size", "top", "top_priority")
 
     def __init__(self) -> None:
-        # The attributes are public for those places that every message passes: there, `push` and
-        # `pop` are written out for the plain case, for two calls less are 3 percent of a whole request and reply.
+        # The attributes are public for the places that every message passes. There `push` and `pop` are written out
+        # for the plain case: two calls fewer save 3 percent of the time of a whole request and reply.
         self.top_priority = DEFAULT_PRIORITY
-        """The priority of `top`: no other queue that holds anything has a higher one."""
+        """The priority of `top`. No other queue that holds items has a higher one."""
         self.top: deque[T] = deque()
-        """The queue to pop from; empty only if all are."""
+        """The queue to pop from. It is empty only if all queues are."""
         self.size = 0
-        """How many items there are: `len()` at the cost of an attribute."""
+        """The number of items: `len()` at the cost of an attribute."""
         self.others = 0
-        """A bit for the priority of each other queue that holds anything."""
+        """An integer in which bit p is set if the queue of priority p holds items and is not `top`."""
         self._queues = {DEFAULT_PRIORITY: self.top}
 
     def __len__(self) -> int:
         return self.size
 
     def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
-        """Add an item behind those of its priority."""
+        """Add an item behind the others of its priority."""
         self._queue(priority).append(item)
         self.size += 1
 
     def push_all(self, items: Sequence[T], priority: int = DEFAULT_PRIORITY) -> None:
-        """Add items, in order, behind those of their priority; at least one."""
+        """Add items, in order, behind the others of their priority. There must be at least one."""
         self._queue(priority).extend(items)
         self.size += len(items)
 
     def push_front(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
-        """Give an item back that was popped: it is the next of its priority."""
+        """Add an item before the others of its priority, such as one that was popped and comes back."""
         self._queue(priority).appendleft(item)
         self.size += 1
 
     def _queue(self, priority: int) -> deque[T]:
-        """The queue of a priority, which is about to get an item."""
+        """Return the queue of a priority, to which the caller then adds an item."""
         if priority == self.top_priority:
             return self.top
         queue = self._queues.get(priority)
@@ -71,7 +71,7 @@ class PriorityQueue(Generic[T]):
         return queue
 
     def pop(self) -> T:
-        """Remove the first item of the highest priority. IndexError if there is none."""
+        """Remove and return the first item of the highest priority. Raises IndexError if there is none."""
         item = self.top.popleft()
         self.size -= 1
         if not self.top and self.others:
@@ -79,14 +79,14 @@ class PriorityQueue(Generic[T]):
         return item
 
     def find_top(self) -> None:
-        """`top` is empty: find the queue to pop from next. For whoever pops from `top` directly."""
+        """Make `top` the next queue that holds items. Code that pops from `top` calls this once `top` is empty."""
         if self.others:
             self.top_priority = self.others.bit_length() - 1
             self.top = self._queues[self.top_priority]
             self.others ^= 1 << self.top_priority
 
     def pop_lowest(self) -> T:
-        """Remove the oldest item of the lowest priority. IndexError if there is none."""
+        """Remove and return the oldest item of the lowest priority. Raises IndexError if there is none."""
         if not self.others:
             return self.pop()
         priority = (self.others & -self.others).bit_length() - 1
@@ -98,7 +98,7 @@ class PriorityQueue(Generic[T]):
         return item
 
     def pop_all(self) -> list[T]:
-        """Remove everything, in order."""
+        """Remove and return every item, in order."""
         items: list[T] = []
         while self.size:
             items += self.top
@@ -108,7 +108,7 @@ class PriorityQueue(Generic[T]):
         return items
 
     def remove(self, item: T, priority: int) -> bool:
-        """Remove this very item, wherever it stands in the queue of its priority; whether it was there."""
+        """Remove this very object from the queue of its priority, wherever it stands. Return True if it was there."""
         queue = self._queues.get(priority)
         position = next((at for at, each in enumerate(queue or ()) if each is item), None)
         if queue is None or position is None:
@@ -123,7 +123,7 @@ class PriorityQueue(Generic[T]):
         return True
 
     def remove_all(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Remove the items of which this is true, in one pass; returns them, in no particular order."""
+        """Remove the items for which `unwanted` returns True, in one pass. Return them, in no particular order."""
         removed: list[T] = []
         for priority, queue in self._queues.items():
             before = len(removed)
@@ -142,5 +142,5 @@ class PriorityQueue(Generic[T]):
         return removed
 
     def __iter__(self) -> Iterator[T]:
-        """What is in it, in no particular order."""
+        """Iterate over the items, in no particular order."""
         return chain.from_iterable(self._queues.values())

@@ -1,6 +1,7 @@
-"""Who gets what a kernel sends: a reply goes to the caller that waits for it, an output to whoever receives it first.
+"""The way of a kernel's messages: a reply goes to the caller that waits for it, an output to whoever receives first.
 
-For what a caller is, and which task is which, see `callers`.
+For what a caller is, and for the rules of tasks, see `callers`. A *first reply* answers a request that still waits. Any
+later reply to the same request is a *further reply*.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 LAST = 0
-"""The priority at which a caller hears of a loss, so that it receives before what has arrived."""
+"""The priority of the news that replies are lost: a caller first receives the replies that have arrived."""
 T = TypeVar("T", bound=Header)
 
 
@@ -46,20 +47,21 @@ def _may_take_unclaimed(caller: Caller[T] | None) -> bool:
 
 
 class Expected(enum.Enum):
-    """What became of the wish to get the replies to a request."""
+    """The result of `Replies.expect`."""
 
     NEW = enum.auto()
+    """The caller now waits for the reply."""
     ALREADY = enum.auto()
-    """The same caller waits for a reply to an earlier request of this id."""
+    """The same caller already waits for a reply to an earlier request of this id."""
     TAKEN = enum.auto()
-    """Another caller does."""
+    """Another caller already waits for a reply to a request of this id."""
 
 
 NEW, ALREADY, TAKEN = Expected  # Before Python 3.12, to name a member through its class costs a call.
 
 
 class Replies(Generic[T]):
-    """The replies and outputs of one kernel on their way to those they belong to."""
+    """The replies and outputs of one kernel, on their way to the callers that get them."""
 
     def __init__(
         self,
@@ -68,7 +70,14 @@ class Replies(Generic[T]):
         undeliverable: Callable[[T, str], None],
         limits: RuntimeLimits = DEFAULT_LIMITS,
     ) -> None:
-        """`undeliverable(message, why)` is told of each reply that has nobody left to go to."""
+        """Make the replies of a kernel that has sent nothing yet.
+
+        Args:
+            kernel_id: the id of the kernel, for errors.
+            outputs: the kernel's output mailbox.
+            undeliverable: called with each reply that nobody is left to receive, and the reason in words.
+            limits: the limits of the runtime.
+        """
         self.kernel_id = kernel_id
         self.outputs = outputs
         self._most_requests = limits.requests + limits.requests_forgotten
@@ -78,22 +87,24 @@ class Replies(Generic[T]):
         """Notified when there is an output."""
         self._free = Signal()  # Tasks in `receive` that have no unanswered request of their own.
         self.receiving = 0
-        """How many tasks wait in `receive`."""
+        """The number of tasks that wait in `receive`. It is counted only if `on_receiving` is set."""
         self.on_receiving: Callable[[], None] | None = None
-        """Called when `receiving` has changed."""
+        """Called when `receiving` has changed; None if nobody wants to know."""
         self._undeliverable = undeliverable
         self.callers: TaskCallers[T] = TaskCallers(self._task_ended)
         """The tasks that send and receive."""
+        # The waiting requests, by `message_id.int`: those of `ask`, and those of `expect`.
         self._asked: dict[int, asyncio.Future[T]] = {}
         self._senders: dict[int, Caller[T]] = {}
-        # The answered requests: the newer, at most `RuntimeLimits.answers`, and as many that were answered before them.
+        # The answered requests: the newest, up to `RuntimeLimits.answers`, and as many that were answered before those.
         self._answered: dict[int, Caller[T]] = {}
         self._answered_before: dict[int, Caller[T]] = {}
+        # The caller of requests that were given up: a reply to them is undeliverable.
         self._nobody: Caller[T] = Caller(private=True)
         self._nobody.gone = True
         self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
         self.ended: PyDotComputeError | None = None
-        """Why the kernel will send nothing more."""
+        """The error after which the kernel sends nothing more; None while it may send."""
 
     def begin(
         self,
@@ -101,7 +112,13 @@ class Replies(Generic[T]):
         undeliverable: Callable[[T, str], None] | None = None,
         on_receiving: Callable[[], None] | None = None,
     ) -> None:
-        """Messages will come, on this loop; again, if they had ended."""
+        """Begin, or begin again after `end`.
+
+        Args:
+            loop: the event loop of all callers.
+            undeliverable: replaces the function given to the constructor.
+            on_receiving: called when the number of tasks in `receive` has changed.
+        """
         self.callers.loop = loop
         self.ended = None
         if undeliverable is not None:
@@ -111,6 +128,7 @@ class Replies(Generic[T]):
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _task_ended(self, caller: Caller[T]) -> None:
+        """Turn the replies that the ended task has not received into outputs."""
         self._unclaimed.pop(caller, None)
         while (item := caller.take()) is not None:
             if not isinstance(item, Unanswered):
@@ -118,7 +136,7 @@ class Replies(Generic[T]):
                 self.wanted.notify()
 
     def is_taken(self, message_id: UUID, caller: Caller[T] | None = None) -> bool:
-        """Whether a request of this id by another caller still waits for its reply."""
+        """Return True if a request of this id from another caller still waits for its reply."""
         key = message_id.int
         if key in self._asked:
             return True
@@ -126,11 +144,11 @@ class Replies(Generic[T]):
         return sender is not None and sender is not caller and not sender.gone
 
     def is_awaited(self, key: int) -> bool:
-        """Whether there is to be a reply to the request of this `message_id.int`."""
+        """Return True if the request of this `message_id.int` still waits for its reply."""
         return key in self._asked or key in self._senders
 
     def expect(self, message_id: UUID, caller: Caller[T]) -> Expected:
-        """The replies to this request are the caller's, unless the id is taken."""
+        """Let the caller get the replies to this request, unless another caller waits for a request of the same id."""
         key = message_id.int
         senders = self._senders
         if key in senders or key in self._asked:
@@ -146,8 +164,15 @@ class Replies(Generic[T]):
         return NEW
 
     def expect_all(self, keys: Sequence[int], caller: Caller[T]) -> bool:
-        """`expect` for many new requests at once; False, and nothing is done, if any of these `message_id.int` is one
-        that still waits for its reply, or is there twice.
+        """Let the caller get the replies to many new requests at once.
+
+        Args:
+            keys: the `message_id.int` of each request.
+            caller: the caller that gets the replies.
+
+        Returns:
+            False, with nothing changed, if a request of one of these ids still waits for its reply, or if an id occurs
+            twice; else True.
         """
         senders = self._senders
         if not (senders.keys().isdisjoint(keys) and self._asked.keys().isdisjoint(keys)) or len(set(keys)) != len(keys):
@@ -159,7 +184,7 @@ class Replies(Generic[T]):
         return True
 
     def _forget_requests(self) -> None:
-        """Make room: the oldest requests of the caller that has most of them are forgotten, never another's."""
+        """Make room: forget the oldest requests of the caller that has most of them, and never another's."""
         heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
         of_the_heaviest = (key for key, caller in self._senders.items() if caller is heaviest)
         for key in tuple(islice(of_the_heaviest, self._forgotten_at_once)):
@@ -167,28 +192,28 @@ class Replies(Generic[T]):
             heaviest.unanswered -= 1
 
     def is_from(self, message_id: UUID, caller: Caller[T]) -> bool:
-        """Whether this caller waits for the reply to this request."""
+        """Return True if this caller waits for the reply to this request."""
         return self._senders.get(message_id.int) is caller
 
     def sender_of(self, key: int) -> Caller[T] | None:
-        """The caller that has sent the request of this `message_id.int`, and waits for a reply to it."""
+        """Return the caller that waits for a reply to the request of this `message_id.int`; None if nobody does."""
         return self._senders.get(key)
 
     def forget(self, message_id: UUID) -> None:
-        """This request was not sent after all."""
+        """Undo `expect`: the request was not sent after all."""
         caller = self._senders.pop(message_id.int, None)
         if caller is not None:
             caller.unanswered -= 1
 
     def ask(self, message_id: UUID) -> asyncio.Future[T] | None:
-        """A future of the reply to this one request, for nobody else; None if the id is taken."""
+        """Return a future of the reply to this one request; None if a request of this id still waits for its reply."""
         if self.is_taken(message_id):
             return None
         reply = self._asked[message_id.int] = asyncio.get_running_loop().create_future()
         return reply
 
     def unask(self, message_id: UUID) -> None:
-        """The request was not sent after all."""
+        """Undo `ask`: the request was not sent after all."""
         reply = self._asked.pop(message_id.int, None)
         if reply is not None:
             reply.cancel()
@@ -196,14 +221,17 @@ class Replies(Generic[T]):
     async def reply_to(
         self, message_id: UUID, reply: asyncio.Future[T], timeout: float | None, deadline: float | None
     ) -> T:
-        """Wait for the reply to a request that has been sent.
+        """Wait for the reply to a request that has been sent, and return it.
 
         Args:
-            deadline: the time, of `time.monotonic()`, at which to give up, `timeout` seconds after the caller began.
+            message_id: the id of the request.
+            reply: the future that `ask` returned.
+            timeout: the seconds that the caller waits in all; the error names them.
+            deadline: the time, of `time.monotonic()`, at which to give up; None waits without end.
 
         Raises:
-            QueueTimeoutError: there was none in time. When it comes, it is undeliverable.
-            PyDotComputeError: there will be none.
+            QueueTimeoutError: the reply did not come in time. A reply that comes later is undeliverable.
+            PyDotComputeError: there will be no reply.
         """
         timer = None
         if deadline is not None:
@@ -223,10 +251,11 @@ class Replies(Generic[T]):
     # -- what the kernel sends -----------------------------------------------------------------------------------------
 
     def deliver(self, message: T, key: int | None = None) -> bool:
-        """Give a reply to its caller. False if it is an output, or its caller is a task that has ended.
+        """Give a reply to its caller. Return False if the message is an output, or the caller is an ended task.
 
         Args:
-            key: the request's `message_id.int`, where it is known better than by the message's `correlation_id`.
+            message: a reply or an output.
+            key: the `message_id.int` of the request; None if only the `correlation_id` of the message tells.
         """
         if key is None:
             correlation_id = message.correlation_id
@@ -254,11 +283,14 @@ class Replies(Generic[T]):
         return True
 
     def deliver_all(self, messages: Sequence[T], keys: Sequence[int]) -> bool:
-        """Deliver many first replies at once, if all go to one caller, and have one priority. False if that is not so;
-        then nothing is done.
+        """Deliver many first replies at once. All of them must go to one caller and have one priority.
 
         Args:
-            keys: the `message_id.int` of each reply's request.
+            messages: the replies. There is at least one.
+            keys: the `message_id.int` of the request of each reply.
+
+        Returns:
+            False, with nothing changed, if the replies are not of this kind; else True.
         """
         senders = self._senders
         caller = senders.get(keys[0])
@@ -283,20 +315,21 @@ class Replies(Generic[T]):
         return True
 
     def _offer_unclaimed(self, caller: Caller[T]) -> None:
+        """Let tasks without an unanswered request take the replies of this caller, which has never received."""
         self._unclaimed[caller] = None
         if self._free.waiters:
             self._free.notify()
 
     def _deliver_otherwise(self, message: T, key: int) -> bool:
-        """Give a message that is no first reply to a request of `send` to whom it belongs, if it is a reply at all."""
+        """Deliver a reply to `send_and_receive`, or a further reply. Return as `deliver`."""
         if key not in self._asked and message.correlation_id is not None:
             own = message.message_id.int
             if own in self._asked or own in self._senders:
-                key = own  # An echo of a request which, to its sender, answers something else.
+                key = own  # An echo of a request that itself has a `correlation_id`.
         reply = self._asked.pop(key, None)
         if reply is not None:
             self._remember_answer(key, self._nobody)
-            if reply.done():  # Given up in this very turn of the loop: who asked will learn of it in the next.
+            if reply.done():  # Given up in this very turn of the loop. The task that asked wakes in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
                 reply.set_result(message)
@@ -314,7 +347,7 @@ class Replies(Generic[T]):
         return self._give(caller, message, key)
 
     def _has_room_for_further(self, caller: Caller[T], key: int) -> bool:
-        """Whether a further reply may be given: only of first replies it is known that they were wished for."""
+        """Return True if the caller has room for a further reply. A first reply needs no room, for it was asked for."""
         if caller.most is None:
             return caller.ready.size < self.outputs.capacity
         if caller.cut_off is None and caller.ready.size >= caller.most:
@@ -322,7 +355,7 @@ class Replies(Generic[T]):
         return caller.cut_off is None
 
     def _give(self, caller: Caller[T], message: T, key: int) -> bool:
-        """Give a reply to its caller, and remember the request, for there may be a further reply."""
+        """Give a reply to its caller, and remember the request: a further reply may follow. Return as `deliver`."""
         self._remember_answer(key, caller)
         if not caller.gone:
             self._hand(caller, message, message.priority)
@@ -337,7 +370,7 @@ class Replies(Generic[T]):
             self._forget_answers()
 
     def _forget_answers(self) -> None:
-        """Keep the newest, and forget those that were answered before them."""
+        """Forget the older half of the answered requests."""
         self._answered_before, self._answered = self._answered, {}
 
     def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
@@ -359,12 +392,16 @@ class Replies(Generic[T]):
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
 
     def waiting_keys(self) -> list[int]:
-        """The `message_id.int` of the requests that wait for a reply."""
+        """Return the `message_id.int` of every request whose caller still waits for a reply."""
         return [*self._asked, *(key for key, caller in self._senders.items() if caller is not self._nobody)]
 
     def lose(self, error: PyDotComputeError) -> bool:
-        """There will be no replies to the requests that wait now: tell those who ask, and each caller once, where it
-        would receive the next reply. Whether anyone waits and is told now.
+        """Give `error` to every caller with a waiting request: there will be no replies to these requests.
+
+        Each `ask` gets the error. Each other caller gets it once, from `receive`, after the replies that have arrived.
+
+        Returns:
+            True if a task waits now, so that the error does not go unnoticed.
         """
         told = bool(self._asked or self.wanted.waiters)
         for reply in self._asked.values():
@@ -383,9 +420,7 @@ class Replies(Generic[T]):
         return told
 
     def end(self, error: PyDotComputeError) -> None:
-        """The kernel will send nothing more: tell those who ask, and every `receive` that finds nothing, with
-        `error`.
-        """
+        """End: the kernel sends nothing more. Every `ask`, and every `receive` that finds nothing, gets `error`."""
         self.ended = error
         for reply in self._asked.values():
             if not reply.done():
@@ -397,18 +432,21 @@ class Replies(Generic[T]):
     # -- what callers receive ------------------------------------------------------------------------------------------
 
     def has_some(self) -> bool:
-        """Whether a `receive` of the current task would have something at once."""
+        """Return True if `receive` would return at once in the current task."""
         caller = self.callers.receiving()
         return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
 
     async def receive(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
-        """The next reply to this caller (None: one that has sent nothing), or output; by the rules of
-        `callers`.
+        """Return the next reply to this caller, or the next output, by the rules in `callers`.
+
+        Args:
+            caller: the caller; None is a task that has sent nothing.
+            timeout: the most seconds to wait; None waits without end.
 
         Raises:
             QueueTimeoutError: nothing came within `timeout` seconds.
-            PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and all has been
-                received.
+            PyDotComputeError: a request of the caller will have no reply, or the kernel has ended and everything has
+                been received.
         """
         if caller is None:
             item = self._next(None)
@@ -446,7 +484,7 @@ class Replies(Generic[T]):
         while self.ended is None:
             woken = await self._wait(signals, None if deadline is None else deadline - monotonic())
             if (item := self._next(caller)) is not None:
-                # What woke this task may have been something else than what it took.
+                # The task may have been woken for one message and have taken another. Wake a task for the other.
                 if self.outputs:
                     self.wanted.notify()
                 if self._unclaimed:
@@ -458,12 +496,13 @@ class Replies(Generic[T]):
         raise self.ended.again()
 
     def give_back(self, message: T) -> None:
-        """Undo the `receive` of a message that could not be handed on."""
+        """Undo the `receive` of a message that could not be handed on: its next receiver gets it first."""
         if not self.deliver(message):
             self.outputs.put_anyway(message, message.priority, front=True)
             self.wanted.notify()
 
     async def _wait(self, signals: list[Signal], timeout: float | None) -> bool:
+        """Wait as `wait_any` does, and count this task in `receiving` meanwhile."""
         if self.on_receiving is None:
             return await wait_any(signals, timeout)
         self.receiving += 1

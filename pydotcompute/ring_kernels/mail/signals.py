@@ -1,4 +1,4 @@
-"""Tasks of one event loop that wait for something to change."""
+"""Signals, with which tasks of one event loop wait for a change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Signal", "expire", "wait_any"]
 
 
 def expire(waiter: asyncio.Future[Any]) -> None:
-    """Wake who waits for this with False, unless it is woken already."""
+    """Wake the task that waits for this future with the result False, unless the future is already done."""
     if not waiter.done():
         waiter.set_result(False)
 
@@ -18,23 +18,24 @@ def expire(waiter: asyncio.Future[Any]) -> None:
 class Signal:
     """Wakes the tasks that wait, the longest waiting first.
 
-    To be woken is a hint and not a gift: who waits looks again at what it waits for, and takes it in the same step. So
-    a message is at no moment on its way between a mailbox and a task, and neither a cancellation nor a pause can lose
-    it.
+    A signal only says that something may have changed. A woken task must look again, and take what it waits for before
+    it awaits anything else. So a message is always either in a mailbox or with a task, and neither a cancellation nor a
+    pause can lose it.
     """
 
     __slots__ = ("waiters",)
 
     def __init__(self) -> None:
         self.waiters: dict[asyncio.Future[bool], None] = {}
-        """An ordered set; who notifies often looks first whether there is anyone."""
+        """The waiting tasks, as an ordered set. Code that notifies often checks first that the set is not empty."""
 
     def __len__(self) -> int:
         return len(self.waiters)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait for `notify`; False if `timeout` seconds pass first. Always lets other tasks run, even if there is no
-        time.
+        """Wait for `notify`. Return False if `timeout` seconds pass first.
+
+        Other tasks always run meanwhile, even if the time-out is 0.
         """
         return await wait_any((self,), timeout)
 
@@ -54,7 +55,7 @@ class Signal:
 
 
 async def wait_any(signals: Sequence[Signal], timeout: float | None = None) -> bool:
-    """Wait until one of the signals is notified; False if `timeout` seconds pass first."""
+    """Wait until one of the signals is notified. Return False if `timeout` seconds pass first."""
     if timeout is not None and timeout <= 0:
         await asyncio.sleep(0)
         return False
@@ -68,7 +69,7 @@ async def wait_any(signals: Sequence[Signal], timeout: float | None = None) -> b
     except asyncio.CancelledError:
         if waiter.done() and not waiter.cancelled():
             for signal in signals:
-                signal.notify()  # This task may have been woken, and cannot look any more: the next one must.
+                signal.notify()  # This task was woken but cannot look any more: wake another in its place.
         raise
     finally:
         for signal in signals:

@@ -1,4 +1,4 @@
-"""What a kernel has done: counters on the hot path, and frozen snapshots for whoever asks."""
+"""The telemetry of kernels: counters that the hot path changes, and frozen snapshots of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summari
 
 
 GATHERED_AT_MOST = 4_096
-"""Durations that a histogram gathers before it counts them."""
+"""The most durations that a histogram gathers before it counts them."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class RingKernelTelemetry:
 
     kernel_id: str
     state: str
-    """The name of its `KernelState`."""
+    """The name of the kernel's `KernelState`."""
     messages_processed: int
-    """Messages completed: answered, or done with when the actor asked for the next one."""
+    """Messages completed: the actor has answered or forwarded them, or has asked for the next one."""
     messages_dropped: int
     """Messages, in either direction, that became dead letters."""
     queue_depth: int
@@ -35,27 +35,27 @@ class RingKernelTelemetry:
     error_count: int
     """Exceptions that left the actor."""
     last_error: str | None
-    """The last of them, as "Class: text"."""
+    """The last exception that left the actor, as "Class: text"; None if there was none."""
     uptime_seconds: float
-    """From the launch to now, or to the end of the kernel."""
+    """Seconds from the launch to now, or to the end of the kernel."""
     throughput: float
     """Messages processed per second of uptime."""
     min_latency_ns: int
     max_latency_ns: int
     avg_latency_ns: float
     p50_latency_ns: int
-    """Percentiles are within 4 percent."""
+    """The latency in nanoseconds that half of the messages did not exceed. Percentiles are within 4 percent."""
     p95_latency_ns: int
     p99_latency_ns: int
     batches: int
-    """Batches that the actor was handed; 0 if it takes its messages one by one."""
+    """Batches that the actor was handed; 0 if the actor takes its messages one by one."""
     avg_batch_size: float
-    """Messages a batch; 0 before the first."""
+    """Mean number of messages in a batch; 0 before the first batch."""
     max_batch_size: int
     device_memory_bytes: int | None = None
-    """What the kernel holds of a GPU's memory: its arrays, and what it keeps for the next ones. None on the CPU."""
+    """Bytes of a GPU's memory that the kernel holds, for its arrays and as a reserve for new ones. None on the CPU."""
     device_memory_peak_bytes: int | None = None
-    """The most that it has held; None on the CPU."""
+    """The most bytes of a GPU's memory that the kernel has held. None on the CPU."""
 
     @property
     def avg_latency_ms(self) -> float:
@@ -63,7 +63,7 @@ class RingKernelTelemetry:
         return self.avg_latency_ns / 1e6
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name."""
+        """Return every field by name."""
         return asdict(self)
 
 
@@ -78,7 +78,7 @@ class RuntimeSummary(TypedDict):
 
 
 def summarize(snapshots: Iterable[RingKernelTelemetry]) -> RuntimeSummary:
-    """The sums over the snapshots."""
+    """Return the sums over the snapshots."""
     each = list(snapshots)
     return RuntimeSummary(
         kernel_count=len(each),
@@ -92,9 +92,9 @@ def summarize(snapshots: Iterable[RingKernelTelemetry]) -> RuntimeSummary:
 class LatencyHistogram:
     """Counts of durations in buckets whose width grows with the value, so that any percentile is within 4 percent.
 
-    The log-linear buckets of Gil Tene's HdrHistogram: each power of two in 16 equal parts, a value reported as the
-    middle of its bucket. Only buckets in use take memory. Durations are gathered first and counted many at a time, for
-    that takes a tenth of the time.
+    The buckets are the log-linear ones of Gil Tene's HdrHistogram: each power of two is divided into 16 equal parts,
+    and a value is reported as the middle of its bucket. Only buckets in use take memory. Durations are gathered first
+    and counted many at a time, because this takes a tenth of the time. To count them is to *settle* the histogram.
     """
 
     __slots__ = ("_buckets", "count", "gathered", "maximum", "minimum", "total")
@@ -102,8 +102,9 @@ class LatencyHistogram:
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
         self.gathered: list[int] = []
-        """Durations, whole numbers from 0 to below 2**62, that are not counted yet: append to it, and `settle` now and
-        then.
+        """Durations that are not counted yet: whole numbers from 0 to below 2**62.
+
+        Append to this list, and call `settle` now and then.
         """
         self.count = 0
         self.total = 0
@@ -111,7 +112,7 @@ class LatencyHistogram:
         self.maximum = 0
 
     def settle(self) -> None:
-        """Count what was gathered; `percentile` and the attributes tell only of what is counted."""
+        """Count the gathered durations. `percentile` and the attributes cover only counted durations."""
         if not self.gathered:
             return
         values = np.array(self.gathered, dtype=np.int64)
@@ -128,7 +129,7 @@ class LatencyHistogram:
             self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def percentile(self, fraction: float) -> int:
-        """The duration that this fraction of all was not above; 0 if there was none."""
+        """Return the duration that this fraction (0 to 1) of all durations did not exceed; 0 if there are none."""
         rank = fraction * self.count
         seen = 0
         for bucket in sorted(self._buckets):
@@ -141,7 +142,7 @@ class LatencyHistogram:
 
 
 class Counters:
-    """The counters of one kernel, which it alone writes."""
+    """The counters of one kernel. Only this kernel changes them."""
 
     __slots__ = (
         "_batched",
@@ -167,13 +168,13 @@ class Counters:
         self._batches = self._batched = self._largest_batch = 0
 
     def handed_batch(self, size: int) -> None:
-        """The actor was handed so many messages together."""
+        """Count a batch of `size` messages that the actor was handed."""
         self._batches += 1
         self._batched += size
         self._largest_batch = max(self._largest_batch, size)
 
     def complete(self, arrived_ns: int) -> None:
-        """One message is done with that had arrived at this `time.perf_counter_ns()`."""
+        """Count a completed message that had arrived at this time of `time.perf_counter_ns()`."""
         self.processed += 1
         gathered = self.latency.gathered
         gathered.append(perf_counter_ns() - arrived_ns)
@@ -181,14 +182,14 @@ class Counters:
             self.latency.settle()
 
     def end(self) -> None:
-        """The kernel's time is over: uptime and throughput stay as they are now."""
+        """Stop the clock: uptime and throughput stay as they are now."""
         if self._ended is None:
             self._ended = time.monotonic()
 
     def snapshot(
         self, kernel_id: str, state: str, queue_depth: int, device_memory: DeviceMemory | None = None
     ) -> RingKernelTelemetry:
-        """What the counters say now."""
+        """Return the counters as they are now."""
         self.latency.settle()
         uptime = (time.monotonic() if self._ended is None else self._ended) - self.started
         latency = self.latency

@@ -1,6 +1,6 @@
-"""Batches of messages, column by column: the path of every message of `Exchange`.
+"""Batches of messages, column by column. Every message of `Exchange` is written and read here.
 
-Whole columns are moved by C code (`zip`, `map`, `extend`, `join`): a message costs little more than its body.
+Whole columns are moved by C code (`zip`, `map`, `extend`, `join`), so that a message costs little more than its body.
 """
 
 from __future__ import annotations
@@ -41,12 +41,18 @@ _NO_ID = bytes(16)
 
 
 def credit_to_proto(credit: Credit) -> pb.Credit:
-    """A credit for the wire."""
+    """Return a credit as protobuf."""
     return pb.Credit(messages=credit.messages, bytes=credit.bytes)
 
 
 def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:
-    """Put messages into a batch."""
+    """Put messages into an empty batch.
+
+    Args:
+        batch: the batch.
+        first: the sequence of the first message.
+        items: the messages, with consecutive sequences. There is at least one.
+    """
     bodies, keys, priorities, correlations, types, outputs, deadlines, _ = zip(*items, strict=True)
     if [*map(type, bodies)].count(bytes) != len(bodies):
         bodies = tuple(_in_frame(batch, *each) for each in enumerate(bodies))
@@ -72,7 +78,7 @@ def fill(batch: pb.Batch, first: int, items: Sequence[Packed]) -> None:
 
 
 def _in_frame(batch: pb.Batch, index: int, body: bytes | Body) -> bytes:
-    """What is in the frame of a body."""
+    """Return the bytes of a body that go into the batch: none if the body travels in another way."""
     if isinstance(body, bytes):
         return body
     body.refer(batch, index)
@@ -80,7 +86,7 @@ def _in_frame(batch: pb.Batch, index: int, body: bytes | Body) -> bytes:
 
 
 class Columns(NamedTuple):
-    """The messages of a batch."""
+    """The messages of a batch, one column for each field."""
 
     bodies: Sequence[Opened]
     message_ids: list[UUID]
@@ -90,15 +96,16 @@ class Columns(NamedTuple):
 
 
 def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> Columns:
-    """The messages in a batch.
+    """Return the messages in a batch.
 
     Args:
-        type_count: how many types there are for `types` to point into.
-        bodies: opens those that do not travel in the batch.
+        batch: the batch.
+        type_count: the number of message types. Each index in `types` must be below it.
+        bodies: opens the bodies that do not travel in the batch; None if all bodies must travel in the batch.
 
     Raises:
         MessageDeserializationError: the columns do not fit together, or a header is malformed.
-        ProtocolError: a body is not where it should be.
+        ProtocolError: a body travels in a way that was not agreed on, or has not come.
     """
     opened: Sequence[Opened] = batch.bodies
     count = len(opened)
@@ -132,7 +139,13 @@ def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> 
 
 
 def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterable[int]:
-    """A column with a value for each message."""
+    """Return a column with one value for each of `count` messages.
+
+    On the wire, an empty column means `default` for every message, and a single value is that of every message.
+
+    Raises:
+        MessageDeserializationError: the column has another number of values; `name` is its name in the error.
+    """
     if not column:
         return repeat(default, count)
     if len(column) == 1:

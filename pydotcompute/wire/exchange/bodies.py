@@ -1,7 +1,8 @@
-"""How the bodies of a session's messages travel: in the frame of their message, in parts ahead of it, or in memory that
-both sides share. The rest of `Exchange` does not know which.
+"""The ways in which the bodies of a session's messages travel.
 
-A body on its way is bytes, which travel in the frame, or a `Body` that says in the batch how it travels.
+A body travels in the frame of its message, in parts ahead of that frame, or in memory that both sides share. The rest
+of `Exchange` does not know which. A body on its way is bytes, which travel in the frame, or a `Body`, which writes into
+the batch how it travels.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Bodies", "Body", "Opened", "malformed"]
 T = TypeVar("T")
 
 Opened = bytes | memoryview
-"""A body that has come."""
+"""A received body, ready to be decoded."""
 
 
 class Body(Protocol):
@@ -31,7 +32,7 @@ class Body(Protocol):
     def __len__(self) -> int: ...
 
     def refer(self, batch: pb.Batch, index: int) -> None:
-        """Say in the batch of its message, which is the one of this index there, how the body travels."""
+        """Write into the batch how the body travels. `index` is the index of the body's message in the batch."""
 
 
 class Bodies:
@@ -47,39 +48,40 @@ class Bodies:
         part_bytes: int,
         memory: SharedMemory | None = None,
     ) -> None:
-        """
+        """Make the bodies of a session. All lengths are in bytes.
+
         Args:
-            incoming: the messages whose bodies come.
-            frame_of_part: makes a frame of the length of a body, and the offset and the data of a part.
+            incoming: the rules for the messages that this side receives.
+            frame_of_part: makes the frame of a part from the length of the body, the offset and the data of the part.
             longest: the longest body that the other side takes.
             longest_received: the longest body that this side takes.
-            part_bytes: the longest part that the other side takes; 0 if it takes none.
-            memory: what both sides share.
+            part_bytes: the longest part that the other side takes; 0 if the other side takes no parts.
+            memory: the memory that both sides share; None if there is none.
 
         Raises:
-            ProtocolError: such short parts are not sent.
+            ProtocolError: `part_bytes` is above 0, but below `LEAST_PART_BYTES`.
         """
         if 0 < part_bytes < LEAST_PART_BYTES:
             raise ProtocolError(f"parts of {part_bytes} bytes, at least {LEAST_PART_BYTES} are needed")
         self.longest = longest
-        """The longest body that the other side takes."""
+        """The longest body, in bytes, that the other side takes."""
         self._part_bytes = min(PART_BYTES, part_bytes)
         self.longest_plain = min(self._part_bytes or longest, longest)
-        """A body that is not longer may be queued as it is. A longer one may be too long, and is for `pack`."""
+        """The longest body, in bytes, that may be queued as it is. A longer body, if not too long, must pass `pack`."""
         self._frame_of_part = frame_of_part
         self._parts = PartsReader(incoming, longest_received)
         self._memory = memory
         self.offer: pb.SharedMemory | None = None if memory is None else memory.offer
-        """Where the other side finds the memory that it may share; None if there is none, or it has had its chance."""
+        """The place of the shared memory, for the other side. None if there is no memory, or after `settle`."""
 
     # -- bodies that go ------------------------------------------------------------------------------------------------
 
     def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Body]:
-        """Encodes messages of this codec's class."""
+        """Return a function that encodes messages of this codec's class, into shared memory if there is any."""
         return codec.encode if self._memory is None else self._memory.writer.encoder(codec)
 
     def pack(self, body: bytes | Body) -> bytes | Body:
-        """How a body travels that is longer than `longest_plain`, but not longer than `longest`."""
+        """Choose how a long body travels: longer than `longest_plain`, but not longer than `longest`. Return it so."""
         if not isinstance(body, bytes) or not self._part_bytes:
             return body
         return InParts(body, self._part_bytes, self._frame_of_part)
@@ -87,25 +89,32 @@ class Bodies:
     # -- bodies that come ----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A stream begins, or ends: forget what has not come whole."""
+        """Begin or end a stream: forget a body whose parts have not all come."""
         self._parts.forget()
 
     def settle(self) -> None:
-        """The other side has said something: it has attached to the memory that it was offered, or never will."""
+        """Take note of the first frame from the other side: the offer of shared memory is *settled*.
+
+        The other side has attached to the memory by now, or never will.
+        """
         self.offer = None
         if self._memory is not None:
             self._memory.settle()
 
     def take_part(self, part: PartFrame | pb.Part) -> None:
-        """Something of a body has come ahead of its message. ProtocolError: it breaks the rules."""
+        """Keep a part of a body that has come ahead of its message. Raises ProtocolError if it breaks the rules."""
         self._parts.take(part)
 
     def open(self, batch: pb.Batch, types: Sequence[int]) -> list[Opened]:
-        """The bodies of a batch, of these types, of which some do not travel in it.
+        """Return the bodies of a batch of which some do not travel in it.
+
+        Args:
+            batch: the batch.
+            types: the index of the type of each message.
 
         Raises:
             MessageDeserializationError: the batch is malformed.
-            ProtocolError: they have not come.
+            ProtocolError: a body has not come, or is not in the shared memory.
         """
         bodies: list[Opened] = [*batch.bodies]
         if batch.body_in_parts:
@@ -118,7 +127,7 @@ class Bodies:
             raise ProtocolError("a body is in shared memory, and there is none")
         reader = self._memory.reader
         if sum(place.bytes for place in batch.shared_bodies) > reader.size:
-            raise ProtocolError("bodies in shared memory are longer together than that is")
+            raise ProtocolError("the bodies in shared memory are together longer than the memory")
         for place in batch.shared_bodies:
             if place.index >= len(bodies) or bodies[place.index]:
                 raise malformed("shared_bodies", f"{place.index} is no message with an empty body")
@@ -126,12 +135,12 @@ class Bodies:
         return bodies
 
     def close(self) -> None:
-        """The session is over."""
+        """End the session: give the shared memory back."""
         if self._memory is not None:
             self._memory.close()
-            self._memory = None  # What still looks at it is all that keeps it.
+            self._memory = None  # Only arrays and views that still look at the memory keep it now.
 
 
 def malformed(column: str, problem: str) -> MessageDeserializationError:
-    """What is wrong with a column of a batch."""
+    """Return the error for a malformed column of a batch."""
     return MessageDeserializationError("Batch", problem, f"$.{column}")

@@ -1,11 +1,15 @@
-"""The rules of a session, with no I/O in them: what each side sends, numbered and within the other's credit, kept until
-acknowledged and sent again on a new stream; and what each side receives, in sequence, without what comes twice.
+"""The rules of a session, without I/O.
 
-Sequences start at 1. A side's credit is the last sequence, and a number of bytes in all, that the other allows. What
-breaks these rules is a `ProtocolError`, which ends the session: the other side is not of this project, or broken.
+A side numbers the items that it sends, and sends them within the credit that the other side gives. It keeps each item
+until the other side acknowledges it, and sends the item again on a new stream if need be. A side receives items in
+sequence, and ignores those that come a second time. The number of an item is its *sequence*; the first is 1.
 
-Pieces of a body may go ahead of its message, in frames of their own. Pieces have no sequence: the message gets the next
-one, like any other, when they are all out. So others can go between them, and come before it.
+A side's *credit* is the last sequence, and a total number of bytes, that the other side allows. Whoever breaks these
+rules causes a `ProtocolError`, which ends the session: the other side is not of this project, or is broken.
+
+A body may go in pieces ahead of its message, in frames of their own. Such an item is called *long* here. Pieces have no
+sequence. When all pieces are out, the message gets the next sequence, like any other. So other messages can go between
+the pieces, and come before the message.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from pydotcompute.exceptions import PyDotComputeError
 __all__ = ["Ahead", "Chunk", "Credit", "Incoming", "Outgoing", "ProtocolError", "body_of"]
 
 LONG_AT_ONCE = 2
-"""Bodies that are made ready to go ahead of their messages: one goes, and the next can follow at once."""
+"""Long items that are made ready at the same time: one goes, and the next can follow at once."""
 
 T = TypeVar("T", bound="tuple[Any, ...]")
 
@@ -35,27 +39,27 @@ class ProtocolError(PyDotComputeError):
 
 
 class Credit(NamedTuple):
-    """What may be sent, counted from the beginning of the session."""
+    """The messages and bytes that may be sent, counted from the beginning of the session."""
 
     messages: int = 0
-    """Messages through this sequence."""
+    """The last sequence that may be sent."""
     bytes: int = 0
-    """Messages as long as those before have fewer bytes than this."""
+    """A message may be sent if all messages before it together have fewer bytes than this."""
 
 
 class Ahead(ABC):
-    """A body of which pieces go ahead of its message, in frames of their own."""
+    """A body that goes in pieces ahead of its message, in frames of their own."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def all_out(self) -> bool:
-        """Whether the next frame is that of the message."""
+        """True if all pieces are out, so that the next frame is that of the message."""
 
     @abstractmethod
     def next_piece(self) -> bytes:
-        """The frame of the next piece, if not all are out."""
+        """Return the frame of the next piece. Call this only if not all pieces are out."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -70,7 +74,7 @@ class Chunk(Generic[T]):
     """The sequence of the first item."""
     items: list[T]
     before: tuple[T, ...] = ()
-    """Items queued before these that have pieces ahead of them, and so come after these."""
+    """Long items that were queued before `items`, but come after them because their pieces are not all out."""
 
     @property
     def last(self) -> int:
@@ -80,79 +84,90 @@ class Chunk(Generic[T]):
 
 @dataclass(slots=True)
 class _Long(Generic[T]):
-    """An item that has no sequence yet, and whose body goes ahead of it."""
+    """An item whose body goes in pieces ahead of it. The item has no sequence yet."""
 
     item: T
     body: Ahead
     after: int
-    """The sequence of the last of those that were queued before it."""
+    """The sequence of the last item that was queued before this one."""
     sender: object = None
+    """The sender of the item, whose later items should wait for this one."""
     begun: bool = False
+    """True once the first piece may go."""
     yields: bool = False
-    """Whether it is the turn of others."""
+    """True if it is the turn of other items before the next piece."""
 
     def next_piece(self) -> bytes:
-        """The frame of the next piece. Then it is the turn of others."""
+        """Return the frame of the next piece. After it, it is the turn of other items."""
         self.yields = True
         return self.body.next_piece()
 
 
 class Outgoing(Generic[T]):
-    """What one side sends. Items wait in `queue`; `next_chunk` numbers them and keeps them until acknowledged.
+    """The items that one side sends.
 
-    An item is a tuple that begins with the body, whose length is what counts. Items are given to `put`. Because every
-    message passes there, callers may append an item whose body is bytes to `queue` themselves, and add its length to
+    An item is a tuple that begins with the body; the bytes of an item are the length of its body. `put` queues an item.
+    `next_chunk` gives items their sequences, and keeps them until they are acknowledged. Because every message passes
+    `put`, a caller may append an item whose body is bytes to `queue` itself, and add the length of the body to
     `queued_bytes`.
     """
 
     def __init__(self) -> None:
         self.queue: list[T] = []
-        """Items that were never sent."""
+        """Items that were never sent, without the long ones."""
         self.queued_bytes = 0
+        """The bytes of the items in `queue`."""
         self.long: deque[_Long[T]] = deque()
-        """Items whose bodies go ahead of them, and that were not sent yet. They do not count in `queued_bytes`."""
+        """Long items that were not sent yet."""
         self.sent = 0
-        """The last sequence that was ever sent."""
+        """The last sequence that was sent on any stream."""
         self.acknowledged = 0
         """The last sequence that the other side has acknowledged."""
         self.credit = Credit()
+        """The credit that the other side has given."""
         self.allowed = 0
-        """How many more items the credit allows, those in the queue among them; 0 if it allows no more bytes."""
+        """The number of items that the credit still allows, those in `queue` included; 0 if it allows no more bytes."""
         self.allowed_bytes = 0
-        """How many more bytes it allows, but for the last item."""
+        """The number of bytes that the credit still allows. The last item may go beyond it."""
         self._sent_bytes = 0
         self._kept: deque[Chunk[T]] = deque()
         self.again: deque[Chunk[T]] = deque()
-        """What is to be sent again, on this stream, before anything new."""
+        """Items that must be sent again on this stream, before any new item."""
 
     @property
     def all_sent(self) -> bool:
-        """Whether nothing is left to be sent, or sent again."""
+        """True if no item is left to be sent, or sent again."""
         return not self.queue and not self.again and not self.long
 
     @property
     def all_short_sent(self) -> bool:
-        """Whether at most items whose bodies go ahead of them are left to be sent for the first time."""
+        """True if no item is left to be sent, or sent again, except long items that were never sent."""
         return not self.queue and not self.again
 
     @property
     def all_acknowledged(self) -> bool:
-        """Whether nothing waits, and nothing is under way."""
+        """True if every item was sent and acknowledged."""
         return not self.queue and not self.long and self.acknowledged == self.sent
 
     @property
     def has_pieces(self) -> bool:
-        """Whether the next thing to be sent may be a piece of a body."""
+        """True if the next frame may be that of a piece of a body."""
         return bool(self.long) or (bool(self.again) and isinstance(body_of(self.again[0].items[0]), Ahead))
 
     @property
     def has_enough_long(self) -> bool:
-        """Whether no more items whose bodies go ahead of them should be made ready now."""
+        """True if no more long items should be made ready now."""
         return len(self.long) >= LONG_AT_ONCE
 
     def put(self, item: T, sender: object = None) -> None:
-        """Queue an item. If its body goes ahead of it, what its sender sends later should be put when the item is gone
-        (see `is_held_up`); what others send may come before it.
+        """Queue an item.
+
+        If the item is long, later items of the same sender should be put only when the item is sent; see `is_held_up`.
+        Items of other senders may come before it.
+
+        Args:
+            item: the item.
+            sender: identifies the sender of the item; only `is_held_up` uses it.
         """
         body = body_of(item)
         if isinstance(body, Ahead):
@@ -162,11 +177,11 @@ class Outgoing(Generic[T]):
             self.queued_bytes += len(body)
 
     def is_held_up(self, sender: object) -> bool:
-        """Whether an item of this sender waits for pieces of its body to go ahead of it."""
+        """Return True if a long item of this sender was not sent yet."""
         return any(long.sender is sender for long in self.long)
 
     def drop(self, item: T) -> bool:
-        """Do not send this item. Returns False if it was sent already."""
+        """Remove an item that was not sent yet. Return False if the item was already sent."""
         if item in self.queue:
             self.queue.remove(item)
             self.queued_bytes -= len(body_of(item))
@@ -177,8 +192,11 @@ class Outgoing(Generic[T]):
         return found is not None
 
     def next_chunk(self, most: int, most_bytes: int) -> Chunk[T] | bytes | None:
-        """What to send next: at most so many items, and bytes but for the last item, or the frame of a piece of a body.
-        None if there is nothing to send, or no credit.
+        """Return the next items to send, or the frame of a piece of a body; None if there is nothing, or no credit.
+
+        Args:
+            most: the most items in the chunk.
+            most_bytes: the most bytes of bodies in the chunk. A single longer item makes a chunk of its own.
         """
         if self.again:
             return self._next_again(most)
@@ -206,7 +224,7 @@ class Outgoing(Generic[T]):
         return self._number(queue, size, before)
 
     def _number(self, items: list[T], size: int, before: tuple[T, ...] = ()) -> Chunk[T]:
-        """Items of so many bytes get the next sequences, and are kept."""
+        """Give items of `size` bytes in all the next sequences, and keep them until acknowledged."""
         chunk = Chunk(self.sent + 1, items, before)
         self._kept.append(chunk)
         self.sent += len(items)
@@ -216,7 +234,7 @@ class Outgoing(Generic[T]):
         return chunk
 
     def _next_of_long(self) -> bytes | Chunk[T] | None:
-        """A piece, or the item whose pieces are all out; None if it is the turn of others, or there is no credit."""
+        """Return the next piece, or the long item if all its pieces are out. None if others go first, or no credit."""
         long = self.long[0]
         if self.allowed <= 0 and (not long.begun or long.body.all_out):
             return None
@@ -224,9 +242,9 @@ class Outgoing(Generic[T]):
             if self.queue and self.sent < long.after:
                 return None
             long.begun = True
-        elif long.body.all_out:  # Now it goes first, or others could use up the credit for ever.
+        elif long.body.all_out:  # Now the item goes first, or other items could use up the credit for ever.
             self.long.popleft()
-            for other in self.long:  # Those queued before them have sequences later by one now.
+            for other in self.long:  # The item takes a sequence, so those queued before them end one later.
                 other.after += 1
             return self._number([long.item], len(body_of(long.item)))
         elif long.yields and self.queue and self.allowed > 0:
@@ -235,10 +253,11 @@ class Outgoing(Generic[T]):
         return long.next_piece()
 
     def _most_of_alike(self, most: int) -> int:
-        """How many of the queue, at most `most`, were queued after the same of those in `long`."""
+        """Return the most items, up to `most`, that can go in one chunk: no long item was queued between them."""
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
     def _next_again(self, most: int) -> Chunk[T] | bytes:
+        """Return the next items to send again, at most `most`, or a piece of the body of the first of them."""
         body = body_of(self.again[0].items[0])
         if isinstance(body, Ahead) and not body.all_out:
             return body.next_piece()
@@ -249,7 +268,11 @@ class Outgoing(Generic[T]):
         return chunk
 
     def resume(self, received_through: int) -> None:
-        """A new stream begins: the other side has everything through this sequence, and gets the rest again."""
+        """Begin a new stream: send again everything after the sequence `received_through`.
+
+        Raises:
+            ProtocolError: the other side cannot have received exactly the items through this sequence.
+        """
         if not self.acknowledged <= received_through <= self.sent:
             raise ProtocolError(
                 f"received through {received_through}, but {self.acknowledged} to {self.sent} were under way"
@@ -267,13 +290,20 @@ class Outgoing(Generic[T]):
             long.body.begin()
 
     def grant(self, credit: Credit) -> None:
-        """The other side allows this. A late, smaller figure changes nothing."""
+        """Take the credit that the other side gives. A smaller figure, which comes late, changes nothing."""
         self.credit = Credit(max(self.credit.messages, credit.messages), max(self.credit.bytes, credit.bytes))
         self.allowed_bytes = max(0, self.credit.bytes - self._sent_bytes)
         self.allowed = self.credit.messages - self.sent if self.allowed_bytes else 0
 
     def acknowledge(self, through: int) -> list[T]:
-        """The other side is done with everything through `through`; returns what that newly acknowledges."""
+        """Forget the items through the sequence `through`: the other side is done with them.
+
+        Returns:
+            The items that were not acknowledged before, in order.
+
+        Raises:
+            ProtocolError: this sequence was never sent.
+        """
         if through > self.sent:
             raise ProtocolError(f"acknowledged sequence {through}, but only {self.sent} were sent")
         newly: list[T] = []
@@ -287,23 +317,23 @@ class Outgoing(Generic[T]):
         return newly
 
     def unacknowledged(self) -> Iterator[T]:
-        """What was sent and not acknowledged, in order."""
+        """Iterate over the items that were sent and not acknowledged, in order."""
         for chunk in self._kept:
             yield from chunk.items[max(0, self.acknowledged + 1 - chunk.first) :]
 
     def unsent(self) -> Iterator[T]:
-        """What was never sent, in no particular order."""
+        """Iterate over the items that were never sent, in no particular order."""
         yield from self.queue
         for long in self.long:
             yield long.item
 
     def find(self, sequence: int) -> T:
-        """The item of a sequence that is not acknowledged yet."""
+        """Return the item of a sequence. Raises ProtocolError if the sequence is not under way."""
         chunk = self._chunk_of(sequence)
         return chunk.items[sequence - chunk.first]
 
     def replace(self, sequence: int, item: T) -> None:
-        """Keep another item in the place of one that is not acknowledged yet."""
+        """Replace the kept item of a sequence. Raises ProtocolError if the sequence is not under way."""
         chunk = self._chunk_of(sequence)
         chunk.items[sequence - chunk.first] = item
 
@@ -318,32 +348,41 @@ class Outgoing(Generic[T]):
 
 
 class Incoming:
-    """What one side receives: in sequence, within the credit it gave, and nothing twice."""
+    """The items that one side receives: in sequence, within the credit that it gave, and none twice."""
 
     def __init__(self) -> None:
         self.received = 0
         """The last sequence received."""
         self.done = 0
-        """The last sequence that this side is done with, and acknowledges."""
+        """The last sequence that this side is done with, so that it can be acknowledged."""
         self.credit = Credit()
-        """What this side allows."""
+        """The credit that this side has given."""
         self.received_bytes = 0
-        """The bytes of all that was received."""
-        self._again_may_come = False
+        """The bytes of all items received."""
+        self._again_may_come = False  # True if items that this side already has may come again on this stream.
 
     def begin(self, received_through: int) -> None:
-        """A new stream begins, and the other side is told that everything through this sequence has come."""
+        """Begin a new stream, on which the other side is told that everything through `received_through` has come."""
         self._again_may_come = received_through < self.received
 
     @property
     def may_begin(self) -> bool:
-        """Whether another message may begin to come: there is credit for it, or it may be one that comes again."""
+        """True if another message may begin to come: there is credit for it, or it may be one that comes again."""
         has_credit = self.received < self.credit.messages and self.received_bytes < self.credit.bytes
         return has_credit or self._again_may_come
 
     def receive(self, first_sequence: int, sizes: Sequence[int]) -> int:
-        """Items `first_sequence` and following have come, of so many bytes; returns how many of them, at the beginning,
-        had come before.
+        """Take note of items that have come.
+
+        Args:
+            first_sequence: the sequence of the first item.
+            sizes: the bytes of each item.
+
+        Returns:
+            The number of items, at the beginning, that had already come before. The caller must ignore these.
+
+        Raises:
+            ProtocolError: the items are out of sequence, beyond the credit, or none.
         """
         again = self.received + 1 - first_sequence
         if again < 0 or first_sequence < 1:
@@ -366,12 +405,16 @@ class Incoming:
         return again
 
     def finish(self, count: int = 1) -> None:
-        """This side is done with the next `count` items."""
+        """Take note that this side is done with the next `count` items."""
         self.done += count
         assert self.done <= self.received, "done with items that never came"
 
     def grant(self, messages: int, size: int) -> bool:
-        """Allow this many messages, and this many bytes, beyond what was received; whether that is more than before."""
+        """Allow `messages` more messages and `size` more bytes than were received.
+
+        Returns:
+            True if this is more than was allowed before.
+        """
         before = self.credit
         self.credit = Credit(
             max(before.messages, self.received + messages), max(before.bytes, self.received_bytes + size)

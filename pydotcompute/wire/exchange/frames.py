@@ -1,5 +1,7 @@
-"""Frames of `Exchange` as bytes. Those with a part of a long body are written and read by hand: protobuf would copy the
-data twice more at each side.
+"""Frames of `Exchange` as bytes.
+
+A frame with a part of a long body is written and read by hand, because protobuf would copy the data twice more on each
+side.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ __all__ = [
 ]
 
 PART_BYTES = 1 << 20
-"""The data of one part. Larger ones are no faster, and what goes between them would wait longer."""
+"""Bytes of data in one part. Larger parts are no faster, and messages between the parts would wait longer."""
 
 LONGEST_FRAME = (1 << 31) - 1
-"""What gRPC can be told to take, at most. A message in parts may be longer."""
+"""The longest frame, in bytes, that gRPC can be told to take. A message in parts may be longer."""
 
 _REQUEST_BEGINS, _RESPONSE_BEGINS = (
     bytes([frame.DESCRIPTOR.fields_by_name["part"].number << 3 | 2])
@@ -34,43 +36,46 @@ _REQUEST_BEGINS, _RESPONSE_BEGINS = (
 )
 _DATA_TAG = pb.Part.DESCRIPTOR.fields_by_name["data"].number << 3 | 2
 _LONGEST_HEAD = 64
-"""What stands in front of the data, at most. It is kept along with them, and anything might be in it."""
+"""The most bytes in front of the data. They are kept with the data, and the other side decides what is in them."""
 _VARINT, _BYTES = 0, 2
-"""Types of fields on the wire."""
+"""Two wire types of protobuf: a varint, and bytes with their length in front."""
 
 
 class PartFrame(NamedTuple):
-    """A frame that is a part of a body, and nothing else."""
+    """A frame that holds one part of a body, and nothing else."""
 
     body_bytes: int
+    """The length of the whole body."""
     offset: int
+    """The place of the data in the body, in bytes."""
     data: memoryview
+    """The bytes of the part."""
 
 
 def request_part(body_bytes: int, offset: int, data: memoryview) -> bytes:
-    """The bytes of an ExchangeRequest with a part."""
+    """Return the bytes of an ExchangeRequest with a part. The arguments are the fields of `PartFrame`."""
     return _part(_REQUEST_BEGINS, pb.Part(body_bytes=body_bytes, offset=offset), data)
 
 
 def response_part(body_bytes: int, offset: int, data: memoryview) -> bytes:
-    """The bytes of an ExchangeResponse with a part."""
+    """Return the bytes of an ExchangeResponse with a part. The arguments are the fields of `PartFrame`."""
     return _part(_RESPONSE_BEGINS, pb.Part(body_bytes=body_bytes, offset=offset), data)
 
 
 def to_bytes(frame: Message | bytes) -> bytes:
-    """Serializes a frame, unless it has been."""
+    """Return a frame as bytes. A frame that is bytes already is returned as it is."""
     return frame if isinstance(frame, bytes) else frame.SerializeToString()
 
 
 def read_request(data: bytes) -> pb.ExchangeRequest | PartFrame:
-    """A frame from the client. DecodeError: it is none."""
+    """Return the frame that the client has sent as `data`. Raises DecodeError if it is malformed."""
     if data[:1] == _REQUEST_BEGINS and (part := _read_part(data)) is not None:
         return part
     return pb.ExchangeRequest.FromString(data)
 
 
 def read_response(data: bytes) -> pb.ExchangeResponse | PartFrame:
-    """A frame from the daemon. DecodeError: it is none."""
+    """Return the frame that the daemon has sent as `data`. Raises DecodeError if it is malformed."""
     if data[:1] == _RESPONSE_BEGINS and (part := _read_part(data)) is not None:
         return part
     return pb.ExchangeResponse.FromString(data)
@@ -82,7 +87,7 @@ def _part(tag: bytes, head: pb.Part, data: memoryview) -> bytes:
 
 
 def _read_part(data: bytes) -> PartFrame | None:
-    """None if the frame is laid out in another way than `_part` does it: then protobuf reads it."""
+    """Return the part in a frame that is laid out as `_part` does it; None for any other, which protobuf then reads."""
     try:
         length, head = read_varint(data, 1)
         if head + length != len(data):

@@ -1,4 +1,4 @@
-"""The figures that hold on both sides of `Exchange`."""
+"""The limits that hold on both sides of `Exchange`. To *tell* the other side is to acknowledge messages to it."""
 
 __all__ = [
     "LARGEST_BATCH",
@@ -11,16 +11,16 @@ __all__ = [
 ]
 
 LARGEST_BATCH = 1_024
-"""Messages in one frame."""
+"""The most messages in one frame."""
 LARGEST_BATCH_BYTES = 1 << 20
-"""Bytes of bodies after which a frame is sent."""
+"""Bytes of bodies at which a frame is full and is sent."""
 WINDOW = 4_096
-"""Messages that may be under way at once in one direction."""
+"""The most messages that may be under way at once in one direction."""
 WINDOW_BYTES = 16 << 20
-"""Bytes of messages that may be under way at once in one direction, but for the last message."""
+"""The most bytes of messages that may be under way at once in one direction, not counting the last message."""
 TELL_AFTER = 512
-"""Messages accepted or received that the other side must hear of at once, for it may be out of credit."""
+"""Acknowledge accepted or received messages at once when there are this many: the other side may be out of credit."""
 TELL_BESIDE = 64
-"""Messages of which the other side hears beside the next batch: to tell it of each would cost as much as a message."""
+"""Acknowledge messages together with the next batch when there are this many. To do it for each costs too much."""
 TELL_WITHIN = 0.2
-"""Seconds after which the other side hears of fewer."""
+"""Acknowledge messages after this many seconds, even if there are fewer."""

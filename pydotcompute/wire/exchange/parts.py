@@ -1,4 +1,4 @@
-"""Bodies in parts: a long body goes ahead of its message, in frames of its own, so that others can go between them."""
+"""Bodies in parts: a long body goes ahead of its message, in several frames, so that other messages go between them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 __all__ = ["LEAST_PART_BYTES", "InParts", "PartsReader"]
 
 LEAST_PART_BYTES = 4_096
-"""What a part has, unless it is the last: with less, what a part costs besides could be more than its data."""
+"""The fewest bytes of a part that is not the last. The overhead of a shorter part could be more than its data."""
 
 
 class InParts(Ahead):
-    """A body that goes in parts."""
+    """A body that goes to the other side in parts."""
 
     __slots__ = ("_body", "_frame_of", "_most", "_offset")
 
     def __init__(self, body: bytes, most: int, frame_of: Callable[[int, int, memoryview], bytes]) -> None:
-        """Parts have at most so many bytes; `frame_of(body_bytes, offset, data)` makes the frame of one."""
+        """Make ready to send a body.
+
+        Args:
+            body: the body.
+            most: the most bytes in a part.
+            frame_of: makes the frame of a part from the length of the body, and the offset and the data of the part.
+        """
         self._body = body
         self._most = most
         self._frame_of = frame_of
@@ -31,11 +37,11 @@ class InParts(Ahead):
 
     @property
     def all_out(self) -> bool:
-        """Whether there is no other part."""
+        """True if all parts are out."""
         return self._offset == len(self._body)
 
     def next_piece(self) -> bytes:
-        """The frame of the next part."""
+        """Return the frame of the next part."""
         body, offset = self._body, self._offset
         self._offset = min(len(body), offset + self._most)
         return self._frame_of(len(body), offset, memoryview(body)[offset : self._offset])
@@ -45,7 +51,7 @@ class InParts(Ahead):
         self._offset = 0
 
     def refer(self, batch: pb.Batch, index: int) -> None:
-        """Say in the batch of its message, which has no other, that the body has gone in parts."""
+        """Write into the batch that the body has gone in parts. The batch must hold no other message."""
         batch.body_in_parts = True
 
 
@@ -55,11 +61,13 @@ class PartsReader:
     def __init__(
         self, incoming: Incoming, longest: int, *, most: int = PART_BYTES, least: int = LEAST_PART_BYTES
     ) -> None:
-        """
+        """Make a reader that has no part yet.
+
         Args:
-            longest: how many bytes a body may have.
-            most: how many a part may have.
-            least: how many one has that is not the last.
+            incoming: the rules for the messages that this side receives.
+            longest: the most bytes of a body.
+            most: the most bytes of a part.
+            least: the fewest bytes of a part that is not the last.
         """
         self._incoming = incoming
         self._longest = longest
@@ -68,12 +76,12 @@ class PartsReader:
         self.forget()
 
     def forget(self) -> None:
-        """Forget a body that has come in part: it will begin again."""
+        """Forget the parts that have come: their body will begin again."""
         self._parts: list[memoryview] = []
         self._parts_bytes = self._body_bytes = 0
 
     def take(self, part: PartFrame | pb.Part) -> None:
-        """A part of a body has come. ProtocolError: it breaks the rules."""
+        """Keep a part of a body that has come. Raises ProtocolError if the part breaks the rules."""
         body_bytes, offset, size = part.body_bytes, part.offset, len(part.data)
         if offset == 0:
             self.forget()
@@ -92,7 +100,7 @@ class PartsReader:
         self._parts_bytes = end
 
     def join(self) -> bytes:
-        """The body whose parts have all come. ProtocolError: they have not."""
+        """Join the parts, and return the body. Raises ProtocolError if they have not all come."""
         if not self._parts or self._parts_bytes != self._body_bytes:
             raise ProtocolError(f"only {self._parts_bytes} of {self._body_bytes} bytes have come in parts")
         parts = self._parts

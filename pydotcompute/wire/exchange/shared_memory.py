@@ -1,11 +1,15 @@
 """Memory that a daemon and a client of the same host share, so that long bodies need not go through a connection.
 
-There are two segments a session, one for each direction. The daemon makes both, without a name in any file system: so
-they are gone with the processes, however these end. The client opens them as the daemon's open files, which the system
-lets only a process of the same user do, in the same container. Their size is sealed, so that no access can fail.
+There are two segments for each session, one for each direction. The daemon makes both, without a name in any file
+system. So the segments are gone when the processes end, however they end. The client opens the segments through the
+daemon's open files in `/proc`. The system allows this only to a process of the same user in the same container. The
+size of a segment is sealed, so that no access can fail.
 
-In a segment, the side that sends lays out blocks: a head of which the first byte says whether the block is in use, and
-the body. It sets that byte; the side that receives clears it, when nothing is left there that looks at the body.
+In a segment, the side that sends lays out blocks. A block is a head and a body. The first byte of the head says if the
+block is in use. The sender sets this byte. The receiver clears it when no array or view looks at the body any more.
+
+The daemon *settles* a segment at the client's first frame: it records if the client has opened the segment, and closes
+its file, so that nobody can open the segment later.
 """
 
 from __future__ import annotations
@@ -33,48 +37,51 @@ if sys.platform == "linux":
 __all__ = ["LONGEST_IN_FRAME", "Block", "Reader", "Segment", "SharedMemory", "Writer", "require"]
 
 LONGEST_IN_FRAME = 64 << 10
-"""Bodies that are not longer go in frames."""
+"""The longest body, in bytes, that goes in a frame although there is shared memory."""
 
 _NAME = "pydotcompute"
 _KEY_BYTES = 32
 _ATTACHED = _KEY_BYTES
-"""The byte, after the key, that the client sets when it has the segment."""
+"""The place of the byte, after the key, that the client sets when it has opened the segment."""
 _FIRST = mmap.PAGESIZE
-"""Where the first block begins."""
+"""The place where the first block begins, in bytes from the start of the segment."""
 _HEAD_BYTES = _ALIGNMENT = 64
 _FREE, _IN_USE = 0, 1
 _FEW = 64
-"""Blocks that are looked through for each body."""
+"""The number of blocks up to which all blocks are looked through for each new body."""
 _FULL_SECONDS = 0.01
-"""How long a segment with more than these is taken to be full, after no room was found."""
+"""Seconds for which a segment with more than `_FEW` blocks counts as full after no room was found."""
 
 T = TypeVar("T")
 
 
 def require() -> None:
-    """Raises BackendUnavailableError where memory cannot be shared so."""
+    """Raise BackendUnavailableError if this system cannot share memory in this way."""
     if sys.platform != "linux":
         raise _unavailable(f"it needs Linux, this is {sys.platform}")
 
 
 class Segment:
-    """A piece of shared memory."""
+    """A piece of memory that two processes share, for the bodies of one direction."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.memory = _map(descriptor, size)
         self.size = size
         self.place = pb.SharedSegment()
-        """How the other process finds it, if this one has made it."""
+        """The data with which the other process finds the segment. Empty if the other process has made the segment."""
         self._close_descriptor: Callable[[], object] | None = None
         self.attached = False
-        """Whether the other process has opened it, as far as that is known."""
+        """True if the other process is known to have opened the segment."""
 
     @classmethod
     def create(cls, size: int) -> Self:
-        """A segment with room for blocks of so many bytes, their heads included.
+        """Make a segment.
+
+        Args:
+            size: the bytes for blocks, including their heads.
 
         Raises:
-            BackendUnavailableError: the system has none to give.
+            BackendUnavailableError: the system cannot share memory, or has none to give.
         """
         require()
         size += _FIRST
@@ -97,15 +104,19 @@ class Segment:
 
     @classmethod
     def open(cls, place: pb.SharedSegment) -> Self:
-        """A segment that another process has made.
+        """Open a segment that another process has made.
+
+        Args:
+            place: the `place` of the segment in the other process.
 
         Raises:
-            BackendUnavailableError: it cannot be had from here.
+            BackendUnavailableError: this process cannot open the segment: it runs on another host, in another
+                container, or as another user.
         """
         require()
         path = f"/proc/{place.process_id}/fd/{place.file_descriptor}"
         try:
-            # Of another host this is nothing, or anything: it is not opened before it looks right.
+            # If the daemon is on another host, this path may be any file of ours: look at its name before opening it.
             if not os.readlink(path).startswith(f"/memfd:{_NAME} "):
                 raise FileNotFoundError
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -137,7 +148,7 @@ class Segment:
         return cls(descriptor, status.st_size)
 
     def settle(self) -> None:
-        """The other process has had its chance to open it: from now on it cannot any more."""
+        """Record if the other process has opened the segment. From now on it cannot be opened any more."""
         self.attached = self.memory[_ATTACHED] == 1
         self._hide()
 
@@ -147,7 +158,7 @@ class Segment:
             self._close_descriptor = None
 
     def close(self) -> bool:
-        """Give it back; False if something still looks at it."""
+        """Give the segment back. Return False if something still looks at it, so that the memory must stay."""
         self._hide()
         try:
             self.memory.close()
@@ -164,14 +175,17 @@ def _map(descriptor: int, size: int) -> mmap.mmap:
 
 
 class Block:
-    """A body in shared memory, on its way to the other side. When a frame refers to it, it is `sent`: then its place is
-    the receiver's to free. Else the place is free when the object goes."""
+    """A body in shared memory, on its way to the other side.
+
+    Once a frame refers to the block, the block is `sent`, and the receiver frees its place. The place of a block that
+    was never sent is freed when this object is collected.
+    """
 
     __slots__ = ("_memory", "_process_id", "offset", "sent", "size")
 
     def __init__(self, memory: mmap.mmap, offset: int, size: int) -> None:
         self._memory = memory
-        self._process_id = os.getpid()  # In a child of this process, the object is a copy that has nothing to say.
+        self._process_id = os.getpid()  # In a child process the object is a copy, which must not free the place.
         self.offset = offset
         self.size = size
         self.sent = False
@@ -180,7 +194,7 @@ class Block:
         return self.size
 
     def refer(self, batch: pb.Batch, index: int) -> None:
-        """Say in the batch where the body of this message is."""
+        """Write into the batch where the body is. `index` is the index of the body's message in the batch."""
         self.sent = True
         batch.shared_bodies.add(index=index, offset=self.offset, bytes=self.size)
 
@@ -190,24 +204,30 @@ class Block:
 
 
 class Writer:
-    """Lays out bodies in a segment."""
+    """Lays out the bodies that this side sends, in a segment."""
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
         self._used: list[tuple[int, int]] = []
-        """Beginning and end of the blocks, in order."""
+        """The beginning and the end of each block, in order."""
         self._gap = (_FIRST, _FIRST)
         self._full_until = 0.0
 
     def put(self, pieces: Iterable[Any], size: int) -> Block | None:
-        """A body of these pieces, bytes or arrays of bytes; None if there is no gap that is large enough, or the other
-        side is not there.
+        """Copy a body into the segment, and return its block.
+
+        Args:
+            pieces: the pieces of the body, each bytes or an array of bytes.
+            size: the length of all pieces together, in bytes.
+
+        Returns:
+            None if no gap is large enough, or the other side has not opened the segment.
         """
         memory = self._segment.memory
         if memory.closed or not self._segment.attached:
             return None
         needed = -(-(_HEAD_BYTES + size) // _ALIGNMENT) * _ALIGNMENT
-        # To look through few blocks costs little, and what is at the beginning has its pages already.
+        # To look through few blocks costs little, and the beginning of the segment already has its memory pages.
         if len(self._used) <= _FEW or self._gap[1] - self._gap[0] < needed:
             self._gap = self._find_gap(needed)
         begin, end = self._gap
@@ -223,7 +243,10 @@ class Writer:
         return Block(memory, offset, size)
 
     def _find_gap(self, needed: int) -> tuple[int, int]:
-        """The first gap of this size, or an empty one; many blocks are not looked through again and again in vain."""
+        """Return the beginning and the end of the first gap of at least this size; an empty gap if there is none.
+
+        After a search in vain among many blocks, there is no further search for `_FULL_SECONDS`.
+        """
         if len(self._used) > _FEW and monotonic() < self._full_until:
             return _FIRST, _FIRST
         memory = self._segment.memory
@@ -237,7 +260,7 @@ class Writer:
         return _FIRST, _FIRST
 
     def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Block]:
-        """As `codec.encode`, but a long body goes straight to its place here, if there is one."""
+        """Return a function like `codec.encode` that puts a long body straight into the segment, if there is room."""
         gather, encode = codec.gather, codec.encode
 
         def encode_here(message: T) -> bytes | Block:
@@ -262,15 +285,17 @@ class Writer:
 
 
 class _Held(numpy.ndarray[Any, Any]):
-    """The bytes of a block that something looks at. (A class of its own, so that arrays made of it keep it, and not
-    only the memory below it.)"""
+    """The bytes of a block that something looks at.
+
+    This is a class of its own so that arrays made from it keep this object alive, and not only the memory below it.
+    """
 
     export: memoryview
-    """Keeps the memory from being closed, which NumPy does not."""
+    """A view that keeps the memory from being closed. NumPy itself does not."""
 
 
 class Reader:
-    """Looks at the bodies that the other side has laid out in a segment."""
+    """Reads the bodies that the other side has laid out in a segment."""
 
     def __init__(self, segment: Segment, codecs: Sequence[Codec[Any]]) -> None:
         self.size = segment.size
@@ -279,10 +304,12 @@ class Reader:
         self._places = _Places(segment.memory)
 
     def view(self, place: pb.SharedBody) -> memoryview:
-        """A body, read-only. Its place is free when the view, and all that was made of it without a copy, is gone.
+        """Return a read-only view of a body.
+
+        The place of the body is freed when the view, and all that was made of the view without a copy, is gone.
 
         Raises:
-            ProtocolError: there is none.
+            ProtocolError: there is no body at this place.
         """
         memory, offset, size = self._segment.memory, place.offset, place.bytes
         if (
@@ -301,13 +328,18 @@ class Reader:
         return held.data
 
     def body(self, place: pb.SharedBody, kind: int) -> bytes | memoryview:
-        """What the codec of this index can decode: a `view`, if the message has arrays that may look at it, or else a
-        copy."""
+        """Return a body for the codec of index `kind`.
+
+        This is a `view` if the codec's messages have arrays that can look at the shared memory; else it is a copy.
+
+        Raises:
+            ProtocolError: there is no body at this place.
+        """
         view = self.view(place)
         return bytes(view) if self._codecs[kind].gather is None else view
 
     def close(self) -> None:
-        """Give the segment back, but for what something still looks at, and that when nothing does any more."""
+        """Give the segment back. A body at which something still looks is given back when nothing does any more."""
         if not self._segment.close():
             self._places.give_back_all_but_held(self.size)
 
@@ -316,14 +348,28 @@ class SharedMemory:
     """The two segments of a session, one for each direction, at one of its ends."""
 
     def __init__(self, to_read: Segment, to_write: Segment, codecs: Sequence[Codec[Any]]) -> None:
-        """The bodies that come are of the types of these codecs."""
+        """Join two segments.
+
+        Args:
+            to_read: the segment with the bodies that this side receives.
+            to_write: the segment with the bodies that this side sends.
+            codecs: the codecs of the message types that this side receives.
+        """
         self._segments = to_read, to_write
         self.reader = Reader(to_read, codecs)
         self.writer = Writer(to_write)
 
     @classmethod
     def create(cls, size: int, codecs: Sequence[Codec[Any]]) -> Self:
-        """The daemon's end, with segments of so many bytes. BackendUnavailableError: the system has none to give."""
+        """Make the daemon's end.
+
+        Args:
+            size: the bytes of each of the two segments.
+            codecs: the codecs of the message types that this side receives.
+
+        Raises:
+            BackendUnavailableError: the system cannot share memory, or has none to give.
+        """
         requests = Segment.create(size)
         try:
             return cls(requests, Segment.create(size), codecs)
@@ -333,7 +379,15 @@ class SharedMemory:
 
     @classmethod
     def open(cls, opened: pb.Opened, codecs: Sequence[Codec[Any]]) -> Self:
-        """The client's end. BackendUnavailableError: the daemon offers none, or it cannot be had from here."""
+        """Open the client's end.
+
+        Args:
+            opened: the daemon's first frame, with the places of the two segments.
+            codecs: the codecs of the message types that this side receives.
+
+        Raises:
+            BackendUnavailableError: the daemon offers no shared memory, or this process cannot open it.
+        """
         if not opened.HasField("shared_memory"):
             raise _unavailable("the daemon does not share any; it would with --shared-memory-bytes")
         requests = Segment.open(opened.shared_memory.requests)
@@ -341,32 +395,33 @@ class SharedMemory:
 
     @property
     def offer(self) -> pb.SharedMemory:
-        """How the client finds the memory, if this is the daemon's end."""
+        """The places of both segments, for the client. Only the daemon's end has them."""
         requests, replies = self._segments
         return pb.SharedMemory(requests=requests.place, replies=replies.place)
 
     def settle(self) -> None:
-        """The client has had its chance to open the memory: from now on it cannot any more."""
+        """Record if the client has opened the memory. From now on the memory cannot be opened any more."""
         for segment in self._segments:
             segment.settle()
 
     def close(self) -> None:
-        """Give the memory back, but for what something still looks at."""
+        """Give the memory back, except for bodies at which something still looks."""
         self.reader.close()
         self.writer.close()
 
 
 class _Places:
-    """Where the bodies are that something looks at, and where they end. It outlives the reader."""
+    """The places of the bodies at which something looks. This object outlives the reader."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self.held: dict[int, int] = {}
+        """The end of each such body, by its beginning."""
         self._memory = memory
         self._over = False
 
     def release(self, offset: int, process_id: int) -> None:
-        """Nothing looks at a body any more."""
-        if os.getpid() != process_id:  # In a child of the process that looks: it had a copy of the object.
+        """Free the place of a body at which nothing looks any more."""
+        if os.getpid() != process_id:  # A child process has only a copy of the object, which must not free the place.
             return
         end = self.held.pop(offset)
         self._memory[offset - _HEAD_BYTES] = _FREE
@@ -374,7 +429,7 @@ class _Places:
             _give_back(self._memory, offset - _HEAD_BYTES, end)
 
     def give_back_all_but_held(self, size: int) -> None:
-        """The session is over."""
+        """End the session: give back the whole segment of `size` bytes, except for the bodies in `held`."""
         self._over = True
         begin = 0
         for offset, end in sorted(self.held.items()):
@@ -384,7 +439,7 @@ class _Places:
 
 
 def _give_back(memory: mmap.mmap, begin: int, end: int) -> None:
-    """Give the whole pages between these places back to the system."""
+    """Give the whole memory pages between these places back to the system."""
     begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     if (size := end // mmap.PAGESIZE * mmap.PAGESIZE - begin) > 0:
         memory.madvise(mmap.MADV_REMOVE, begin, size)

@@ -108,7 +108,8 @@ async def answer(context: Context, response: Any) -> None:
 
 def seconds_left(context: Context, limits: Limits) -> float | None:
     """How long the daemon may wait before it answers, so that the answer is there at the call's deadline; None: for
-    ever."""
+    ever.
+    """
     remaining: float | None = context.time_remaining()
     return None if remaining is None else remaining - min(limits.answer_margin, remaining / 5)
 

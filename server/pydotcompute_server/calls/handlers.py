@@ -45,7 +45,8 @@ class Handlers(grpc.GenericRpcHandler):
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """It calls this too, with the same handlers, which are not registered: a server of grpc.aio waits for the next
-        call of every registered method by itself, which makes each call dearer by a few microseconds a method."""
+        call of every registered method by itself, which makes each call dearer by a few microseconds a method.
+        """
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """The handler of a method; if there is no such method, one that says so."""

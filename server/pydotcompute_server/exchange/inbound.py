@@ -195,7 +195,8 @@ class Inbound:
 
     async def _put_next(self) -> None:
         """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
-        it."""
+        it.
+        """
         body, message_id, priority, correlation_id, terms = self.pending.popleft()
         if message_id is not None:
             self._pending_bytes -= len(body)

@@ -61,7 +61,8 @@ class Session:
 
     def take_ack(self, ack: pb.Ack) -> None:
         """The client has received something, wants something, or has given something up. ProtocolError: that cannot
-        be."""
+        be.
+        """
         if self.outbound.take_ack(ack):
             for message_id in ack.withdrawn:
                 self.inbound.withdraw(message_id)
