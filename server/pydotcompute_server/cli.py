@@ -100,7 +100,7 @@ class _Program(click.Command):
     default=Limits.shared_memory_bytes,
     type=click.IntRange(min=0),
     show_envvar=True,
-    help="Bytes of memory to share in each session with a client of the same host and user, in each direction; 0: none.",
+    help="Bytes of memory shared in each session with a client of the same host and user, per direction; 0: none.",
 )
 @click.option(
     "--proto-lock",
