@@ -23,7 +23,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is used: the command does without it, and has to come before gRPC, to silence it.
+    # A name is imported when it is used. The command uses none of them: it must set gRPC's log level before gRPC is
+    # imported.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The channels to a daemon: one that the event loop waits for, and one for calls that block it."""
+"""The two channels to a daemon: one for calls that are awaited, and one for calls that block the event loop."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 LONGEST_BACKOFF_MS = 2_000
-"""Milliseconds between two attempts to connect again, at most. gRPC begins with less, and adds jitter."""
+"""The longest time between two attempts to connect again, in milliseconds. gRPC begins with less, and adds jitter."""
 
 
 class Stubs:
-    """The daemon's services, over one channel."""
+    """The stubs of the daemon's services, over one channel."""
 
     def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
         self.kernels: KernelServiceStub = KernelServiceStub(channel)
@@ -39,7 +39,7 @@ class Stubs:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a question."""
+    """One call of a question: a method of a stub, and the request."""
 
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Any, Any]]
     request: Any
@@ -57,9 +57,9 @@ class Channels:
         target: HOST:PORT, or unix:PATH, of the daemon.
         timeout: seconds to connect, and for each call.
         credentials: for a daemon that speaks TLS.
-        max_message_bytes: the longest message to receive.
-        keepalive: seconds without a word from the daemon after which it is asked whether it is still there.
-        interceptors: gRPC's own, for the channel of their kind.
+        max_message_bytes: length of the longest message body to receive.
+        keepalive: seconds of silence after which the client asks the daemon for a sign of life.
+        interceptors: gRPC's client interceptors, each for the channel of its kind.
 
     Raises:
         InvalidConfigurationError: an interceptor is of no kind that gRPC has for clients.
@@ -85,7 +85,8 @@ class Channels:
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
             ("grpc.keepalive_timeout_ms", round(500 * keepalive)),
-            # Of a ping that was sent for another purpose, for which keepalive waits too: a minute, if not told.
+            # The time-out of pings that gRPC sends for other purposes: keepalive waits for these too, by default for a
+            # minute.
             ("grpc.http2.ping_timeout_ms", round(500 * keepalive)),
             ("grpc.http2.max_pings_without_data", 0),  # Otherwise the third ping in a row is not sent.
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -111,7 +112,7 @@ class Channels:
         return self._channel
 
     def require_open(self) -> None:
-        """ConnectionLostError if the channels are not open."""
+        """Raise ConnectionLostError if the channels are not open."""
         _ = self.channel
 
     @property
@@ -122,7 +123,10 @@ class Channels:
         return self._stubs
 
     def _stubs_that_block(self) -> Stubs:
-        """The services over a channel for calls that block: an event loop cannot wait for its own."""
+        """Return the services over the channel for calls that block. ConnectionLostError if it is not open.
+
+        A call that blocks the event loop cannot use `channel`, because that needs the event loop.
+        """
         self.require_open()
         if self._blocking_stubs is None:
             if self._credentials is None:
@@ -151,7 +155,8 @@ class Channels:
     async def _reach(self, channel: grpc.aio.Channel) -> None:
         """Return once the daemon answers.
 
-        A call that waits for its connection would not tell why it waited in vain; so each attempt is one that fails.
+        A call that waits for its connection does not say why it waited in vain. So each attempt fails at once if there
+        is no connection.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
@@ -163,7 +168,7 @@ class Channels:
                 return
             except grpc.aio.AioRpcError as error:
                 lost = from_rpc_error(error, self.target)
-                # No waiting mends a certificate. gRPC has no other mark of it than these words.
+                # A wrong certificate stays wrong, so there is no second attempt. gRPC marks it only by these words.
                 hopeless = "handshake failed" in (error.details() or "")
                 if hopeless or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise lost from None
@@ -185,10 +190,10 @@ class Channels:
     async def call(
         self, method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Q, A]], request: Q, extra: float = 0.0
     ) -> A:
-        """The response to one request, which may take `extra` seconds more than the time-out.
+        """Return the response to one request, which may take `extra` seconds more than the time-out.
 
         Raises:
-            PyDotComputeError: the daemon's, or ConnectionLostError.
+            PyDotComputeError: the error that the daemon answers with, or ConnectionLostError.
         """
         waiting = cast(Callable[..., Awaitable[A]], method(self.stubs))
         try:
@@ -204,7 +209,7 @@ class Channels:
             raise from_rpc_error(error, self.target) from None
 
     async def ask(self, question: Question[R]) -> R:
-        """The answer to a question. Raises what `call` does."""
+        """Return the answer to a question. Raises as `call`."""
         response = None
         while True:
             try:
@@ -214,7 +219,7 @@ class Channels:
             response = await self.call(call.method, call.request)
 
     def ask_blocking(self, question: Question[R]) -> R:
-        """`ask`, blocking the event loop meanwhile."""
+        """Return the answer to a question, and block the event loop meanwhile. Raises as `call`."""
         response = None
         while True:
             try:

@@ -1,4 +1,4 @@
-"""`connect`: a program's way to a daemon."""
+"""The function `connect`, with which a program connects to a daemon."""
 
 from __future__ import annotations
 
@@ -25,26 +25,31 @@ def connect(
     shared_memory: bool = False,
     interceptors: Sequence[Interceptor] = (),
 ) -> RemoteRuntime:
-    """A runtime at a daemon: `async with connect("127.0.0.1:50051") as runtime:`.
+    """Return a runtime whose kernels are at a daemon; it connects when its `async with` block is entered.
+
+    Use it as `async with connect("127.0.0.1:50051") as runtime:`. Entering the block raises ConnectionLostError if
+    there is no daemon.
 
     Args:
         target: HOST:PORT, or unix:PATH, of the daemon.
-        scoped: whether the kernels that this client launches are terminated on exit. Without it they live on.
-        timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (To
-            terminate takes as long as its own time-out allows, in addition.)
+        scoped: True to terminate the kernels that this client launched, on exit. Otherwise they live on.
+        timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (A call
+            of `terminate` may take its own time-out in addition.)
         credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
-        max_message_bytes: the longest message to receive; the daemon has a limit of its own for what it takes.
+        max_message_bytes: length of the longest message body to receive. The daemon has a limit of its own for the
+            messages that it receives.
         reconnect_timeout: seconds to reach the daemon again when the connection has broken. Meanwhile `send` and
             `receive` just take longer; then they raise SessionLostError.
-        keepalive: seconds without a word from the daemon after which the client asks whether the connection is still
-            there; it is broken if there is no answer in half that time.
-        shared_memory: whether messages of more than 64 KiB, such as those with large arrays, go through memory that
-            this process shares with the daemon. It must run on the same host, as the same user, and with
+        keepalive: seconds of silence after which the client asks the daemon for a sign of life. If there is no answer
+            in half that time, the connection counts as broken.
+        shared_memory: True to send messages of more than 64 KiB, such as those with large arrays, through memory that
+            this process shares with the daemon. The daemon must run on the same host, as the same user, and with
             `--shared-memory-bytes`; or else the first message raises BackendUnavailableError.
-        interceptors: gRPC's own. Those of `grpc.aio` see all calls that are awaited, of messages too, in this order;
-            each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
+        interceptors: gRPC's client interceptors. Those of `grpc.aio` see all calls that are awaited, of messages too,
+            in this order; each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
-    Entering the block raises ConnectionLostError if there is no daemon.
+    Raises:
+        InvalidConfigurationError: an interceptor is of neither kind.
     """
     channels = Channels(
         target,

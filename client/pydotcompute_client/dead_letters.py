@@ -17,7 +17,7 @@ from pydotcompute_client.types import RemoteTypes
 __all__ = ["UnreadableMessage", "dead_letters"]
 
 LARGEST_PAGE = 1_000
-"""Dead letters that one call asks for."""
+"""The number of dead letters that one call asks for."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class UnreadableMessage:
     priority: int
     correlation_id: UUID | None
     problem: str
-    """Why the message itself is not here."""
+    """The reason why the message itself is not here."""
 
 
 def dead_letters(kernel_id: str, types: RemoteTypes) -> Question[list[DeadLetter]]:
@@ -44,12 +44,12 @@ def dead_letters(kernel_id: str, types: RemoteTypes) -> Question[list[DeadLetter
 
 
 def _read_page(page: pb.ListDeadLettersResponse, types: RemoteTypes) -> list[DeadLetter]:
-    """The dead letters of a page. The types of their bodies are learned on the way."""
+    """Return the dead letters of a page, and learn the types of their bodies."""
     unknown: dict[str, str] = {}
     for message_type in page.types:
         try:
             types.learn(message_type)
-        except MessageError as error:  # Of a daemon that was there before, and had another type of this name.
+        except MessageError as error:  # An earlier daemon at this address had another type of this name.
             unknown[message_type.full_name] = str(error)
     return [dead_letter_from_proto(letter, _message(letter, types, unknown)) for letter in page.dead_letters]
 

@@ -1,4 +1,4 @@
-"""`KernelDescription`, and how a daemon's answer becomes one."""
+"""The class `KernelDescription`, and the function that makes one from a daemon's answer."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ class KernelDescription:
 
     kernel_id: str
     kernel_type: str
-    """The name of its type."""
+    """The name of the kernel's type."""
     documentation: str
     """The actor's docstring."""
     state: KernelState | None
-    """None if it is a type that is not launched under its own name."""
+    """The state of the kernel; None for a kernel type that is not launched under its own name."""
     config: RingKernelConfig
+    """The kernel's settings, or those that the kernel type declares."""
     input_type: type | None
-    """The class of its input messages: this program's own, or one made from the daemon's description."""
+    """The class of the kernel's input messages: this program's own, or one made from the daemon's description. None if
+    the kernel declares none."""
     output_type: type | None
-    """The class of its output messages, made likewise."""
+    """The class of the kernel's output messages, likewise."""
     input_type_name: str
-    """The full name of the input's protobuf type."""
+    """The full name of the input's protobuf type; empty if there is none."""
     output_type_name: str
+    """The full name of the output's protobuf type; empty if there is none."""
     sample_json: str
     """A body of the input type as JSON, ready to be edited."""
 
 
 def read_description(kernel_id: str, response: pb.DescribeKernelResponse, types: RemoteTypes) -> KernelDescription:
-    """The description in a daemon's response. Its message types are learned on the way."""
+    """Return the description in a daemon's response, and learn its message types."""
     kernel_type = response.kernel_type
     classes: list[type | None] = []
     for field, message_type in (("input_type", response.input_type), ("output_type", response.output_type)):

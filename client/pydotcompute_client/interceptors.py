@@ -1,4 +1,4 @@
-"""Which of a program's interceptors see which calls."""
+"""Sorts a program's interceptors by the channel that each is for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Interceptor: TypeAlias = grpc.aio.ClientInterceptor | grpc.UnaryUnaryClientInter
 
 
 def awaited(interceptors: Sequence[Interceptor]) -> list[grpc.aio.ClientInterceptor]:
-    """Those for the channel of an event loop.
+    """Return the interceptors for the channel that the event loop waits for.
 
     Raises:
-        InvalidConfigurationError: one is of neither kind.
+        InvalidConfigurationError: an interceptor is of neither kind.
     """
     for each in interceptors:
         if not isinstance(each, grpc.aio.ClientInterceptor | grpc.UnaryUnaryClientInterceptor):
@@ -28,6 +28,6 @@ def awaited(interceptors: Sequence[Interceptor]) -> list[grpc.aio.ClientIntercep
 
 
 def blocking(channel: grpc.Channel, interceptors: Sequence[Interceptor]) -> grpc.Channel:
-    """The channel for calls that block, all of which are unary, with those for it."""
+    """Return the channel for calls that block, with its interceptors added. All calls that block are unary."""
     theirs = [each for each in interceptors if isinstance(each, grpc.UnaryUnaryClientInterceptor)]
     return grpc.intercept_channel(channel, *theirs) if theirs else channel

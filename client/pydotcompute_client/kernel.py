@@ -1,4 +1,4 @@
-"""`RemoteKernel`: a kernel at a daemon."""
+"""The class `RemoteKernel`, which stands for a kernel at a daemon."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ def summary() -> Question[RuntimeSummary]:
 
 
 def _snapshots(kernel_ids: Sequence[str]) -> Question[list[RingKernelTelemetry]]:
-    """Of these kernels, or of all if none is named."""
+    """Ask for the telemetry of these kernels, or of all if none is named."""
     request = telemetry_pb.GetTelemetryRequest(kernel_ids=kernel_ids)
     response: telemetry_pb.GetTelemetryResponse = yield Call(lambda daemon: daemon.telemetry.GetTelemetry, request)
     return [telemetry_from_proto(snapshot) for snapshot in response.kernels]
 
 
 def by_id(snapshots: Sequence[RingKernelTelemetry]) -> dict[str, RingKernelTelemetry]:
-    """The snapshots by their kernels' ids."""
+    """Return the snapshots by their kernels' ids."""
     return {snapshot.kernel_id: snapshot for snapshot in snapshots}

@@ -1,4 +1,4 @@
-"""`RemoteRuntime`: the API of `RingKernelRuntime`, spoken to a daemon."""
+"""The class `RemoteRuntime`, which has the API of `RingKernelRuntime` for the kernels of a daemon."""
 
 from __future__ import annotations
 
@@ -83,8 +83,10 @@ class RemoteRuntime:
             await self._channels.open()
 
     async def shutdown(self, timeout: float = 10.0) -> None:
-        """Disconnect; if `connect` was told `scoped`, terminate the kernels that this client launched first.
-        Idempotent.
+        """Disconnect. Idempotent.
+
+        If `connect` was called with `scoped`, the kernels that this client launched are terminated first, each within
+        `timeout` seconds.
         """
         if not self._channels.are_open:
             return
@@ -212,8 +214,10 @@ class RemoteRuntime:
     # -- messages ------------------------------------------------------------------------------------------------------
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
-        """See `RingKernelRuntime.send`. Under `reject` it returns when the kernel has the message; otherwise it returns
-        at once while there is credit, and what is refused later is raised where its reply would be received.
+        """See `RingKernelRuntime.send`.
+
+        Under `reject`, `send` returns when the kernel has the message. Otherwise it returns at once while there is
+        credit; if the kernel refuses the message later, `receive` raises that error in place of the reply.
         """
         session = self._sessions.get(kernel_id)
         if session is None or session.over is not None:
@@ -224,7 +228,7 @@ class RemoteRuntime:
         self, task: asyncio.Task[Any] | None, kernel_id: str, message: Any, timeout: float | None
     ) -> None:
         lost = self._sessions.get(kernel_id)
-        if lost is not None and lost.untold is not None:  # The first to come by is told, and may send again.
+        if lost is not None and lost.untold is not None:  # Only the next `send` raises the loss.
             error, lost.untold = lost.untold, None
             raise error
         session = await self._open(kernel_id, "send", timeout)
@@ -240,7 +244,7 @@ class RemoteRuntime:
     async def _open_and_receive(self, task: asyncio.Task[Any] | None, kernel_id: str, timeout: float | None) -> Any:
         try:
             session = await self._open(kernel_id, "receive", timeout)
-        except KernelStateError as error:  # Whoever opens a conversation is told that it cannot send.
+        except KernelStateError as error:  # The daemon's error names `send`.
             raise KernelStateError(error.kernel_id, error.state, "receive", error.allowed_states) from None
         return await session.replies.receive(session.replies.callers.receiving(task), timeout)
 
@@ -253,11 +257,11 @@ class RemoteRuntime:
         return await session.send_and_receive(message, timeout, deadline)
 
     async def _open(self, kernel_id: str, operation: str, timeout: float | None) -> Session:
-        """The session with a kernel; a new one if there is none, or if it is over.
+        """Return the session with a kernel. Open a new one if there is none, or if it is over.
 
         Raises:
-            QueueTimeoutError: it took longer than the time-out of the operation.
-            ConnectionLostError: or than that of the connection.
+            QueueTimeoutError: opening took longer than `timeout` seconds.
+            ConnectionLostError: opening took longer than the time-out of the connection.
         """
         self._channels.require_open()
         patience = self._channels.timeout
@@ -277,9 +281,9 @@ class RemoteRuntime:
                 if session.over is None:
                     return session
                 await session.close()
-            # Of a kernel that has ended, and was launched again, the old replies are not the new one's.
+            # If the kernel has ended and was launched again, the new kernel's session must not have the old replies.
             broken = session is not None and isinstance(session.over, ConnectionLostError)
-            if not self._channels.are_open:  # They were closed while this waited for its turn.
+            if not self._channels.are_open:  # The channels were closed while this task waited for the lock.
                 raise ConnectionLostError(self.target, "the client has closed the connection")
             session = Session(
                 kernel_id,
@@ -298,10 +302,12 @@ class RemoteRuntime:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     async def describe(self, kernel_id: str) -> KernelDescription:
-        """The daemon's description of a kernel, or of a kernel type. Its message classes need no source here.
+        """Return the daemon's description of a kernel, or of a kernel type.
+
+        This program need not have the source of the message classes.
 
         Raises:
-            KernelNotFoundError: there is neither.
+            KernelNotFoundError: there is neither a kernel nor a kernel type of this name.
         """
         request = kernel_pb.DescribeKernelRequest(kernel_id=kernel_id)
         response = await self._channels.call(lambda daemon: daemon.kernels.DescribeKernel, request)
@@ -351,7 +357,7 @@ class RemoteRuntime:
     async def watch_telemetry(
         self, kernel_ids: Sequence[str] = (), interval: float = 1.0
     ) -> AsyncIterator[dict[str, RingKernelTelemetry]]:
-        """Snapshots of these kernels, or of all, at once and then every `interval` seconds."""
+        """Yield the telemetry of these kernels, or of all, by kernel id: at once, and then every `interval` seconds."""
         request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernel_ids, interval=duration(interval))
         snapshots: Any = self._channels.stubs.telemetry.WatchTelemetry(request)
         try:
@@ -363,8 +369,12 @@ class RemoteRuntime:
     # -- dead letters --------------------------------------------------------------------------------------------------
 
     def get_dead_letters(self, kernel_id: str) -> list[DeadLetter]:
-        """The dead letters of a kernel, oldest first. Blocks; see `fetch_dead_letters`. KernelNotFoundError if there
-        is none. A message that cannot be had here is an `UnreadableMessage`.
+        """The dead letters of a kernel, oldest first. Blocks; see `fetch_dead_letters`.
+
+        An `UnreadableMessage` stands for a message that cannot be decoded here.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
         """
         return self._channels.ask_blocking(dead_letters.dead_letters(kernel_id, self._types))
 
@@ -374,7 +384,7 @@ class RemoteRuntime:
 
     async def requeue_dead_letters(self, kernel_id: str, ids: Iterable[int] | None = None) -> list[int]:
         """See `RingKernelRuntime.requeue_dead_letters`."""
-        # On the wire, no ids are all; 0 is no dead letter's. Nor are those that a uint64 cannot hold.
+        # On the wire, no ids mean all dead letters. If no valid id is left, 0 is sent, which no dead letter has.
         named = [] if ids is None else [each for each in ids if 0 < each < 2**64] or [0]
         request = dead_letter_pb.RequeueDeadLettersRequest(kernel_id=kernel_id, ids=named)
         response = await self._channels.call(lambda daemon: daemon.dead_letters.RequeueDeadLetters, request)

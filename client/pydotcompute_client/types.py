@@ -28,16 +28,16 @@ class RemoteTypes:
         self._classes: dict[str, type] = {}
 
     def learn(self, message_type: pb.MessageType) -> str:
-        """Take in a type that the daemon described. Returns the type's full name."""
+        """Take in a type that the daemon described. Return the type's full name."""
         self._pool.add_files(message_type.files.file)
         return message_type.full_name
 
     def prefer(self, cls: type) -> None:
-        """Received messages of the type that this class stands for are to be of this class."""
+        """Decode messages of the type that this class stands for as this class."""
         self._classes[introspect(cls).full_name] = cls
 
     def codec(self, cls: type, full_name: str) -> Codec[Any]:
-        """Between a class of this program and a type of the daemon.
+        """Return the codec between a class of this program and a type of the daemon.
 
         Raises:
             MessageTypeError: the class does not stand for the type; the path names the first field that differs.
@@ -52,7 +52,10 @@ class RemoteTypes:
         return codec
 
     def receiving_codec(self, full_name: str) -> Codec[Any]:
-        """For messages of a type of the daemon: to the class of this program that stands for it, or one made for it."""
+        """Return the codec for received messages of a type of the daemon.
+
+        It decodes to the class of this program that stands for the type, or to a class made for it.
+        """
         cls = self._classes.get(full_name)
         if cls is None:
             cls = self._classes[full_name] = self._find(full_name)

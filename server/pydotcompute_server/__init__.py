@@ -1,4 +1,4 @@
-"""The daemon: the ring-kernel runtime behind gRPC. What is here is for programs that embed it."""
+"""The daemon: the ring-kernel runtime behind gRPC. Programs that embed the daemon import these names."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is used: the command and its modules do without most of it.
+    # A name is imported when it is used, because the command needs few of these modules at its start.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -16,30 +16,34 @@ from pydotcompute.v1 import message_service_pb2 as pb
 __all__ = ["Catalog"]
 
 RESERVED_PACKAGES = ("google", "grpc", "pydotcompute")
-"""What packages of kernels' services do not begin with: there are the daemon's own."""
+"""Kernels' services must not be in these packages, because the daemon's own services are there."""
 
 
 class Catalog:
-    """Codecs and descriptors, made once for each message class. One pool holds them all, which reflection serves."""
+    """The codecs and descriptors of message classes, made once for each class. One pool has all of the descriptors.
+
+    Reflection serves the types and services of that pool.
+    """
 
     def __init__(self) -> None:
         self.pool = TypePool()
         self._codecs: dict[type, Codec[Any]] = {}
         self.services: dict[str, KernelType] = {}
-        """The kernel types that have a service, by its full name."""
+        """The kernel types that have a service, by the full name of the service."""
 
     def add(self, *kernel_types: KernelType) -> None:
-        """Make the types and services of kernel types known.
+        """Add the message types and services of kernel types.
 
         Raises:
             MessageTypeError: another message class of the same full name has other fields.
-            InvalidConfigurationError: something else has the name of a service.
+            InvalidConfigurationError: the name of a service is reserved, or something else has it.
         """
         for kernel_type in kernel_types:
             for cls in (kernel_type.input_type, kernel_type.output_type):
                 if cls is not None:
                     self.codec(cls)
-        for kernel_type in kernel_types:  # Now that all messages are there, none comes later that has such a name.
+        # The services come last, so that a message type with the name of a service is found here.
+        for kernel_type in kernel_types:
             if kernel_type.input_type is not None:
                 self._add_service(kernel_type, kernel_type.input_type)
 
@@ -69,14 +73,14 @@ class Catalog:
         self.services[name] = kernel_type
 
     def codec(self, cls: type) -> Codec[Any]:
-        """The codec of a message class."""
+        """Return the codec of a message class."""
         codec = self._codecs.get(cls)
         if codec is None:
             codec = self._codecs[cls] = Codec(cls, self.pool)
         return codec
 
     def codecs(self, kernel_type: KernelType) -> list[Codec[Any]]:
-        """The codecs of a kernel: its input type's, then its output type's if that is another.
+        """Return the codec of a kernel's input type, and that of its output type if that is another class.
 
         Raises:
             MessageTypeError: the kernel was declared without an input type, so that no message can cross the wire.
@@ -87,10 +91,10 @@ class Catalog:
         return [self.codec(cls) for cls in classes]
 
     def service_files(self, name: str) -> FileDescriptorSet | None:
-        """The files that define a service, as those of `message_type`; None if there is none of this name."""
+        """Return the files that define a service, with all their imports; None if there is no such service."""
         return self.pool.file_set(name) if name in self.services else None
 
     def message_type(self, cls: type) -> pb.MessageType:
-        """The type with the files that define it."""
+        """Return the full name of a message class, and the files that define it."""
         full_name = self.codec(cls).descriptor.full_name
         return pb.MessageType(full_name=full_name, files=self.pool.file_set(full_name))

@@ -39,21 +39,23 @@ class Failure(click.ClickException):
         super().__init__(" ".join(line.strip() for line in text.splitlines()))
 
     def show(self, file: Any = None) -> None:
+        """Print the line to stderr."""
         click.echo(f"pydotcompute-server: {self.format_message()}", file, err=True)
 
 
 class WrongUsage(Failure):
-    """Ends it likewise, for what can be seen from the command line alone."""
+    """Ends the program with one line on stderr, and exit code 2: the command line itself is wrong."""
 
     exit_code = 2
 
 
 class _Program(click.Command):
-    """Without Click's three lines for wrong usage."""
+    """A Click command that reports wrong usage in one line, where Click prints three."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
+        """Parse the arguments. WrongUsage if they are wrong."""
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
@@ -70,41 +72,41 @@ class _Program(click.Command):
     multiple=True,
     metavar="TYPE",
     show_envvar=True,
-    help="Launch and activate this kernel type at start; `all`: every one. Repeatable.",
+    help="Launch and activate this kernel type at start; `all` means every type. Repeatable.",
 )
 @click.option(
     "--grace",
     default=Limits.grace,
     type=click.FloatRange(min=0),
     show_envvar=True,
-    help="Seconds to finish what is under way when asked to end.",
+    help="Seconds that the daemon has to finish its work when it is asked to end.",
 )
 @click.option(
     "--max-message-bytes",
     default=Limits.max_message_bytes,
     type=click.IntRange(min=1),
     show_envvar=True,
-    help="The longest message body.",
+    help="Length of the longest message body, in bytes.",
 )
 @click.option(
     "--session-timeout",
     default=Limits.session_timeout,
     type=click.FloatRange(min=0),
     show_envvar=True,
-    help="Seconds that a client's conversation lives on when its connection has broken.",
+    help="Seconds that a client's session is kept after its connection has broken.",
 )
 @click.option(
     "--shared-memory-bytes",
     default=Limits.shared_memory_bytes,
     type=click.IntRange(min=0),
     show_envvar=True,
-    help="Memory that a client of the same host and user may share, for each conversation and direction; 0: none.",
+    help="Bytes of memory shared in each session with a client of the same host and user, per direction; 0: none.",
 )
 @click.option(
     "--proto-lock",
     type=_file,
     show_envvar=True,
-    help="The pydotcompute.lock of `pydotcompute proto export`: fields keep the numbers that it says.",
+    help="File pydotcompute.lock of `pydotcompute proto export`; fields keep the numbers that are in it.",
 )
 @click.option("--tls-certificate", type=_file, show_envvar=True, help="PEM file of the certificate chain.")
 @click.option("--tls-key", type=_file, show_envvar=True, help="PEM file of the certificate's key.")
@@ -134,12 +136,13 @@ def main(
 ) -> None:
     """Serve the ring kernels that KERNELS declare, over gRPC.
 
-    KERNELS are .py files, directories of them, or names of importable modules; without any, those that the environment
-    variable PYDOTCOMPUTE_KERNELS lists, separated by spaces.
+    KERNELS are .py files, directories of .py files, or names of importable modules. If there are none on the command
+    line, the daemon takes them from the environment variable PYDOTCOMPUTE_KERNELS, separated by spaces.
 
-    The first line of standard output is `listening on ADDRESS`; the log, and what kernels print, go to standard error.
+    The first line of standard output is `listening on ADDRESS`. The log and the output of kernels go to standard error.
 
-    SIGTERM and SIGINT end the daemon in good order, within the grace period and about a second, with exit code 0.
+    SIGTERM and SIGINT end the daemon in good order, with exit code 0. That takes at most the grace period and about a
+    second more.
     """
     if (tls_certificate is None) != (tls_key is None):
         raise WrongUsage("--tls-certificate and --tls-key go together")
@@ -153,8 +156,9 @@ def main(
     except InvalidConfigurationError as error:
         option = error.parameter.replace("_", "-")
         raise WrongUsage(f"--{option} {error.value}: {error.problem}") from None
-    # Until there is a daemon to stop, the end is an exception, so that it also interrupts a file that loads for long.
-    for number in (signal.SIGTERM, signal.SIGINT):  # A shell starts background jobs with SIGINT ignored.
+    # Until there is a daemon to stop, these signals raise KeyboardInterrupt, which interrupts even a file that takes
+    # long to load. A shell starts background jobs with SIGINT ignored, so SIGINT is set too.
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     configure(log_level, log_format, limits)
     try:
@@ -181,17 +185,21 @@ def main(
 
 
 def _allow_open_files() -> None:
-    """As many as the system lets this process have, as servers do: each connection takes one, and more with shared
-    memory.
+    """Raise the limit of open files to the most that the system allows.
+
+    Each connection takes one file, and a connection with shared memory takes more.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # Where "unlimited" is more than the kernel's own limit.
+    # The system refuses "unlimited" where that is more than its own limit.
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _settle_memory() -> None:
-    """Spare the collector what stays to the end, and let it look at young objects in larger portions: messages under
-    way come and go without cycles. It took a tenth of the daemon's time under load, and so takes less than a hundredth.
+    """Make the garbage collector run less often, and skip the objects that live as long as the daemon.
+
+    Messages come and go without reference cycles. Under load the collector took a tenth of the daemon's time; with
+    these settings it takes less than a hundredth.
     """
     gc.collect()
     gc.freeze()
@@ -206,17 +214,17 @@ async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> Non
         loop.add_signal_handler(number, daemon.stop)
     await daemon.start()
     _settle_memory()
-    # Past `sys.stdout`, from which everything goes to the log.
+    # Not to `sys.stdout`: everything that is printed there goes to the log.
     print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
     await daemon.run()
-    # All is done: an actor that heeds not even its cancellation, or a thread, shall not keep the process alive.
+    # The daemon has ended. An actor that ignores its cancellation, or a thread, must not keep the process alive.
     last_resort = threading.Timer(settings.limits.last_resort, os._exit, (0,))
     last_resort.daemon = True
     last_resort.start()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop's event loop where it is installed."""
+    """Return the factory of uvloop's event loop, or None if uvloop is not installed."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     import uvloop

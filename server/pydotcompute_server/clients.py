@@ -1,4 +1,4 @@
-"""What every lane that keeps a client at a kernel does for it, and when it leaves."""
+"""Functions that the lanes share for a client of a kernel: what it may send, and what happens when it leaves."""
 
 from __future__ import annotations
 
@@ -35,25 +35,26 @@ def require_activated(kernel: Kernel) -> None:
 
 
 def may_put(kernel: Kernel, caller: Caller[Any], limits: Limits) -> bool:
-    """Return True if a client that waits for room may put more into the mailbox once there is room: it receives its
-    replies, and the mailbox has not too many bytes.
+    """Return True if a client that waits for room may put more into the mailbox once there is room.
+
+    It may if it receives its replies, and if the mailbox has not too many bytes.
     """
     return caller.ready.size < kernel.mail.outputs.capacity and kernel.mail.inbox.bytes < limits.mailbox_bytes
 
 
 def terms_of(size: int, limits: Limits) -> Terms | None:
-    """Return the terms of a message of so many bytes: its size, if the message is large."""
+    """Return the terms of a message whose body has `size` bytes: its size if it is large, or else None."""
     return Terms(size=size) if size >= limits.large_message_bytes else None
 
 
 def pass_outputs_on(kernel: Kernel) -> None:
-    """Wake another for the outputs that this client may have been woken for."""
+    """Wake another client if there are outputs: perhaps only this client was woken for them."""
     if kernel.mail.outputs.items.size:
         kernel.mail.replies.wanted.notify()
 
 
 def leave(kernel: Kernel, caller: Caller[Any], why: str = "its caller is gone") -> None:
-    """Nobody receives for this client any more: the replies that wait for it are dead letters."""
+    """Mark the client as gone, and make the replies that wait for it dead letters, with `why` as their detail."""
     caller.gone = True
     while (item := caller.take()) is not None:
         if not isinstance(item, Unanswered):

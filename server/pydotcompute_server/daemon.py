@@ -1,4 +1,4 @@
-"""The daemon's life: start, serve, drain."""
+"""The daemon: it starts, serves, and drains."""
 
 from __future__ import annotations
 
@@ -54,20 +54,17 @@ logger = logging.getLogger(__name__)
 
 
 class ListenError(Exception):
-    """The address cannot be listened on."""
+    """The daemon cannot listen on its address."""
 
 
 class Daemon:
     """One runtime behind one gRPC server.
 
     Args:
-        settings: what the command line would say.
-        kernel_types: what can be launched, by name; `load_kernel_types` finds them in files.
-        steps: what every call passes before it comes to its handler, the outermost first; see `calls.pipeline`.
-
-    Raises (from `start`):
-        ListenError: the address is taken, or none of this machine.
-        PyDotComputeError: a kernel of `settings.launch` cannot be launched, or memory cannot be shared.
+        settings: the settings that the command line would give.
+        kernel_types: the kernel types that can be launched, by name; `load_kernel_types` finds them in files.
+        steps: functions that every call passes before it comes to its handler, the outermost first; see
+            `calls.pipeline`.
     """
 
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
@@ -84,18 +81,24 @@ class Daemon:
         self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
         self._stop = asyncio.Event()
         self.address = settings.listen
-        """Where the daemon listens, with the port that was chosen."""
+        """The address on which the daemon listens; after `start` it has the port that was chosen."""
 
     async def start(self) -> None:
-        """Listen, and launch what the settings name, unless `stop` is called meanwhile."""
+        """Listen, and launch the kernels that the settings name, unless `stop` is called meanwhile.
+
+        Raises:
+            ListenError: the address is in use, or does not belong to this machine.
+            PyDotComputeError: a kernel of `settings.launch` cannot be launched, or memory cannot be shared.
+        """
         if self._limits.shared_memory_bytes:
-            Segment.create(self._limits.shared_memory_bytes).close()  # Better now than at the first client's cost.
+            # If memory cannot be shared, the daemon fails now, and not when the first client comes.
+            Segment.create(self._limits.shared_memory_bytes).close()
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
         await self._runtime.start()
         names = list(self._runtime.kernel_types) if "all" in self._settings.launch else self._settings.launch
         for name in names:
-            await asyncio.sleep(0.001)  # Not 0: the event loop hears of signals when it waits.
+            await asyncio.sleep(0.001)  # Not 0: the event loop handles signals only when it waits.
             if self._stop.is_set():
                 break
             await self._runtime.launch(name)
@@ -110,13 +113,13 @@ class Daemon:
                 ("grpc.max_receive_message_length", longest),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
-                ("grpc.http2.max_ping_strikes", 0),  # A client says how soon it wants to know.
+                ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.
                 ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
                 ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
                 ("grpc.http2.ping_timeout_ms", round(1_000 * limits.keepalive_timeout)),
             ],
         )
-        # It has of a server what adding a service needs.
+        # `Handlers` has those methods of a server that the generated functions call to add a service.
         handlers: Any = Handlers(self._catalog.pool, limits, self._steps)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
@@ -129,7 +132,7 @@ class Daemon:
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-        # The last two for whoever prints an error, or writes a body without knowing its type.
+        # The last two serve clients that print an error, or write a body without knowing its type.
         files = (*services, errors_pb2, health_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
         handlers.add_generic_rpc_handlers([self._typed])
@@ -162,8 +165,9 @@ class Daemon:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop`; then finish what is under way, within the grace period, and a second for actors that will
-        not be cancelled.
+        """Serve until `stop` is called, and then finish the work.
+
+        That takes at most the grace period, and a second more for actors that resist their cancellation.
         """
         async with asyncio.TaskGroup() as group:
             health = group.create_task(self._report_health())
@@ -177,9 +181,9 @@ class Daemon:
         logger.info("stopped")
 
     async def _drain(self) -> None:
-        """Let the kernels finish what they were sent, end them, and let the clients have what is theirs.
+        """Let the kernels finish their messages, end the kernels, and let the clients receive what is theirs.
 
-        Each step has a share of what is left of the grace period, so that none takes all of it from those after it.
+        Each of these steps has only a share of the remaining grace period, so that the later steps have time too.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.grace
@@ -198,10 +202,10 @@ class Daemon:
 
 
 def _require_free(listen: str) -> None:
-    """Raise OSError if the address cannot be listened on.
+    """Raise OSError if the daemon cannot listen on the address.
 
-    Of that, gRPC would say too much on stderr and too little in its exception; and from a daemon that listens on a
-    socket file it would take the file away.
+    gRPC's own exception says too little, and gRPC prints too much on stderr. It would also take over the socket file of
+    a daemon that is running.
     """
     if listen.startswith("unix:"):
         path = Path(re.sub("^unix:(//)?", "", listen))

@@ -1,7 +1,7 @@
-"""The bounds of the daemon, in one place.
+"""The limits of the daemon, in one place.
 
-The limits of one mailbox belong to its kernel (`RingKernelConfig`), and what a runtime keeps to `RuntimeLimits`. What
-may be under way over `Exchange` is the same at both ends: `pydotcompute.wire.exchange.limits`.
+Other limits are elsewhere: `RingKernelConfig` has those of a kernel's mailboxes, `RuntimeLimits` those of a runtime.
+`pydotcompute.wire.exchange.limits` has those of `Exchange`, which are the same for the daemon and the client.
 """
 
 from __future__ import annotations
@@ -14,96 +14,100 @@ from pydotcompute.exceptions import InvalidConfigurationError
 __all__ = ["Limits"]
 
 LEAST_SHARED_BYTES = 1 << 20
-"""With less shared memory, next to nothing goes there."""
+"""The least shared memory, in bytes: with less, hardly any message would fit."""
 
 _MAY_BE_ZERO = {"shared_memory_bytes", "session_timeout", "answer_margin", "grace", "last_calls", "last_resort"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the daemon takes, keeps, and waits for. Times are in seconds.
+    """How much the daemon takes and keeps, and how long it waits. Times are in seconds.
 
     Raises:
-        InvalidConfigurationError: with this limit a daemon cannot work.
+        InvalidConfigurationError: a daemon cannot work with this limit.
     """
 
     # Messages.
     max_message_bytes: int = 64 << 20
-    """The longest body of a message, in either direction. A longer request is refused with `MESSAGE_INVALID`; a longer
-    answer becomes a dead letter, and its caller is told: by a refusal over `Exchange`, else by `INTERNAL`."""
+    """Length of the longest message body, in either direction. A longer request is refused with `MESSAGE_INVALID`. A
+    longer answer becomes a dead letter; its caller gets a refusal over `Exchange`, or else the status `INTERNAL`."""
     shared_memory_bytes: int = 0
-    """Memory that a client of the same host and user may share, for each conversation and direction; 0 for none."""
+    """Memory that each session with a client of the same host and user shares with it, in each direction. 0 for
+    none."""
     mailbox_bytes: int = 256 << 20
-    """The bytes of large messages in one mailbox. Beyond them the mailbox takes no message from streams for a while."""
+    """Bytes of large messages in one mailbox. When there are more, the mailbox takes no messages from streams until
+    there are fewer."""
     large_message_bytes: int = 4_096
-    """A message of at least this length is large."""
+    """A message is large if its body has at least this length."""
 
     # Sessions and connections.
     session_timeout: float = 60.0
-    """How long a client's conversation with a kernel lives on when its connection has broken."""
+    """How long a session is kept after its connection has broken."""
     sessions_kept: int = 4_096
-    """How many conversations whose connection has broken are kept; the one that broke first goes first."""
+    """How many sessions without a connection are kept. The session whose connection broke first is dropped first."""
     messages_at_once: int = 256
-    """How many messages of a conversation are put into a mailbox, or made ready to be sent, before others have their
-    turn."""
+    """How many messages of one session are put into a mailbox, or prepared for sending, before other sessions have
+    their turn."""
     read_ahead: int = 512
-    """How many messages a client may have under way though the mailbox is full, while other clients send to it too.
-    With less, each of many clients would have frames of a few messages."""
+    """How many messages a client may send ahead to a full mailbox, while other clients send to that mailbox too. If
+    this were smaller, many clients would send frames of only a few messages each."""
     farewell: float = 1.0
-    """How long a client has to end its side of a stream when the daemon has said `bye`."""
+    """How long a client has to end its side of a stream after the daemon has said `bye`."""
     keepalive: float = 30.0
-    """How long a connection may be silent before the daemon asks whether the client is still there."""
+    """How long a connection may be silent before the daemon asks the client for a sign of life."""
     keepalive_timeout: float = 10.0
-    """How long the client has to answer that."""
+    """How long the client has to give that sign of life."""
 
     # A kernel's own service: `Stream`.
     stream_requests: int = 16_384
-    """Requests of one `Stream` that wait for their replies, and replies that wait to be sent; then it is not read from.
-    It is several mailboxes full, for an actor may collect that many before it answers any."""
+    """How many requests of one `Stream` may wait for their replies, with the replies that wait to be sent. At that
+    number the daemon stops reading the stream. The limit is several mailboxes full, because an actor may collect that
+    many requests before it answers any."""
     stream_replies: int = 32_768
-    """Replies of one `Stream` that wait to be sent before a further one to any request finds no room, which ends the
-    stream with `QUEUE_FULL`: the kernel cannot wait for room, for it has other callers."""
+    """How many replies of one `Stream` may wait to be sent. One more ends the stream with `QUEUE_FULL`: the kernel
+    cannot wait for room, because it has other callers."""
 
     # The unary calls.
     client_ids: int = 1_000
-    """`client_id`s of one kernel that have replies kept for them; the one that was quiet longest is forgotten first."""
+    """For how many `client_id`s of one kernel replies are kept. The `client_id` that was quiet longest is forgotten
+    first."""
     returned_messages: int = 10_000
-    """How many messages of one kernel are remembered as having been in a response before."""
+    """How many messages of one kernel are remembered because they were in a response and came back."""
     sent_ids: int = 10_000
-    """How many ids of messages that one kernel was sent are remembered, so that no message is put twice."""
+    """How many ids of messages to one kernel are remembered, so that no message is put into the mailbox twice."""
     sent_ids_time: float = 600.0
-    """How long such an id is remembered."""
+    """How long the id of a message is remembered."""
     longest_lease: float = 600.0
     """The longest lease of a `Receive`."""
     acknowledged_deliveries: int = 10_000
-    """How many acknowledged deliveries of one kernel are remembered, so that to acknowledge one again is no error."""
+    """How many acknowledged deliveries of one kernel are remembered, so that a second acknowledgement is no error."""
     answer_margin: float = 0.1
-    """What is left of a call's deadline, at most, when the daemon gives up, so that its answer arrives in time."""
+    """How long before a call's deadline the daemon gives up, at most, so that its answer arrives in time."""
 
     # The other services.
     dead_letters_default_page: int = 100
-    """Dead letters of a page, if the request does not say."""
+    """How many dead letters a page has if the request names no number."""
     dead_letters_page: int = 1_000
-    """Dead letters of a page, whatever the request says."""
+    """How many dead letters a page has at most, even if the request asks for more."""
     dead_letters_page_bytes: int = 512 << 10
-    """The bytes of a page with more than one dead letter."""
+    """The most bytes of a page. A page of a single dead letter may have more."""
     shortest_watch_interval: float = 0.01
-    """The time between two snapshots of `WatchTelemetry`, at least."""
+    """The shortest time between two snapshots of `WatchTelemetry`."""
     unknown_name_characters: int = 200
-    """How many characters of the name of a method that does not exist are looked at, and quoted."""
+    """How many characters of an unknown method's name the daemon looks at and quotes."""
     unknown_names_told: int = 30
-    """How many names of methods that do exist the answer to such a call has."""
+    """How many names of existing methods the daemon lists in its answer to a call of an unknown one."""
     log_line_characters: int = 16_384
-    """How many characters a kernel can print without the end of a line before they are logged all the same."""
+    """How many characters without a line break a kernel can print before they are logged as one line."""
 
     # The end.
     grace: float = 10.0
-    """How long the daemon may take to finish what is under way when it ends."""
+    """How long the daemon may take to finish its work when it ends."""
     last_calls: float = 1.0
-    """How much of `grace` calls have to end, once all kernels have ended: the calls that are left are streams that only
-    their clients end."""
+    """How much of `grace` the last calls have to end, once all kernels have ended. These calls are streams that only
+    their clients can end."""
     last_resort: float = 0.5
-    """How long the process of the command may take to end of itself when the daemon has ended."""
+    """How long the process may take to exit after the daemon has ended. Then it is ended by force."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -120,7 +124,7 @@ class Limits:
 
 
 def _problem(value: object, *, is_count: bool, may_be_zero: bool) -> str | None:
-    """What is wrong with the value of a limit; None if nothing is."""
+    """Return what is wrong with the value of a limit, or None if it is valid."""
     if isinstance(value, bool) or not isinstance(value, int if is_count else int | float):
         return "not a whole number" if is_count else "not a number"
     least = "it is at least 0" if may_be_zero else "it is more than 0"

@@ -16,24 +16,26 @@ from pydotcompute.ring_kernels.declaration import KernelType, registered_kernel_
 __all__ = ["LoadError", "load_kernel_types"]
 
 NAMESPACE = "pydotcompute_kernels"
-"""The package that loaded files become modules of, so that a `json.py` of kernels is not taken for the library's."""
+"""Loaded files become modules of this package, so that a file `json.py` is not taken for the module `json`."""
 
 
 class LoadError(Exception):
-    """A source of kernel types cannot be used; the text says which and why, in one line."""
+    """A source of kernel types cannot be used. The text says in one line which source, and why."""
 
 
 def load_kernel_types(sources: Iterable[str]) -> dict[str, KernelType]:
-    """The kernel types that these sources declare, by name.
+    """Load these sources, and return the kernel types that they declare, by name.
 
     Args:
-        sources: `.py` files, directories (of which every `.py` file is loaded), or importable module names.
+        sources: `.py` files, directories, or names of importable modules. Of a directory every `.py` file is loaded
+            whose name does not begin with `_`.
 
     Raises:
-        LoadError: a source does not exist, fails to import, declares no kernel type, or one that another declares too.
+        LoadError: a source does not exist, fails to import, declares no kernel type, or declares one that another
+            source declares too.
     """
     found: dict[str, KernelType] = {}
-    origin: dict[str, tuple[str, str]] = {}  # The source, and the file or module of it.
+    origin: dict[str, tuple[str, str]] = {}  # Kernel type → its source, and the file or module in that source.
     sys.modules.setdefault(NAMESPACE, ModuleType(NAMESPACE))
     for source in sources:
         for file in _files(source):
@@ -52,13 +54,16 @@ def load_kernel_types(sources: Iterable[str]) -> dict[str, KernelType]:
 
 
 def _place(kernel_type: KernelType) -> tuple[str, int]:
-    """Where a kernel type is declared: a file that another one imports is run twice, under two names."""
+    """Return the file and the line of a kernel type's declaration.
+
+    A file that another file imports is run twice, under two names. Its kernel types are the same if their places are.
+    """
     code = inspect.unwrap(kernel_type.func).__code__
     return code.co_filename, code.co_firstlineno
 
 
 def _files(source: str) -> list[Path | None]:
-    """The files of a source; None stands for a module name."""
+    """Return the files of a source, or [None] if the source is the name of a module."""
     path = Path(source)
     if path.is_dir():
         files = sorted(f for f in path.glob("*.py") if not f.name.startswith("_"))
@@ -88,7 +93,7 @@ def _import(source: str, name: str, file: Path | None = None) -> None:
         sys.modules[name] = module
         directory = str(file.resolve().parent)
         if directory not in sys.path:
-            sys.path.append(directory)  # So that kernels can import what lies beside them.
+            sys.path.append(directory)  # Kernels can import the modules beside them.
         spec.loader.exec_module(module)
     except (LoadError, KeyboardInterrupt):
         raise
@@ -97,7 +102,7 @@ def _import(source: str, name: str, file: Path | None = None) -> None:
 
 
 def _where(error: BaseException, file: Path | None) -> str:
-    """The line of the file that the error came through."""
+    """Return the line of the file at which the error arose, as `line 7: `, or an empty text if it is not known."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "
     if file is None:

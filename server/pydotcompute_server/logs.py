@@ -1,4 +1,4 @@
-"""The daemon's log: one event a line, for people or for programs, each with the kernel it came from."""
+"""The daemon's log: one line for each event, as text or JSON, with the id of the kernel that it came from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ LogFormat = Literal["text", "json"]
 
 
 def configure(level: str, log_format: LogFormat, limits: Limits) -> None:
-    """Send all logging, and what kernels and their files print, to standard error."""
+    """Send the log, and everything that kernels print, to standard error.
+
+    Args:
+        level: the name of the least level to log, such as `info`.
+        log_format: `text` for people, or `json` for programs.
+    """
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -56,7 +61,10 @@ def _add_kernel_id(logger: WrappedLogger, method: str, event: EventDict) -> Even
 
 
 class _KernelOutput(io.TextIOBase):
-    """`sys.stdout`, whose lines go to the log: whoever reads the real one expects the daemon's address, and no more."""
+    """Takes the place of `sys.stdout`, and sends each line to the log.
+
+    Programs that read the real standard output expect only the daemon's address there.
+    """
 
     def __init__(self, stdout: TextIO, longest_line: int) -> None:
         self._stdout = stdout
@@ -65,6 +73,7 @@ class _KernelOutput(io.TextIOBase):
         self._logger = logging.getLogger("kernel")
 
     def write(self, text: str) -> int:
+        """Log each complete line, under the kernel that prints it. Keep the rest until its line is complete."""
         kernel_id = current_kernel_id.get()
         *lines, rest = (self._partial.pop(kernel_id, "") + text).split("\n")
         if len(rest) > self._longest_line:
@@ -76,13 +85,17 @@ class _KernelOutput(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
+        """Flush the real standard output."""
         self._stdout.flush()
 
     def fileno(self) -> int:
+        """Return the file descriptor of the real standard output."""
         return self._stdout.fileno()
 
     def isatty(self) -> bool:
+        """Return True if the real standard output is a terminal."""
         return self._stdout.isatty()
 
     def writable(self) -> bool:
+        """Return True."""
         return True

@@ -1,4 +1,4 @@
-"""What the command line, or the program that embeds the daemon, says."""
+"""The settings of a daemon, from the command line or from the program that embeds it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a daemon is to run; each default is that of the command line."""
+    """How a daemon runs. Each default is that of the command line."""
 
     listen: str = "127.0.0.1:50051"
     """HOST:PORT, or unix:PATH; port 0 is any free port."""
     launch: Sequence[str] = ()
-    """Kernel types to launch and activate at start; `all` is every one."""
+    """Names of the kernel types to launch and activate at start; `all` stands for every type."""
     limits: Limits = field(default_factory=Limits)
-    """How much the daemon takes, keeps, and waits for."""
+    """How much the daemon takes and keeps, and how long it waits."""
     tls_certificate: Path | None = None
-    """PEM file of the certificate chain; without one the daemon speaks plain text."""
+    """PEM file of the certificate chain. Without one, connections are not encrypted."""
     tls_key: Path | None = None
     """PEM file of the certificate's key."""
     tls_client_ca: Path | None = None
     """PEM file of the authority whose certificates clients must present."""
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """What TLS needs; None for plain text. OSError if a file cannot be read, or is not what it should be."""
+        """Return gRPC's credentials for TLS, or None for plain text.
+
+        Raises:
+            OSError: a file cannot be read, or its contents are not valid.
+        """
         if self.tls_certificate is None or self.tls_key is None:
             return None
-        # gRPC would say what is wrong with the files on stderr alone.
+        # Python checks the files first, because gRPC would report a bad file only on stderr.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.tls_certificate, self.tls_key)
         if self.tls_client_ca is not None:

@@ -49,7 +49,9 @@ async def world(target: str | None) -> AsyncIterator[World]:
 
 @pytest.fixture
 def clog(world: World) -> Callable[..., Awaitable[Clogged]]:
-    """Makes a paused `square` whose mailbox of four is full: `await clog("reject", priorities=(1, 2, 3, 4))`.
+    """Makes a paused `square` whose mailbox of four is full.
+
+    Used as `await clog("reject", priorities=(1, 2, 3, 4))`.
 
     Each message has its place in the order of sending as its number.
     """

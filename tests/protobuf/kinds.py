@@ -47,6 +47,14 @@ def one(annotation: Any, **options: Any) -> type:
     return make_dataclass("One", [("x", annotation, field(**options))])
 
 
+PACKAGE = "made.v1"
+
+
+def dataclass_named(name: str, **fields: Any) -> type:
+    """Make a dataclass of PACKAGE. The package made of its module would be another on Python 3.11 than later."""
+    return make_dataclass(name, fields.items(), namespace={"__proto_package__": PACKAGE})
+
+
 def codec_of(cls: type) -> Codec[Any]:
     return Codec(cls, TypePool())
 

@@ -1,5 +1,6 @@
 """Message classes made of protobuf types."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from typing import Any
 
@@ -7,15 +8,18 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.messages.message import message
 from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.check import checker
 from pydotcompute.schema.introspect import introspect
-from pydotcompute.schema.nodes import HEADER_FIELDS
+from pydotcompute.schema.nodes import HEADER_FIELDS, EnumNode, reachable, type_name, walk
 from tests.protobuf.declared import (
     CalculationRequest,
     Everything,
 )
+from tests.protobuf.kinds import PACKAGE, Color, dataclass_named
 
 
 def test_a_class_without_source_has_the_header_and_defaults_that_leave_the_choice_to_the_other_side() -> None:
@@ -63,3 +67,18 @@ def test_a_kind_of_field_that_no_annotation_makes_is_refused() -> None:
     with pytest.raises(MessageTypeError) as caught:
         dataclass_from(pool.descriptor("foreign.v1.M"))
     assert (caught.value.actual, caught.value.path) == ("repeated int32", "$.x[]")
+
+
+@pytest.mark.parametrize("decorate", [lambda cls: cls, message], ids=["plain", "message"])
+def test_the_module_of_made_classes_and_enums_is_their_package(decorate: Callable[[type], type]) -> None:
+    near = dataclass_named("Thing", colors=list[Color])
+    far = make_dataclass("Thing", [("near", near)], namespace={"__proto_package__": "far.v2"})
+    outer: Any = dataclass_from(TypePool().add(far), decorate)
+    reached = {schema.full_name: schema for schema in reachable(introspect(outer))}
+    assert [type_name(schema.cls) for schema in reached.values()] == ["far.v2.Thing", f"{PACKAGE}.Thing"]
+    (colors,) = reached[f"{PACKAGE}.Thing"].fields
+    (color,) = [node for node in walk(colors.node) if isinstance(node, EnumNode)]
+    assert type_name(color.cls) == "kinds.v1.Color"
+    with pytest.raises(MessageTypeError) as caught:
+        checker(outer)(outer(near=outer()))
+    assert (caught.value.expected, caught.value.actual) == (f"{PACKAGE}.Thing", "far.v2.Thing")

@@ -26,6 +26,7 @@ from tests.protobuf.declared import (
     Everything,
     Odd,
 )
+from tests.protobuf.kinds import PACKAGE, dataclass_named
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -198,6 +199,5 @@ def test_classes_that_contain_each_other_in_two_packages_are_refused() -> None:
 
 
 def test_two_classes_of_one_name_in_one_message_are_refused() -> None:
-    a, b = make_dataclass("Same", [("x", int)]), make_dataclass("Same", [("x", int)])
-    with pytest.raises(MessageTypeError, match=r"one class for types\.v1\.Same"):
-        TypePool().add(make_dataclass("Both", [("a", a), ("b", b)]))
+    with pytest.raises(MessageTypeError, match=rf"one class for {PACKAGE}\.Same"):
+        TypePool().add(dataclass_named("Both", a=dataclass_named("Same", x=int), b=dataclass_named("Same", x=int)))

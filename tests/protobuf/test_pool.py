@@ -1,7 +1,5 @@
 """The pool of protobuf types."""
 
-from dataclasses import make_dataclass
-
 import google.protobuf
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -15,16 +13,17 @@ from tests.protobuf.declared import (
     Color,
     Everything,
 )
+from tests.protobuf.kinds import PACKAGE, dataclass_named
 
 
 def test_a_type_that_two_messages_use_is_defined_once() -> None:
-    first = make_dataclass("First", [("item", Circle)])
-    second = make_dataclass("Second", [("items", list[Circle]), ("color", Color)])
+    first = dataclass_named("First", item=Circle)
+    second = dataclass_named("Second", items=list[Circle], color=Color)
     pool = TypePool()
     for cls in (second, first, Circle, second):
         pool.add(cls)
-    one = pool.descriptor("types.v1.First").fields_by_name["item"].message_type
-    other = pool.descriptor("types.v1.Second").fields_by_name["items"].message_type
+    one = pool.descriptor(f"{PACKAGE}.First").fields_by_name["item"].message_type
+    other = pool.descriptor(f"{PACKAGE}.Second").fields_by_name["items"].message_type
     assert one is not None
     assert one == other == pool.add(Circle)
 
@@ -48,11 +47,11 @@ def test_a_file_set_has_every_import_before_its_importer_and_builds_a_pool() -> 
 
 def test_another_structure_of_the_same_name_is_refused() -> None:
     pool = TypePool()
-    pool.add(make_dataclass("Same", [("x", int)]))
-    pool.add(make_dataclass("Same", [("x", int)]))
-    with pytest.raises(MessageTypeError, match=r"types\.v1\.Same"):
-        pool.add(make_dataclass("Same", [("x", float)]))
-    pool.add(make_dataclass("Another", [("x", float)]))
+    pool.add(dataclass_named("Same", x=int))
+    pool.add(dataclass_named("Same", x=int))
+    with pytest.raises(MessageTypeError, match=rf"{PACKAGE}\.Same"):
+        pool.add(dataclass_named("Same", x=float))
+    pool.add(dataclass_named("Another", x=float))
 
 
 def test_files_that_cannot_be_read_or_miss_an_import_are_refused() -> None:

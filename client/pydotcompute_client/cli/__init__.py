@@ -1,1 +1,1 @@
-"""The command `pydotcompute`, a module for each subject."""
+"""The command `pydotcompute`, with one module for each subject."""

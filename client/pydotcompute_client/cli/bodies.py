@@ -1,4 +1,4 @@
-"""Messages as JSON: what people type, and what is printed."""
+"""Messages as JSON: reads the bodies that people type, and prints the messages that arrive."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _STRUCT = Struct.DESCRIPTOR.full_name
 def show_message(
     daemon: Connection, response: message_pb.AskResponse | message_pb.ReceiveResponse, types: TypePool
 ) -> None:
-    """With --json the whole message; else its body alone, in the form in which `ask` takes one.
+    """Print the body of a message, in the form in which `ask` takes a body; with --json, print the whole message.
 
-    It was taken from the kernel and is nowhere else, so a body of an unknown type is shown, too: the daemon is asked
-    for the type, and if it has none, the body is in base64.
+    The message was taken from the kernel and is nowhere else. So a body of an unknown type is printed too: the daemon
+    is asked for the type, and if it has none, the body is printed in base64.
     """
     body = response.message.body
     inside = unpacked(body, types)
@@ -51,7 +51,7 @@ def show_message(
 
 
 def types_of(described: kernel_pb.DescribeKernelResponse) -> TypePool:
-    """The types of what a kernel takes and sends."""
+    """Return the types of the messages that a kernel takes and sends."""
     pool = TypePool()
     for message_type in (described.input_type, described.output_type):
         pool.add_files(message_type.files.file)
@@ -61,12 +61,12 @@ def types_of(described: kernel_pb.DescribeKernelResponse) -> TypePool:
 def make_message(
     kernel: str, described: kernel_pb.DescribeKernelResponse, types: TypePool, body: str | None, priority: int | None
 ) -> message_pb.Message:
-    """The message that the command line spells.
+    """Return the message that the command line describes.
 
     Raises:
-        UsageError: it spells none; shows one, and what the fields are.
-        BadInput: it is not of the kernel's input type; says what is wrong where.
-        Failure: the kernel takes no messages from elsewhere.
+        UsageError: there is no body; the text shows an example and the fields.
+        BadInput: the body is not of the kernel's input type; the text says what is wrong, and where.
+        Failure: the kernel takes no messages from other processes.
     """
     name = described.input_type.full_name
     if not name:
@@ -80,7 +80,7 @@ def make_message(
     place = "$"
     if isinstance(document, dict) and "@type" in document:
         stated = str(document.pop("@type")).rpartition("/")[2]
-        if stated == _STRUCT:  # As grpcurl takes a body whose type its user does not know.
+        if stated == _STRUCT:  # grpcurl takes such a body too, for users who do not know the type.
             document, place = document.get("value"), "$.value"
         elif stated != name:
             raise BadInput(f"the body is of type {stated}, and kernel {kernel!r} takes {name}, or {_STRUCT}")
@@ -94,7 +94,7 @@ def make_message(
 
 @contextmanager
 def telling_of_the_body(kernel: str, described: kernel_pb.DescribeKernelResponse) -> Iterator[None]:
-    """Tell the daemon's complaints about a body as if they were this program's own."""
+    """Turn the daemon's errors about a body into this program's BadBody."""
     try:
         yield
     except MessageError as error:
@@ -123,7 +123,7 @@ def _how_to(kernel: str, described: kernel_pb.DescribeKernelResponse, types: Typ
 
 
 def _read(body: str) -> str | bytes:
-    """The text of an argument that is the body itself, `-` for stdin or `@FILE`."""
+    """Return the text of an argument that is the body itself, `-` for stdin, or `@FILE`."""
     if body == "-":
         return sys.stdin.buffer.read()
     if not body.startswith("@"):

@@ -1,4 +1,7 @@
-"""What breaks programs that know the older of two sets of protobuf types: the verdict of buf, in our words."""
+"""Finds the changes between two sets of protobuf types that break programs which know the older set.
+
+The tool buf finds the changes; this module puts them in its own words.
+"""
 
 from __future__ import annotations
 
@@ -38,33 +41,33 @@ _FOUND = 100
 
 @dataclass(frozen=True)
 class Breaking:
-    """One change that breaks."""
+    """One change that breaks programs."""
 
     name: str
     """The full name of what changed, such as `calculator.v1.CalculationRequest.a`."""
     problem: str
-    """What it was, and what it is."""
+    """The state before the change, and after it."""
     advice: str
-    """What can be done about it."""
+    """The way to avoid the break."""
     rule: str
-    """The rule of buf's that forbids it, such as FIELD_SAME_NAME."""
+    """The rule of buf that forbids the change, such as FIELD_SAME_NAME."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem}; {self.advice}"
 
 
 class _Words(NamedTuple):
-    """What is said of a violation. A number in braces is a text that buf quotes in its message, in the order there."""
+    """The words for a violation. A number in braces stands for the text that buf's message quotes at that place."""
 
     subject: str
-    """Names what is changed. Of several violations with one subject only one is told."""
+    """Names the changed thing. Of several violations with the same subject only one is reported."""
     name: str
     problem: str
     advice: str
 
 
 _NO_DELETE = ("PACKAGE_NO_DELETE", "PACKAGE_MESSAGE_NO_DELETE")
-"""The rules that count only for what is sent by itself. A type that only fields held may go with these fields."""
+"""These rules count only for messages that are sent by themselves. A type that only fields use may go with them."""
 _RULES = ["WIRE_JSON", "PACKAGE_SERVICE_NO_DELETE", "RPC_NO_DELETE", *_NO_DELETE]
 _WORDS = {
     "FIELD_SAME_NAME": _Words("{1} {0}", "{1}", "field {0} was {2}, is {3}", USE_THE_LOCK),
@@ -86,7 +89,7 @@ _WORDS = {
     "PACKAGE_MESSAGE_NO_DELETE": _Words("{0}", "{0}", "was a message, is gone", KEEP_MESSAGE),
     "PACKAGE_NO_DELETE": _Words("{0}", "{0}", "was a package, is gone", KEEP_MESSAGE),
 }
-"""By rule. What stands further up explains what stands below, where both are violated by one subject."""
+"""The words for each rule. If one subject violates several rules, the first of them here is reported."""
 
 
 _ORDER = list(_WORDS)
@@ -99,7 +102,7 @@ _CARDINALITIES = {
 
 
 class _Violation(NamedTuple):
-    """What buf says."""
+    """One violation that buf reports: the rule, buf's message, and the file."""
 
     rule: str
     text: str
@@ -107,14 +110,18 @@ class _Violation(NamedTuple):
 
     @property
     def quoted(self) -> list[str]:
+        """The texts in double quotes in buf's message, in order."""
         return re.findall('"([^"]*)"', self.text)
 
 
 def breaking_changes(before: FileDescriptorSet, now: FileDescriptorSet) -> list[Breaking]:
-    """The changes that break, in the order of their names. Both sets are as a compiler makes them, JSON names included.
+    """Return the changes that break programs, in the order of their names.
+
+    Both sets must be as a compiler makes them, JSON names included.
 
     Raises:
-        Failure: buf is not installed, or cannot judge.
+        BadInput: buf is not installed.
+        Failure: buf cannot compare the types.
     """
     files = {file.name: file for files in (before, now) for file in files.file}
     sent = _sent(before)
@@ -146,7 +153,7 @@ def _violations(before: FileDescriptorSet, now: FileDescriptorSet) -> list[_Viol
 
 
 def _buf() -> str:
-    # Beside this program first: an environment need not be activated to be used.
+    # The buf beside this program comes first, because this program may run in an environment that is not activated.
     found = shutil.which("buf", path=sysconfig.get_path("scripts")) or shutil.which("buf")
     if found is None:
         raise BadInput(WITHOUT_BUF)
@@ -154,7 +161,7 @@ def _buf() -> str:
 
 
 def _in_words(violation: _Violation, file: FileDescriptorProto | None) -> tuple[str, Breaking]:
-    """The subject of a violation, and what is said of it; in buf's own words where these are not as expected."""
+    """Return the subject of a violation, and the change. If buf's message is not as expected, keep its own words."""
     rule, words, quoted = violation.rule, _WORDS.get(violation.rule), violation.quoted
     try:
         package = quoted[1] if rule in ("PACKAGE_SERVICE_NO_DELETE", "PACKAGE_MESSAGE_NO_DELETE") else ""
@@ -170,27 +177,29 @@ def _in_words(violation: _Violation, file: FileDescriptorProto | None) -> tuple[
         package, (message, dot, rest) = file.package, name.partition(".")
         places = [place for place in _places(file.message_type) if place.rpartition(".")[2] == message]
         name = f"{' or '.join(places) or message}{dot}{rest}"
-        # Of the messages inside others, only those of unions have fields whose names can change.
+        # A message inside another one is that of a union: only there can the names of inner fields change.
         if rule.startswith("FIELD_") and advice in (USE_THE_LOCK, RESERVE) and message not in places:
             advice = KEEP_MEMBERS
     return f"{package} {subject}", Breaking(f"{package}.{name}".strip("."), problem, advice, rule)
 
 
 def _places(messages: Iterable[DescriptorProto]) -> Iterator[str]:
-    """The names of messages and of those inside them: buf says of these only the last part."""
+    """Yield the full names of messages and of the messages inside them. Of these buf gives only the last part."""
     for message in messages:
         yield message.name
         yield from (f"{message.name}.{inner}" for inner in _places(message.nested_type))
 
 
 def _named(violation: _Violation) -> str:
-    """The full name of the message or the package that is gone."""
+    """Return the full name of the message or the package that is gone."""
     return ".".join(reversed(violation.quoted))
 
 
 def _sent(files: FileDescriptorSet) -> set[str]:
-    """The messages that are sent by themselves: those that no field is of, and those that methods take and return.
-    Beside them are the packages that have a service or such a message.
+    """Return the full names of the messages that are sent by themselves, and of their packages.
+
+    These are the messages that no field holds, and those that methods take and return. The packages of services are
+    included too.
     """
     ours = [file for file in files.file if file.package != "google.protobuf"]
     messages = {f"{file.package}.{message.name}": message for file in ours for message in file.message_type}
@@ -207,7 +216,7 @@ def _sent(files: FileDescriptorSet) -> set[str]:
 
 
 def _types_of_fields(message: DescriptorProto) -> Iterator[str]:
-    """The full names of the types of its fields, at any depth."""
+    """Yield the full names of the types of the message's fields, at any depth."""
     yield from (field.type_name.removeprefix(".") for field in message.field)
     for nested in message.nested_type:
         yield from _types_of_fields(nested)

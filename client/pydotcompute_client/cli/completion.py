@@ -1,4 +1,4 @@
-"""Completion in the shells, where click's own scripts break kernel ids, or addresses, apart."""
+"""Completion in the shells. It replaces Click's own scripts, which split kernel ids and addresses into words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from click.shell_completion import (
 
 __all__ = ["COMPLETERS"]
 
-# The line goes as it is, and not as the words that bash has made of it: to bash an address is three words.
+# The script passes on the whole line, and not the words into which bash splits it: to bash an address is three words.
 _BASH = """\
 %(complete_func)s() {
     local type value
@@ -61,35 +61,38 @@ _UNSAFE = re.compile(r"[^\w%+=:@,./-]")
 
 
 def _words() -> tuple[list[str], str]:
-    """The arguments before the one that is to be completed, and as much of that as there is."""
-    # The end of the line is marked, so that a word which has not begun is there too.
+    """Return the arguments before the one that is to be completed, and the part of that one that is typed."""
+    # The mark at the end of the line makes a word even if nothing of the last argument is typed yet.
     words = split_arg_string(os.environ["COMP_WORDS"] + "|")
     return words[1:-1], words[-1].removesuffix("|")
 
 
 def _with_option(item: CompletionItem[str], incomplete: str) -> str:
-    """The whole word, completed. It begins with `--type=` if the completion is that option's value."""
+    """Return the whole completed word. It begins with `--type=` if the completion is that option's value."""
     option, sign, _ = incomplete.partition("=")
     return option + sign + item.value if sign and option.startswith("-") else item.value
 
 
 class _Bash(BashComplete):
-    """Bash puts completions on the line as they are, for what stands there since the last `:`, `=` or `@`."""
+    """Bash replaces the text since the last `:`, `=` or `@` by the completion, without quoting it."""
 
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the arguments before the last one, and the typed part of that."""
         return _words()
 
     def format_completion(self, item: CompletionItem[str]) -> str:
+        """Return the text for bash to insert, with its type."""
         if item.type != "plain":
             return f"{item.type},"
         _, incomplete = _words()
         whole = _with_option(item, incomplete)
-        if _in_quotes(os.environ["COMP_WORDS"]):  # There nothing breaks a word, and bash adds the other quote.
+        # Inside quotes nothing breaks a word, and bash adds the closing quote.
+        if _in_quotes(os.environ["COMP_WORDS"]):
             return f"plain,{whole}"
         breaks = [each for each in ":=@" if each in os.environ.get("COMP_WORDBREAKS", "")]
-        # Readline counts the `@` to what follows it.
+        # Readline keeps the `@` in the text that it replaces.
         there = max((incomplete.rfind(each) + (each != "@") for each in breaks), default=0)
         escaped = _UNSAFE.sub(r"\\\g<0>", whole[max(there, 0) :])
         return f"plain,{escaped}"
@@ -100,7 +103,7 @@ def _in_quotes(line: str) -> bool:
     try:
         shlex.split(line)
     except ValueError:
-        return not line.endswith("\\")  # The other thing that a line can lack is what is escaped.
+        return not line.endswith("\\")  # A backslash at the end is no quote: only the escaped character is missing.
     return False
 
 
@@ -127,4 +130,4 @@ class _Fish(FishComplete):
 
 
 COMPLETERS: dict[str, type[ShellComplete]] = {cls.name: add_completion_class(cls) for cls in (_Bash, _Zsh, _Fish)}
-"""For each shell, what its script is made of, and asks."""
+"""For each shell, the class that makes its script and answers that script's questions."""

@@ -1,4 +1,4 @@
-"""The command line's connection to a daemon: where it is, whom it trusts, and its calls."""
+"""The command line's connection to a daemon: its address, its credentials, and its calls."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PROGRAM = "pydotcompute"
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 CALL_SECONDS = 10.0
-"""Seconds for a call, in addition to those that it is told to wait."""
+"""Seconds that a call may take, in addition to the time that it is told to wait."""
 
 
 class Connection:
-    """A connection to the daemon that the options name, and the form for what the daemon answers."""
+    """A connection to the daemon that the global options name. `as_json` is the value of --json."""
 
     def __init__(self) -> None:
         self.target = DEFAULT_TARGET
@@ -50,7 +50,7 @@ class Connection:
 
     @cached_property
     def channel(self) -> grpc.Channel:
-        """Connects with the first call. BadInput if the files for TLS are not what they should be."""
+        """The channel to the daemon, which connects with the first call. BadInput if a file for TLS is not valid."""
         options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
         if not self.uses_tls:
             return grpc.insecure_channel(self.target, options)
@@ -61,31 +61,35 @@ class Connection:
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
+        """The stub of KernelService."""
         return KernelServiceStub(self.channel)
 
     @cached_property
     def messages(self) -> MessageServiceStub:
+        """The stub of MessageService."""
         return MessageServiceStub(self.channel)
 
     @cached_property
     def telemetry(self) -> TelemetryServiceStub:
+        """The stub of TelemetryService."""
         return TelemetryServiceStub(self.channel)
 
     @cached_property
     def dead_letters(self) -> DeadLetterServiceStub:
+        """The stub of DeadLetterService."""
         return DeadLetterServiceStub(self.channel)
 
     def close(self) -> None:
-        """Disconnects, if there was a call."""
+        """Disconnect, if there was a call."""
         if "channel" in vars(self):
             self.channel.close()
 
     def call(self, method: Callable[..., R], request: Message, seconds: float = CALL_SECONDS) -> R:
-        """The answer to one request.
+        """Return the answer to one request.
 
         Raises:
-            PyDotComputeError: the daemon's, or ConnectionLostError.
-            Failure: the daemon does not answer.
+            PyDotComputeError: the error that the daemon answers with, or ConnectionLostError.
+            TimedOut: the daemon does not answer within `seconds`.
         """
         try:
             return method(request, timeout=seconds)
@@ -93,7 +97,7 @@ class Connection:
             self.fail(error, seconds)
 
     def fail(self, error: grpc.RpcError, seconds: float) -> NoReturn:
-        """Raises what a failed call stands for; see `call`."""
+        """Raise the error that a failed call stands for; see `call`."""
         meaning = from_rpc_error(error, self.target)
         assert isinstance(error, grpc.Call)
         if isinstance(meaning, ConnectionLostError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -101,21 +105,22 @@ class Connection:
         raise meaning from None
 
     def describe(self, kernel_id: str) -> kernel_pb.DescribeKernelResponse:
-        """The daemon's description of a kernel, or of a kernel type."""
+        """Return the daemon's description of a kernel, or of a kernel type. Raises as `call`."""
         return self.call(self.kernels.DescribeKernel, kernel_pb.DescribeKernelRequest(kernel_id=kernel_id))
 
 
 def _credentials(ca: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """The credentials of a channel over TLS.
+    """Return the credentials of a channel over TLS.
+
+    The files are checked here: gRPC would report a bad file only on stderr, and call the daemon unreachable.
 
     Args:
-        ca: PEM file of the only authority to trust; without one, those of the system.
+        ca: PEM file of the only authority to trust; None for the authorities that the system trusts.
         certificate: PEM file of the client's certificate chain.
-        key: PEM file of its key, without a passphrase.
+        key: PEM file of the certificate's key, without a passphrase.
 
     Raises:
-        BadInput: a file cannot be read or is not what it should be, or there is only one of certificate and key;
-            says which. gRPC would say so on stderr alone, and call the daemon unreachable.
+        BadInput: a file cannot be read or is not valid, or only one of certificate and key is given.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca is None:
@@ -123,8 +128,8 @@ def _credentials(ca: Path | None, certificate: Path | None, key: Path | None) ->
     else:
         source, roots = f"--tls-ca {ca}", _read("--tls-ca", ca)
     try:
-        context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments can be in any letters.
-    except (ssl.SSLError, ValueError):  # The latter if there is nothing at all.
+        context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments may be in any script.
+    except (ssl.SSLError, ValueError):  # ValueError for an empty text.
         hint = "; SSL_CERT_FILE or --tls-ca can name a file that has one" if ca is None else ""
         raise BadInput(f"{source}: there is no certificate of an authority, in PEM form{hint}") from None
     if certificate is None and key is None:
@@ -148,9 +153,9 @@ def _read(option: str, path: Path) -> bytes:
 
 
 def _system_roots() -> bytes:
-    """The certificates that OpenSSL's programs trust here. gRPC would take a list of its own instead."""
+    """Return the certificates that OpenSSL's programs trust here, in PEM form. gRPC would use a list of its own."""
     paths = ssl.get_default_verify_paths()
     files = [] if paths.cafile is None else [Path(paths.cafile)]
     if paths.capath is not None:
-        files += sorted(Path(paths.capath).glob("*.[0-9]"))  # The names by which OpenSSL finds what is in a directory.
+        files += sorted(Path(paths.capath).glob("*.[0-9]"))  # OpenSSL uses such names.
     return b"\n".join(_read("--tls:", file) for file in files if file.is_file())

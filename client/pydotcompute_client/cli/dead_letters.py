@@ -18,6 +18,7 @@ from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon
 __all__ = ["COMMANDS"]
 
 PAGE = 1_000
+"""The number of dead letters that one call asks for."""
 
 
 @click.command("dead-letters")
@@ -57,8 +58,8 @@ def _pages(daemon: Connection, kernel: str) -> Iterator[pb.ListDeadLettersRespon
 def requeue(daemon: Connection, kernel: str, ids: tuple[int, ...], everything: bool) -> None:
     """Put the named dead letters back into the kernel's mailboxes.
 
-    Requests are handled again, and what they are answered with is for anyone to receive, as are replies and outputs.
-    What finds no room stays a dead letter.
+    The kernel handles requests again. Anyone can receive their replies, and the replies and outputs that are put back.
+    A message that finds no room stays a dead letter.
     """
     if everything == bool(ids):
         raise click.UsageError("name dead letters by their IDs, or say --all")

@@ -21,23 +21,25 @@ class Failure(click.ClickException):
         super().__init__(" ".join(line.strip() for line in text.splitlines()))
 
     def show(self, file: Any = None) -> None:
+        """Print the line to stderr."""
         click.echo(f"error: {self.format_message()}", file, err=True)
 
 
 class BadInput(Failure):
-    """A body or a file that is not what it should be."""
+    """A body or a file is not valid."""
 
     exit_code = 2
 
 
 class BadBody(BadInput):
-    """A body that is not of the kernel's input type: after the one line, one for each thing that is wrong with it."""
+    """A body is not of the kernel's input type. After the error's line comes one line for each fault of the body."""
 
     def __init__(self, text: str, violations: Iterable[Violation]) -> None:
         super().__init__(text)
         self.violations = [" ".join(f"{path}: {problem}".split()) for path, problem in violations]
 
     def show(self, file: Any = None) -> None:
+        """Print the error's line and the lines of the faults to stderr."""
         super().show(file)
         for violation in self.violations:
             click.echo(f"  {violation}", file, err=True)
@@ -50,6 +52,6 @@ class Unreachable(Failure):
 
 
 class TimedOut(Failure):
-    """Nothing came in time."""
+    """The answer did not come in time."""
 
     exit_code = 4

@@ -30,7 +30,7 @@ from pydotcompute_client.cli.parameters import (
 LAUNCH_SECONDS = 120.0
 """Seconds for a launch: a kernel may compile for its GPU, or load a model."""
 HEALTH_SECONDS = 3.0
-"""Seconds for a health check: fewer than orchestrators allow it."""
+"""Seconds for a health check: fewer than orchestrators allow for one."""
 
 Changed = (
     kernel_pb.LaunchResponse
@@ -74,7 +74,7 @@ def types(daemon: Connection) -> None:
 @kernel_argument
 @pass_daemon
 def describe(daemon: Connection, kernel: str) -> None:
-    """Tell all of a kernel or a kernel type."""
+    """Show everything about a kernel or a kernel type."""
     response = daemon.describe(kernel)
     if daemon.as_json:
         echo_json(as_document(response))
@@ -90,7 +90,7 @@ def describe(daemon: Connection, kernel: str) -> None:
     default="",
     metavar="TYPE",
     shell_complete=complete_types,
-    help="What to launch.  [default: the type named KERNEL]",
+    help="The kernel type to launch.  [default: the type named KERNEL]",
 )
 @click.option(
     "--input-queue-size",
@@ -107,7 +107,7 @@ def describe(daemon: Connection, kernel: str) -> None:
     type=click.Choice(["block", "reject", "drop_oldest"]),
     help="What happens when the input mailbox is full.  [default: as declared]",
 )
-@click.option("--activate", is_flag=True, help="Activate it as well.")
+@click.option("--activate", is_flag=True, help="Activate the kernel as well.")
 @pass_daemon
 def launch(
     daemon: Connection,
@@ -120,7 +120,7 @@ def launch(
 ) -> None:
     """Set up a kernel whose id is KERNEL.
 
-    It takes messages from now on, and handles them once it is activated.
+    The kernel takes messages from now on, and handles them once it is activated.
     """
     config = kernel_pb.KernelConfig(
         input_queue_size=input_queue_size or 0,
@@ -176,7 +176,7 @@ def terminate(daemon: Connection, kernel: str, timeout: float) -> None:
 @seconds_option("--interval", 1.0, "The time between snapshots, with --watch.")
 @pass_daemon
 def telemetry(daemon: Connection, kernels: tuple[str, ...], watch: bool, interval: float) -> None:
-    """Show what the named kernels, or all, have done."""
+    """Show the telemetry of the named kernels, or of all."""
     if watch:
         snapshots = _snapshots(daemon, kernels, interval)
         if daemon.as_json:
@@ -220,7 +220,7 @@ def devices(daemon: Connection) -> None:
 def health(daemon: Connection, kernel: str) -> None:
     """Check that the daemon, or KERNEL, is serving.
 
-    A kernel is once it is activated, until it ends or fails; a pause changes nothing.
+    A kernel is serving from its activation until it ends or fails, also while it is paused.
     """
     what = f"kernel {kernel!r}" if kernel else "the daemon"
     check = health_pb2_grpc.HealthStub(daemon.channel).Check

@@ -1,4 +1,4 @@
-"""The command `pydotcompute`: a daemon's kernels, for people and for shell scripts."""
+"""The command `pydotcompute`, with which people and shell scripts use the kernels of a daemon."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-# gRPC reads it when it is imported, so nothing above may import it. What is wrong with a connection is one line on
-# stderr: the command's, without gRPC's own.
+# gRPC reads this variable when it is imported, so no import above may import gRPC. With it, gRPC prints nothing on
+# stderr, and the command reports a failed connection in one line of its own.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import click
@@ -22,6 +22,7 @@ from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
 __all__ = ["main"]
 
 INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 EPILOG = """\b
 TLS:
@@ -43,7 +44,7 @@ Exit codes:
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bool | None) -> None:
-    """Puts a global option where the commands find it. One that is given after the command comes last, and wins."""
+    """Store a global option in the `Connection`. An option given after the command comes last, and wins."""
     if value == "":
         raise click.BadParameter("it is empty.", ctx, param)
     if value not in (None, False) and param.name:
@@ -83,7 +84,7 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--tls-key": {
         "envvar": "PYDOTCOMPUTE_TLS_CLIENT_KEY",
-        "help": "Its key; PEM, without a passphrase.",
+        "help": "The key of that certificate; PEM, without a passphrase.",
         **_FILE,
     },
 }
@@ -91,13 +92,14 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def _global_options(*, before_command: bool) -> list[click.Parameter]:
-    """The global options for the program itself, or for one of its commands."""
+    """Return the global options for the program itself, or for one of its commands."""
     options: list[click.Parameter] = []
     for name, settings in GLOBAL_OPTIONS.items():
         if before_command:
             settings = {**settings, "show_envvar": "envvar" in settings}
         else:
-            # The variable and the default count before the command; here they would win over what was given there.
+            # Only the option before the command has the variable and the default. Here they would replace a value that
+            # was given before the command.
             settings = {key: value for key, value in settings.items() if key not in ("envvar", "default")}
             settings["hidden"] = name.startswith("--tls")
             if name == "--target":
@@ -111,11 +113,13 @@ class _Program(click.Group):
     """Gives each command the global options, and each error its line and its exit code."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, or a group of commands, with the global options."""
         for command in (cmd, *(cmd.commands.values() if isinstance(cmd, click.Group) else ())):
             command.params.extend(_global_options(before_command=False))
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and turn each error into a line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
         except ConnectionLostError as error:
@@ -128,7 +132,7 @@ class _Program(click.Group):
 
 
 def _hint(daemon: Connection) -> str:
-    """A hint at the usual causes when the daemon cannot be reached."""
+    """Return a hint at the usual causes when the daemon cannot be reached."""
     if daemon.uses_tls:
         return (
             "is pydotcompute-server running there, and does it speak TLS? --tls-ca says whom to trust, --tls-name for "
@@ -157,7 +161,7 @@ def completion(shell: str) -> None:
     bash:  eval "$(pydotcompute completion bash)"                     in ~/.bashrc
     zsh:   eval "$(pydotcompute completion zsh)"                      in ~/.zshrc
     fish:  pydotcompute completion fish > ~/.config/fish/completions/pydotcompute.fish
-    """
+    """  # noqa: D301  # Click needs the character \b itself: it keeps the lines of a paragraph.
     click.echo(COMPLETERS[shell](main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 

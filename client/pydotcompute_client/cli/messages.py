@@ -14,7 +14,9 @@ from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon, seconds_option
 
 _body = click.argument("body", required=False)
-_priority = click.option("--priority", type=click.IntRange(0, 255), help="The higher the sooner.  [default: 128]")
+_priority = click.option(
+    "--priority", type=click.IntRange(0, 255), help="A higher priority is handled sooner.  [default: 128]"
+)
 _client_id = click.option(
     "--client-id", default="", metavar="TEXT", help="Replies to what is sent with this text are received with it."
 )
@@ -98,7 +100,7 @@ def receive(daemon: Connection, kernel: str, timeout: float, client_id: str, cou
 @click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY_ID...")
 @pass_daemon
 def acknowledge(daemon: Connection, kernel: str, delivery_ids: tuple[str, ...]) -> None:
-    """Say that messages need not come again which `receive --lease` has printed."""
+    """Acknowledge messages that `receive --lease` has printed, so that they do not come again."""
     request = message_pb.AcknowledgeRequest(kernel_id=kernel, delivery_ids=delivery_ids)
     response = daemon.call(daemon.messages.Acknowledge, request)
     if daemon.as_json:

@@ -1,4 +1,4 @@
-"""Parameters of several commands: kernels and times, and how the shell completes them."""
+"""Parameters that several commands have: kernels and times, with their completion in the shell."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from pydotcompute_client.cli.failures import Failure
 __all__ = ["complete_kernels", "complete_types", "kernel_argument", "pass_daemon", "seconds_option"]
 
 COMPLETION_SECONDS = 1.0
-"""Seconds that a person who presses TAB waits at most."""
+"""The longest time, in seconds, that a person waits after pressing TAB."""
 LONGEST_SECONDS = 1e9
-"""The largest --timeout: more than anybody waits, and less than a deadline can be."""
+"""The largest --timeout, in seconds: more than anybody waits, and within gRPC's limit for a deadline."""
 
 pass_daemon = click.make_pass_decorator(Connection, ensure=True)
 
 
 def complete_kernels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The ids of the daemon's kernels; none if there is no daemon."""
+    """Return the ids of the daemon's kernels that begin with `incomplete`; none if there is no daemon."""
     return _complete(ctx, incomplete, kernels=True, types=ctx.command.name in ("describe", "launch", "export", "check"))
 
 
 def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Return the names of the daemon's kernel types that begin with `incomplete`; none if there is no daemon."""
     return _complete(ctx, incomplete, kernels=False, types=True)
 
 
@@ -44,16 +45,17 @@ def _complete(ctx: click.Context, incomplete: str, *, kernels: bool, types: bool
             running = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest(), COMPLETION_SECONDS)
             found.update((kernel.kernel_id, tables.state_name(kernel.state)) for kernel in running.kernels)
     except (PyDotComputeError, Failure):
-        return []  # There is no place to say so: the shell would take it for a completion.
-    # The scripts read lines, so a name with a line break in it is beyond them.
+        return []  # An error cannot be printed here: the shell would take it for a completion.
+    # The shell scripts read lines, so they cannot complete a name with a line break.
     usable = [name for name in found if name.startswith(incomplete) and name.isprintable()]
     return [CompletionItem(name, help=found[name]) for name in usable]
 
 
 class _Seconds(click.types.FloatParamType):
-    """A number, with or without its unit."""
+    """A number of seconds, with or without the unit `s`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of seconds. Fails as Click's FLOAT if the value is no number."""
         number: Any = value.removesuffix("s") if isinstance(value, str) else value
         return super().convert(number, param, ctx)
 
@@ -65,7 +67,7 @@ def _checked_seconds(ctx: click.Context, param: click.Parameter, seconds: float 
 
 
 def seconds_option(name: str, default: float | None, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option that is a time, such as `30` or `30s`."""
+    """Return the decorator for an option whose value is a time, such as `30` or `30s`."""
     return click.option(
         name,
         type=_Seconds(),

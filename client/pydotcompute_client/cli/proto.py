@@ -50,13 +50,13 @@ def _go_package(ctx: click.Context, param: click.Parameter, prefix: str) -> str:
 @click.option(
     "--go-package", default="", metavar="PREFIX", callback=_go_package, help="The Go packages are below this."
 )
-@click.option("--force", is_flag=True, help="Write also what breaks programs made from the files before.")
+@click.option("--force", is_flag=True, help="Write changes too that break programs made from the earlier files.")
 @pass_daemon
 def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: str, force: bool) -> None:
     """Write the types of the named kernels, or of all, as .proto files.
 
-    Beside them: descriptors.binpb, which is all of them compiled; pydotcompute.lock, which keeps the numbers of fields;
-    and buf.yaml, unless it is there. Files of kernels that are not named stay.
+    Three more files are written beside them: descriptors.binpb has all of the types compiled, pydotcompute.lock keeps
+    the numbers of fields, and buf.yaml configures buf, unless it exists already. Files of other kernels stay.
     """
     try:
         before = _exported(out)
@@ -79,7 +79,7 @@ def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: 
         (out / LOCK).write_text(lock_file)
         if not (out / BUF).exists():
             (out / BUF).write_text(BUF_YAML)
-        # Last: until it is there, the next export compares with what was before.
+        # The descriptors come last: until they are written, the next export compares with those from before.
         (out / DESCRIPTORS).write_bytes(now.SerializeToString(deterministic=True))
     except OSError as error:
         raise Failure(f"cannot write {error.filename}: {error.strerror}") from None
@@ -103,8 +103,8 @@ def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: 
 def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
     """Compare the types of the named kernels, or of all, with those exported before.
 
-    Ends with exit code 1 if programs made from the exported files would no longer understand the daemon, or no longer
-    be understood; and if the files are not what was exported.
+    The exit code is 1 if the daemon and programs made from the exported files would no longer understand each other.
+    It is also 1 if the files are no longer as they were exported.
     """
     now = _declared(daemon, kernels)
     try:
@@ -133,7 +133,7 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
 
 
 def _declared(daemon: Connection, kernels: tuple[str, ...]) -> FileDescriptorSet:
-    """The files of what the daemon declares now, each after those that it imports."""
+    """Return the files of the types that the daemon declares now, each after its imports."""
     listed = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest()).kernel_types
     names = kernels or [kernel_type.name for kernel_type in listed if kernel_type.input_type or kernel_type.output_type]
     found = FileDescriptorSet()
@@ -157,7 +157,7 @@ def _laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescrip
 
 
 def _damaged(directory: Path, exported: FileDescriptorSet) -> list[str]:
-    """The files beside the descriptors that are not what was exported with these."""
+    """Return the paths of the files that differ from what was exported together with the descriptors."""
     lock_before = _lock(directory)
     expected = {**sources(exported), LOCK: lock_of(exported, lock_before).text()}
     return [str(directory / name) for name, text in sorted(expected.items()) if _text(directory / name) != text]
@@ -171,7 +171,7 @@ def _text(path: Path) -> str | None:
 
 
 def _exported(directory: Path) -> FileDescriptorSet:
-    """The files that were exported. Raises FileNotFoundError if none were."""
+    """Return the files that were exported. FileNotFoundError if there are none; BadInput if they cannot be read."""
     path = directory / DESCRIPTORS
     try:
         return FileDescriptorSet.FromString(path.read_bytes())
@@ -192,12 +192,12 @@ def _lock(directory: Path) -> lock.Lock:
 
 
 def _breaking(before: FileDescriptorSet, now: FileDescriptorSet) -> list[Breaking]:
-    """What breaks. Without a change there is nothing to ask buf for."""
+    """Return the changes that break programs. If nothing has changed, buf is not asked."""
     return breaking_changes(before, now) if before.file and any(_changed(before, now).values()) else []
 
 
 def _changed(before: FileDescriptorSet, now: FileDescriptorSet) -> dict[str, list[str]]:
-    """The names of the files that are new, changed and gone."""
+    """Return the names of the files that are new, changed and gone, under these three words."""
     was, written = sources(compiled(before)), sources(compiled(now))
     return {
         "new": sorted(written.keys() - was.keys()),
@@ -222,7 +222,7 @@ def _refuse_foreign(directory: Path, names: set[str]) -> None:
 
 
 def _path(directory: Path, name: str) -> Path:
-    """Where a file goes. Its name is the daemon's, and must not lead elsewhere."""
+    """Return the path of a file in the directory. Failure if its name, which the daemon chose, leads elsewhere."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.suffix != ".proto":
         raise Failure(f"the daemon has a file of the name {name!r}, which is not written")

@@ -18,7 +18,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
 
-# Rich is imported where it is used: what programs run (`health`, `ask`, `--json`) does without.
+# Rich is imported where it is used, because the commands that programs run (`health`, `ask`, `--json`) do not need it.
 
 __all__ = [
     "show_dead_letters",
@@ -34,19 +34,19 @@ __all__ = [
 _NUMBERS = {"ID", "QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
 _IF_ANY = {"DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
-"""Columns that are left out where they would be empty."""
+"""The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
 _WIDTH = 1 << 16
-"""Of a table, in characters: more than any has, so that Rich wraps nothing."""
+"""The width of a table, in characters: more than any table has, so that Rich wraps nothing."""
 
 
 def state_name(state: kernel_pb.KernelState) -> str:
-    """A state as people write it, such as `ACTIVE`."""
+    """Return the name of a state as people write it, such as `ACTIVE`."""
     return state_from_proto(state).name
 
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
-    """One row a kernel."""
+    """Print one row for each kernel."""
     columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE", "FAILURE")
     listed = list(kernels)
     any_on_gpu = any(kernel.device_name for kernel in listed)
@@ -65,7 +65,7 @@ def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
 
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
-    """One row a kernel type, with the first line of its documentation."""
+    """Print one row for each kernel type, with the first line of its documentation."""
     columns = ["TYPE", "SERVICE", "INPUT", "OUTPUT", "QUEUE", "BACKPRESSURE"]
     columns += ["EXECUTOR", "DEVICE", "MEMORY LIMIT", "DESCRIPTION"]
     rows = [
@@ -87,7 +87,7 @@ def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
 
 
 def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse) -> None:
-    """All that there is to know of one kernel, or of one kernel type."""
+    """Print everything about one kernel, or about one kernel type."""
     kernel, kernel_type = described.kernel, described.kernel_type
     config = kernel_type.config
     launched = described.HasField("kernel")
@@ -120,7 +120,7 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
 
 
 def _device(kernel: kernel_pb.Kernel, kernel_type: kernel_pb.KernelType) -> str:
-    """The device of a kernel, and the device that its type declares, if they differ."""
+    """Return the device of a kernel, and the device that its type declares if that is another."""
     text = " ".join(filter(None, (kernel.device or kernel_type.device, kernel.device_name)))
     return text if kernel.device in ("", kernel_type.device) else f"{text} (declared: {kernel_type.device})"
 
@@ -130,7 +130,7 @@ def _memory_limit(kernel_type: kernel_pb.KernelType) -> str:
 
 
 def _sources(files: Iterable[FileDescriptorProto]) -> Iterator[str]:
-    """The message types as `.proto` source, a text for each package; without the types that are the same everywhere."""
+    """Yield the message types as `.proto` source, one text for each package. The daemon's own types are left out."""
     packages: dict[str, dict[str, FileDescriptorProto]] = {}
     for file in files:
         if file.package not in ("google.protobuf", "pydotcompute.v1"):
@@ -140,12 +140,12 @@ def _sources(files: Iterable[FileDescriptorProto]) -> Iterator[str]:
 
 
 def show_telemetry(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> None:
-    """One row a kernel."""
+    """Print one row for each kernel."""
     _show(_TELEMETRY, _telemetry_rows(kernels))
 
 
 def watch_telemetry(snapshots: Iterable[Sequence[telemetry_pb.KernelTelemetry]]) -> None:
-    """A table that changes in its place; where there is no terminal, a table after the other, with a line between."""
+    """Print a table that is updated in place. Without a terminal, print one table after another, with blank lines."""
     if not sys.stdout.isatty():
         for kernels in snapshots:
             show_telemetry(kernels)
@@ -156,7 +156,7 @@ def watch_telemetry(snapshots: Iterable[Sequence[telemetry_pb.KernelTelemetry]])
 
     with Live(auto_refresh=False) as live:
         for kernels in snapshots:
-            # What goes beyond the right edge is cut: a wrapped line would be no longer in its place.
+            # Text beyond the right edge is cut, because wrapped lines would move the rows out of their places.
             table = Text.from_ansi(_table(_TELEMETRY, _telemetry_rows(kernels)), no_wrap=True, overflow="ellipsis")
             live.update(table, refresh=True)
 
@@ -190,7 +190,7 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
 
 
 def show_devices(devices: Iterable[telemetry_pb.DeviceTelemetry]) -> None:
-    """One row a GPU."""
+    """Print one row for each GPU."""
 
     def told(device: telemetry_pb.DeviceTelemetry, name: Any, text: str) -> str:
         return text.format(getattr(device, name)) if device.HasField(name) else "-"
@@ -229,11 +229,11 @@ def _uptime(seconds: float) -> str:
 
 
 _LONGEST_BODY = 60
-"""Characters of a dead letter's body in a table; --json has all of it."""
+"""The most characters of a dead letter's body in a table; --json prints the whole body."""
 
 
 def show_dead_letters(letters: Iterable[dict[str, Any]], discarded: int) -> None:
-    """One row a dead letter, from its document."""
+    """Print one row for each dead letter, from its JSON document."""
     rows = [
         (
             letter["id"],
@@ -262,7 +262,7 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text, with a line for each row however long it gets; with colours if stdout is a terminal."""
+    """Return a table as text, with one line for each row, however long. It has colours if stdout is a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

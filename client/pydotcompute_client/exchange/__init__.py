@@ -1,1 +1,1 @@
-"""The client's end of a conversation with a kernel."""
+"""The client's side of the exchange lane: a session with a kernel, in frames of many messages."""

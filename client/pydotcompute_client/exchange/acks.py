@@ -1,4 +1,4 @@
-"""What the client has to tell the daemon of what it has received, and wants."""
+"""The client's acknowledgements: they tell the daemon what the client has received, and what it wants."""
 
 from __future__ import annotations
 
@@ -13,39 +13,50 @@ from pydotcompute.wire.exchange.limits import TELL_AFTER, TELL_BESIDE, TELL_WITH
 __all__ = ["Acks"]
 
 TELL_AFTER_BYTES = 4 << 20
-"""Bytes of messages received that the daemon must hear of at once, for it may be out of credit."""
+"""After this many bytes of received messages the daemon is told at once, because it may be out of credit."""
 
 
 class Acks:
-    """Gathers acknowledgements. Nothing is acknowledged before a turn of the loop has passed, in which those who asked
-    for it may turn out to be gone; and no output before a task has received it, for until then it could be another's.
+    """Gathers acknowledgements.
+
+    A message is acknowledged one turn of the event loop after its arrival at the earliest: in that turn its caller may
+    turn out to be gone. An output is not acknowledged before a task has received it: until then it can go back to the
+    daemon, for another client.
+
+    Args:
+        on_due: called when an acknowledgement should be sent soon.
     """
 
     def __init__(self, on_due: Callable[[], None]) -> None:
-        """`on_due` is called when an acknowledgement should be sent soon."""
         self._on_due = on_due
         self._loop = asyncio.get_running_loop()
         self._number = 0
-        self._settled = 0  # Everything through this sequence can be acknowledged, but for outputs held.
+        self._settled = 0  # Messages through this sequence can be acknowledged, except outputs that are held.
         self._told = 0
         self._settled_bytes = self._told_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self.is_due = False
-        """Whether what the daemon does not know should be told at once."""
-        self._unheard: deque[tuple[int, Sequence[Any]]] = deque()  # What has arrived and was not acknowledged yet.
+        """True if an acknowledgement should be sent at once."""
+        self._unheard: deque[tuple[int, Sequence[Any]]] = deque()  # Messages that are not acknowledged yet.
         self._undeliverable: list[int] = []
         self._returned: list[int] = []
         self._withdrawn: list[bytes] = []
-        self._unconfirmed: deque[pb.Ack] = deque()  # Those with any of these, until the daemon has them.
+        # Acknowledgements with anything of the three lists above, until the daemon confirms them.
+        self._unconfirmed: deque[pb.Ack] = deque()
         self.outputs_held: dict[int, int] = {}
-        """The outputs that nobody has received yet: identity → sequence."""
+        """The outputs that no task has received yet: `id()` of the message → sequence."""
         self._outputs_received = 0
         self._told_outputs = 0
 
-    # -- what happens --------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def arrived(self, first_sequence: int, messages: Sequence[Any], received: int, received_bytes: int) -> None:
-        """These have come, which makes it all through sequence `received`, and so many bytes."""
+        """Note the arrival of messages, the first of which has the sequence `first_sequence`.
+
+        Args:
+            received: the sequence of the last message that has arrived in the session.
+            received_bytes: the bytes of all bodies that have arrived in the session.
+        """
         self._unheard.append((first_sequence, messages))
         self._loop.call_soon(self._settle, received, received_bytes)
 
@@ -66,18 +77,18 @@ class Acks:
         self._on_due()
 
     def output_arrived(self, sequence: int, message: Any) -> None:
-        """One of them is an output."""
+        """Note that an arrived message is an output."""
         self.outputs_held[id(message)] = sequence
         self._outputs_received += 1
         self._on_due()
 
     def output_taken(self, message: Any) -> None:
-        """A task has received an output."""
+        """Note that a task has received an output."""
         if self.outputs_held.pop(id(message), None) is not None:
             self._now()
 
     def return_output(self, message: Any) -> bool:
-        """Nobody here waits for an output any more. False if it is none that is held."""
+        """Give an output back to the daemon, because no task waits for it. Return False if it is not held."""
         sequence = self.outputs_held.pop(id(message), None)
         if sequence is None:
             return False
@@ -87,17 +98,20 @@ class Acks:
         return True
 
     def holds(self, message: Any) -> bool:
-        """Whether this is an output that nobody has received yet."""
+        """Return True if the message is an output that no task has received yet."""
         return id(message) in self.outputs_held
 
     def want_outputs(self, receiving: int) -> None:
-        """So many tasks wait for outputs."""
+        """Ask the daemon for as many outputs as there are tasks (`receiving`) that wait for one."""
         if self._outputs_received + receiving != self._told_outputs:
             self._told_outputs = self._outputs_received + receiving
             self.is_due = True
 
     def undeliverable(self, message: Any) -> bool:
-        """The caller of this reply had given up. False if the reply is acknowledged already."""
+        """Tell the daemon that the caller of this reply had given up.
+
+        Return False if the reply is acknowledged already, and it is too late to tell.
+        """
         for first_sequence, messages in reversed(self._unheard):
             for index, each in enumerate(messages):
                 if each is message:
@@ -107,15 +121,15 @@ class Acks:
         return False
 
     def ask_for_news(self) -> None:
-        """Tell the daemon something, for it then tells what it has accepted."""
+        """Have an acknowledgement sent soon. The daemon answers it with the number of messages it has accepted."""
         self._now()
 
     def withdraw(self, message_id: bytes) -> None:
-        """A request has been given up."""
+        """Tell the daemon that a request (the 16 bytes of its id) has been given up."""
         self._withdrawn.append(message_id)
         self._now()
 
-    # -- what is told --------------------------------------------------------------------------------------------------
+    # -- acknowledgements ----------------------------------------------------------------------------------------------
 
     @property
     def _through(self) -> int:
@@ -123,16 +137,16 @@ class Acks:
 
     @property
     def has_news(self) -> bool:
-        """Whether there is anything that the daemon does not know."""
+        """True if there is anything to tell the daemon."""
         return self.is_due or self._through > self._told
 
     @property
     def can_go_beside(self) -> bool:
-        """Whether there is enough to be told beside a batch."""
+        """True if there is enough to tell that it should go along with a batch."""
         return self._settled - self._told >= TELL_BESIDE and self.has_news
 
     def fill(self, ack: pb.Ack) -> None:
-        """Say it; all but the credit."""
+        """Write the next acknowledgement into `ack`, all of it except the credit."""
         self.is_due = False
         self._number += 1
         self._told, self._told_bytes = self._through, self._settled_bytes
@@ -152,23 +166,23 @@ class Acks:
             self._unconfirmed[-1].MergeFrom(ack)
 
     def confirm(self, number: int) -> None:
-        """The daemon has every acknowledgement through this number."""
+        """Note that the daemon has every acknowledgement through this number."""
         while self._unconfirmed and self._unconfirmed[0].number <= number:
             self._unconfirmed.popleft()
 
     def resume(self, number: int) -> None:
-        """A new stream begins; the daemon has what was told before through this number. The rest is told again."""
+        """Begin on a new stream. The daemon has the acknowledgements through `number`; the rest is told again."""
         self.confirm(number)
         for ack in self._unconfirmed:
             self._undeliverable += ack.undeliverable
             self._returned += ack.returned
             self._withdrawn += ack.withdrawn
         self._unconfirmed.clear()
-        self._told_outputs = -1  # A new stream begins with no wish.
+        self._told_outputs = -1  # On a new stream the daemon sends no outputs until it is asked.
         self.is_due = number > 0 or self._number > 0
 
     def stop(self) -> None:
-        """Nothing more will be told in time."""
+        """Stop the timer, because the session is over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

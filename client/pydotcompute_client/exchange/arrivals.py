@@ -1,4 +1,4 @@
-"""What comes from the daemon in a session: replies for those who asked, and outputs for those who receive."""
+"""The messages that come from the daemon in a session: replies for their callers, outputs for receiving tasks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ __all__ = ["Arrivals", "Outputs"]
 
 
 class Outputs(Mailbox[Any]):
-    """Outputs that were pulled, and who is told when one is received."""
+    """The outputs that the daemon has sent. `on_taken` is called with each output that a task takes."""
 
     def __init__(self, kernel_id: str) -> None:
         super().__init__(kernel_id, WINDOW)
         self.on_taken: Callable[[Any], None] | None = None
 
     def get_nowait(self) -> Any:
+        """Take the next output, as `Mailbox.get_nowait` does, and call `on_taken` with it."""
         item = super().get_nowait()
         if item is not None and self.on_taken is not None:
             self.on_taken(item)
@@ -37,17 +38,17 @@ class Outputs(Mailbox[Any]):
 
 
 class Arrivals:
-    """Takes batches in, hands out what is in them, and has the acknowledgements follow."""
+    """Takes in batches, delivers their messages, and has them acknowledged."""
 
     def __init__(self, replies: Replies[Any], acks: Acks) -> None:
         self.incoming = Incoming()
         self.codecs: Sequence[Codec[Any]] = ()
-        """Of the kernel's types, in the daemon's order."""
+        """The codecs of the kernel's message types, in the daemon's order."""
         self.bodies: Bodies | None = None
-        """How their bodies travel, when the session is open."""
+        """The way in which bodies travel in this session; None until the session is open."""
         self._replies = replies
         self._acks = acks
-        self._kept_back: dict[int, list[Any]] = {}  # Replies until that to this request has come: see `_keep_back`.
+        self._kept_back: dict[int, list[Any]] = {}  # Request → replies that wait for that request's reply.
         self.grant()
 
     def grant(self) -> None:
@@ -55,7 +56,11 @@ class Arrivals:
         self.incoming.grant(WINDOW, WINDOW_BYTES)
 
     def take_batch(self, batch: pb.Batch) -> None:
-        """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
+        """Take in a batch, and deliver its messages.
+
+        Raises:
+            ProtocolError, MessageDeserializationError: the batch breaks the rules.
+        """
         bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self.codecs), self.bodies)
         again = self.incoming.receive(batch.first_sequence, list(map(len, bodies)))
         codecs = self.codecs
@@ -94,13 +99,13 @@ class Arrivals:
             replies.wanted.notify()
 
     def _later_replies(self, message_ids: bytes) -> dict[Caller[Any], int]:
-        """The callers of these requests, whose replies come in parts, each with the last of them."""
+        """Return the callers of these requests, each with its last request. The requests' replies come in parts."""
         keys = [uuid.int for uuid in uuids_from_bytes(message_ids)]
         callers = {self._replies.sender_of(key): key for key in keys}
         return {caller: key for caller, key in callers.items() if caller is not None and not caller.gone}
 
     def _keep_back(self, reply: Any, later: dict[Caller[Any], int]) -> bool:
-        """Keep a reply until the one that its caller should get before it has come; whether there is such a one."""
+        """Keep a reply back until an earlier reply for the same caller has come. Return False if there is none."""
         caller = self._replies.sender_of(_request_of(reply))
         if caller is None or caller not in later:
             return False
@@ -112,28 +117,28 @@ class Arrivals:
             self._deliver(reply)
 
     def take_refused(self, first_sequence: int, count: int) -> int:
-        """Refusals have come, which are counted with the messages; returns how many of them had come before."""
+        """Count refusals with the messages. Return the number of those that had arrived before."""
         again = self.incoming.receive(first_sequence, [0] * count)
         nothing = [None] * count
         self._acks.arrived(first_sequence, nothing, self.incoming.received, self.incoming.received_bytes)
         return again
 
     def return_outputs(self) -> None:
-        """Give back what was pulled and nobody here waits for any more: another client may."""
+        """Give outputs that no task waits for back to the daemon, for other clients."""
         if not self._acks.outputs_held or self._replies.receiving:
             return
         for output in self._replies.outputs.drain():
-            if not self._acks.return_output(output):  # A reply to a task that has ended; it is for this program.
+            if not self._acks.return_output(output):  # It is a reply to a task that has ended, and stays here.
                 self._replies.outputs.put_anyway(output, output.priority)
 
     def forget_outputs(self) -> None:
-        """They are the daemon's, who gives them to others when the session has ended there too."""
+        """Drop the outputs that no task has received. The daemon still has them, and gives them to other clients."""
         for output in self._replies.outputs.drain():
             if not self._acks.holds(output):
                 self._replies.outputs.put_anyway(output, output.priority)
 
     def end(self) -> None:
-        """Nothing more comes: hand out what was kept back."""
+        """Deliver the replies that were kept back, because nothing more comes."""
         self._deliver_kept(chain.from_iterable(self._kept_back.values()))
         self._kept_back.clear()
         if self.bodies is not None:
@@ -141,6 +146,6 @@ class Arrivals:
 
 
 def _request_of(reply: Any) -> int:
-    """The `message_id.int` of the request that a reply answers."""
+    """Return the `message_id.int` of the request that a reply answers."""
     key: UUID = reply.message_id if reply.correlation_id is None else reply.correlation_id
     return key.int

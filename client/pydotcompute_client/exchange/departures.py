@@ -1,4 +1,4 @@
-"""What goes to the daemon in a session: the messages of this program's tasks, as far as there is credit."""
+"""The messages that this program's tasks send to the daemon in a session, as far as there is credit."""
 
 from __future__ import annotations
 
@@ -35,40 +35,51 @@ SENT_IN_A_ROW = 512
 
 
 class Departures:
-    """Takes messages from tasks, keeps those that wait for credit, and those that the daemon has not accepted yet."""
+    """Takes messages from tasks, and keeps each until the daemon has accepted it.
+
+    Args:
+        news: notified when there is something to send.
+    """
 
     def __init__(self, kernel_id: str, types: RemoteTypes, replies: Replies[Any], acks: Acks, news: Signal) -> None:
-        """`news` is notified when there is something to send."""
         self.outgoing: Outgoing[Packed] = Outgoing()
         self.refusal: PyDotComputeError | None = None
-        """Why the kernel takes no messages."""
+        """The error that `send` raises because the kernel takes no messages; None while it takes them."""
         self.refusing = Signal()
-        """Notified when there is such a reason."""
+        """Notified when `refusal` is set."""
         self._kernel_id = kernel_id
         self._types = types
         self._replies = replies
         self._acks = acks
         self._news = news
         self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Body]]] = {}
-        self._outcomes: dict[int, asyncio.Future[None]] = {}  # What a `send` waits for that must know at once.
+        self._outcomes: dict[int, asyncio.Future[None]] = {}  # Under `reject`, each `send` waits for one.
         self._room = Signal()
         self._long_gone = Signal()
         self._reply_limit = WINDOW
         self._over = False
 
     def begin(self, opened: pb.Opened, bodies: Bodies, type_name: str) -> None:
-        """The session begins; messages are of this type of the daemon's."""
+        """Begin the session. `type_name` is the full name of the kernel's input type at the daemon."""
         self._bodies = bodies
         self._type_name = type_name
         self._rejects = strategy_from_proto(opened.backpressure_strategy) == "reject"
         self._input_queue_size = opened.input_queue_size
         self._reply_limit = opened.output_queue_size
 
-    # -- what the program does -----------------------------------------------------------------------------------------
+    # -- from the program ----------------------------------------------------------------------------------------------
 
     async def send(self, caller: Caller[Any] | None, message: Any, timeout: float | None) -> None:
-        """Send a message; the caller (None: the current task) gets the reply. Waits only if there is no credit, or the
-        strategy is `reject`.
+        """Send a message. Wait only if there is no credit, or if the strategy is `reject`.
+
+        Args:
+            caller: gets the reply; None for the current task.
+            timeout: seconds to wait; None for ever.
+
+        Raises:
+            MessageError: the message cannot be encoded, is too long, or has the id of a request that waits.
+            QueueFullError: the wait took longer than `timeout`, or the kernel has refused the message.
+            PyDotComputeError: the kernel takes no messages, or the session is over.
         """
         if caller is None:
             caller = self._replies.callers.running()
@@ -98,8 +109,15 @@ class Departures:
             await asyncio.sleep(0)
 
     async def send_and_receive(self, message: Any, timeout: float | None, deadline: float | None) -> Any:
-        """Send a request and wait for its own reply, until the time, of `time.monotonic()`, is `deadline`, that is for
-        `timeout` seconds since the program asked.
+        """Send a request, wait for its own reply, and return that.
+
+        Args:
+            timeout: seconds to wait since the program asked; None for ever.
+            deadline: the same as a time of `time.monotonic()`.
+
+        Raises:
+            QueueTimeoutError: there was no reply in time.
+            PyDotComputeError: as `send`, or the error that the kernel answers with.
         """
         body = self._encode(message)
         message_id, correlation_id = message.message_id, message.correlation_id
@@ -131,7 +149,7 @@ class Departures:
         try:
             return await self._replies.reply_to(message_id, reply, timeout, deadline)
         except (TimeoutError, asyncio.CancelledError) as error:
-            if outgoing.drop(item):  # It was never sent.
+            if outgoing.drop(item):  # The request was never sent.
                 self._long_gone.notify_all()
                 self._replies.forget(message_id)
             elif isinstance(error, asyncio.CancelledError) and not self._over:
@@ -139,11 +157,11 @@ class Departures:
             raise
 
     def _sender(self) -> object:
-        """On whose behalf the current task sends."""
+        """Return the caller for which the current task sends."""
         return self._replies.callers.receiving(asyncio.current_task())
 
     async def _outcome(self, message_id: UUID) -> None:
-        """Wait until the kernel has taken a message. Raises what it was refused with."""
+        """Wait until the kernel has taken a message. If the kernel refuses the message, raise its error."""
         outcome = self._outcomes[message_id.int] = asyncio.get_running_loop().create_future()
         try:
             await outcome
@@ -152,7 +170,11 @@ class Departures:
             raise
 
     async def _wait_until_received(self, caller: Caller[Any], timeout: float | None) -> None:
-        """One who does not receive its replies cannot go on sending."""
+        """Wait until the caller has received some of its replies, because too many wait for it.
+
+        Raises:
+            QueueFullError: the caller did not in time, or the strategy is `reject`.
+        """
         deadline = None if timeout is None else monotonic() + timeout
         while caller.ready.size >= self._reply_limit:
             remaining = None if deadline is None else deadline - monotonic()
@@ -162,7 +184,11 @@ class Departures:
                 raise self.refusal.again()
 
     def _encode(self, message: Any) -> bytes | Body:
-        """Check and encode a message."""
+        """Check a message, and return its encoded body.
+
+        Raises:
+            MessageError: the message is not valid, is not of the kernel's input type, or is too long.
+        """
         cls = message.__class__
         try:
             check, encode = self._encoders[cls]
@@ -205,8 +231,9 @@ class Departures:
             woken = await self._room.wait(None if deadline is None else deadline - monotonic())
 
     async def _wait_for_long(self, body: bytes | Body, sender: object, timeout: float | None) -> None:
-        """Wait for credit while a body goes ahead of its message: one of the same sender waits until that message is
-        gone, and so does another that goes ahead.
+        """Wait for credit while the body of another message goes ahead of that message.
+
+        A message waits until the other one is sent if both have the same sender, or if its own body goes ahead too.
         """
         deadline = None if timeout is None else monotonic() + timeout
         outgoing, goes_ahead, woken = self.outgoing, isinstance(body, Ahead), True
@@ -221,11 +248,12 @@ class Departures:
             if not (outgoing.long and goes_ahead):
                 return
 
-    # -- to the daemon, and what it says -------------------------------------------------------------------------------
+    # -- to and from the daemon ----------------------------------------------------------------------------------------
 
     def next_frame(self, frame: pb.ExchangeRequest) -> bytes | None:
-        """Put the messages that are sent next into this frame. Returns another, which goes ahead of them, if there is
-        one.
+        """Put the next messages to send into `frame`, and return None.
+
+        If the next thing to send is a part of a body, leave `frame` as it is, and return that part's bytes.
         """
         outgoing = self.outgoing
         chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
@@ -238,7 +266,7 @@ class Departures:
         return None
 
     def accepted(self, through: int) -> None:
-        """The daemon has everything through this sequence."""
+        """Note that the daemon has accepted every message through this sequence."""
         acknowledged = self.outgoing.acknowledge(through)
         if self._outcomes:
             for item in acknowledged:
@@ -246,20 +274,20 @@ class Departures:
                     outcome.set_result(None)
 
     def grant(self, credit: pb.Credit) -> None:
-        """The daemon allows this."""
+        """Take the credit that the daemon gives, and wake a task that waits for it."""
         self.outgoing.grant(Credit(credit.messages, credit.bytes))
         if self._room.waiters:
             self._room.notify()
 
     def not_taken(self, key: int, error: PyDotComputeError) -> bool:
-        """The kernel has not taken the request of this `message_id.int`. Returns False if no `send` waits for that."""
+        """Raise the error in the `send` of this `message_id.int`. Return False if no `send` waits for the outcome."""
         outcome = self._outcomes.pop(key, None)
         if outcome is not None and not outcome.done():
             outcome.set_exception(error)
         return outcome is not None
 
     def close(self, error: PyDotComputeError) -> None:
-        """The kernel takes no more messages."""
+        """Raise this error in every `send` from now on, because the kernel takes no more messages."""
         if self.refusal is None:
             self.refusal = error
             self._room.notify_all()
@@ -267,7 +295,7 @@ class Departures:
             self.refusing.notify_all()
 
     def end(self, error: PyDotComputeError) -> bool:
-        """The session is over. Returns True if a `send` waits that is told so now."""
+        """Raise the error in every `send` that waits for its outcome. Return True if there is one."""
         self._over = True
         told = bool(self._outcomes)
         for outcome in self._outcomes.values():

@@ -1,4 +1,4 @@
-"""The client's side of a session: this program's conversation with one kernel, over one stream after another."""
+"""The client's side of a session: a conversation with one kernel, over one stream after another."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ __all__ = ["Session"]
 logger = logging.getLogger(__name__)
 
 EXCHANGE = f"/{pb.DESCRIPTOR.services_by_name['MessageService'].full_name}/Exchange"
-"""The method; its frames are read and written by `wire.exchange.frames`, and not by the generated stub."""
+"""The path of the method. Frames are read and written by `wire.exchange.frames`, and not by the generated stub."""
 FAREWELL_SECONDS = 2.0
-"""How long `close` waits for the daemon to have taken what was sent."""
+"""How long `close` waits until the daemon has accepted the messages that were sent."""
 LAST_WORD_SECONDS = 0.5
-"""How long it takes, at most, to tell the daemon that the client leaves all the same."""
+"""How long `close` may take, after that, to tell the daemon that the client leaves."""
 OPEN_AGAIN_SECONDS = 1.0
 """How long to try again to begin a session, if the connection breaks meanwhile."""
 SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
-"""Seconds before a stream is opened again, if the last one was never answered: at first, and at most. (How long to wait
-before the connection is tried again, is gRPC's affair.)"""
+"""Seconds before a stream is opened again, if the last one was never answered: at first, and at most. (gRPC decides how
+long to wait before it connects again.)"""
 
 _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
-"""What reading and writing raise on a stream that has ended."""
+"""The errors that reading and writing raise on a stream that has ended."""
 
 
 class Session:
-    """One session. It may be over (`over` says why); then another must be opened, with its `replies`.
+    """One session. When it is over (`over` says why), another can be opened that takes over its `replies`.
 
-    While it has a stream there are two tasks: the reader hands out what comes, the writer sends whatever there is to
-    send, all that has gathered while the last write was under way in one frame. When the stream breaks, another is
+    While the session has a stream it has two tasks. The reader delivers the messages that come. The writer sends
+    messages; those that gather during one write go together in the next frame. When the stream breaks, another is
     opened.
     """
 
@@ -75,9 +75,9 @@ class Session:
     ) -> None:
         self.kernel_id = kernel_id
         self.over: PyDotComputeError | None = None
-        """Why nothing more comes."""
+        """The error with which the session ended; None while it goes on."""
         self.untold: SessionLostError | None = None
-        """Why the session was lost, if nobody waited for it at that moment and could be told."""
+        """The loss of the session, if no task was waiting to hear of it. The next `send` raises it."""
         self._target = target
         self._types = types
         self._channel = channel
@@ -87,7 +87,7 @@ class Session:
         self._token = b""
         self._type_names: list[str] = []
         self._news = Signal()
-        self._stirred = False  # Whether something has happened since the writer looked for what to send.
+        self._stirred = False  # True if something has happened since the writer last looked for frames to send.
         self._acks = Acks(self._stir)
         self._closing = self._leaving = False
         if replies is None:
@@ -96,7 +96,7 @@ class Session:
         self.replies = replies
         self._arrivals = Arrivals(replies, self._acks)
         self._departures = Departures(kernel_id, types, replies, self._acks, self._news)
-        # Handed on as they are: a method in between would be a call more for each message.
+        # These are not wrapped in methods, which would cost one more call for each message.
         self.send = self._departures.send
         self.send_and_receive = self._departures.send_and_receive
         outputs = replies.outputs
@@ -176,36 +176,36 @@ class Session:
             self._departures.close(self._error(opened.closed))
 
     async def _say_bye(self) -> None:
-        """End a session that was just opened."""
+        """Tell the daemon to end a session that was just opened."""
         with suppress(grpc.aio.AioRpcError, *_BROKEN):
             await self._call.write(pb.ExchangeRequest(bye=pb.Bye()))
             await self._call.done_writing()
             await asyncio.wait((asyncio.ensure_future(self._call.code()),), timeout=LAST_WORD_SECONDS)
 
     async def _run(self) -> None:
-        """Hold the conversation, over one stream after another, to its end."""
+        """Carry the session to its end, over one stream after another."""
         ending: PyDotComputeError | None = None
         try:
             while (ending := await self._converse()) is None:
                 await self._reconnect()
         except PyDotComputeError as error:
             ending = error
-        except Exception as broken:  # A message class of the program's that refuses what it is made of, say.
+        except Exception as broken:  # For example, a message class of the program raises.
             logger.exception("a conversation with %r has failed", self.kernel_id)
             ending = PyDotComputeError(f"the conversation with {self.kernel_id!r} has failed: {broken!r}")
         finally:
-            # Nobody may wait for what nobody reads.
+            # No task may go on waiting when nothing reads the stream any more.
             self._end(ending or ConnectionLostError(self._target, "the conversation was cancelled"))
 
     async def _converse(self) -> PyDotComputeError | None:
-        """Hold the conversation over this stream; returns why it is over, or None if only the stream is."""
+        """Carry the session over one stream. Return the session's last error, or None if only the stream ended."""
         writer = asyncio.create_task(self._write(), name=f"writer to {self.kernel_id}")
         try:
             ending = await self._read()
             if ending is not None:
                 self._end(ending)
-                await asyncio.wait((writer,), timeout=FAREWELL_SECONDS)  # It says the last word,
-                # which a cancelled call would overtake.
+                # The writer sends the last frame; a cancelled call would overtake that.
+                await asyncio.wait((writer,), timeout=FAREWELL_SECONDS)
                 await asyncio.wait((asyncio.ensure_future(self._call.code()),), timeout=LAST_WORD_SECONDS)
             return ending
         finally:
@@ -217,7 +217,7 @@ class Session:
         """Open another stream for the session.
 
         Raises:
-            SessionLostError: that is not possible, or took too long.
+            SessionLostError: the daemon has lost the session, or was not reached in time.
         """
         try:
             error = await self._open_again(self._reconnect_timeout)
@@ -227,7 +227,11 @@ class Session:
             raise self._lost(f"not reached again within {self._reconnect_timeout:g} s ({error.problem})")
 
     async def _open_again(self, timeout: float) -> ConnectionLostError | None:
-        """Open another stream; why that is not possible within this time."""
+        """Open another stream within `timeout` seconds. Return None, or the error if the daemon was not reached.
+
+        Raises:
+            SessionLostError: the daemon has no such session any more.
+        """
         delay = SHORTEST_DELAY
         error = ConnectionLostError(self._target, "the connection was cut off")
         with suppress(TimeoutError):
@@ -245,7 +249,11 @@ class Session:
         return error
 
     def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
-        """What is known of the messages of a session that cannot go on; some were certainly not taken."""
+        """Return the error of a session that cannot go on, with the fate of its messages as far as it is known.
+
+        Args:
+            not_taken: the `message_id.int`s of messages that the kernel has certainly not taken.
+        """
         unsent = dict.fromkeys([*not_taken, *map(key_of, self._departures.outgoing.unsent())])
         unknown = [key for key in self.replies.waiting_keys() if key not in unsent]
         return SessionLostError(
@@ -253,7 +261,7 @@ class Session:
         )
 
     async def _why_it_broke(self) -> PyDotComputeError:
-        """The status of a stream that has ended."""
+        """Return the status of a stream that has ended, as an error."""
         code = await self._call.code()
         if code is grpc.StatusCode.OK:
             return ConnectionLostError(self._target, "the daemon has ended the stream")
@@ -263,13 +271,13 @@ class Session:
         return from_rpc_error(error, self._target)
 
     async def close(self) -> None:
-        """End the session: what was sent is taken by the daemon first, if it does so soon."""
+        """End the session, after a short wait for the daemon to accept the messages that were sent."""
         if self._task is not None:
             if self.over is None:
                 self._closing = True
                 self._acks.ask_for_news()
-            await asyncio.wait((self._task,), timeout=FAREWELL_SECONDS)  # If it is over, for its last word.
-            if self.over is None:  # The daemon need not keep for longer what nobody will come for.
+            await asyncio.wait((self._task,), timeout=FAREWELL_SECONDS)  # A session that is over sends its last frame.
+            if self.over is None:  # The daemon is told to end the session too, so that it keeps nothing for it.
                 self._leaving = True
                 self._stir()
                 await asyncio.wait((self._task,), timeout=LAST_WORD_SECONDS)
@@ -278,14 +286,14 @@ class Session:
             await asyncio.wait((self._task,))
 
     async def wait_closed(self, timeout: float) -> None:
-        """Wait until the daemon has said that the kernel takes no more messages."""
+        """Wait until the daemon has said that the kernel takes no more messages, or for `timeout` seconds."""
         while self._departures.refusal is None and await self._departures.refusing.wait(timeout):
             pass
 
     # -- to the daemon -------------------------------------------------------------------------------------------------
 
     def _stir(self) -> None:
-        """There may be something to tell the daemon."""
+        """Wake the writer, because there may be something to send."""
         self._stirred = True
         if self._news.waiters:
             self._news.notify()
@@ -302,7 +310,7 @@ class Session:
                         await self._call.done_writing()
                         return
                 except (grpc.aio.AioRpcError, *_BROKEN):
-                    return  # The reader learns why.
+                    return  # The reader finds out why the stream has ended.
                 if self._stirred or outgoing.queue or outgoing.long or outgoing.again:
                     continue
             await wait_any(news)
@@ -314,9 +322,10 @@ class Session:
         if self.over is None:
             if acks.outputs_held and not replies.receiving:
                 self._arrivals.return_outputs()
-            # Before any message: what that causes the kernel to send may be for another client.
+            # This comes before any message, because the kernel's outputs for that message may be for another client.
             acks.want_outputs(replies.receiving)
-            if not (acks.is_due and outgoing.has_pieces):  # What is due does not wait for many pieces of a body.
+            # An acknowledgement that is due does not wait for the many pieces of a long body.
+            if not (acks.is_due and outgoing.has_pieces):
                 if (ahead := self._departures.next_frame(frame)) is not None:
                     return ahead
                 has_batch = frame.HasField("batch")
@@ -332,14 +341,14 @@ class Session:
         return frame
 
     def _nobody_waits(self, message: Any, why: str) -> None:
-        """A reply has come too late: the daemon keeps the dead letters."""
+        """Tell the daemon of a reply that has come too late. The daemon makes it a dead letter."""
         if not self._acks.undeliverable(message):
             logger.warning("a reply of %r is lost: %s after it was acknowledged", self.kernel_id, why)
 
     # -- from the daemon -----------------------------------------------------------------------------------------------
 
     async def _read(self) -> PyDotComputeError | None:
-        """Act on what comes; returns why the conversation is over, or None if only the stream is."""
+        """Read frames, and act on them. Return the error that ends the session, or None if only the stream ended."""
         try:
             while isinstance(frame := await self._call.read(), pb.ExchangeResponse | PartFrame):
                 if isinstance(frame, PartFrame):
@@ -356,7 +365,7 @@ class Session:
         return None if isinstance(error, ConnectionLostError) else error
 
     def _take(self, frame: pb.ExchangeResponse) -> PyDotComputeError | None:
-        """Act on a frame; returns why the conversation is over, if it is."""
+        """Act on a frame. Return the error that ends the session, or None if it goes on."""
         match frame.WhichOneof("frame"):
             case "batch":
                 self._arrivals.take_batch(frame.batch)
@@ -371,7 +380,8 @@ class Session:
                     self._take_accepted(frame.accepted)
                 error = self._error(frame.bye.status)
                 if isinstance(error, ConnectionLostError):
-                    # What it has not accepted until now, it never will. Is there more, that it had no time to finish?
+                    # The daemon will never accept the messages that it has not accepted until now. Others may have been
+                    # accepted and not answered: if there are any, the session is lost.
                     lost = self._lost(error.problem, [*map(key_of, self._departures.outgoing.unacknowledged())])
                     return lost if lost.message_ids else error
                 return error
@@ -384,7 +394,7 @@ class Session:
         return None
 
     def _error(self, status: status_pb2.Status) -> PyDotComputeError:
-        """What a status of the daemon's says; UNAVAILABLE is that it is about to end."""
+        """Return the error of a status from the daemon. UNAVAILABLE means that the daemon is about to end."""
         if status.code == code_pb2.UNAVAILABLE:
             return ConnectionLostError(self._target, status.message)
         return from_status(status)

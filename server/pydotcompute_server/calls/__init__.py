@@ -1,1 +1,1 @@
-"""What every call passes, whichever service it is for."""
+"""The steps, the error handling and the answers that all gRPC services share."""

@@ -1,4 +1,4 @@
-"""What a kernel sends, made ready for its client, and sent so that its fate is known."""
+"""Encodes messages of kernels for clients, and sends answers such that a lost answer is noticed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BAD_REQUEST = error_details_pb2.BadRequest.DESCRIPTOR
 
 
 def encode(message: Any, catalog: Catalog, limits: Limits) -> tuple[Codec[Any], bytes]:
-    """The codec of what a kernel sent, and the body.
+    """Return the codec of a message that a kernel sent, and its encoded body.
 
     Raises:
-        MessageError: it cannot cross the wire: the actor has changed it since it sent it, or it is too long.
+        MessageError: the message cannot be encoded, because the actor has changed it since, or it is too long.
     """
     codec = catalog.codec(type(message))
     body = codec.encode(message)
@@ -40,20 +40,20 @@ def encode(message: Any, catalog: Catalog, limits: Limits) -> tuple[Codec[Any], 
 
 
 class Answers:
-    """Encodes what the kernels of a daemon send outside of sessions."""
+    """Encodes the messages that kernels send outside of sessions."""
 
     def __init__(self, catalog: Catalog, limits: Limits) -> None:
         self._catalog = catalog
         self._limits = limits
 
     def encode(self, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> tuple[Codec[Any], bytes]:
-        """The body of what a kernel sent, and its codec.
+        """Return the codec of a message that a kernel sent, and its encoded body.
 
         Args:
             wanted: the class that the client was promised; None for any.
 
         Raises:
-            StatusError: it cannot be sent, and is a dead letter now: to put it back would be to fail again.
+            StatusError: the message cannot be sent. It is a dead letter now, because to put it back would fail again.
         """
         catalog = self._catalog
         try:
@@ -74,7 +74,7 @@ class Answers:
 
 
 def _status(error: PyDotComputeError, text: str) -> status_pb2.Status:
-    """INTERNAL, and without the BadRequest: the fault is the kernel's, and nothing in the request."""
+    """Return the error's status as INTERNAL and without a BadRequest: the kernel is at fault, not the request."""
     status = to_status(error)
     details = [each for each in status.details if not each.Is(_BAD_REQUEST)]
     return status_pb2.Status(code=code_pb2.INTERNAL, message=text[:600], details=details)
@@ -84,21 +84,21 @@ def _status(error: PyDotComputeError, text: str) -> status_pb2.Status:
 
 
 def answers_itself(behavior: Behavior) -> Behavior:
-    """Marks the handler of a unary method that ends in `await answer(context, response)` and not in `return response`.
+    """Mark the handler of a unary method that ends with `await answer(context, response)`, and returns nothing.
 
-    To gRPC it is a stream of one response, which is the same on the wire. But whether the response of a unary handler
-    has left is something that grpc.aio tells nobody.
+    To gRPC such a handler is a stream of one response, which is the same on the wire. It exists because grpc.aio does
+    not tell a unary handler if its response has been sent.
     """
     behavior.answers_itself = True  # type: ignore[attr-defined]
     return behavior
 
 
 async def answer(context: Context, response: Any) -> None:
-    """Send the response; the handler must return then, which sends the status.
+    """Send the response. The handler must return right after that, which sends the status.
 
     Raises:
-        ClientGoneError: the client does not have the response, for the call was cancelled, or its connection broke,
-            before the response had left.
+        ClientGoneError: the client does not have the response: the call was cancelled, or its connection broke, before
+            the response was sent.
     """
     try:
         await context.write(response)
@@ -107,15 +107,16 @@ async def answer(context: Context, response: Any) -> None:
 
 
 def seconds_left(context: Context, limits: Limits) -> float | None:
-    """How long the daemon may wait before it answers, so that the answer is there at the call's deadline; None: for
-    ever.
+    """Return the seconds that the daemon may wait before it answers, or None if the call has no deadline.
+
+    They are a little less than the time to the deadline, so that the answer arrives in time.
     """
     remaining: float | None = context.time_remaining()
     return None if remaining is None else remaining - min(limits.answer_margin, remaining / 5)
 
 
 async def send_header(context: Context, metadata: Metadata) -> None:
-    """Send the initial metadata, before any response. ClientGoneError as of `answer`."""
+    """Send the initial metadata, before any response. ClientGoneError if the call is over."""
     try:
         await context.send_initial_metadata(metadata)
     except (asyncio.CancelledError, grpc.aio.InternalError, grpc.aio.UsageError) as error:

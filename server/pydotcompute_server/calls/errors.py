@@ -1,4 +1,4 @@
-"""Errors become statuses: the first step of every call, outside all others."""
+"""Turns the errors of handlers and steps into gRPC statuses, outside all steps."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Behavior = Callable[..., Awaitable[Any]]
 
 
 class ClientGoneError(Exception):
-    """The call was over before its answer had left."""
+    """The call was over before its answer was sent."""
 
 
 class StatusError(Exception):
-    """The call ends with this status."""
+    """Raised to end a call with this status."""
 
     def __init__(self, status: status_pb2.Status) -> None:
         super().__init__(status.message)
@@ -36,12 +36,13 @@ class StatusError(Exception):
 
 
 def status_of(error: BaseException, name: str) -> status_pb2.Status:
-    """The status of a call that ends with this exception.
+    """Return the status of a call that ends with this exception.
 
-    Errors have those of the table in `pydotcompute.wire.errors`; any other exception is a fault of ours: INTERNAL.
+    The table in `pydotcompute.wire.errors` has the status of each error. Any other exception is a fault of the daemon,
+    and its status is INTERNAL.
 
     Args:
-        name: the name of the request message, for what cannot be read.
+        name: the name of the request message, for the error of a request that cannot be read.
     """
     if isinstance(error, StatusError):
         return error.status
@@ -53,7 +54,7 @@ def status_of(error: BaseException, name: str) -> status_pb2.Status:
 
 
 def report(behavior: Behavior, name: str) -> Behavior:
-    """The handler, of which no exception leaves."""
+    """Return a handler that calls `behavior`, and ends the call with a status if `behavior` raises."""
 
     async def call(request: Any, context: Context) -> Any:
         try:
@@ -65,7 +66,7 @@ def report(behavior: Behavior, name: str) -> Behavior:
 
 
 def report_of_one(behavior: Behavior, name: str) -> Behavior:
-    """The same for a handler of one request, which may be the error that was met in reading it."""
+    """Return what `report` does, for a handler of one request; a request that is an error is raised."""
 
     async def call(request: Any, context: Context) -> Any:
         try:
@@ -79,7 +80,7 @@ def report_of_one(behavior: Behavior, name: str) -> Behavior:
 
 
 def report_of_stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> Callable[..., AsyncIterator[Any]]:
-    """The same for a handler of one request that is a generator of responses."""
+    """Return what `report_of_one` does, for a handler that is a generator of responses."""
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
@@ -96,7 +97,7 @@ def report_of_stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> 
 
 
 async def _end(context: Context, name: str, error: BaseException) -> None:
-    """End the call with the status of the error."""
+    """End the call with the status of the error. Return only if the client is gone."""
     if isinstance(error, ClientGoneError):
         return  # There is nobody left to tell.
     if isinstance(error, grpc.aio.AbortError) or context.done():

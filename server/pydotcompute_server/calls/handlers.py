@@ -1,4 +1,4 @@
-"""The handlers of all services, each made ready once: when its method is first called."""
+"""The handlers of all services. Each is put together with its steps once, when its method is first called."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Deserializer = Callable[[bytes], Any]
 
 
 class Handlers(grpc.GenericRpcHandler):
-    """What the services are added to, in the place of the server, which is given this as its only handler.
+    """The server's only handler; the services are added to it, and not to the server.
 
-    Before each handler come the steps, and before them the errors become statuses. That is put together when a method
-    is first called and not, as an interceptor would, for each call. A method that does not exist is answered with the
-    names of those that do, found in `types`.
+    A call passes the steps before it comes to its handler. Around both, errors become statuses. This chain is put
+    together when a method is first called, where an interceptor would do it for each call. The answer to a call of an
+    unknown method lists the methods in `types`.
     """
 
     def __init__(self, types: TypePool, limits: Limits, steps: Sequence[Step] = ()) -> None:
@@ -40,23 +40,25 @@ class Handlers(grpc.GenericRpcHandler):
         self._refuse: Behavior | None = None
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """What `add_…Servicer_to_server` calls for a service."""
+        """Add the handlers of a service; `add_…Servicer_to_server` calls this."""
         self._added.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """It calls this too, with the same handlers, which are not registered: a server of grpc.aio waits for the next
-        call of every registered method by itself, which makes each call dearer by a few microseconds a method.
+        """Do nothing; `add_…Servicer_to_server` calls this too, with the same handlers.
+
+        A grpc.aio server waits for the next call of each registered method separately. Every registered method would
+        make each call slower by a few microseconds.
         """
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """The handler of a method; if there is no such method, one that says so."""
+        """Return the handler of a method. For an unknown method, that is one that refuses the call."""
         path = handler_call_details.method
         handler = self._found.get(path)
         if handler is None:
             found = (each.service(handler_call_details) for each in self._added)
             handler = next((each for each in found if each is not None), None)
             if handler is None:
-                return self._unimplemented(path)  # Not kept: there is no end of these.
+                return self._unimplemented(path)  # This handler is not kept: clients can invent endless names.
             handler = self._found[path] = _made_ready(handler, Method(path), self._steps)
         return handler
 
@@ -68,7 +70,7 @@ class Handlers(grpc.GenericRpcHandler):
         async def refuse(_: object, context: Context) -> None:
             await refuse_unknown(path, context)
 
-        return grpc.stream_stream_rpc_method_handler(refuse)  # It reads nothing, so it suits calls of every kind.
+        return grpc.stream_stream_rpc_method_handler(refuse)  # `refuse` reads nothing, so it suits every kind of call.
 
     async def _refuse_unknown(self, path: str, context: Context) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._limits))
@@ -97,7 +99,7 @@ def _made_ready(handler: Handler, method: Method, steps: Sequence[Step]) -> Hand
 
 
 def _each_read(read: Deserializer, name: str) -> Deserializer:
-    """A deserializer for frames that a handler reads from a stream: bytes that are no protobuf are an error of ours."""
+    """Return a deserializer for the frames of a stream, which raises MessageDeserializationError for bad bytes."""
 
     def deserialize(data: bytes) -> Any:
         try:
@@ -109,7 +111,10 @@ def _each_read(read: Deserializer, name: str) -> Deserializer:
 
 
 def _one_read(read: Deserializer, name: str) -> Deserializer:
-    """The same for a single request, which gRPC reads before there is a handler: it gets the error in its place."""
+    """Return a deserializer for a single request, which returns MessageDeserializationError for bad bytes.
+
+    gRPC reads a single request before it calls the handler. So the handler gets the error in place of the request.
+    """
 
     def deserialize(data: bytes) -> Any:
         try:

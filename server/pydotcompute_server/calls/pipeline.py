@@ -1,7 +1,8 @@
 """The steps that every call passes on its way to its handler.
 
-A step is a function. When a method is called for the first time, the step is given the method and what comes next, and
-returns what is to be called in its place, for this call and all that follow:
+A step is a function. It is called once for each method, when that method is called for the first time. The step gets
+the method and `proceed`, the rest of the way to the handler. It returns the function that every call of the method
+passes in place of `proceed`:
 
     def timed(method: Method, proceed: Proceed) -> Proceed:
         async def call_timed(call: Call) -> None:
@@ -13,17 +14,17 @@ returns what is to be called in its place, for this call and all that follow:
 
         return call_timed
 
-A step that has nothing to do with a method returns `proceed` itself. Where no step is left, a call pays nothing: there
-is no `Call` then, and nothing more to await.
+A step that has nothing to do with a method returns `proceed` itself. If all steps do that, the calls of the method cost
+nothing more: no `Call` is made, and nothing more is awaited.
 
-The calls of all methods pass the steps, whichever service they are for:
+The calls of all methods of all services pass the steps:
 
-- reflection too, which tells a stranger what there is;
-- health too, which a step may let through by `method.service`;
-- methods that do not exist too, for the answer to them names those that do.
+- Reflection too, because it tells a stranger which services there are.
+- Health checks too. A step can let them through by `method.service`.
+- Calls of unknown methods too, because the answer to them lists the methods that exist.
 
-Outside of all steps errors become statuses (see `errors`). So a step refuses a call by raising an error, and errors of
-the handler, and of the steps after this one, come to it as exceptions.
+Errors become statuses outside of all steps (see `errors`). So a step refuses a call by raising an error. Errors of the
+handler and of later steps come to a step as exceptions.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Method:
     """A method of a service."""
 
     path: str
-    """`/package.Service/Method`. Empty for all methods together that do not exist, so that what a step keeps for each
-    method has an end."""
+    """`/package.Service/Method`. Empty for unknown methods: all of them are one `Method`, so that a step can keep
+    something for each method without an unbounded number of them."""
 
     @property
     def service(self) -> str:
@@ -67,7 +68,7 @@ class Method:
 
 
 UNKNOWN = Method("")
-"""The methods that do not exist."""
+"""Stands for all methods that do not exist."""
 
 
 class Call:
@@ -89,47 +90,61 @@ class Call:
     def __init__(self, method: Method, path: str, incoming: Any, context: Context, kernel_of: KernelOf | None) -> None:
         self.method = method
         self.path = path
-        """As the client has it: the path of the method, or that of a method which does not exist."""
+        """The path that the client has called, which for `UNKNOWN` is one that does not exist."""
         self.context = context
-        """gRPC's own: deadline, certificate, metadata to answer with. Not to be used any more when the call is over."""
+        """gRPC's context: deadline, certificate, metadata to answer with. Do not use it after the end of the call."""
         self.peer = str(context.peer())
         """Where the call comes from, as `ipv4:127.0.0.1:50000`."""
         self.metadata: Metadata = tuple(context.invocation_metadata() or ())
-        """What the client has sent beside the request, in order; the values of keys in `-bin` are bytes."""
+        """The client's metadata, in order. The values of keys that end in `-bin` are bytes."""
         self.kernel_ids = _named_in(incoming) if kernel_of is None else (kernel_of(self.metadata),)
-        """The kernels that the call names. Empty if it is about none, or all; and for Exchange until the first frame
-        has come, see `on_kernel`."""
+        """The kernels that the call names. Empty if the call is about no kernel, or about all. For Exchange, empty
+        until the first frame has come; see `on_kernel`."""
         self.response: Any = None
         """The answer of a unary method, once the handler has returned."""
         self.values: dict[Any, Any] = {}
-        """What steps tell those after them, by keys of their own."""
+        """Values that a step leaves for later steps. Each step chooses its own keys."""
         self._incoming = incoming
         self._hooks: list[About] = []
 
     @property
     def request(self) -> Any:
-        """The request of a method that takes one, which is bytes for a kernel's own service. None for a stream of
-        requests, and if the request cannot be read, which is an error once all steps are passed.
+        """The request of a method that takes one; for a kernel's own service it is bytes.
+
+        None for a stream of requests. None also for a request that cannot be read, which is refused after the steps.
         """
         incoming = self._incoming
         return None if incoming is None or isinstance(incoming, MessageDeserializationError) else incoming
 
+    def handed_on(self) -> Any:
+        """Return what gRPC hands to the handler, when the call has passed all steps.
+
+        Raises:
+            MessageDeserializationError: the request cannot be read.
+        """
+        incoming = self._incoming
+        if incoming.__class__ is MessageDeserializationError:
+            raise incoming
+        return incoming
+
     async def on_kernel(self, hook: About) -> None:
-        """Have `hook` awaited with the id of every kernel that the call is about: with those that it names at once, and
-        with one that comes to be known later before anything is done with it. What `hook` raises ends the call.
+        """Await `hook` with the id of every kernel that the call is about.
+
+        It is awaited at once for the kernels that the call names. If the call names a kernel later, it is awaited then,
+        before anything is done with that kernel. If `hook` raises, the call ends with that error.
         """
         for kernel_id in self.kernel_ids:
             await hook(kernel_id)
         self._hooks.append(hook)
 
     async def about(self, kernel_id: str) -> None:
-        """The handler has learned which kernel the call is about."""
+        """Tell the hooks of `on_kernel` which kernel the call is about. The handler calls this when it knows."""
         self.kernel_ids += (kernel_id,)
         for hook in self._hooks:
             await hook(kernel_id)
 
     def status_of(self, error: BaseException) -> status_pb2.Status:
-        """The status that the client sees if this exception leaves the steps: code, text and details."""
+        """Return the status (code, text and details) that the client sees if this exception leaves the steps."""
         if isinstance(error, grpc.aio.AbortError):
             code: Any = self.context.code()
             number = code.value[0] if isinstance(code, grpc.StatusCode) else code
@@ -138,29 +153,35 @@ class Call:
 
 
 Proceed = Callable[[Call], Awaitable[None]]
-"""The rest of the way. It returns when the handler has, and raises what the handler raises."""
+"""The rest of the way to the handler. It returns when the handler has returned, and raises what the handler raises."""
 About = Callable[[str], Awaitable[None]]
-"""Is awaited with the id of a kernel."""
+"""A function that is awaited with the id of a kernel."""
 KernelOf = Callable[[Metadata], str]
+"""Returns the id of the kernel that a call's metadata name."""
 
 
 class Step(Protocol):
-    """Something that is done with every call."""
+    """A function that adds something to every call, such as a check or a measurement."""
 
     def __call__(self, method: Method, proceed: Proceed, /) -> Proceed:
-        """What calls of the method pass; `proceed` itself if that is nothing. Called once for each method."""
+        """Return the function that calls of the method pass, or `proceed` itself to add nothing.
+
+        This is called once for each method.
+        """
 
 
 def says_its_kernel(behavior: Behavior) -> Behavior:
-    """Marks the handler of a stream whose first frame names the kernel: in the place of the requests it is given an
-    `About`, to be awaited before anything is done with the kernel.
+    """Mark the handler of a stream whose first frame names the kernel.
+
+    The handler is given an `About` in place of the requests. It must await the `About` with the kernel's id before it
+    does anything with the kernel.
     """
     behavior.says_its_kernel = True  # type: ignore[attr-defined]
     return behavior
 
 
 def with_kernel(behavior: Behavior, kernel_of: KernelOf) -> Behavior:
-    """Marks the handler of a method whose metadata name the kernel, with how they do."""
+    """Return the handler of a method whose metadata name the kernel, marked with `kernel_of`, which reads them."""
     marked: Any = partial(behavior)
     update_wrapper(marked, behavior)
     marked.kernel_of = kernel_of
@@ -168,29 +189,25 @@ def with_kernel(behavior: Behavior, kernel_of: KernelOf) -> Behavior:
 
 
 async def _nobody_asks(kernel_id: str) -> None:
-    """An `About` where there are no steps."""
+    """The `About` of a handler without steps."""
 
 
 def chain(behavior: Behavior, method: Method, steps: Sequence[Step], *, answers: bool = False) -> tuple[Behavior, bool]:
-    """The handler of a method with the steps before it, and whether there are any.
+    """Return the handler of a method behind its steps, and True if any step remains.
 
     Args:
-        answers: whether the handler returns a response.
+        answers: True if the handler returns a response.
     """
     says_kernel, kernel_of = getattr(behavior, "says_its_kernel", False), getattr(behavior, "kernel_of", None)
 
     async def handle(call: Call) -> None:
-        incoming, context = call._incoming, call.context
-        if incoming.__class__ is MessageDeserializationError:
-            raise incoming
-        call.response = await behavior(call.about if says_kernel else incoming, context)
+        incoming = call.handed_on()
+        call.response = await behavior(call.about if says_kernel else incoming, call.context)
 
     generator: Any = behavior
 
     async def handle_stream(call: Call) -> None:
-        incoming, context = call._incoming, call.context
-        if incoming.__class__ is MessageDeserializationError:
-            raise incoming
+        incoming, context = call.handed_on(), call.context
         async with aclosing(generator(incoming, context)) as responses:
             async for response in responses:
                 try:
@@ -217,7 +234,7 @@ def chain(behavior: Behavior, method: Method, steps: Sequence[Step], *, answers:
 
 
 def _named_in(request: Any) -> tuple[str, ...]:
-    """The ids of kernels in a request of ours."""
+    """Return the ids of kernels in a request of one of the daemon's own services."""
     if kernel_id := getattr(request, "kernel_id", ""):
         return (kernel_id,)
     return tuple(getattr(request, "kernel_ids", ()))

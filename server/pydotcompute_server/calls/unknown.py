@@ -1,4 +1,4 @@
-"""What to say of a method that does not exist."""
+"""The answer to a call of a method that does not exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["unknown_method"]
 
 
 def unknown_method(path: str, types: TypePool, limits: Limits) -> str:
-    """Names what there is in the place of `/service/Method`, the likest first."""
+    """Return a text that lists the existing services or methods, those most like `/service/Method` first."""
     most = limits.unknown_names_told
     service, _, method = path[1 : limits.unknown_name_characters + 1].rpartition("/")
     services = types.services()

@@ -1,1 +1,1 @@
-"""The lane for programs: many messages a frame, in sessions that outlive connections."""
+"""The lane for programs: frames of many messages, in sessions that outlive their connections."""

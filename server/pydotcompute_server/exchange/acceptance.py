@@ -1,4 +1,4 @@
-"""What a client is told of its messages: that they are accepted, and how many more it may send."""
+"""Tells a client which of its messages are accepted, and how many more it may send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["Acceptance"]
 
 
 class Acceptance:
-    """Tells the client on one stream what was accepted: beside other frames, or alone where it may wait for that."""
+    """Tells the client of one stream what was accepted.
+
+    The news goes along with other frames. It goes in a frame of its own if the client may be waiting for it.
+    """
 
     def __init__(self, session: Session) -> None:
         self._acks = session.outbound
@@ -25,17 +28,17 @@ class Acceptance:
         self._window = min(WINDOW, inbox.capacity)
         self._timer: asyncio.TimerHandle | None = None
         self.is_due = False
-        """Whether the client should hear of it now, in a frame of its own."""
+        """True if the client should be told now, in a frame of its own."""
         self.told = pb.Accepted(credit=credit_to_proto(self._incoming.credit), acks_received=self._acks.acks_received)
-        """What the client has been told."""
+        """The news that the client has been told."""
 
     @property
     def is_due_beside(self) -> bool:
-        """Whether there is enough to be told beside messages."""
+        """True if there is enough news to send along with messages."""
         return self.is_due or self._incoming.done - self.told.through >= TELL_BESIDE
 
     def add_to(self, frame: pb.ExchangeResponse) -> bool:
-        """Say in this frame what was accepted. Returns False if the client knows it all."""
+        """Write into this frame what was accepted. Return False if the client knows all of it."""
         self.is_due = False
         told, incoming, acks_received = self.told, self._incoming, self._acks.acks_received
         credit = incoming.credit
@@ -53,19 +56,19 @@ class Acceptance:
         return True
 
     def tell_now(self) -> None:
-        """The client may be waiting for news."""
+        """Have the news sent now, because the client may be waiting for it."""
         self.is_due = True
         self._notify()
 
     def tell_in_time(self) -> None:
-        """Something was accepted: the client hears of it soon, beside a reply or else alone."""
+        """Have the news sent soon, because something was accepted: along with a reply, or else alone."""
         if self._must_tell():
             self.tell_now()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TELL_WITHIN, self._time_to_tell)
 
     def _must_tell(self) -> bool:
-        """Whether the client may be waiting to hear what was accepted, or for credit."""
+        """Return True if the client may be waiting to hear what was accepted, or for credit."""
         incoming, told = self._incoming, self.told
         credit, allowed, accepted = incoming.credit, told.credit, incoming.done - told.through
         if accepted >= TELL_AFTER or (self._tells_each and accepted > 0):
@@ -80,6 +83,6 @@ class Acceptance:
         self.tell_now()
 
     def stop(self) -> None:
-        """The stream is over."""
+        """Stop the timer, because the stream is over."""
         if self._timer is not None:
             self._timer.cancel()

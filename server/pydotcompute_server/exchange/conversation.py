@@ -31,10 +31,10 @@ __all__ = ["Conversation"]
 class Conversation:
     """Moves messages between a session and its client, as long as one stream lives.
 
-    Three tasks: the reader takes frames from the stream and never waits for anything else, so that acknowledgements get
-    through while the mailbox is full; the feeder puts messages into the mailbox, and waits where the mailbox makes
-    senders wait; the writer sends whatever there is to send, all that has gathered while the last write was under way
-    in one frame.
+    It has three tasks. The reader takes frames from the stream and never waits for anything else, so that
+    acknowledgements get through while the mailbox is full. The feeder puts messages into the mailbox, and waits where
+    the mailbox makes senders wait. The writer sends messages to the client; the messages that gather during one write
+    go together in the next frame.
     """
 
     def __init__(self, session: Session, context: grpc.aio.ServicerContext[Any, Any], limits: Limits) -> None:
@@ -52,28 +52,29 @@ class Conversation:
         self._replaced = asyncio.Event()
 
     def farewell(self, status: status_pb2.Status) -> None:
-        """End the session with this status, after what there is to send."""
+        """End the session with this status, after everything that waits to be sent."""
         self._farewell = status
         self._session.news.notify()
 
     def hurry(self) -> None:
-        """Say `bye` now, though the client gives no credit for what there is to send."""
+        """Say `bye` now, even if messages wait to be sent for which the client gives no credit."""
         self._in_a_hurry = True
         self._session.news.notify()
 
     def drain(self, status: status_pb2.Status) -> None:
-        """Take no more messages; those that the mailbox has are finished."""
+        """Refuse further messages with this status. The kernel still handles those in its mailbox."""
         self._session.inbound.draining = status
         self._fed.notify()
         self._session.news.notify()
 
     def replace(self) -> None:
-        """The client has opened another stream for the session: this one is dead."""
+        """End this stream, because the client has opened another one for the session."""
         self._replaced.set()
 
     async def run(self, opening: pb.Open, catalog: Catalog) -> bool:
-        """Carry the session until the client or the kernel ends it, or the stream does. Returns True if the session is
-        over.
+        """Carry the session until the client or the kernel ends it, or until the stream ends.
+
+        Return True if the client has ended the session.
 
         Raises:
             KernelStateError: the kernel is not activated yet.
@@ -141,10 +142,10 @@ class Conversation:
             kind = frame.WhichOneof("frame")
             if frame.HasField("ack"):
                 session.take_ack(frame.ack)
-                if kind is None:  # One that says nothing else may be waiting for news.
+                if kind is None:  # A client that sends an acknowledgement alone may be waiting for news.
                     acceptance.is_due = True
                 session.news.notify()
-                acceptance.tell_in_time()  # The client keeps what it has told until it knows that it has come.
+                acceptance.tell_in_time()  # The client keeps an acknowledgement until it knows that it has arrived.
             match kind:
                 case "batch":
                     idle = not inbound.pending
@@ -165,12 +166,12 @@ class Conversation:
                     raise ProtocolError(f"unexpected frame: {other or 'none'}")
 
     async def _feed(self) -> None:
-        """Put what the client sends into the mailbox, and give credit as there is room."""
+        """Put the client's messages into the mailbox, and give credit as there is room."""
         inbound, inbox = self._session.inbound, self._session.kernel.mail.inbox
         outgoing = self._session.outbound.outgoing
         while True:
             while inbound.pending:
-                while len(outgoing.queue) >= WINDOW:  # The client reads nothing: refusals pile up.
+                while len(outgoing.queue) >= WINDOW:  # The client reads nothing, and refusals pile up.
                     await self._written.wait()
                 await inbound.put_some()
                 inbound.grant()
@@ -189,12 +190,12 @@ class Conversation:
     async def _write(self) -> None:
         session, outbound, kernel = self._session, self._session.outbound, self._session.kernel
         while True:
-            while not outbound.collect(self._at_once):  # noqa: ASYNC110  # It waits for nothing, and lets others run.
+            while not outbound.collect(self._at_once):  # noqa: ASYNC110  # The loop waits for nothing; it lets other tasks run.
                 await asyncio.sleep(0)
             frame = self._next_to_send()
             if frame is not None:
                 if isinstance(frame, bytes) or not frame.HasField("batch"):
-                    pass_outputs_on(kernel)  # While this is being written, another can take what there is.
+                    pass_outputs_on(kernel)  # While this frame is being written, another client can take outputs.
                 try:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
@@ -214,7 +215,7 @@ class Conversation:
     def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
         session, outgoing, acceptance = self._session, self._session.outbound.outgoing, self._acceptance
         if acceptance.is_due and not self._frames and outgoing.has_pieces and (news := self._news()) is not None:
-            return news  # It does not wait for many pieces of a body.
+            return news  # The news does not wait for the many pieces of a long body.
         if not self._frames and (outgoing.queue or outgoing.long or outgoing.again):
             chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
             if isinstance(chunk, bytes):
@@ -223,7 +224,7 @@ class Conversation:
                 self._frames.extend(frames_of(chunk))
         if self._frames:
             frame = self._frames.popleft()
-            # Not while a refusal of what it tells is yet to come.
+            # The news waits while a refusal of a message that it would call accepted is yet to be sent.
             if acceptance.is_due_beside and not self._frames and outgoing.all_short_sent:
                 acceptance.add_to(frame)
             return frame
@@ -241,6 +242,9 @@ class Conversation:
         return None
 
     def _news(self) -> pb.ExchangeResponse | None:
-        """What was accepted, in a frame of its own, unless the client knows it, or refusals are yet to come."""
+        """Return a frame that tells what was accepted.
+
+        None if the client knows all of it, or while refusals are yet to be sent.
+        """
         frame = pb.ExchangeResponse()
         return frame if self._session.outbound.outgoing.all_short_sent and self._acceptance.add_to(frame) else None

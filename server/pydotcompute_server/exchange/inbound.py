@@ -30,17 +30,19 @@ from pydotcompute_server.limits import Limits
 __all__ = ["Inbound", "Refuse"]
 
 Refuse: TypeAlias = Callable[[UUID, status_pb2.Status, int], None]
-"""Tells the client that a request of this id will not be answered, and why; and its sequence, if it was not taken."""
+"""Tells the client that a request will not be answered: the request's id, why, and its sequence.
+
+The sequence is 0 for a request that was taken first and given up later."""
 
 
 Waiting: TypeAlias = tuple[Opened, "UUID | None", int, "UUID | None", "Terms | None"]
-"""A message that has come and is not in the mailbox yet: its body, header and terms. Without an id it was withdrawn."""
+"""A message that has come and is not in the mailbox yet: body, header, terms. It has no id if it was withdrawn."""
 
 _WITHDRAWN: Waiting = (b"", None, 0, None, None)
 
 
 class Inbound:
-    """Takes in what a client sends, and puts it into the mailbox as there is room."""
+    """Takes in the messages of a client, and puts them into the mailbox as there is room."""
 
     def __init__(
         self,
@@ -54,9 +56,9 @@ class Inbound:
     ) -> None:
         self.incoming = incoming
         self.pending: deque[Waiting] = deque()
-        """What has come and is not in the mailbox yet, in order."""
+        """The messages that have arrived and are not in the mailbox yet, in order."""
         self.draining: status_pb2.Status | None = None
-        """Why no more messages are taken, when the daemon is about to end."""
+        """The status that refuses further messages when the daemon is about to end; else None."""
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
@@ -71,7 +73,7 @@ class Inbound:
 
     @property
     def refusal(self) -> status_pb2.Status | None:
-        """Why no messages are taken; None if they are."""
+        """The status that refuses messages, or None if they are taken."""
         if self.draining is not None:
             return self.draining
         refusal = self._kernel.gate.refusal
@@ -80,7 +82,11 @@ class Inbound:
     # -- from the client -----------------------------------------------------------------------------------------------
 
     def take_batch(self, batch: pb.Batch) -> None:
-        """Messages have come. ProtocolError, MessageDeserializationError: they break the rules."""
+        """Take in a batch of messages.
+
+        Raises:
+            ProtocolError, MessageDeserializationError: the batch breaks the rules.
+        """
         if len(batch.bodies) > WINDOW:
             raise ProtocolError(f"a batch has at most {WINDOW} messages, not {len(batch.bodies)}")
         opened, message_ids, priorities, correlation_ids, _ = read(batch, bodies=self._bodies)
@@ -101,7 +107,11 @@ class Inbound:
         self._pending_bytes += sum(sizes[again:])
 
     def withdraw(self, message_id: bytes) -> None:
-        """The client has given a request up. ProtocolError: that is no id."""
+        """Withdraw a request that the client has given up.
+
+        Raises:
+            ProtocolError: `message_id` does not have 16 bytes.
+        """
         if len(message_id) != 16:
             raise ProtocolError(f"a UUID has 16 bytes, not {len(message_id)}")
         uuid = uuid_from_int(int.from_bytes(message_id))
@@ -115,7 +125,7 @@ class Inbound:
     # -- into the mailbox ----------------------------------------------------------------------------------------------
 
     def put_at_once(self) -> None:
-        """Put what need not wait for anything, and give credit for it."""
+        """Put the messages that need not wait for anything into the mailbox, and give credit for them."""
         kernel, inbox = self._kernel, self._kernel.mail.inbox
         if (
             self.draining is None
@@ -128,7 +138,7 @@ class Inbound:
             self.grant()
 
     async def put_some(self) -> None:
-        """Put the next messages, waiting for room in the mailbox where it makes senders wait, or refuse them."""
+        """Put the next messages into the mailbox, or refuse them. Wait for room if the mailbox makes senders wait."""
         kernel = self._kernel
         if self.draining is not None:
             self._refuse_pending(self.draining)
@@ -136,11 +146,11 @@ class Inbound:
             for _ in range(min(self._at_once, len(self.pending))):
                 await self._put_next()
         else:
-            with suppress(PyDotComputeError):  # If the kernel takes no more, what is left will be refused.
+            with suppress(PyDotComputeError):  # If the kernel takes no more messages, the next call refuses the rest.
                 self._put(await kernel.mail.room_for(self._caller, min(self._at_once, len(self.pending))))
 
     def _put(self, count: int) -> None:
-        """Put the next messages into the mailbox, in which there is room for so many."""
+        """Put the next `count` messages into the mailbox, which has room for them."""
         count = min(count, len(self.pending))
         if not count:
             return
@@ -164,8 +174,9 @@ class Inbound:
         self.incoming.finish(count)
 
     def _decode_each(self, pending: list[Waiting]) -> tuple[list[Any], tuple[Terms | None, ...], list[int]]:
-        """The messages with their terms and their places, from 1, without those that were withdrawn, and those that are
-        refused.
+        """Return the decoded messages, their terms, and their places, counted from 1.
+
+        Messages that were withdrawn are left out, and so are messages that are refused here.
         """
         messages, terms, places = [], [], []
         for place, (body, message_id, priority, correlation_id, each) in enumerate(pending, 1):
@@ -185,7 +196,7 @@ class Inbound:
         return self._decode(body, message_id, priority, correlation_id)
 
     def _refuse_pending(self, status: status_pb2.Status) -> None:
-        """Put nothing more into the mailbox: refuse what has come."""
+        """Refuse all messages that are not in the mailbox yet."""
         for place, (_, message_id, *_) in enumerate(self.pending, 1):
             if message_id is not None:
                 self._refuse(message_id, status, self.incoming.done + place)
@@ -194,8 +205,9 @@ class Inbound:
         self._pending_bytes = 0
 
     async def _put_next(self) -> None:
-        """Put the next message into the mailbox, as `RingKernel.send` does where it need not wait for room, or refuse
-        it.
+        """Put the next message into the mailbox, or refuse it.
+
+        It is put as `RingKernel.send` does, for a mailbox that never makes senders wait.
         """
         body, message_id, priority, correlation_id, terms = self.pending.popleft()
         if message_id is not None:
@@ -210,9 +222,10 @@ class Inbound:
     # -- credit --------------------------------------------------------------------------------------------------------
 
     def grant(self) -> None:
-        """Give the client what credit there is to give.
+        """Give the client as much credit as the mailbox allows.
 
-        Under `block`, it may send what the mailbox has room for; otherwise the mailbox is never waited for.
+        Under `block`, the client may send as many messages as the mailbox has room for. Under the other strategies
+        nobody waits for room, so the client may send as many as the mailbox can hold.
         """
         inbox = self._kernel.mail.inbox
         if not inbox.backpressure.waits:
@@ -222,7 +235,7 @@ class Inbound:
             if (
                 room <= 0
                 and inbox.capacity >= self._limits.read_ahead
-                and inbox.waiting_putters > (1 if self.pending else 0)  # Then there is no room.
+                and inbox.waiting_putters > (1 if self.pending else 0)  # Other senders wait, so there is no room.
             ):
                 room = self._limits.read_ahead - len(self.pending)
         room_bytes = 0 if inbox.bytes >= self._limits.mailbox_bytes else WINDOW_BYTES - self._pending_bytes
@@ -230,7 +243,7 @@ class Inbound:
 
     @property
     def wants_credit(self) -> bool:
-        """Whether the client has little credit left."""
+        """True if the client has little credit left."""
         incoming = self.incoming
         left = incoming.credit.messages - incoming.received
         if incoming.credit.bytes - incoming.received_bytes < WINDOW_BYTES // 2:
@@ -240,12 +253,12 @@ class Inbound:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """The session is over: what there was no room for is a dead letter."""
+        """Make the messages that found no room dead letters, because the session is over."""
         detail = "its session ended before there was room for it"
         for body, message_id, priority, correlation_id, _ in self.pending:
             if message_id is None:
                 continue
-            with suppress(MessageError):  # It would have been refused, and its sender, whose mistake it was, is gone.
+            with suppress(MessageError):  # A malformed message is dropped: its sender, who made the mistake, is gone.
                 message = self._decode(body, message_id, priority, correlation_id)
                 self._kernel.mail.bury(message, detail, DeadLetterReason.CALLER_GONE, TO_KERNEL)
         self.pending.clear()

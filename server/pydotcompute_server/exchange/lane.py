@@ -1,4 +1,4 @@
-"""Exchange: the lane for programs."""
+"""The method Exchange: the lane for programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ __all__ = ["ExchangeLane"]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 LAST_WORD_SHARE = 0.2
-"""Of the time for the farewell: for `bye` to clients that have not allowed all that there was for them to be sent."""
+"""The share of the farewell's time that is kept for the last `bye`.
+
+It goes to clients that gave no credit for everything that was to be sent to them."""
 
 
 class ExchangeLane:
@@ -41,12 +43,18 @@ class ExchangeLane:
         self._catalog = catalog
         self._limits = limits
         self._sessions = Sessions(limits)
-        self._conversations: dict[bytes, Conversation] = {}  # Those that carry a session now, by its token.
+        self._conversations: dict[bytes, Conversation] = {}  # By the token of the session that each carries.
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
 
     async def exchange(self, context: Context, about: About) -> None:
-        """Serve one stream, whose kernel is told to `about`."""
+        """Serve one stream, and await `about` with the id of its kernel.
+
+        Raises:
+            ProtocolError: the first frame is not `open`, or a later one breaks the rules.
+            SessionLostError: the client asks for a session that does not exist or is over.
+            PyDotComputeError: there is no such kernel, or it is not activated yet.
+        """
         first = await context.read()
         if not isinstance(first, pb.ExchangeRequest) or first.WhichOneof("frame") != "open":
             raise ProtocolError("the first frame of a conversation is `open`")
@@ -64,11 +72,11 @@ class ExchangeLane:
             carrier.replace()
         session.newest_stream = context
         async with session.lock:
-            if session.newest_stream is context:  # Else the client has opened another since.
+            if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
                 await self._carry(session, opening, context)
 
     async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
-        """Hold a session on this stream, until one of them ends."""
+        """Carry a session on this stream until the session or the stream ends."""
         if session.over:
             raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
         self._sessions.attach(session)
@@ -92,14 +100,15 @@ class ExchangeLane:
                 self._sessions.end_delivered()
 
     def drain(self) -> None:
-        """Take no more messages, and tell the clients."""
+        """Take no more messages and no new sessions, and tell the clients."""
         self._draining = SHUTTING_DOWN
         for conversation in self._conversations.values():
             conversation.drain(SHUTTING_DOWN)
 
     async def farewell(self, timeout: float) -> None:
-        """End every session, each after what there is to send, within `timeout` seconds; also those whose stream has
-        broken, if their clients come back in time.
+        """End every session within `timeout` seconds, each after everything that waits to be sent.
+
+        A session whose stream has broken is ended in the same way if its client comes back in time.
         """
         self._farewell = SHUTTING_DOWN
         for conversation in self._conversations.values():

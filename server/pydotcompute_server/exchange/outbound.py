@@ -1,4 +1,4 @@
-"""What a kernel has for one client on its way there: replies, outputs, and refusals."""
+"""The replies, outputs and refusals on their way from a kernel to one client."""
 
 from __future__ import annotations
 
@@ -26,26 +26,29 @@ from pydotcompute_server.clients import leave
 __all__ = ["Outbound", "Refused", "frames_of"]
 
 _OUTPUTS = object()
-"""The sender of all outputs: none comes before another."""
+"""Stands for the sender of all outputs, which keep their order."""
 
 
 class Refused(NamedTuple):
-    """A refusal on its way. It has a sequence like a message, and no body."""
+    """A refusal on its way to the client. It has a sequence like a message, and an empty body."""
 
     body: bytes
     refusal: pb.Refusal
 
 
 class Outbound:
-    """Takes from the kernel what there is for a client, and keeps it until the client has acknowledged it."""
+    """Takes messages for a client from the kernel, and keeps each until the client has acknowledged it.
+
+    Args:
+        codecs: the codecs of the messages that the kernel may send.
+    """
 
     def __init__(
         self, kernel: RingKernel[Any, Any], caller: Caller[Any], codecs: Sequence[Codec[Any]], bodies: Bodies
     ) -> None:
-        """The codecs are those of what the kernel may send."""
         self.outgoing: Outgoing[Packed | Refused] = Outgoing()
         self.acks_received = 0
-        """The number of the last acknowledgement that has come."""
+        """The number of the last acknowledgement that has arrived."""
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
@@ -57,10 +60,10 @@ class Outbound:
     # -- what the client says ------------------------------------------------------------------------------------------
 
     def take_ack(self, ack: pb.Ack) -> bool:
-        """The client has received something, or wants something. Returns False if it has said so before.
+        """Take in an acknowledgement of the client. Return False if it had arrived before.
 
         Raises:
-            ProtocolError: that cannot be.
+            ProtocolError: the acknowledgement breaks the rules.
         """
         if ack.number <= self.acks_received:
             return False
@@ -78,15 +81,22 @@ class Outbound:
         return True
 
     def grant(self, credit: pb.Credit) -> None:
-        """However much a client allows: what it has not acknowledged is kept here, and that must have an end."""
+        """Take the client's credit, but never more than `WINDOW` messages beyond the last acknowledged one.
+
+        The daemon keeps every message that is not acknowledged, so their number must be bounded.
+        """
         self.outgoing.grant(Credit(min(credit.messages, self.outgoing.acknowledged + WINDOW), credit.bytes))
 
     def forget_wish(self) -> None:
-        """The stream on which the client has said how many outputs it wants is over."""
+        """Send no more outputs: the stream on which the client asked for them is over."""
         self.outputs_wanted = 0
 
     def _take_out(self, sequence: int, *, output: bool) -> Any:
-        """The message of this sequence, which the client has not delivered: from now on it is not the client's."""
+        """Take back the message of this sequence, which the client has not delivered, and return it.
+
+        Raises:
+            ProtocolError: no such message was sent, or it is acknowledged already.
+        """
         item = self.outgoing.find(sequence)
         if not isinstance(item, Refused):
             body, key, priority, answers, index, is_output, deadline, message = item
@@ -99,16 +109,19 @@ class Outbound:
     # -- what the kernel has -------------------------------------------------------------------------------------------
 
     def refuse(self, message_id: UUID, status: status_pb2.Status, sequence: int = 0) -> None:
-        """Tell the client that a request will not be answered: one of this sequence, that was not taken, or one that
-        was given up later.
+        """Tell the client that a request will not be answered.
+
+        Args:
+            sequence: the sequence of a request that was not taken; 0 for one that was taken first, and given up later.
         """
         refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=status)
         self.outgoing.queue.append(Refused(b"", refusal))
         self._caller.arrived.notify()
 
     def collect(self, most: int) -> bool:
-        """Prepare up to so many replies, and outputs as far as the client wants them, for sending, as its credit
-        allows. Returns True if that was all for now.
+        """Prepare up to `most` replies and outputs for sending, as far as the client's credit allows.
+
+        Outputs are taken only as far as the client wants them. Return True if that was all for now.
         """
         outgoing = self.outgoing
         room = outgoing.allowed - len(outgoing.queue)
@@ -131,8 +144,10 @@ class Outbound:
         return left > 0 or room <= most
 
     def _queue_alike(self, messages: list[Any]) -> int:
-        """Queue messages, if they are all of one class, to the first that is long or cannot be sent. Returns how
-        many.
+        """Queue messages that are all of one class, and return the number of messages queued.
+
+        Queuing ends after the first long message, and before the first message that cannot be sent. If the messages are
+        not all of one class, none is queued.
         """
         cls = messages[0].__class__
         known = self._encoders.get(cls)
@@ -170,7 +185,10 @@ class Outbound:
         return len(bodies) + 1
 
     def _queue_each(self, ready: list[Any], begin: int) -> None:
-        """Queue replies, and refusals, from the index `begin` on, as far as they may go beside bodies that go ahead."""
+        """Queue replies and refusals, from the index `begin` on.
+
+        When enough long bodies are under way, the rest goes back to the caller's replies.
+        """
         for index in range(begin, len(ready)):
             item = ready[index]
             if self.outgoing.has_enough_long:
@@ -184,8 +202,9 @@ class Outbound:
                 self._queue(item)
 
     def _queue(self, message: Any, *, is_output: bool = False) -> bool:
-        """Queue a message for sending. Returns False if it cannot be sent: it is a dead letter then, and its caller is
-        told.
+        """Queue a message for sending. Return False if the message cannot be sent.
+
+        Then it has become a dead letter, and its caller is told.
         """
         error: PyDotComputeError
         try:
@@ -193,7 +212,7 @@ class Outbound:
             return self._queue_body(message, encode(message), index, is_output=is_output)
         except KeyError:
             error = MessageTypeError(" or ".join(cls.__name__ for cls in self._encoders), type(message).__name__)
-        except MessageError as unfit:  # The actor has changed it after it was sent.
+        except MessageError as unfit:  # The actor has changed the message after it sent it.
             error = unfit
         return self._cannot_send(message, error)
 
@@ -214,26 +233,29 @@ class Outbound:
         self.refuse(message.correlation_id or message.message_id, to_status(error))
         return False
 
-    # -- how far it has come -------------------------------------------------------------------------------------------
+    # -- progress ------------------------------------------------------------------------------------------------------
 
     @property
     def takes_outputs(self) -> bool:
-        """Whether outputs may be sent now. Look at `outputs_wanted` first."""
+        """True if outputs may be sent now. It is cheaper to look at `outputs_wanted` first."""
         outgoing = self.outgoing
         return self.outputs_wanted > 0 and outgoing.allowed > len(outgoing.queue) and not outgoing.is_held_up(_OUTPUTS)
 
     @property
     def all_is_told(self) -> bool:
-        """Whether the client was sent all replies and refusals that there are for it."""
+        """True if all replies and refusals for the client have been sent."""
         return self.outgoing.all_sent and not self._caller.ready.size
 
     @property
     def all_is_acknowledged(self) -> bool:
-        """Whether the client has all that there is for it."""
+        """True if the client has acknowledged everything, and no more replies wait for it."""
         return self.outgoing.all_acknowledged and not self._caller.ready.size
 
     def end(self) -> None:
-        """The session is over. What the client never acknowledged is for others, or for nobody."""
+        """Give up the messages that the client never acknowledged, because the session is over.
+
+        Outputs go back to the kernel, for other clients. Replies become dead letters.
+        """
         kernel = self._kernel
         self._caller.gone = True
         for item in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
@@ -250,7 +272,7 @@ class Outbound:
 
 
 def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:
-    """The frames for what a session has to send: messages, and refusals, which may come mixed."""
+    """Yield the frames of a chunk: one for each row of messages, and one for each row of refusals."""
     first = chunk.first
     for kind, group in groupby(chunk.items, type):
         items: list[Any] = list(group)
@@ -267,7 +289,7 @@ def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:
 
 
 def _requests_of(replies: Sequence[Packed | Refused]) -> bytes:
-    """The ids of the requests that these answer; an output answers none."""
+    """Return the ids, 16 bytes each, of the requests that these replies answer. Outputs answer none."""
     requests = []
     for reply in replies:
         if not isinstance(reply, Refused):

@@ -1,4 +1,4 @@
-"""The daemon's side of a session: what there is of a client's conversation with a kernel apart from its stream."""
+"""The daemon's side of a session: the part of a client's conversation with a kernel that outlives its stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """One client's conversation with one kernel. A `Conversation` carries it, one after the other."""
+    """One client's conversation with one kernel. One `Conversation` after another carries it."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Session:
         self.codecs = catalog.codecs(kernel.type)
         max_message_bytes = limits.max_message_bytes
         self.max_message_bytes = max_message_bytes
-        """The longest body that the client may send."""
+        """Length of the longest body that the client may send, in bytes."""
         self.news = Signal()
         """Notified when there may be something to send to the client."""
         caller: Caller[Any] = Caller(private=True, arrived=self.news)
@@ -55,13 +55,15 @@ class Session:
         self.inbound = Inbound(kernel, caller, self.codecs[0], incoming, self.bodies, limits, self.outbound.refuse)
         self.over = False
         self.lock = asyncio.Lock()
-        """Held by whoever carries the session."""
+        """Held by the call that carries the session."""
         self.newest_stream: object = None
-        """The one that is to carry it next, or does."""
+        """The context of the stream that carries the session, or is to carry it next."""
 
     def take_ack(self, ack: pb.Ack) -> None:
-        """The client has received something, wants something, or has given something up. ProtocolError: that cannot
-        be.
+        """Take in an acknowledgement of the client, and withdraw the requests that it has given up.
+
+        Raises:
+            ProtocolError: the acknowledgement breaks the rules.
         """
         if self.outbound.take_ack(ack):
             for message_id in ack.withdrawn:
@@ -69,7 +71,7 @@ class Session:
 
     @property
     def all_is_sent(self) -> bool:
-        """Whether the kernel has ended and the client was sent all that is left of it."""
+        """True if the kernel has ended, and everything of it that is for the client has been sent."""
         kernel = self.kernel
         return (
             kernel.gate.has_ended
@@ -78,7 +80,10 @@ class Session:
         )
 
     def end(self) -> None:
-        """The session is over. What the client never acknowledged is for others, or for nobody."""
+        """End the session.
+
+        Outputs that the client never acknowledged go to other clients. Such replies become dead letters.
+        """
         self.over = True
         self.outbound.end()
         self.inbound.end()

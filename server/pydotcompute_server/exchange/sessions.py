@@ -21,17 +21,17 @@ class Sessions:
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
 
         self.ended = Signal()
-        """Notified when a session is over."""
+        """Notified when a session has ended."""
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def add(self, session: Session) -> None:
-        """A session begins."""
+        """Add a new session."""
         self._sessions[session.token] = session
 
     def find(self, token: bytes, kernel_id: str) -> Session:
-        """The session of this token. SessionLostError if there is none, or not any more."""
+        """Return the session of this token. SessionLostError if there is none, or if it has ended."""
         session = self._sessions.get(token)
         if session is None or session.kernel.kernel_id != kernel_id:
             problem = "the daemon has no such session: it has restarted, or the session was too long without a stream"
@@ -39,33 +39,33 @@ class Sessions:
         return session
 
     def keep(self, session: Session) -> None:
-        """Its stream has ended: it can go on within the time-out."""
+        """Keep a session whose stream has ended, until the time-out."""
         loop = asyncio.get_running_loop()
         self._expiries[session.token] = loop.call_later(self._timeout, self.end, session)
         if len(self._expiries) > self._kept:
             self.end(self._sessions[next(iter(self._expiries))])
 
     def attach(self, session: Session) -> None:
-        """It has a stream again."""
+        """Stop the time-out of a session, because it has a stream again."""
         expiry = self._expiries.pop(session.token, None)
         if expiry is not None:
             expiry.cancel()
 
     def end(self, session: Session) -> None:
-        """It is over."""
+        """End a session, and forget it."""
         self.attach(session)
         if self._sessions.pop(session.token, None) is not None:
             session.end()
             self.ended.notify_all()
 
     def end_delivered(self) -> None:
-        """End those without a stream whose clients have all that there is for them."""
+        """End the sessions without a stream whose clients have received everything that is for them."""
         for token in list(self._expiries):
             session = self._sessions[token]
             if session.outbound.all_is_acknowledged:
                 self.end(session)
 
     def end_all(self) -> None:
-        """The daemon ends."""
+        """End all sessions, because the daemon ends."""
         for session in list(self._sessions.values()):
             self.end(session)

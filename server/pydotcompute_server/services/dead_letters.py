@@ -1,4 +1,4 @@
-"""DeadLetterService: what kernels could not deliver, to be seen and put back."""
+"""DeadLetterService lists the messages that kernels could not deliver, and puts them back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
-    """Converts, asks the runtime, converts back."""
+    """Converts each request, asks the runtime, and converts its answer back."""
 
     def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
         self._runtime = runtime
@@ -60,7 +60,7 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         return pb.RequeueDeadLettersResponse(ids=requeued, remaining=remaining)
 
     def _convert(self, letter: DeadLetter) -> pb.DeadLetter:
-        """A dead letter for the wire; without the body of its message if that cannot cross it."""
+        """Return a dead letter as protobuf, without the message's body if that cannot be encoded."""
         message = letter.message
         try:
             codec, body = encode(message, self._catalog, self._limits)
@@ -72,7 +72,11 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
 
 
 def _id_in(page_token: str) -> int:
-    """The id of the last dead letter of the page before; 0 if there was none."""
+    """Return the id of the last dead letter on the previous page, or 0 for the first page.
+
+    Raises:
+        MessageDeserializationError: the token is none that this service gives.
+    """
     if not page_token:
         return 0
     if not (page_token.isascii() and page_token.isdecimal() and len(page_token) <= 20):

@@ -11,7 +11,7 @@ __all__ = ["HealthService"]
 
 
 class HealthService(health.aio.HealthServicer):  # type: ignore[misc]  # It has no types.
-    """With `List`, which is in the definition of the service and not in grpcio's servicer."""
+    """grpcio's health service with `List` added, which the service defines and grpcio does not implement."""
 
     async def List(
         self, request: health_pb2.HealthListRequest, context: grpc.aio.ServicerContext[Any, Any]

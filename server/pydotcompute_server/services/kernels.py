@@ -1,4 +1,4 @@
-"""KernelService: launching, pausing and ending kernels."""
+"""KernelService launches, pauses, ends and describes kernels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
-    """Converts, calls the runtime, converts back."""
+    """Converts each request, calls the runtime, and converts its answer back."""
 
     def __init__(self, runtime: RingKernelRuntime, catalog: Catalog) -> None:
         self._runtime = runtime
@@ -80,7 +80,11 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         return pb.TerminateResponse(kernel=_kernel(kernel))
 
     def _find(self, kernel_id: str) -> tuple[RingKernel[Any, Any] | None, KernelType]:
-        """A kernel with its type, or a type that is not launched under its own name."""
+        """Return the kernel of this id and its type, or (None, type) for a type of this name.
+
+        Raises:
+            KernelNotFoundError: there is neither a kernel nor a kernel type of this name.
+        """
         try:
             kernel = self._runtime.kernel(kernel_id)
         except KernelNotFoundError:

@@ -1,4 +1,4 @@
-"""MessageService: Send, Receive and Ask for people; Exchange for programs."""
+"""MessageService has Send, Receive, Acknowledge and Ask for people, and Exchange for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
-    """One service, two lanes."""
+    """Passes Send, Receive, Acknowledge and Ask to the unary lane, and Exchange to the exchange lane."""
 
     def __init__(self, unary: UnaryLane, exchange: ExchangeLane) -> None:
         self._unary = unary
@@ -40,13 +40,16 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         return await self._unary.ask(request, context)
 
     def exchange_handler(self) -> grpc.GenericRpcHandler:
-        """Exchange with frames that may be `PartFrame`s, or bytes; the generated handler knows protobuf's alone."""
+        """Return the handler of Exchange, whose frames may also be a `PartFrame` or bytes.
+
+        The generated handler reads and writes protobuf messages only.
+        """
         handler = grpc.stream_stream_rpc_method_handler(self.Exchange, read_request, to_bytes)
         service = pb.DESCRIPTOR.services_by_name["MessageService"].full_name
         return grpc.method_handlers_generic_handler(service, {"Exchange": handler})
 
     @says_its_kernel
-    async def Exchange(  # type: ignore[override]  # It reads and writes through the context.
+    async def Exchange(  # type: ignore[override]  # The lane reads and writes through the context.
         self, about: About, context: Context
     ) -> None:
         await self._exchange.exchange(context, about)

@@ -18,9 +18,10 @@ V1 = "grpc.reflection.v1"
 
 
 def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool) -> None:
-    """Serve reflection of these files, and of every type and service in the pool, those added later included.
+    """Serve reflection of these files, and of every type and service in the pool.
 
-    grpcio-reflection has v1alpha alone. The messages of v1 are the same on the wire, so the same handler serves both.
+    Types and services that are added to the pool later are served too. grpcio-reflection has only v1alpha. The messages
+    of v1 are the same on the wire, so one handler serves both versions.
     """
     types.add_files(_with_imports([*files, pb.DESCRIPTOR]))
     types.add_files([_as_v1(pb.DESCRIPTOR)])
@@ -36,10 +37,10 @@ def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], typ
 
 
 class _Reflection:
-    """Answers from a pool as it is when it is asked.
+    """Answers reflection requests from the current contents of a pool.
 
-    In the place of grpcio-reflection's own, which lists the services that there were at the start, does not find the
-    file of a method, and leaves the comments out.
+    This class replaces the servicer of grpcio-reflection. That one lists only the services that existed at the start,
+    does not find the file of a method, and omits the comments.
     """
 
     def __init__(self, types: TypePool) -> None:
@@ -48,7 +49,7 @@ class _Reflection:
     async def info(
         self, requests: AsyncIterable[pb.ServerReflectionRequest], _: object
     ) -> AsyncIterator[pb.ServerReflectionResponse]:
-        """An answer to each request."""
+        """Yield one response for each request."""
         async for request in requests:
             response = self._answer(request)
             response.valid_host = request.host
@@ -74,15 +75,18 @@ class _Reflection:
             return _error(grpc.StatusCode.NOT_FOUND, f"{getattr(request, str(kind))} is not known here")
 
     def _file_of(self, symbol: str) -> str:
-        """The name of the file that declares this. KeyError if there is none."""
+        """Return the name of the file that declares this symbol. KeyError if there is none."""
         pool = self._types.pool
         try:
             return str(pool.FindFileContainingSymbol(symbol).name)
-        except KeyError:  # Of a method, protobuf's own pool does not tell.
+        except KeyError:  # Protobuf's pool does not find the file of a method in this way.
             return str(pool.FindMethodByName(symbol).containing_service.file.name)
 
     def _files(self, name: str) -> pb.ServerReflectionResponse:
-        """A file, which clients take to be the first, and all that it imports. KeyError if there is none."""
+        """Return a file, and after it every file that it imports. KeyError if there is none of this name.
+
+        The file itself comes first, because clients expect it there.
+        """
         files = [file.SerializeToString() for file in reversed(self._types.with_imports(name))]
         return pb.ServerReflectionResponse(
             file_descriptor_response=pb.FileDescriptorResponse(file_descriptor_proto=files)
@@ -94,7 +98,7 @@ def _error(code: grpc.StatusCode, text: str) -> pb.ServerReflectionResponse:
 
 
 def _with_imports(files: Sequence[FileDescriptor]) -> list[FileDescriptorProto]:
-    """The files and all they import, each once, each after those it imports."""
+    """Return these files and all files that they import, each once, and each after its imports."""
     found: dict[str, FileDescriptorProto] = {}
 
     def visit(file: FileDescriptor) -> None:

@@ -1,4 +1,4 @@
-"""TelemetryService: what kernels have done."""
+"""TelemetryService reports the counters of kernels and the state of GPUs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
-    """Converts, asks the runtime, converts back."""
+    """Converts each request, asks the runtime, and converts its answer back."""
 
     def __init__(self, runtime: RingKernelRuntime, limits: Limits) -> None:
         self._runtime = runtime

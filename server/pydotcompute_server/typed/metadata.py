@@ -1,4 +1,4 @@
-"""The header of a message, and what else is not in its body, as metadata of a call to a kernel's own service."""
+"""The metadata of a call to a kernel's own service: the message's header, and the call's options."""
 
 from __future__ import annotations
 
@@ -22,30 +22,35 @@ TAKEN = {
     "Receive": ("kernel-id", "client-id", "lease"),
     "Stream": ("kernel-id", "priority", "outputs"),
 }
-"""The keys that each method takes, without the prefix."""
+"""The metadata keys that each method takes, without the prefix."""
 
 
 @dataclass(slots=True)
 class CallMetadata:
-    """What a call says; each default is that of the request message of the same name."""
+    """The metadata of one call. Each default is that of the field of the same name in `MessageService`'s requests."""
 
     kernel_id: str = ""
-    """Empty: the kernel that is called as its type."""
+    """The id of the kernel. Empty for the kernel whose id is the name of its type."""
     priority: int | None = None
+    """The priority of the message, or of each message of a stream. None for the default priority."""
     message_id: str = ""
+    """The id of the message, as the text of a UUID. Empty if the daemon is to choose one."""
     correlation_id: str = ""
+    """The `message_id` of the message that this one answers. Empty if it answers none."""
     client_id: str = ""
+    """The client whose replies are sent for or received."""
     lease: float | None = None
-    """Seconds."""
+    """The lease of a received message, in seconds. None for no lease."""
     outputs: bool = False
+    """True if a stream also receives the kernel's outputs."""
 
 
 def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]], limits: Limits) -> CallMetadata:
-    """What a call of this method says.
+    """Return the metadata of a call of this method.
 
     Raises:
-        InvalidConfigurationError: a key of ours that the method does not take, or that is there twice, or a value that
-            cannot be.
+        InvalidConfigurationError: the method does not take a key that begins with `PREFIX`, a key is given twice, or a
+            value is not valid.
     """
     found: dict[str, str] = {}
     for key, value in metadata:
@@ -60,7 +65,7 @@ def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]], limi
         found[name] = _text(value)
     if found.get("kernel-id") == "":
         raise _refusal(
-            "kernel-id", "", "a kernel has a name; without this key, the one that is called as the type is meant"
+            "kernel-id", "", "a kernel has a name; without this key, the call is for the kernel named as its type"
         )
     if not found:
         return CallMetadata()
@@ -76,7 +81,7 @@ def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]], limi
 
 
 def kernel_id_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The kernel that a call names, before all that it says is checked; empty if it names none."""
+    """Return the kernel id in a call's metadata, without checking the metadata. Empty if there is none."""
     return next((_text(value) for key, value in metadata if key == f"{PREFIX}kernel-id"), "")
 
 
@@ -122,7 +127,7 @@ def _outputs(text: str | None) -> bool:
 
 
 def header_of(message: pb.Message) -> Metadata:
-    """The header of a message that the daemon answers with."""
+    """Return the header of a message, as metadata of the daemon's answer."""
     header = [(f"{PREFIX}message-id", message.message_id), (f"{PREFIX}priority", str(message.priority))]
     if message.correlation_id:
         header.append((f"{PREFIX}correlation-id", message.correlation_id))

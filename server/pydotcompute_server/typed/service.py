@@ -1,6 +1,6 @@
-"""The services of the kernels themselves: their own messages in the place of `Any`, the header in the metadata.
+"""The services of the kernels themselves, with their own messages in place of `Any`, and the header in the metadata.
 
-Only the envelope differs from that of `MessageService`: what a call means is decided by `UnaryLane`.
+Only the envelope differs from that of `MessageService`. Both pass their calls to `UnaryLane`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Kernel = RingKernel[Any, Any]
 
 
 class TypedServices(grpc.GenericRpcHandler):
-    """Finds the handler of a method in the catalog, as it is when the method is first called."""
+    """Finds the handler of a method in the catalog when the method is first called."""
 
     def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, limits: Limits) -> None:
         self._runtime = runtime
@@ -43,10 +43,10 @@ class TypedServices(grpc.GenericRpcHandler):
         self._unary = unary
         self._limits = limits
         self.streams = Streams()
-        """The calls of Stream."""
+        """The running calls of Stream."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """The handler of a method of a kernel type's service; None if there is no such method."""
+        """Return the handler of a method of a kernel type's service, or None if there is no such method."""
         name, _, method = handler_call_details.method[1:].rpartition("/")
         kernel_type = self._catalog.services.get(name)
         if kernel_type is None:
@@ -56,7 +56,7 @@ class TypedServices(grpc.GenericRpcHandler):
         def named(behavior: Behavior) -> Behavior:
             return with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
 
-        # The bodies stay bytes: the lanes make messages of them.
+        # gRPC hands over the bodies as bytes; the lanes decode them.
         match method:
             case "Ask":
                 return grpc.unary_unary_rpc_method_handler(named(lane.ask), bytes, bytes)
@@ -95,18 +95,18 @@ class _TypedLane:
         self._type_url = type_url(catalog.codec(kernel_type.input_type))
 
     async def ask(self, body: bytes, context: Context) -> bytes:
-        """A request and its reply."""
+        """Send a request to the kernel, and return the body of its reply."""
         said, _ = self._read("Ask", context)
         request = pb.AskRequest(kernel_id=said.kernel_id)
         self._fill(request.message, body, said)
         with _as_the_whole_request():
             response = await self._unary.ask(request, context, self._output_type)
-        with suppress(ClientGoneError):  # gRPC wants an answer all the same.
+        with suppress(ClientGoneError):  # gRPC wants an answer even for a client that is gone.
             await send_header(context, header_of(response.message))
         return self._body(response.message)
 
     async def send(self, body: bytes, context: Context) -> bytes:
-        """Put a message."""
+        """Put a message into the kernel's mailbox, and return an empty body."""
         said, _ = self._read("Send", context)
         request = pb.SendRequest(kernel_id=said.kernel_id, client_id=said.client_id)
         self._fill(request.message, body, said)
@@ -134,7 +134,7 @@ class _TypedLane:
         await answer(context, self._body(response.message))
 
     def stream(self, context: Context) -> Stream:
-        """Many requests, and their replies."""
+        """Return the stream that this call is to run: many requests, and their replies."""
         said, kernel = self._read("Stream", context)
         return Stream(
             kernel,
@@ -148,7 +148,12 @@ class _TypedLane:
     # -- envelopes -----------------------------------------------------------------------------------------------------
 
     def _read(self, method: str, context: Context) -> tuple[CallMetadata, Kernel]:
-        """What the call says, and the kernel that it names, which is of our type."""
+        """Return the metadata of the call, and the kernel that the metadata name.
+
+        Raises:
+            InvalidConfigurationError: the metadata are not valid, or the kernel is of another type.
+            KernelNotFoundError: there is no such kernel.
+        """
         said = read_metadata(method, context.invocation_metadata() or (), self._limits)
         kernel_type = self._kernel_type
         said.kernel_id = said.kernel_id or kernel_type.name
@@ -171,13 +176,13 @@ class _TypedLane:
             message.priority = said.priority
 
     def _body(self, message: pb.Message) -> bytes:
-        """The bytes of the answer: those of the kernel's output type, or an Any if it declares none."""
+        """Return the bytes of the answer: a message of the kernel's output type, or an Any if it declares none."""
         return message.body.value if self._output_type is not None else message.body.SerializeToString()
 
 
 @contextmanager
 def _as_the_whole_request() -> Iterator[None]:
-    """Errors say where in the body something is wrong, which here is all that there is."""
+    """Make the paths of errors begin at the body, because the body is the whole request here."""
     try:
         yield
     except MessageError as error:

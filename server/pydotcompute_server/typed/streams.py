@@ -1,4 +1,4 @@
-"""The method Stream of the kernels' own services: many requests to one kernel, and its replies."""
+"""The method Stream of the kernels' own services, for many requests to one kernel and their replies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
-from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
@@ -42,8 +41,10 @@ Kernel = RingKernel[Any, Any]
 
 
 class Stream:
-    """One call. The reader takes requests from the client, and waits where the kernel makes senders wait; the writer
-    sends what the kernel answers, and decides when the stream is over.
+    """One call of Stream.
+
+    The reader takes requests from the client, and waits where the kernel makes senders wait. The writer sends the
+    kernel's replies, and decides when the stream is over. Messages are numbered from 1 in the order of their arrival.
     """
 
     def __init__(
@@ -67,40 +68,35 @@ class Stream:
         self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
         self._read_count = 0
         self._numbers: dict[int, int] = {}
-        """Of each request that was accepted and not answered, by the `message_id.int`: which message of the stream."""
+        """The accepted requests without a reply: `message_id.int` → number in the stream."""
         self._answered: deque[tuple[int, int]] = deque(maxlen=2 * DEFAULT_LIMITS.answers)
-        """The same of those that were answered, as far as the kernel remembers whose they were."""
+        """The same pairs for answered requests, as many as the kernel remembers the senders of."""
         self._closed = False
-        """Whether nothing more is read."""
+        """True if no more requests are read."""
         self._all_read = False
-        """Whether the client has ended its side."""
+        """True if the client has ended its side."""
         self._error: status_pb2.Status | None = None
+        """The status with which the stream ends, if it fails."""
         self._failed: float = inf
-        """Which message of the stream it is of."""
+        """The number of the message that `_error` is about; infinite if it is about none."""
         self._draining = False
+        """True if the daemon is about to end, and the stream had not failed before."""
         self._client_gone = False
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Carry the messages until all is answered.
+        """Carry requests and replies until every request is answered.
 
         Raises:
             KernelStateError: the kernel is not activated yet.
-            StatusError: a request will not be answered; all that were accepted before and after it have been, or never
-                will be.
-            ClientGoneError: there is nobody left to answer.
+            StatusError: a request will not be answered. Every other accepted one has been, or never will be.
+            ClientGoneError: the client is gone.
         """
-        if self._kernel.state in (KernelState.CREATED, KernelState.LAUNCHED):
-            refusal = self._kernel.gate.refusal
-            assert refusal is not None
-            raise refusal.again()
-        patience = seconds_left(self._context, self._limits)
-        limits = self._limits
         require_activated(self._kernel)
-        patience = seconds_left(self._context, limits)
+        patience = seconds_left(self._context, self._limits)
         try:
-            await send_header(self._context, ())  # The client learns that all is well so far.
+            await send_header(self._context, ())  # It tells the client that the stream has begun.
             async with asyncio.TaskGroup() as group:
                 self._writer = group.create_task(self._write())
                 self._reader = group.create_task(self._read())
@@ -119,12 +115,12 @@ class Stream:
             raise StatusError(status)
 
     def drain(self) -> None:
-        """The daemon is about to end: read no more; what was accepted is answered."""
+        """Read no more requests, because the daemon is about to end. Requests that were accepted are still answered."""
         self._draining = self._error is None
         self._close()
 
     def give_up(self) -> None:
-        """Answer nothing more either."""
+        """Send no more replies either."""
         if self._writer is not None:
             self._writer.cancel()
 
@@ -135,8 +131,10 @@ class Stream:
         self._caller.arrived.notify()
 
     def _fail(self, number: int | None, error: PyDotComputeError | StatusError) -> None:
-        """A message of the stream, or (None) something else, has met an error. The stream ends with that of the first
-        message that met one: the reader can learn that the kernel has failed before the writer learns on which message.
+        """End the stream with an error that message `number` has met, or (None) that is about no message.
+
+        The stream ends with the error of the first message that met one. The order of the calls does not matter: the
+        reader can learn that the kernel has failed before the writer learns on which message it failed.
         """
         if self._error is None or (number is not None and number < self._failed):
             self._error = error.status if isinstance(error, StatusError) else to_status(error)
@@ -146,7 +144,7 @@ class Stream:
         self._close()
 
     def _status(self) -> status_pb2.Status | None:
-        """How the stream ends; None if all is well."""
+        """Return the status with which the stream ends, or None for OK."""
         if not self._draining:
             return self._error
         if self._error is not None:
@@ -187,7 +185,8 @@ class Stream:
         try:
             await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits))
         except BaseException:
-            if not kernel.mail.replies.is_from(message_id, caller):  # It is, if it was put and only then was cancelled.
+            # A request that was put before its sender was cancelled is in the mailbox, and keeps its number.
+            if not kernel.mail.replies.is_from(message_id, caller):
                 self._numbers.pop(message_id.int, None)
             raise
 
@@ -216,7 +215,7 @@ class Stream:
                 return
 
     def _fail_cut_off(self, key: int) -> None:
-        """Not all replies to a request have found room: the stream must not end as if they had."""
+        """End the stream with QUEUE_FULL, because some replies to the request of this key have found no room."""
         self._fail(
             self._numbers.get(key) or dict(self._answered).get(key),
             QueueFullError(self._kernel.kernel_id, self._limits.stream_replies),
@@ -225,21 +224,21 @@ class Stream:
         self._error.message += "; further replies to this request are dead letters"
 
     def _is_over(self) -> bool:
-        """Whether there is nothing to send, and nothing more to come."""
+        """Return True if the stream is over: no reply waits to be sent, and none will come."""
         kernel = self._kernel
         if (ended := kernel.mail.replies.ended) is not None:
             if self._numbers or self._outputs or not self._closed:
                 self._fail(min(self._numbers.values(), default=None), ended)
             return True
         if self._numbers and not self._caller.unanswered:
-            # So many requests wait for this kernel's replies that it has forgotten whose these were.
+            # So many requests wait for this kernel's replies that it has forgotten who sent these.
             self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, DEFAULT_LIMITS.requests))
             return True
         ends_by_itself = not self._outputs or self._error is not None or self._draining
         return self._closed and not self._numbers and ends_by_itself
 
     async def _send(self, message: Any, is_output: bool) -> bool:
-        """Write what the kernel sent, or make it a dead letter; False if the client is gone."""
+        """Write a message of the kernel to the client, or make it a dead letter. Return False if the client is gone."""
         kernel = self._kernel
         number = None if is_output else self._number_of(message)
         try:
@@ -249,7 +248,7 @@ class Stream:
             return True
         if self._output_type is None:
             body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
-        pass_outputs_on(kernel)  # While this is being written, another can take what there is.
+        pass_outputs_on(kernel)  # While this message is being written, another client can take the next output.
         try:
             await self._context.write(body)
         except BaseException as error:
@@ -263,7 +262,7 @@ class Stream:
         return True
 
     def _number_of(self, reply: Any) -> int | None:
-        """Of the request that is answered with this; None if it was before."""
+        """Return the number of the request that this reply answers, or None if it was answered before."""
         key = (reply.correlation_id or reply.message_id).int
         number = self._numbers.pop(key, None)
         if number is not None:
@@ -273,7 +272,7 @@ class Stream:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        """Withdraw what the kernel has not taken; what it sends from now on is a dead letter."""
+        """Withdraw the requests that the kernel has not taken. Replies that it sends later become dead letters."""
         self._kernel.mail.withdraw_all(self._caller)
         leave(self._kernel, self._caller)
         pass_outputs_on(self._kernel)
@@ -288,7 +287,12 @@ class Streams:
         self._draining = False
 
     async def run(self, stream: Stream) -> None:
-        """Let a stream run to its end. Raises as `Stream.run`; StatusError if the daemon is about to end."""
+        """Run a stream to its end.
+
+        Raises:
+            StatusError: as `Stream.run`, or because the daemon is about to end.
+            KernelStateError, ClientGoneError: as `Stream.run`.
+        """
         if self._draining:
             raise StatusError(SHUTTING_DOWN)
         self._streams.add(stream)
@@ -299,13 +303,16 @@ class Streams:
             self._ended.notify_all()
 
     def drain(self) -> None:
-        """Take no more messages."""
+        """Read no more requests from any stream, and begin no new stream."""
         self._draining = True
         for stream in self._streams:
             stream.drain()
 
     async def farewell(self, timeout: float) -> None:
-        """The kernels have ended: let every stream end, within `timeout` seconds, and then whatever its client does."""
+        """Wait up to `timeout` seconds for the streams to end, and then end those that are left.
+
+        The kernels have ended when this is called.
+        """
         deadline = monotonic() + timeout
         while self._streams and (left := deadline - monotonic()) > 0:
             await self._ended.wait(left)

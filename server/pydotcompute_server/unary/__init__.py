@@ -1,1 +1,1 @@
-"""The lane for people: one message a call."""
+"""The lane for people: one message for each call."""

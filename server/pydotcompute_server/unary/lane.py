@@ -1,4 +1,4 @@
-"""Send, Receive, Acknowledge and Ask: the lane for people."""
+"""The methods Send, Receive, Acknowledge and Ask: the lane for people."""
 
 from __future__ import annotations
 
@@ -40,28 +40,32 @@ Kernel = RingKernel[Any, Any]
 Answer = Callable[[Context, pb.ReceiveResponse], Awaitable[None]]
 
 _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
-"""Where the id of a message is, and where that is in a request."""
+"""The path of a message's id in the message, and its path in a request."""
 
 logger = logging.getLogger(__name__)
 
 
 class _Client(Caller[Any]):
-    """A client_id of one kernel."""
+    """The caller that stands for one client_id at one kernel."""
 
     __slots__ = ("took",)
 
     def __init__(self) -> None:
         super().__init__(private=True)
         self.took: Any = None
-        """What was last taken of its replies: it tells replies from outputs among what `receive_as` returns."""
+        """The last reply that was taken. By it, `receive` tells if `receive_as` returned a reply or an output."""
 
     def take(self) -> Any:
+        """Take the next reply, as `Caller.take` does, and remember it in `took`."""
         self.took = item = super().take()
         return item
 
 
 class _Desk:
-    """What the daemon keeps of the unary calls to one kernel. It does not refer to the kernel, and goes with it."""
+    """The state that the daemon keeps between the unary calls to one kernel.
+
+    A desk does not refer to its kernel, so both are freed together.
+    """
 
     def __init__(self, kernel: Kernel, limits: Limits) -> None:
         self.limits = limits
@@ -69,11 +73,11 @@ class _Desk:
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
         self.returned: OrderedDict[int, None] = OrderedDict()
-        """The ids of messages that were in a response and came back."""
+        """The ids (`message_id.int`) of messages that were in a response and came back, the oldest first."""
 
 
 class UnaryLane:
-    """Converts, calls the kernel, converts back; and keeps what must outlive a call."""
+    """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
     def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
         self._runtime = runtime
@@ -83,7 +87,15 @@ class UnaryLane:
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
-        """A request and its reply, which must be of this class where one is named."""
+        """Send a request to the kernel, and return its reply.
+
+        Args:
+            wanted: the class that the reply must be of; None for any.
+
+        Raises:
+            StatusError: the reply cannot be sent, or is not of the class `wanted`.
+            PyDotComputeError: as `RingKernel.send_and_receive`.
+        """
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         try:
@@ -98,7 +110,12 @@ class UnaryLane:
     # -- send ----------------------------------------------------------------------------------------------------------
 
     async def send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
-        """Put a message, once for each id that the client gives."""
+        """Put a message into the kernel's mailbox. A message with an id of the client's is put only once.
+
+        Raises:
+            MessageDeserializationError: another message was sent with this id.
+            PyDotComputeError: as `RingKernel.send`.
+        """
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         desk = self._desk(kernel)
@@ -136,8 +153,17 @@ class UnaryLane:
     async def receive(
         self, request: pb.ReceiveRequest, context: Context, wanted: type | None = None, answer: Answer = answer
     ) -> None:
-        """Answer with a message, which must be of the class `wanted` where one is named, and stays the kernel's if
-        `answer` raises ClientGoneError.
+        """Take a reply or an output from the kernel, and send it with `answer`.
+
+        Args:
+            wanted: the class that the message must be of; None for any.
+            answer: sends the response. If it raises ClientGoneError, the message goes back to the kernel.
+
+        Raises:
+            QueueFullError: as many leases are open as the output mailbox holds messages.
+            StatusError: the message cannot be sent, or is not of the class `wanted`.
+            ClientGoneError: the client is gone.
+            PyDotComputeError: as `RingKernel.receive`.
         """
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
@@ -147,7 +173,7 @@ class UnaryLane:
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         try:
             message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
-            # Now and not later: in this very step `took` is what was received, if that was a reply.
+            # This must come before the next `await`: another call with this client_id changes `took`.
             owner = client if client.took is message else None
             client.took = None
             put_back = partial(_put_back, kernel, desk, owner, message)
@@ -169,12 +195,12 @@ class UnaryLane:
             raise
 
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
-        """End leases."""
+        """End leases because their messages are acknowledged. The response names the ids that are of no lease."""
         desk = self._desk(self._runtime.kernel(request.kernel_id))
         return pb.AcknowledgeResponse(unknown_delivery_ids=desk.leases.acknowledge(request.delivery_ids))
 
     def close(self) -> None:
-        """End all leases, with the daemon."""
+        """End all leases, because the daemon ends."""
         for kernel, desk in self._desks.items():
             if unacknowledged := len(desk.leases):
                 logger.warning(
@@ -183,7 +209,7 @@ class UnaryLane:
                 )
             desk.leases.close()
 
-    # -- conversions, and what is kept ---------------------------------------------------------------------------------
+    # -- conversions and desks -----------------------------------------------------------------------------------------
 
     def _desk(self, kernel: Kernel) -> _Desk:
         desk = self._desks.get(kernel)
@@ -192,7 +218,13 @@ class UnaryLane:
         return desk
 
     def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:
-        """Whose replies the unary calls with this client_id send for and receive."""
+        """Return the caller that unary calls with this client_id send and receive as.
+
+        A new one may displace the client_id that was quiet longest.
+
+        Raises:
+            MessageDeserializationError: the client_id is too long.
+        """
         clients = desk.clients
         client = clients.get(client_id)
         if client is not None:
@@ -216,7 +248,7 @@ class UnaryLane:
 
 
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
-    """A message that was in a response comes again, before others of its priority."""
+    """Put a message that was in a response back to the front of its priority, to be received again."""
     desk.returned[message.message_id.int] = None
     if len(desk.returned) > desk.limits.returned_messages:
         desk.returned.popitem(last=False)
@@ -225,7 +257,7 @@ def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) 
     elif owner.gone:
         kernel.mail.bury(message, "its caller has not asked for it")
     else:
-        # Not `give_back`: a kernel forgets whose reply it was when it has answered some thousand others since.
+        # Not `give_back`: after some thousand other replies a kernel forgets whose reply this was.
         owner.ready.push_front(message, message.priority)
         owner.arrived.notify()
 
@@ -233,7 +265,10 @@ def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) 
 def _patience(
     request: pb.SendRequest | pb.ReceiveRequest | pb.AskRequest, context: Context, limits: Limits
 ) -> float | None:
-    """How many seconds the call may wait: its time-out, or what its deadline allows, whichever is less."""
+    """Return the seconds that the call may wait, or None for ever.
+
+    They are the request's time-out or the time that the call's deadline allows, whichever is less.
+    """
     left = seconds_left(context, limits)
     if not request.HasField("timeout"):
         return left
@@ -242,7 +277,11 @@ def _patience(
 
 
 def _lease(request: pb.ReceiveRequest, longest: float) -> float | None:
-    """The lease that is asked for, in seconds."""
+    """Return the lease that the request asks for, in seconds, or None if it asks for none.
+
+    Raises:
+        MessageDeserializationError: the lease is 0 or less, or more than `longest`.
+    """
     if not request.HasField("lease"):
         return None
     lease = seconds(request.lease)

@@ -1,4 +1,4 @@
-"""What was received from one kernel with a lease and is not acknowledged yet."""
+"""The leases of one kernel: messages that were received with a lease and are not acknowledged yet."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Leases"]
 
 
 class Leases:
-    """Open leases by their delivery ids. Each ends in one of two ways: it is acknowledged, or given up.
+    """Open leases by their delivery ids. Each lease ends in one of two ways: it is acknowledged, or given up.
 
-    It knows nothing of messages: what giving up means is what it is told when the lease is granted.
+    This class knows nothing of messages: whoever is granted a lease says what to call when it is given up.
 
     Args:
-        most: how many may be open at once.
+        most: how many leases may be open at once.
     """
 
     def __init__(self, most: int, limits: Limits) -> None:
@@ -32,25 +32,25 @@ class Leases:
         return len(self._open)
 
     def reserve(self) -> bool:
-        """Keep a place for a lease that will be granted, or freed; False if there is none."""
+        """Reserve a place for a lease, until `grant` or `free`. Return False if there is no place left."""
         if len(self._open) + self._reserved >= self._most:
             return False
         self._reserved += 1
         return True
 
     def free(self) -> None:
-        """Undo `reserve`."""
+        """Free a reserved place. It must be called once after each `reserve`, also after `grant`."""
         self._reserved -= 1
 
     def grant(self, seconds: float, give_up: Callable[[], None]) -> str:
-        """Open a lease in a reserved place, which calls `give_up` when its time is over. Returns its delivery id."""
+        """Open a lease in a reserved place, and return its delivery id. After `seconds` it calls `give_up`."""
         delivery_id = str(new_message_id())
         timer = asyncio.get_running_loop().call_later(seconds, self.give_up, delivery_id)
         self._open[delivery_id] = timer, give_up
         return delivery_id
 
     def acknowledge(self, delivery_ids: Iterable[str]) -> list[str]:
-        """End these leases. Returns the ids that are of no open lease, and of none that was acknowledged lately."""
+        """End these leases. Return the ids of no open lease, without those that were acknowledged lately."""
         unknown = []
         for delivery_id in delivery_ids:
             lease = self._open.pop(delivery_id, None)
@@ -64,7 +64,7 @@ class Leases:
         return unknown
 
     def give_up(self, delivery_id: str) -> None:
-        """End this lease as if its time were over, if it is open."""
+        """End a lease as if its time were over, and call its `give_up`. Does nothing if the lease is not open."""
         lease = self._open.pop(delivery_id, None)
         if lease is not None:
             timer, give_up = lease
@@ -72,7 +72,7 @@ class Leases:
             give_up()
 
     def close(self) -> None:
-        """End all leases; nothing is given up, nor acknowledged."""
+        """End all leases, without giving up or acknowledging any."""
         for timer, _ in self._open.values():
             timer.cancel()
         self._open.clear()

@@ -1,4 +1,4 @@
-"""Which messages one kernel has been sent lately, so that sending one again does not put it twice."""
+"""The ids of messages that one kernel was sent lately, so that no message is put into its mailbox twice."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ __all__ = ["Sends", "digest_of"]
 
 
 def digest_of(request: pb.SendRequest) -> bytes:
-    """What two requests have in common that put the same message for the same client."""
+    """Return a digest of 16 bytes, which is equal for requests with the same message and the same client."""
     digest = blake2b(request.client_id.encode(), digest_size=16)
-    digest.update(b"\xff")  # No byte of UTF-8: where the one ends and the other begins.
+    digest.update(b"\xff")  # This byte is in no UTF-8 text, so it separates the client_id from the message.
     digest.update(request.message.SerializeToString(deterministic=True))
     return digest.digest()
 
 
 class Sends:
-    """The ids of messages that are on their way into a mailbox, or in it since a while."""
+    """The ids of messages that are on their way into a mailbox, or were put into it lately.
+
+    A key is a `message_id.int`. A digest is that of `digest_of`.
+    """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = monotonic) -> None:
         self._limits = limits
@@ -33,10 +36,10 @@ class Sends:
         self._taken: OrderedDict[int, tuple[bytes, float]] = OrderedDict()  # In the order of their times.
 
     def was_taken(self, key: int, digest: bytes, message_type: str) -> bool:
-        """Whether the mailbox has taken this message.
+        """Return True if the mailbox has taken this message.
 
         Raises:
-            MessageDeserializationError: it has taken, or is about to take, another one of this id.
+            MessageDeserializationError: the mailbox has taken, or is about to take, another message with this id.
         """
         oldest = self._clock() - self._limits.sent_ids_time
         while self._taken and next(iter(self._taken.values()))[1] < oldest:
@@ -48,16 +51,16 @@ class Sends:
         return key in self._taken
 
     def is_waiting(self, key: int) -> Signal | None:
-        """Notified when it is decided whether the mailbox takes this message; None if nobody is putting it."""
+        """Return a signal that is notified when the call that puts this message ends; None if no call puts it."""
         waiting = self._waiting.get(key)
         return None if waiting is None else waiting[1]
 
     def begin(self, key: int, digest: bytes) -> None:
-        """A call is about to put this message."""
+        """Note that a call is about to put this message."""
         self._waiting[key] = digest, Signal()
 
     def end(self, key: int, *, taken: bool) -> None:
-        """It has, or it has failed."""
+        """Note that the call has put this message (`taken`), or has failed to."""
         digest, settled = self._waiting.pop(key)
         if taken:
             self._taken[key] = digest, self._clock()
