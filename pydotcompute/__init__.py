@@ -1,7 +1,8 @@
 """Ring kernels: persistent actors with an input and an output mailbox, in-process or behind a daemon.
 
-In-process: `async with RingKernelRuntime() as runtime:`. At a daemon: `async with connect("host:50051") as runtime:`,
-from `pydotcompute_client`. The rest of the program is the same.
+In-process, a program begins with `async with RingKernelRuntime() as runtime:`. With a daemon, it begins with
+`async with connect("host:50051") as runtime:`, where `connect` is from `pydotcompute_client`. The rest of the program
+is the same.
 """
 
 from pydotcompute.messages.message import RingKernelMessage, message
