@@ -26,7 +26,7 @@ TOOLKIT = "install one, or pip install 'cupy-cuda12x[ctk]'"
 SUCCESS, NOT_READY = 0, 600
 """Status codes of the CUDA runtime."""
 SPINS = 20
-"""How many turns of the event loop `synchronize` polls the device at each turn, before it polls with pauses."""
+"""The number of turns of the event loop at which `synchronize` polls the device before it polls with pauses."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.005
 """The pauses between two polls, in seconds. The event loop cannot sleep for a shorter time."""
 

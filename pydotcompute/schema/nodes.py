@@ -62,7 +62,7 @@ LONGEST_DURATION = timedelta(seconds=315_576_000_000)
 """The longest google.protobuf.Duration, in both directions."""
 
 MAX_DEPTH = 90
-"""How deep messages may nest in each other. Protobuf's parsers stop at 100 levels. The other 10 levels are for the
+"""The largest depth to which messages may nest. Protobuf's parsers stop at 100 levels. The other 10 levels are for the
 timestamps, boxes and map entries inside the innermost message."""
 
 T = TypeVar("T")
