@@ -137,9 +137,8 @@ class CudaLease:
     def _malloc(self, size: int) -> Any:
         try:
             return self._pool.malloc(size)
-        except (
-            MemoryError
-        ):  # Free blocks in the pool count toward the limit, and CuPy does not free them to stay below it.
+        except MemoryError:
+            # Free blocks in the pool count toward the limit, and CuPy does not free them to stay below it.
             self._pool.free_all_blocks()
             return self._pool.malloc(size)
 

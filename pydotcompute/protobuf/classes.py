@@ -64,9 +64,8 @@ def dataclass_from(descriptor: Descriptor, decorate: Callable[[type], type] = la
         body = [(field.name, Any, dataclasses.field(**_default(field))) for field in message.fields]
         namespace = {"__proto_package__": message.file.package, "__doc__": ""}
         cls = dataclasses.make_dataclass(message.name, [*body, *header], namespace=namespace)
-        cls.__module__ = (
-            message.file.package
-        )  # Not in the namespace: since Python 3.12 the caller's module replaces it.
+        # The module cannot be set in the namespace: since Python 3.12, `make_dataclass` replaces it with the caller's.
+        cls.__module__ = message.file.package
         made[full_name] = cls
         usable[full_name] = decorate(made[full_name]) if message is descriptor else made[full_name]
     # The annotations come last, because they need all classes to exist.

@@ -255,9 +255,8 @@ class Compiler:
         """Adds statements that set the message `target`, which has the type of `field`, to `value`."""
         source, descriptor, pb = self._source, message_type(field), self._source.fresh("pb")
         source.line(f"{pb} = {target}")
-        source.line(
-            f"{self._method(descriptor, 'SetInParent')}({pb})"
-        )  # The message is present even if it stays empty.
+        # The message must be present even if it stays empty.
+        source.line(f"{self._method(descriptor, 'SetInParent')}({pb})")
         match node:
             case nodes.Timestamp():
                 source.line(f"{self._call(helpers.write_timestamp)}({pb}, {value})")
