@@ -1,8 +1,8 @@
 """The error tree.
 
-Every concrete class owns its `reason` (the `google.rpc.ErrorInfo.reason` that names it on the wire) and its `fields`:
-the attributes that say what happened. The message is derived from the fields; nothing ever parses it. An error that
-crosses the wire is rebuilt as the same class with the same fields.
+Every concrete class has a `reason` and `fields`. The `reason` is the `google.rpc.ErrorInfo.reason` that names the error
+on the wire. The `fields` are the attributes that say what happened. The text of an error is derived from its fields;
+nothing ever parses the text. An error that crosses the wire is rebuilt as the same class with the same fields.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 
 
 class PyDotComputeError(Exception):
-    """Base of every error this package raises on purpose."""
+    """The base class of every error that this package raises on purpose."""
 
     reason: ClassVar[str] = ""
-    """The name of this error on the wire, empty for a class that is only a base."""
+    """The name of this error on the wire. Empty for a class that is only a base."""
 
     fields: ClassVar[tuple[str, ...]] = ()
     """The attributes that describe the error, in the order of the constructor's parameters."""
@@ -48,7 +48,11 @@ class PyDotComputeError(Exception):
         super().__init__(text)
 
     def again(self) -> Self:
-        """A copy to raise, for an error that many may meet: one raised again and again keeps every traceback."""
+        """Returns a copy of this error, to raise in place of it.
+
+        An error object that is raised again and again keeps the traceback of every raise. So an error that many callers
+        may meet is copied for each of them.
+        """
         fresh = copy.copy(self)
         fresh.__cause__ = self.__cause__
         return fresh
@@ -67,11 +71,11 @@ class PyDotComputeError(Exception):
 
 
 class KernelError(PyDotComputeError):
-    """An error about one kernel."""
+    """The base class of errors about one kernel."""
 
 
 class KernelNotFoundError(KernelError):
-    """No kernel, or no kernel type, has this id."""
+    """There is no kernel, or no kernel type, with this id."""
 
     reason = "KERNEL_NOT_FOUND"
     fields = ("kernel_id", "available", "is_type")
@@ -89,7 +93,7 @@ class KernelNotFoundError(KernelError):
 
 
 class KernelAlreadyExistsError(KernelError):
-    """A kernel with this id is running, or its type is declared twice."""
+    """A kernel with this id exists already, or a kernel type with this id is declared twice."""
 
     reason = "KERNEL_ALREADY_EXISTS"
     fields = ("kernel_id",)
@@ -115,7 +119,10 @@ class KernelStateError(KernelError):
 
 
 class KernelFailedError(KernelError):
-    """An exception left the actor. Locally, `__cause__` is that exception; over the wire, its type and text remain."""
+    """The actor of a kernel ended with an exception.
+
+    In-process, `__cause__` is that exception. Over the wire, only its type and its text remain.
+    """
 
     reason = "KERNEL_FAILED"
     fields = ("kernel_id", "cause_type", "cause_message")
@@ -128,12 +135,14 @@ class KernelFailedError(KernelError):
 
 
 class QueueError(PyDotComputeError):
-    """An error about a mailbox."""
+    """The base class of errors about a mailbox."""
 
 
 class QueueFullError(QueueError):
-    """The mailbox had no room: at once under `reject`, after the time-out under `block`; or, under `drop_oldest`, this
-    message was the one dropped to make room.
+    """The mailbox has no room for the message.
+
+    Under the policy `reject` this error is raised at once, and under `block` after the time-out. Under `drop_oldest` it
+    says that this message was the one that was dropped to make room.
     """
 
     reason = "QUEUE_FULL"
@@ -146,13 +155,13 @@ class QueueFullError(QueueError):
 
 
 class QueueTimeoutError(QueueError, TimeoutError):
-    """Nothing arrived within `timeout` seconds. The message, if it comes later, waits for the next `receive`."""
+    """Nothing arrived within `timeout` seconds. A message that arrives later waits for the next `receive`."""
 
     reason = "QUEUE_TIMEOUT"
     fields = ("kernel_id", "timeout", "operation")
 
     def __init__(self, kernel_id: str, timeout: float, operation: str) -> None:
-        # Deliberately cheap: an idle actor of the `receive(timeout=0.1)` pattern makes ten of these a second.
+        # This constructor is cheap on purpose: an idle actor with `receive(timeout=0.1)` makes ten errors a second.
         self.kernel_id = kernel_id
         self.timeout = timeout
         self.operation = operation
@@ -162,24 +171,26 @@ class QueueTimeoutError(QueueError, TimeoutError):
 
 
 class Violation(NamedTuple):
-    """One thing that is wrong with a message."""
+    """One mistake in a message."""
 
     path: str
-    """Where, as in `$.items[3].weight`; `$` is the message itself."""
+    """The place of the mistake, such as `$.items[3].weight`. `$` is the message itself."""
     problem: str
-    """What was expected, and what was there."""
+    """The mistake in words: what was expected, and what was there."""
 
 
 class MessageError(PyDotComputeError):
-    """An error about one message. `path` names the value, as in `$.items[3].weight`; `$` is the message itself."""
+    """The base class of errors about one message."""
 
     path: str
+    """The place of the wrong value, such as `$.items[3].weight`. `$` is the message itself."""
     violations: tuple[Violation, ...]
-    """All that is wrong, as far as that is known; the first is what `path` says."""
+    """All mistakes that are known. The first one is at `path`."""
 
     def moved(self, old: str, new: str) -> Self:
-        """The same error, with `new` for `old` where a path begins with that: `$` for `$.message.body`, say, where the
-        body is a message by itself.
+        """Returns the same error with other paths: `new` replaces `old` at the beginning of every path.
+
+        With `$.message.body` as `old` and `$` as `new`, an error about a request becomes one about the body in it.
         """
 
         def place(path: str) -> str:
@@ -194,7 +205,7 @@ class MessageError(PyDotComputeError):
 
 
 class MessageTypeError(MessageError):
-    """A value, or a whole message, is of the wrong type; or a declared annotation has no place on the wire."""
+    """A value or a whole message is of the wrong type, or an annotation cannot be expressed on the wire."""
 
     reason = "MESSAGE_INVALID"
     fields = ("expected", "actual", "path")
@@ -208,8 +219,9 @@ class MessageTypeError(MessageError):
 
 
 class MessageSerializationError(MessageError):
-    """The message is of the right type but cannot be sent: a number out of range, a text that is not Unicode, too
-    long.
+    """The message is of the right type, but cannot be sent.
+
+    For example, a number is out of range, a text is not valid Unicode, or the message is too long.
     """
 
     reason = "MESSAGE_INVALID"
@@ -224,7 +236,7 @@ class MessageSerializationError(MessageError):
 
 
 class MessageTooLargeError(MessageSerializationError):
-    """The message is longer than what the other side takes."""
+    """The message is longer than the other side accepts. `size` and `limit` are in bytes."""
 
     reason = "MESSAGE_INVALID"
     fields = ("message_type", "size", "limit")
@@ -236,8 +248,10 @@ class MessageTooLargeError(MessageSerializationError):
 
 
 class MessageDeserializationError(MessageError):
-    """The bytes, or the JSON, are no valid message of this type. `problem` and `path` are those of the first of the
-    violations; without any given, it is the only one.
+    """The bytes, or the JSON, are not a valid message of this type.
+
+    `problem` and `path` are those of the first violation. If no `violations` are given, `problem` at `path` is the only
+    one.
     """
 
     reason = "MESSAGE_INVALID"
@@ -255,7 +269,7 @@ class MessageDeserializationError(MessageError):
 
 
 class BackendUnavailableError(PyDotComputeError):
-    """What a kernel needs to run (a GPU, a library) is not there."""
+    """A GPU, a library or something else that a kernel needs is missing."""
 
     reason = "BACKEND_UNAVAILABLE"
     fields = ("backend", "problem")
@@ -267,7 +281,7 @@ class BackendUnavailableError(PyDotComputeError):
 
 
 class InvalidConfigurationError(PyDotComputeError, ValueError):
-    """A setting has a value that cannot work."""
+    """A setting has an invalid value."""
 
     reason = "CONFIGURATION_INVALID"
     fields = ("parameter", "value", "problem")
@@ -292,11 +306,10 @@ class ConnectionLostError(PyDotComputeError, ConnectionError):
 
 
 class SessionLostError(ConnectionLostError):
-    """A conversation with a kernel cannot go on where it was cut off: the daemon has restarted, or the connection was
-    away for too long.
+    """A session with a kernel cannot go on: the daemon has restarted, or the connection was lost for too long.
 
-    Of the requests in `message_ids` nobody knows whether the kernel has handled, or will handle them; those in
-    `unsent_ids` were certainly not handed over, and can be sent again.
+    The kernel may or may not have handled the requests in `message_ids`, and may still handle them. The requests in
+    `unsent_ids` certainly did not reach the kernel, so they can be sent again.
     """
 
     reason = "SESSION_LOST"

@@ -1,5 +1,6 @@
-"""What a kernel has of the device that it computes on: its arrays, its stream, its memory. CuPy is imported only
-where a kernel asks for a GPU.
+"""The device that a kernel computes on, and the kernel's arrays, stream and memory there.
+
+CuPy is imported only when a kernel asks for a GPU.
 """
 
 from pydotcompute.device.lease import Device, DeviceMemoryError

@@ -1,4 +1,4 @@
-"""Kernels that launch their work on a GPU with CuPy. Nothing else imports it for them."""
+"""The lease of a GPU, for kernels that compute with CuPy."""
 
 from __future__ import annotations
 
@@ -24,21 +24,26 @@ T = TypeVar("T")
 INSTALL = "pip install 'pydotcompute-grpc[cuda12]'"
 TOOLKIT = "install one, or pip install 'cupy-cuda12x[ctk]'"
 SUCCESS, NOT_READY = 0, 600
-"""CUDA's numbers."""
+"""Status codes of the CUDA runtime."""
 SPINS = 20
-"""How often a wait asks the device at each turn of the event loop, before it asks at longer and longer intervals."""
+"""The number of turns of the event loop at which `synchronize` polls the device before it polls with pauses."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.005
-"""Seconds. An event loop knows no shorter ones."""
+"""The pauses between two polls, in seconds. The event loop cannot sleep for a shorter time."""
 
 logger = logging.getLogger(__name__)
 
 
 def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None) -> CudaLease:
-    """What a kernel has of the GPU of this index. It may take a second: CuPy is imported, and CUDA initialized.
+    """Opens a lease of a GPU for a kernel. It may take a second, because it imports CuPy and initializes CUDA.
+
+    Args:
+        backend: the name of the device in errors, as in the kernel's settings.
+        index: the index of the GPU among those that this process sees.
+        kernel_id: the kernel, for errors and the log.
+        memory_limit: the most device memory that the kernel may hold, in bytes. None means no limit.
 
     Raises:
-        BackendUnavailableError: there is no CuPy, no driver, no toolkit, or no such GPU, or it cannot be used. It is
-            about `backend`.
+        BackendUnavailableError: CuPy, the driver, the CUDA toolkit or the GPU is missing, or the GPU cannot be used.
     """
     try:
         import cupy
@@ -46,7 +51,7 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
         if error.name != "cupy":
             raise BackendUnavailableError(backend, f"CuPy cannot be imported ({error}); {INSTALL}") from error
         raise BackendUnavailableError(backend, f"CuPy is not installed; {INSTALL}") from error
-    except Exception as error:  # What is wrong with its shared libraries comes as any of several.
+    except Exception as error:  # Problems with its shared libraries raise various errors.
         raise BackendUnavailableError(backend, f"CuPy cannot be imported ({_line(error)}); {INSTALL}") from error
     failure = cupy.cuda.runtime.CUDARuntimeError
     try:
@@ -58,8 +63,8 @@ def open_cuda(backend: str, index: int, kernel_id: str, memory_limit: int | None
         names = ", ".join(f"cuda:{each} {_name(cupy, each)}" for each in range(count)) or "none"
         raise BackendUnavailableError(backend, f"there is no device of index {index}; devices: {count} ({names})")
     try:
-        cupy.cuda.nvrtc.getVersion()  # Else the actor would find out, at its first operation.
-    except Exception as error:  # As above.
+        cupy.cuda.nvrtc.getVersion()  # Without this test, the actor's first operation would fail.
+    except Exception as error:  # A missing toolkit raises various errors, too.
         problem = f"CuPy {cupy.__version__} finds no CUDA toolkit ({_line(error)}); {TOOLKIT}"
         raise BackendUnavailableError(backend, problem) from error
     try:
@@ -78,7 +83,7 @@ def _name(cupy: Any, index: int) -> str:
 
 
 class CudaLease:
-    """A kernel on a GPU: a stream that waits for no other, and a pool of memory."""
+    """The lease of a kernel on a GPU: a stream that waits for no other stream, and a pool of device memory."""
 
     on_gpu = True
 
@@ -98,16 +103,22 @@ class CudaLease:
         _sweep()
 
     def drive(self, actor: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Returns a coroutine that runs each step of the actor inside `current()`."""
         return Steps(actor, self.current)
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        # A new Device each time: it may be entered while it is entered, on another thread too.
+        """Makes the device, the stream and the memory pool current in this thread.
+
+        Raises:
+            CUDARuntimeError: the device has failed.
+        """
+        # Each call makes a new Device object: `current` may be nested, and several threads may be in it at once.
         with self._cuda.Device(self.device.index), self.stream, self._cuda.using_allocator(self._allocate):
             yield
 
     def _allocate(self, size: int) -> Any:
-        """CuPy's allocator while the kernel is at work."""
+        """Allocates `size` bytes. CuPy calls this as its allocator inside `current()`."""
         try:
             memory = self._malloc(size)
         except MemoryError as error:
@@ -126,16 +137,23 @@ class CudaLease:
     def _malloc(self, size: int) -> Any:
         try:
             return self._pool.malloc(size)
-        except MemoryError:  # What the pool keeps counts, and CuPy does not let go of it for the limit's sake.
+        except MemoryError:
+            # Free blocks in the pool count toward the limit, and CuPy does not free them to stay below it.
             self._pool.free_all_blocks()
             return self._pool.malloc(size)
 
     def to_device(self, array: Any) -> Any:
+        """Returns `array` as a CuPy array on this device, without waiting for the copy.
+
+        Raises:
+            DeviceMemoryError: the array does not fit into the kernel's memory limit.
+        """
         with self.current():
-            # It copies into pinned memory, which it keeps until the stream has copied from there, and does not wait.
+            # CuPy copies into pinned memory and does not wait. It keeps this memory until the stream has read it.
             return self.xp.asarray(array)
 
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
+        """Returns NumPy arrays in pinned memory. Their elements are valid after the next `synchronize` or `wait`."""
         with self.current():
             return [self._fetch(array) for array in arrays]
 
@@ -149,42 +167,51 @@ class CudaLease:
         return array.get(stream=self.stream, out=host, blocking=False)
 
     def lend(self, array: Any, borrower: DeviceLease) -> Any:
-        # What the borrower's actor makes of it, a slice or a reshaped one, has the same owner, which lives as long as
-        # any of them. When the last is let go of, the borrower's stream may still be at work with it.
+        """Returns a CuPy array for the borrower that shares the memory of `array`, without a copy."""
+        # All arrays that the borrower's actor derives from it, such as slices, share one owner, the loan. The loan
+        # lives until the last of them is dropped. At that moment, the borrower's stream may still be using the memory.
         loan = _Loan()
         ended = weakref.finalize(loan, _end_loan, self._cuda, self.device.index, array, self.stream, borrower.stream)
-        ended.atexit = False  # CUDA may be gone by then.
+        ended.atexit = False  # CUDA may have been shut down by then.
         memory = self._cuda.UnownedMemory(array.data.ptr, array.nbytes, loan, array.device.id)
         return self.xp.ndarray(array.shape, array.dtype, self._cuda.MemoryPointer(memory, 0), array.strides)
 
     async def synchronize(self) -> None:
+        """Waits until the stream has done all work that it was given so far. The event loop goes on meanwhile.
+
+        Raises:
+            CUDARuntimeError: the device has failed.
+        """
         event = self._mark(block=False)
         for _ in range(SPINS):
             await asyncio.sleep(0)
             if self._is_done(event):
                 return
         pause = SHORTEST_PAUSE
-        while not self._is_done(event):  # A thread that waits could not be cancelled.
+        while not self._is_done(event):  # A wait in a thread could not be cancelled.
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def wait(self) -> None:
+        """Does the same as `synchronize`, but blocks the thread."""
         self._mark(block=True).synchronize()
 
     def _mark(self, *, block: bool) -> Any:
-        """An event that is done when the stream has done what it was given so far."""
+        """Returns a CUDA event that is done when the stream has done all work that it was given so far."""
         with self.current():
             event = self._cuda.Event(block=block, disable_timing=True)
             event.record(self.stream)
         return event
 
     def _is_done(self, event: Any) -> bool:
-        status = self._cuda.runtime.eventQuery(event.ptr)  # To `event.done`, a device that has failed is a busy one.
+        # `event.done` cannot be used: it returns False both for a busy device and for one that has failed.
+        status = self._cuda.runtime.eventQuery(event.ptr)
         if status not in (SUCCESS, NOT_READY):
             raise self._cuda.runtime.CUDARuntimeError(status)
         return bool(status == SUCCESS)
 
     def memory(self) -> DeviceMemory:
+        """Returns the device memory of the kernel. If the device has failed, returns the last known values."""
         with contextlib.suppress(self._cuda.runtime.CUDARuntimeError), self._cuda.Device(self.device.index):
             if self._closed:
                 self.sweep()
@@ -192,11 +219,16 @@ class CudaLease:
         return self._memory
 
     async def close(self) -> None:
+        """Waits for the stream, and then gives back all memory that is not in use.
+
+        Memory that others still use is given back when they are done: see `_lingering`. If the device has failed, this
+        writes a warning to the log in place of raising an error.
+        """
         self._closed = True
         try:
-            await self.synchronize()  # To free what the device still works with would stop this thread.
+            await self.synchronize()  # Freeing memory that the device still uses would block the thread.
             await asyncio.to_thread(self._give_back)
-        except self._cuda.runtime.CUDARuntimeError as error:  # The device has failed, and has nothing to give back.
+        except self._cuda.runtime.CUDARuntimeError as error:  # A device that has failed has no memory to give back.
             extra = {"kernel_id": self._kernel_id}
             logger.warning("the kernel's GPU has failed: %s", _line(error), extra=extra)
 
@@ -206,21 +238,23 @@ class CudaLease:
         _sweep()
 
     def sweep(self) -> bool:
-        """Give back what is not in use; whether that is all."""
+        """Gives back the memory that is not in use. Returns True if no memory is left in use."""
         with self._cuda.Device(self.device.index):
             self._pool.free_all_blocks()
             return not self._pool.used_bytes()
 
 
 class _Loan:
-    """Owns what is lent of a kernel's memory, for the other."""
+    """Owns an array that one kernel has lent to another. The array is lent until this object is dropped."""
 
 
 def _end_loan(cuda: Any, index: int, array: Any, lender: Any, borrower: Any) -> None:
-    """`array`, when this lets go of it, goes back to the lender's pool, which takes it to be free for what the lender's
-    stream is given next.
+    """Makes the lender's stream wait for the borrower's stream, and then drops `array`.
+
+    The memory of `array` goes back to the lender's pool as soon as this function returns. The pool may use it at once
+    for the next work of the lender's stream, which must not begin before the borrower's stream is done.
     """
-    # A device that has failed does nothing more with any of it.
+    # If the device has failed, no stream uses the memory any more, so the error does not matter.
     with contextlib.suppress(cuda.runtime.CUDARuntimeError), cuda.Device(index):
         event = cuda.Event(disable_timing=True)
         event.record(borrower)
@@ -228,8 +262,10 @@ def _end_loan(cuda: Any, index: int, array: Any, lender: Any, borrower: Any) -> 
 
 
 _lingering: list[CudaLease] = []
-"""Of kernels that have ended, while someone else, a receiver in this process say, has arrays of theirs. A pool that was
-dropped would free these under their owner's hands, and one that was only kept would never give them back."""
+"""The leases of ended kernels whose arrays are still in use, for example by a receiver in this process.
+
+If the pool of such a lease were dropped, it would free arrays that are in use. If the pool were only kept, it would
+never give its memory back. So these leases are swept whenever a lease is opened or closed."""
 _lock = Lock()
 
 

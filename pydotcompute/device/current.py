@@ -1,7 +1,7 @@
-"""A coroutine with something current at each of its steps, and only then.
+"""A coroutine whose steps run inside a context manager, which is left whenever the coroutine waits.
 
-What is current in CUDA (the device, the stream, the allocator) is so for a thread. Kernels share the event loop's: what
-one makes current before it waits would be so for all the others, until it goes on.
+CUDA has one current device, stream and allocator for each thread. All kernels share the thread of the event loop. If
+one kernel kept its device current while it waits, the other kernels would work on that device, too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 class Steps(Coroutine[Any, Any, T]):
-    """`coroutine`, each step of which, from one wait to the next, runs inside of `current()`.
+    """A coroutine that runs each step of `coroutine`, from one wait to the next, inside `current()`.
 
-    If that cannot be entered, for its device has failed, the coroutine is told where it waits, and may clean up.
+    If `current()` raises an error when it is entered, for example because the device has failed, that error is raised
+    inside the coroutine, at the place where it waits. So the coroutine can clean up.
     """
 
     __slots__ = ("_coroutine", "_current")
@@ -30,6 +31,7 @@ class Steps(Coroutine[Any, Any, T]):
         self._current = current
 
     def send(self, value: Any) -> Any:
+        """Runs the next step inside `current()`. Returns the object that the coroutine waits for."""
         entered = False
         try:
             with self._current():
@@ -41,6 +43,7 @@ class Steps(Coroutine[Any, Any, T]):
             return self._coroutine.throw(error)
 
     def throw(self, *error: Any) -> Any:
+        """Runs the next step inside `current()`, which begins with this error raised where the coroutine waits."""
         entered = False
         try:
             with self._current():
@@ -52,6 +55,7 @@ class Steps(Coroutine[Any, Any, T]):
             return self._coroutine.throw(*error)
 
     def close(self) -> None:
+        """Ends the coroutine. Its clean-up runs inside `current()`, or outside if that cannot be entered."""
         entered = False
         try:
             with self._current():
@@ -63,7 +67,7 @@ class Steps(Coroutine[Any, Any, T]):
             self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return self  # It has all that `await` asks of a generator.
+        return self  # `Steps` has all methods of a generator that `await` needs.
 
     def __iter__(self) -> Steps[T]:
         return self

@@ -1,4 +1,4 @@
-"""What a kernel has of its device, from its launch to its end; here, that of a kernel on the CPU."""
+"""The lease of a device: all that a kernel uses of it, from its launch to its end. Here also the lease of the CPU."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a kernel computes."""
+    """The device that a kernel computes on."""
 
     kind: Literal["cpu", "cuda"]
     index: int = 0
-    """Which of this kind, among those that this process sees."""
+    """The index among the devices of this kind that this process sees, from 0."""
     name: str = ""
-    """What its maker calls it; empty for the CPU."""
+    """The product name of the GPU. Empty for the CPU."""
 
     def __str__(self) -> str:
         return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
 
 class DeviceMemory(NamedTuple):
-    """Device memory of one kernel, in bytes: its arrays, and what its pool keeps for the next ones."""
+    """The device memory of one kernel, in bytes."""
 
     held: int
+    """The memory of its arrays, and the free memory that its pool keeps for new arrays."""
     peak: int
-    """The most that it has held."""
+    """The largest value that `held` has had."""
 
 
 class DeviceMemoryError(MemoryError):
@@ -43,51 +44,58 @@ class DeviceMemoryError(MemoryError):
 
 
 class DeviceLease(Protocol):
-    """What a kernel has of its device.
+    """The stream and the memory of one kernel on its device, and the operations on them.
 
-    Everything but `synchronize`, `wait` and `close` is done at once, as far as the host is concerned: what it starts on
-    the device is done when the next `synchronize` or `wait` returns.
+    `synchronize`, `wait` and `close` wait for the device. All other methods return at once and may leave work running
+    on the device. That work is done when the next `synchronize` or `wait` returns.
     """
 
     xp: ModuleType
-    """NumPy, or CuPy."""
+    """The module NumPy or CuPy."""
     device: Device
+    """The device of this lease."""
     stream: Any
-    """The kernel's CUDA stream; None on the CPU."""
+    """The kernel's CUDA stream. None on the CPU."""
     on_gpu: bool
+    """True if the device is a GPU, so that `xp` is CuPy."""
 
     def drive(self, actor: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        """The actor, each step of which has the device and the stream current."""
+        """Returns a coroutine that runs the actor, with the device and the stream current at each of its steps."""
 
     def current(self) -> AbstractContextManager[object]:
-        """A block, of one thread and without an `await`, that has them current."""
+        """Returns a context manager that makes the device and the stream current in this thread.
+
+        There must be no `await` inside its block.
+        """
 
     def to_device(self, array: Any) -> Any:
-        """An array of `xp` with these elements; the copy goes by way of pinned memory."""
+        """Returns an array of `xp` with the elements of `array`. They are copied by way of pinned memory."""
 
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
-        """Arrays of NumPy's, whose elements are there after the next `synchronize` or `wait`."""
+        """Returns NumPy arrays for these arrays. Their elements are valid after the next `synchronize` or `wait`."""
 
     def lend(self, array: Any, borrower: DeviceLease) -> Any:
-        """The same array for another kernel on this device. Its memory stays this kernel's, and is not used for
-        anything else before the other's stream is done with it.
+        """Returns an array for another kernel on this device that shares the memory of `array`.
+
+        The memory still belongs to this kernel. It is not used for anything else before the borrower has dropped the
+        array and its stream has finished its work with it.
         """
 
     async def synchronize(self) -> None:
-        """Wait until the device has done what was asked of it so far; everything else goes on."""
+        """Waits until the device has done all work of this kernel so far. The event loop goes on meanwhile."""
 
     def wait(self) -> None:
-        """`synchronize` for a thread."""
+        """Does the same as `synchronize`, but blocks the thread."""
 
     def memory(self) -> DeviceMemory | None:
-        """What the kernel holds of the device; None where that is the host."""
+        """Returns the device memory of the kernel. None if the device is the CPU."""
 
     async def close(self) -> None:
-        """Give everything back that is not in use. The kernel's actor has ended."""
+        """Gives back all memory that is not in use. To be called when the kernel's actor has ended."""
 
 
 class HostLease:
-    """A kernel on the CPU: nothing to hold, nothing to wait for."""
+    """The lease of a kernel on the CPU. It holds nothing, and there is nothing to wait for."""
 
     xp: ModuleType = numpy
     device = Device("cpu")
@@ -95,31 +103,39 @@ class HostLease:
     on_gpu = False
 
     def drive(self, actor: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Returns the actor itself."""
         return actor
 
     def current(self) -> AbstractContextManager[object]:
+        """Returns a context manager that does nothing."""
         return nullcontext()
 
     def to_device(self, array: Any) -> Any:
+        """Returns `array` as a NumPy array, without a copy if it is one already."""
         return numpy.asarray(array)
 
     def fetch(self, arrays: Sequence[Any]) -> list[Any]:
+        """Returns these arrays as NumPy arrays, without a copy of those that are already."""
         return [numpy.asarray(array) for array in arrays]
 
     def lend(self, array: Any, borrower: DeviceLease) -> Any:
+        """Returns the array itself."""
         return array
 
     async def synchronize(self) -> None:
+        """Lets the other tasks of the event loop run once. There is no device to wait for."""
         await asyncio.sleep(0)
 
     def wait(self) -> None:
-        pass
+        """Does nothing: there is no device to wait for."""
 
     def memory(self) -> DeviceMemory | None:
+        """Returns None: the kernel has no device memory."""
         return None
 
     async def close(self) -> None:
-        pass
+        """Does nothing: there is no memory to give back."""
 
 
 HOST = HostLease()
+"""The lease that all kernels on the CPU share."""

@@ -1,4 +1,4 @@
-"""How busy, warm and full the GPUs of this machine are, as NVIDIA's driver tells."""
+"""Readings of the GPUs of this machine from NVIDIA's driver: load, temperature, power and memory."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ BACKEND = "nvml"
 
 @dataclass(frozen=True, slots=True)
 class DeviceReading:
-    """One GPU at one moment. None is what it does not tell."""
+    """The state of one GPU at one moment. A value is None if the GPU does not report it."""
 
     index: int
-    """The driver's number: not that of `cuda:N` where CUDA_VISIBLE_DEVICES says which GPUs a process sees."""
+    """The number that the driver gives the GPU. It may differ from N in `cuda:N` if CUDA_VISIBLE_DEVICES is set."""
     uuid: str
     name: str
     memory_total_bytes: int | None
     memory_used_bytes: int | None
-    """By all processes."""
+    """The memory used by all processes together."""
     utilization_percent: int | None
-    """Of the last moment, the part in which something ran."""
+    """The share of the last sampling period, of at most a second, in which the GPU was busy."""
     temperature_celsius: int | None
     power_watts: float | None
 
 
 def read_devices() -> list[DeviceReading]:
-    """Every GPU of the machine. It blocks for some milliseconds a GPU.
+    """Returns a reading of every GPU of the machine. It blocks the thread for some milliseconds for each GPU.
 
     Raises:
-        BackendUnavailableError: nvidia-ml-py is not installed, or there is no driver.
+        BackendUnavailableError: nvidia-ml-py is not installed, or the driver is missing or does not answer.
     """
     try:
         import pynvml
@@ -59,7 +59,7 @@ def _read(pynvml: Any, index: int) -> DeviceReading:
     def ask(question: Callable[..., Any], *more: Any) -> Any:
         try:
             return question(handle, *more)
-        except pynvml.NVMLError:  # Not every GPU tells everything: a part of one has no power of its own.
+        except pynvml.NVMLError:  # Not every GPU reports every value: a MIG instance has no power of its own.
             return None
 
     memory = ask(pynvml.nvmlDeviceGetMemoryInfo)

@@ -1,4 +1,4 @@
-"""From what a kernel type says of its device to what a kernel has of it."""
+"""Opens the lease of the device that a kernel type names."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 async def open_lease(device: str, kernel_id: str, memory_limit: int | None) -> DeviceLease:
-    """What a kernel has of this device; the event loop goes on while it is looked for.
+    """Opens a lease of this device for a kernel. The event loop goes on meanwhile.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N", or "auto", which means the first GPU if it is available, and else the CPU.
+        kernel_id: the kernel, for errors and the log.
+        memory_limit: the most device memory that the kernel may hold, in bytes. None means no limit.
 
     Raises:
-        BackendUnavailableError: it is not there. "auto" is the CPU then.
+        BackendUnavailableError: the GPU is not available. Not raised for "auto".
     """
     if device == "cpu":
         return HOST

@@ -1,4 +1,4 @@
-"""What a kernel type says of its device, checked: `device="cuda:1"`, `memory_limit="2GiB"`."""
+"""Checks the device settings of a kernel type, such as `device="cuda:1"` and `memory_limit="2GiB"`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ _UNITS = {"": 1, "B": 1} | {
 
 
 def check_device(device: object) -> None:
-    """Raises InvalidConfigurationError for what names no device."""
+    """Raises InvalidConfigurationError if `device` is not the name of a device."""
     if not isinstance(device, str) or not re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,4})?", device):
         raise InvalidConfigurationError("device", device, "choose one of cpu, auto, cuda, cuda:0, cuda:1 and so on")
 
 
 def cuda_index(device: str) -> int:
-    """The index of the GPU that is meant: `cuda` and `auto` mean the first."""
+    """Returns the index of the GPU that `device` means. `cuda` and `auto` mean the first GPU, which is 0."""
     return int(device.partition(":")[2] or 0)
 
 
 def bytes_of(limit: object) -> int | None:
-    """A limit of memory in bytes, given as a number or as a text such as 512MiB, 2GiB or 1.5GB; None is none.
+    """Returns a memory limit in bytes, or None for no limit.
+
+    Args:
+        limit: a number of bytes, a text such as 512MiB, 2GiB or 1.5GB, or None.
 
     Raises:
-        InvalidConfigurationError: it is neither, or not positive.
+        InvalidConfigurationError: `limit` is none of these, or is not positive.
     """
     if limit is None:
         return None
@@ -44,7 +47,7 @@ def bytes_of(limit: object) -> int | None:
 
 
 def text_of_bytes(count: int) -> str:
-    """For people: `1.5 GiB`."""
+    """Returns a number of bytes as a text for people, such as `1.5 GiB`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if count >= _UNITS[unit]:
             return f"{count / _UNITS[unit]:.4g} {unit}"

@@ -1,4 +1,4 @@
-"""The header of a message: what the runtime reads of it."""
+"""The header of a message: the fields that the runtime reads."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ MAX_PRIORITY = 255
 
 
 class Header(Protocol):
-    """What the runtime reads of a message."""
+    """The fields of a message that the runtime reads."""
 
     @property
-    def message_id(self) -> UUID: ...
+    def message_id(self) -> UUID:
+        """The id of this message. A reply carries it as its `correlation_id`."""
+
     @property
-    def priority(self) -> int: ...
+    def priority(self) -> int:
+        """The priority, from 0 to 255. A mailbox hands out higher priorities first."""
+
     @property
-    def correlation_id(self) -> UUID | None: ...
+    def correlation_id(self) -> UUID | None:
+        """The `message_id` of the request that this message answers, or None."""
 
 
 def check_header(message: Any) -> None:
-    """Refuse a header that no mailbox could take.
+    """Raises an error if the header of the message is invalid.
 
     Raises:
         MessageSerializationError: `priority` is outside 0 to 255.

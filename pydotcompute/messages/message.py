@@ -1,4 +1,4 @@
-"""Message classes: a body of the user's fields, and the header fields that the runtime reads."""
+"""Message classes: each has a body of the user's fields, and the header fields that the runtime reads."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ T = TypeVar("T")
 
 @dataclass
 class RingKernelMessage:
-    """The header fields, for message classes that prefer to inherit them: `@message class Ping(RingKernelMessage):
-    …`.
+    """The header fields, for message classes that want to inherit them.
+
+    Such a class is written `@message class Ping(RingKernelMessage): …`.
     """
 
     message_id: UUID = field(default_factory=new_message_id, kw_only=True)
-    """Names this message; a reply carries it as its `correlation_id`."""
+    """The id of this message. A reply carries it as its `correlation_id`."""
     priority: int = field(default=DEFAULT_PRIORITY, kw_only=True)
-    """0 to 255; higher is handled first."""
+    """The priority, from 0 to 255. A mailbox hands out higher priorities first."""
     correlation_id: UUID | None = field(default=None, kw_only=True)
-    """The `message_id` of the request that this message answers."""
+    """The `message_id` of the request that this message answers, or None."""
 
 
 _header = {f.name: f for f in dataclasses.fields(RingKernelMessage)}
@@ -50,17 +51,20 @@ def message(*, package: str | None = None) -> Callable[[type[T]], type[T]]: ...
 
 @dataclass_transform(field_specifiers=(field,))
 def message(cls: type[T] | None = None, /, *, package: str | None = None) -> type[T] | Callable[[type[T]], type[T]]:
-    """Make a class a message class.
+    """Makes a class a message class. To be used as a decorator, with or without arguments.
 
-    The class becomes a dataclass if it is none yet, and gets those of the header fields `message_id`, `priority` and
-    `correlation_id` that it lacks, as keyword arguments. Making an instance turns numbers in float fields into floats,
-    and refuses a header that no mailbox could take.
+    The class becomes a dataclass if it is not one yet. It also gets the header fields `message_id`, `priority` and
+    `correlation_id`, unless it has them already. These fields are keyword arguments of the constructor. The constructor
+    converts numbers to the annotated types, for example an int in a float field to a float, and refuses an invalid
+    header.
 
     Args:
-        package: the protobuf package of its type, such as `shop.v1`; else it is made of the module's name.
+        cls: the class.
+        package: the protobuf package of the message type, such as `shop.v1`. By default it is made from the name of the
+            module.
 
     Raises:
-        MessageTypeError: that is no name of a protobuf package.
+        MessageTypeError: `package` is not a valid package name, or the class has an `__init__` of its own.
 
     Raises (when an instance is made):
         MessageSerializationError: `priority` is outside 0 to 255.
@@ -81,9 +85,10 @@ def _message_class(cls: type[T], package: str | None) -> type[T]:
 
 
 def _with_header(cls: type[T]) -> type[T]:
-    """A subclass of the same name whose generated constructor knows the header and ends in our checks.
+    """Returns a subclass of the same name, whose generated constructor takes the header fields and checks them.
 
-    A dataclass decides when it is made whether its constructor calls `__post_init__`; hence a subclass, not a patch.
+    A dataclass calls `__post_init__` only if the method existed when the class was made. So the class cannot be changed
+    afterwards, and a subclass is needed.
     """
     declared = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
     namespace: dict[str, Any] = {
@@ -116,13 +121,12 @@ def _with_header(cls: type[T]) -> type[T]:
 
 
 def door(*classes: type | None) -> Callable[[object], None]:
-    """A function that lets in messages of these classes: it turns numbers in float fields into floats, and refuses the
-    rest.
+    """Returns a function that normalizes and checks messages of these classes, and refuses all other messages.
 
-    If the first class is None, it lets in any message.
+    If the first class is None, the function accepts a message of any class, as it is.
 
-    Raises (the function):
-        MessageTypeError: the message is of another class, or a value in it of the wrong type.
+    Raises (when the function is called):
+        MessageTypeError: the message is of another class, or a value in it is of the wrong type.
         MessageSerializationError: a value is out of range.
     """
     if classes[0] is None:
@@ -147,10 +151,10 @@ def _check_any(message: object) -> None:
 
 
 def is_message_class(cls: object) -> bool:
-    """Returns True if `cls` is a class made by `@message`, or inherits from one."""
+    """Returns True if `cls` is a class that `@message` made, or a subclass of one."""
     return isinstance(cls, type) and all(name in getattr(cls, "__dataclass_fields__", ()) for name in HEADER_FIELDS)
 
 
 def message_classes() -> list[type]:
-    """The message classes that are declared in this process."""
+    """Returns all message classes that are declared in this process and still exist, in no particular order."""
     return list(_classes)

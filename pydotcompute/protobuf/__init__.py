@@ -1,8 +1,16 @@
 """Messages as protobuf: types, bytes, JSON and `.proto` files. It knows no runtime and no gRPC.
 
-`descriptors` makes protobuf types of message classes, `pool` holds them, `services` adds the services over them,
-`compatible` compares them with the other side's, and `classes` makes message classes of them. `codec` turns instances
-into bytes and back, by way of code that `compiler` generates and that calls `runtime_helpers`; `flat` is the short way
-for small messages, and `tensors` that of arrays. `json` has messages as people type and read them, and `export` has the
-types as `.proto` files.
+Types:
+
+- `descriptors` makes protobuf types from message classes, by the `conventions`, and `pool` holds the types.
+- `services` adds a gRPC service for a kernel type.
+- `compatible` compares the types with those of the other side.
+- `classes` makes message classes from protobuf types.
+- `export` writes the types as `.proto` files.
+
+Messages:
+
+- `codec` turns instances into bytes and back. `compiler` generates its code, and that code calls `runtime_helpers`.
+- `flat` is a faster way for small messages, and `tensors` for arrays, with `varints`.
+- `json` reads and writes messages as JSON for people.
 """

@@ -1,4 +1,4 @@
-"""Message classes made of protobuf types, for programs without the source of the classes."""
+"""Makes message classes from protobuf types, for programs without the source of the classes."""
 
 from __future__ import annotations
 
@@ -41,15 +41,19 @@ _PYTHON_TYPES: dict[int, type] = {
 
 
 def dataclass_from(descriptor: Descriptor, decorate: Callable[[type], type] = lambda cls: cls) -> type:
-    """A message class for a type that was made of one: the inverse of `TypePool.add`, for programs without the source.
+    """Returns a message class for a protobuf type that was made from a message class. Every call makes new classes.
 
-    The class has the header fields and takes the body's by position or name. All have defaults: protobuf's zero, or
-    None where absent differs from zero, so that the other side's own default then holds. Texts that were UUIDs or
-    Literals are `str`, and tuples are lists. Every call makes new classes. `decorate` (such as `message`) is applied to
-    the class before anything refers to it.
+    This is the inverse of `TypePool.add`, with some loss: UUIDs and Literals become `str`, and tuples become lists. The
+    class has the header fields. The constructor takes the fields of the body by position or by name. All fields have
+    defaults. If absent differs from zero for a field, its default is None, so that the default of the other side
+    applies. Otherwise the default is protobuf's zero.
+
+    Args:
+        descriptor: the protobuf type.
+        decorate: a class decorator, such as `message`. It is applied to the class before other classes refer to it.
 
     Raises:
-        MessageTypeError: a field is of a kind that no annotation makes, such as int32.
+        MessageTypeError: the type of a field, such as int32, does not come from any annotation.
     """
     messages: dict[str, Descriptor] = {}
     _collect(descriptor, "$", messages)
@@ -60,10 +64,11 @@ def dataclass_from(descriptor: Descriptor, decorate: Callable[[type], type] = la
         body = [(field.name, Any, dataclasses.field(**_default(field))) for field in message.fields]
         namespace = {"__proto_package__": message.file.package, "__doc__": ""}
         cls = dataclasses.make_dataclass(message.name, [*body, *header], namespace=namespace)
-        cls.__module__ = message.file.package  # In the namespace, the caller's would replace it since Python 3.12.
+        # The module cannot be set in the namespace: since Python 3.12, `make_dataclass` replaces it with the caller's.
+        cls.__module__ = message.file.package
         made[full_name] = cls
         usable[full_name] = decorate(made[full_name]) if message is descriptor else made[full_name]
-    # Only now, when all classes are there, can the fields be annotated with them.
+    # The annotations come last, because they need all classes to exist.
     enums: dict[str, type[enum.Enum]] = {}
     for full_name, cls in made.items():
         annotations = dict(cls.__annotations__)
@@ -84,7 +89,7 @@ def _header_fields() -> list[tuple[str, Any, Any]]:
 
 
 def _collect(message: Descriptor, path: str, messages: dict[str, Descriptor]) -> None:
-    """Puts `message` and what it contains into `messages`, but for boxes, map entries and the static types."""
+    """Adds `message` and all messages that it contains to `messages`, except boxes, map entries and static types."""
     is_class = message.containing_type is None
     if message.full_name in messages or message.full_name in STATIC:
         return
@@ -116,7 +121,7 @@ def _annotation(field: FieldDescriptor, classes: dict[str, type], enums: dict[st
 
 
 def _single(field: FieldDescriptor, classes: dict[str, type], enums: dict[str, type[enum.Enum]]) -> Any:
-    """The annotation of one value of the field: of the field itself, or of its elements."""
+    """Returns the annotation of a single value: of the field itself or, if it is repeated, of its elements."""
     message = field.message_type
     if field.enum_type is not None:
         return _enum_class(field.enum_type, enums)

@@ -1,4 +1,4 @@
-"""Message instances as bytes, and bytes as message instances."""
+"""Converts message instances to bytes, and bytes to message instances."""
 
 from __future__ import annotations
 
@@ -41,44 +41,48 @@ class FromProto(Protocol[T_co]):
 class Codec(Generic[T]):
     """Turns instances of one message class into bytes of its protobuf type, and back.
 
-    Floats come back bit for bit, ints, texts, bytes and arrays exactly, datetimes as the same instant in UTC; arrays as
-    read-only views of the received bytes. Unknown fields are ignored, as protobuf does.
+    All values come back exactly, floats bit for bit. A datetime comes back as the same instant in UTC. An array comes
+    back as a read-only view of the received bytes. Unknown fields are ignored, as protobuf does.
 
     Args:
         cls: the message class.
-        pool: gets the type of the class, if no `descriptor` is given.
-        descriptor: encode as, and decode from, this type, which may be the other side's. It must be `compatible`.
+        pool: the pool that the type of the class is added to, if no `descriptor` is given.
+        descriptor: the type to encode to and decode from, for example that of the other side. It must be `compatible`.
 
     Raises:
-        MessageTypeError: the class cannot be a protobuf type, or not this one.
+        MessageTypeError: the class cannot be a protobuf type, or it is not compatible with `descriptor`.
     """
 
     encode: Callable[[T], bytes]
-    """The body as bytes; the header is not in it. Expects a message that has passed `door_check`.
+    """Returns the body of a message as bytes, without the header. The message must have passed `door_check`.
 
-    Raises MessageTypeError or MessageSerializationError, with the path, where protobuf cannot take a value.
+    Raises MessageTypeError or MessageSerializationError, with the path of the value, if protobuf refuses a value.
     """
     gather: Callable[[T], list[Any]] | None
-    """As `encode`, but gives the pieces of the bytes: bytes objects, and arrays of bytes that share the memory of the
-    message's own. None if a message of this class has no arrays that could be given so. Those that have can also be
-    decoded from a memoryview, which their arrays then share."""
+    """Does the same as `encode`, but returns the bytes in pieces, to avoid copying arrays.
+
+    A piece is a bytes object, or an array of uint8 that shares the memory of an array in the message. `gather` is None
+    if the class has no fields for which this is possible. If it is not None, `decode` also takes a memoryview, and the
+    decoded arrays share its memory.
+    """
     decode: Decode[T]
-    """An instance with this body and this header; a class without header fields gets none.
+    """Returns an instance with this body and this header. If the class has no header fields, the header is ignored.
 
-    The header is taken as it is: whoever received it has checked it. The constructor runs only where it does more than
-    to assign the fields (a `__post_init__`, say).
+    The header is not checked, because the receiver has already checked it. The constructor runs only if it does more
+    than assign the fields, for example if there is a `__post_init__`.
 
-    Raises MessageDeserializationError: the bytes are no such message, or its constructor refuses it. Errors about the
-    header are the constructor's own.
+    Raises MessageDeserializationError if the bytes are not a message of this type, or if the constructor refuses the
+    body. If the constructor refuses the header, its own error is raised.
     """
     decode_checked: Decode[T]
-    """As `decode`, but also refuses arrays that are not what the annotations ask for: those of the sender's class may
-    not. Raises MessageTypeError then.
+    """Does the same as `decode`, but also checks the dtypes and shapes of arrays: the sender may not have.
+
+    Raises MessageTypeError if an array does not fit its annotation.
     """
     to_proto: Callable[[T], Proto]
-    """As `encode`, but gives protobuf's own object."""
+    """Does the same as `encode`, but returns protobuf's own object."""
     from_proto: FromProto[T]
-    """As `decode`, but takes protobuf's own object."""
+    """Does the same as `decode`, but takes protobuf's own object."""
 
     def __init__(self, cls: type[T], pool: TypePool, descriptor: Descriptor | None = None) -> None:
         self.schema = introspect(cls)
@@ -87,7 +91,7 @@ class Codec(Generic[T]):
         else:
             compatible(self.schema, descriptor)
         self.descriptor = descriptor
-        """The protobuf type that travels."""
+        """The protobuf type of the bytes."""
         self.message_class = message_factory.GetMessageClass(descriptor)
         """Protobuf's own class for that type."""
         functions = Compiler(self.schema, descriptor).compile()

@@ -1,4 +1,4 @@
-"""Whether messages of a class can travel as the other side's type."""
+"""The check that messages of a class can be sent as a type of the other side."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["compatible"]
 
 
 def compatible(ours: nodes.MessageSchema, theirs: Descriptor) -> None:
-    """Returns if instances of our class can travel as the type of the other side; `Codec` can then encode them as it.
+    """Checks that instances of our class can be sent as the type of the other side, so that `Codec` can encode them.
 
-    The structure is compared: the names, the numbers and the kinds of the fields, at any depth, and the members of
-    enums. The names of messages, modules and packages do not matter, nor do defaults, nor Literal's values.
+    The function compares the names, numbers and types of the fields, at any depth, and the members of enums. It ignores
+    the names of messages, modules and packages, as well as defaults and the values of Literals.
 
     Raises:
-        MessageTypeError: they differ; `path` is the field, such as `$.operation`, `expected` theirs and `actual` ours.
+        MessageTypeError: the types differ. `path` is the place of the field, such as `$.operation`. `expected` is the
+            field of the other side, in words, and `actual` is ours.
     """
     own = {schema.full_name: {field.name: field.node for field in schema.fields} for schema in nodes.reachable(ours)}
     _match(TypePool().add(ours.cls), theirs, "$", own, set())
@@ -37,14 +38,15 @@ def _match(
     matched.add((ours.full_name, theirs.full_name))
     wanted = dict(theirs.fields_by_name)
     for field in ours.fields:
-        # What is inside a map entry or a box is, to Python, the value itself.
+        # In Python there are no map entries and boxes. So the path of a value in one is the path of the outer field.
         inside = path if ours.containing_type and field.name in ("key", BOX_FIELD) else f"{path}.{field.name}"
         other = wanted.pop(field.name, None)
         if other is None:
             raise MessageTypeError("no such field", describe(field), inside)
         if other.number != field.number:
             raise MessageTypeError(f"field number {other.number}", f"field number {field.number}", inside)
-        # A field can have presence just because it has a default; then it is always sent, and can do without.
+        # A field may have presence only because it has a default. Such a field is always sent, so the other side's
+        # field does not need presence.
         node = own.get(ours.full_name, {}).get(field.name)
         may_be_none = field.has_presence and (node is None or isinstance(node, nodes.Optional))
         if _kind(field) != _kind(other) or (may_be_none and not other.has_presence):
@@ -59,7 +61,7 @@ def _match(
 
 
 def _kind(field: FieldDescriptor) -> tuple[object, ...]:
-    """What has to be equal for two fields to hold the same values, but for what is inside messages and enums."""
+    """Returns the properties that must be equal in compatible fields, apart from the insides of messages and enums."""
     message = field.message_type
     static = message.full_name if message is not None and message.full_name in STATIC else None
     in_union = field.containing_oneof is not None and field.containing_oneof.name == ONEOF

@@ -1,7 +1,7 @@
-"""The generated code of codecs: about one line a field, which costs little more than protobuf itself.
+"""Generates the code of codecs: about one line for each field, which costs little more than protobuf itself.
 
-Writers leave the search for errors to the check of the schema. Readers carry the path of the value along as a linked
-list, which is turned into text only if something is wrong.
+The generated writers do not look for errors. If protobuf refuses a value, the check of the schema finds the mistake.
+The generated readers carry the path of the current value along as a linked list, which becomes text only in an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Compiler"]
 
 
 class Compiler:
-    """Generates the functions of one codec: `write_N(pb, message)` and `read_N(pb, path)` for each class in it."""
+    """Generates the functions of one codec, and `write_N(pb, message)` and `read_N(pb, path)` for nested messages."""
 
     def __init__(self, schema: nodes.MessageSchema, descriptor: Descriptor) -> None:
         self._schema = schema
@@ -38,6 +38,11 @@ class Compiler:
         self._waiting: list[tuple[nodes.MessageSchema, Descriptor]] = []
 
     def compile(self) -> dict[str, Any]:
+        """Returns the functions of the codec by name.
+
+        They are `encode`, `decode`, `to_proto` and `from_proto`, and `gather` if the class has arrays that it can give.
+        To be called once.
+        """
         source, schema = self._source, self._schema
         pb_class = message_factory.GetMessageClass(self._descriptor)
         new, bound_schema = source.bind(pb_class, "new"), source.bind(schema, "schema")
@@ -90,7 +95,7 @@ class Compiler:
         return source.run()
 
     def _flat_encode(self, layout: Layout) -> None:
-        """The `encode` of a class with a layout; what does not fit is left to `encode_any`."""
+        """Adds the `encode` of a class with a layout. It calls `encode_any` if a message does not fit the layout."""
         otherwise = "return encode_any(message)"
         with self._source.block("def encode(message):"):
             with self._source.block("try:"):
@@ -99,7 +104,7 @@ class Compiler:
                 self._source.line(otherwise)
 
     def _flat_decode(self, layout: Layout) -> None:
-        """The `decode` of a class with a layout; what does not fit is left to `decode_any`."""
+        """Adds the `decode` of a class with a layout. It calls `decode_any` for bytes that do not fit the layout."""
         header = dict(zip(self._schema.header, self._schema.header, strict=True))
         otherwise = f"return decode_any(data, {', '.join(nodes.HEADER_FIELDS)})"
         with self._source.block(f"def decode(data, {', '.join(nodes.HEADER_FIELDS)}):"):
@@ -110,7 +115,7 @@ class Compiler:
                 self._source.line(otherwise)
 
     def _in_front(self) -> dict[str, bool]:
-        """The fields of the message itself that hold arrays, and whether they hold many; see `tensors`."""
+        """Returns the fields of the message itself that hold arrays, with True if one holds many. See `tensors`."""
         found = {}
         for field in self._schema.fields:
             match field.node:
@@ -124,7 +129,7 @@ class Compiler:
         return tensors.tag_of(self._descriptor.fields_by_name[name].number)
 
     def _gather_in_front(self, in_front: dict[str, bool]) -> None:
-        """The `gather` and `encode` of a class with arrays: these first, without a way through protobuf's objects."""
+        """Adds the `gather` and `encode` of a class with arrays, which write the arrays first and without protobuf."""
         source = self._source
         pb_class = message_factory.GetMessageClass(self._descriptor)
         append = self._call(tensors.append)
@@ -156,7 +161,7 @@ class Compiler:
             source.line("return b''.join(gather(message))")
 
     def _decode_in_front(self, in_front: dict[str, bool]) -> None:
-        """The `decode` of a class with arrays; what is laid out in another way is left to `decode_any`."""
+        """Adds the `decode` of a class with arrays. It calls `decode_any` if the arrays are not at the beginning."""
         source, schema = self._source, self._schema
         otherwise = f"return decode_any(data, {', '.join(nodes.HEADER_FIELDS)})"
         tags = source.bind({self._tag_of(name)[0]: many for name, many in in_front.items()}, "tags")
@@ -177,7 +182,7 @@ class Compiler:
                 source.line(f"{self._call(helpers.explain_reading)}({source.bind(schema, 'schema')}, error)")
 
     def _number(self, message: nodes.Message, descriptor: Descriptor) -> int:
-        """The N of a class's functions, which are then generated later."""
+        """Returns the N in the names of a class's functions, and marks the functions to be generated."""
         key = (message.cls, descriptor.full_name)
         if key not in self._names:
             self._names[key] = len(self._names)
@@ -188,10 +193,13 @@ class Compiler:
         return self._source.bind(function, function.__name__.strip("_"))
 
     def _method(self, descriptor: Descriptor, name: str) -> str:
-        """A method of protobuf's, taken from the class: in an instance, a field of that name would hide it."""
+        """Returns the name of a protobuf method in the source.
+
+        The method is taken from the class, because in an instance a field with the same name would hide it.
+        """
         return self._source.bind(getattr(message_factory.GetMessageClass(descriptor), name), name)
 
-    # Writing: statements that put `value` into the field `name` of the protobuf object `pb`.
+    # Writing: these methods add statements that put `value` into a field of the protobuf object `pb`.
 
     def _write_fields(self, schema: nodes.MessageSchema, descriptor: Descriptor, but: Collection[str] = ()) -> None:
         for field in schema.fields:
@@ -233,7 +241,7 @@ class Compiler:
                 self._write_message(node, field, target, value)
 
     def _to_scalar(self, node: nodes.Node, value: str) -> str:
-        """What protobuf holds for a value that needs no message."""
+        """Returns an expression for the protobuf scalar of a value that is not a message in protobuf."""
         match node:
             case nodes.Uuid():
                 return f"{self._call(str)}({value})"
@@ -244,10 +252,11 @@ class Compiler:
                 return value
 
     def _write_message(self, node: nodes.Node, field: FieldDescriptor, target: str, value: str) -> None:
-        """Fills the message `target`, of the type of `field`, with `value`."""
+        """Adds statements that set the message `target`, which has the type of `field`, to `value`."""
         source, descriptor, pb = self._source, message_type(field), self._source.fresh("pb")
         source.line(f"{pb} = {target}")
-        source.line(f"{self._method(descriptor, 'SetInParent')}({pb})")  # present, even if it stays empty
+        # The message must be present even if it stays empty.
+        source.line(f"{self._method(descriptor, 'SetInParent')}({pb})")
         match node:
             case nodes.Timestamp():
                 source.line(f"{self._call(helpers.write_timestamp)}({pb}, {value})")
@@ -268,7 +277,7 @@ class Compiler:
             case _:
                 self._write(node, descriptor.fields_by_name[BOX_FIELD], pb, value)
 
-    # Reading: expressions for the value of a field, where `path` is an expression for where it is.
+    # Reading: these methods return expressions for values. `path` is an expression for the place of the value.
 
     def _read_message(
         self,
@@ -277,8 +286,9 @@ class Compiler:
         header: tuple[str, ...],
         in_front: Collection[str] = (),
     ) -> str:
-        """Reads the fields of `pb`, and those `in_front` of `arrays`, into variables; an expression for the instance
-        made of them.
+        """Adds statements that read all fields into variables. Returns an expression for an instance made from them.
+
+        The fields `in_front` are read from `arrays`, and all others from `pb`.
         """
         source = self._source
         values = {name: name for name in header}
@@ -291,7 +301,10 @@ class Compiler:
         return self._make(schema, values)
 
     def _make(self, schema: nodes.MessageSchema, values: dict[str, str]) -> str:
-        """An instance with these values, made by the constructor, or without it where that is the same."""
+        """Returns an expression for an instance with these values.
+
+        The instance is made without the constructor if the constructor would only assign the fields.
+        """
         source, cls = self._source, self._source.bind(schema.cls, "cls")
         names = [field.name for field in dataclasses.fields(schema.cls)]
         if only_assigns(schema.cls) and values.keys() == set(names):
@@ -299,7 +312,7 @@ class Compiler:
             for name in names:
                 source.line(f"made.{name} = {values[name]}")
             return "made"
-        # By position as far as that goes: half the cost of the same call by name.
+        # As many arguments as possible are given by position, which costs half as much as by name.
         parameters = inspect.signature(schema.cls).parameters.values()
         by_position = [
             values.pop(parameter.name)
@@ -309,7 +322,7 @@ class Compiler:
         return f"{cls}({', '.join(by_position + by_name)})"
 
     def _taken_field(self, field: nodes.Field) -> str:
-        """The value of a field whose arrays are in `arrays`."""
+        """Returns an expression for the value of a field whose arrays are in `arrays`."""
         tag, path = self._tag_of(field.name)[0], f"(path, {field.name!r})"
         match field.node:
             case nodes.List():
@@ -329,13 +342,13 @@ class Compiler:
         return f"arrays[{tag}][0] if {tag} in arrays else {absent}"
 
     def _absent_value(self, field: nodes.Field, path: str) -> str:
-        """What a field that is not there has for a value: the default, or an error."""
+        """Returns an expression for the value of an absent field: the default, or a call that raises an error."""
         if not field.has_default:
             return f"{self._call(helpers.absent)}({path})"
         return f"{self._source.bind(lambda: settled(field.node, field.make_default()), 'default')}()"
 
     def _read_field(self, field: nodes.Field, descriptor: FieldDescriptor, kept: str) -> str:
-        """The value of a field; where it is absent, None or the default."""
+        """Returns an expression for the value of a field. If the field is absent, that is None or the default."""
         source, path = self._source, f"(path, {field.name!r})"
         value = self._read(field.node, descriptor, "pb", path)
         if field.is_absent_if_empty:
@@ -345,7 +358,7 @@ class Compiler:
         default = self._absent_value(field, path)
         present = f"{self._method(_owner(descriptor), 'HasField')}(pb, {field.name!r})"
         if isinstance(field.node, nodes.Float | nodes.Int | nodes.Bool | nodes.Str | nodes.Bytes | nodes.Literal):
-            # Anything but zero is there without asking.
+            # A value other than zero is certainly present, so `HasField` is called only for zero.
             source.line(f"{kept} = {value}")
             return f"{kept} if {kept} or {present} else {default}"
         return f"{value} if {present} else {default}"
@@ -379,7 +392,7 @@ class Compiler:
         return elements if kind == "list" and value != each else f"{kind}({elements})"
 
     def _read_single(self, node: nodes.Node, field: FieldDescriptor, value: str, path: str) -> str:
-        """What Python holds for one value: of the field itself, or of its elements."""
+        """Returns an expression for a single value: of the field itself or, if it is repeated, of an element."""
         match node:
             case nodes.Float() | nodes.Int() | nodes.Bool() | nodes.Str() | nodes.Literal() | nodes.Bytes():
                 return value

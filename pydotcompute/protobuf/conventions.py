@@ -1,4 +1,4 @@
-"""What the protobuf types that are made of classes have in common, and what is read off them in several places."""
+"""The conventions of all protobuf types that are made from classes, and functions that read these types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 BOX_FIELD = "value"
-"""The one field of a box: the message that holds a list inside a list, an optional element, and the like."""
+"""The only field of a box. A box is a message that holds, for example, a list inside a list or an optional element."""
 ONEOF = "one_of"
 """The name of the oneof in the message that stands for a union."""
 
@@ -31,7 +31,7 @@ TIMESTAMP = timestamp_pb2.Timestamp.DESCRIPTOR
 DURATION = duration_pb2.Duration.DESCRIPTOR
 TENSOR = tensor_pb2.Tensor.DESCRIPTOR
 STATIC = {TIMESTAMP.full_name: TIMESTAMP, DURATION.full_name: DURATION, TENSOR.full_name: TENSOR}
-"""The types that are not made of classes, by name."""
+"""The types that are not made from classes, by full name."""
 
 _KINDS: dict[int, str] = {
     number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()
@@ -39,7 +39,7 @@ _KINDS: dict[int, str] = {
 
 
 def message_type(field: FieldDescriptor) -> Descriptor:
-    """The message type of a field that has one."""
+    """Returns the message type of a field, which must have one."""
     assert field.message_type is not None
     return field.message_type
 
@@ -50,7 +50,7 @@ def is_map(field: FieldDescriptor) -> bool:
 
 
 def describe(field: FieldDescriptor) -> str:
-    """The type of a field as its `.proto` says it."""
+    """Returns the type of a field as it is written in a `.proto` file."""
     if is_map(field):
         entry = message_type(field).fields_by_name
         return f"map<{describe(entry['key'])}, {describe(entry['value'])}>"
@@ -65,6 +65,6 @@ def describe(field: FieldDescriptor) -> str:
 
 
 def members(enum_type: EnumDescriptor) -> dict[str, int]:
-    """The values but the zero, without the prefix of their names."""
+    """Returns the names of an enum's values, without their prefix, and their numbers. The zero is left out."""
     prefix = snake(enum_type.name).upper() + "_"
     return {value.name.removeprefix(prefix): value.number for value in enum_type.values if value.number != 0}

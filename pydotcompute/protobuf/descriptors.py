@@ -1,4 +1,4 @@
-"""Message classes as descriptors of protobuf types."""
+"""Makes descriptors of protobuf types from message classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ __all__ = ["comment", "files_of"]
 
 
 def files_of(schema: nodes.MessageSchema) -> list[FileDescriptorProto]:
-    """A file for each group of types that `schema` needs, itself included."""
+    """Returns descriptors of the files with all types that `schema` needs, including its own.
+
+    Each type has a file of its own, except that messages which contain each other share one.
+
+    Raises:
+        MessageTypeError: two classes have the same full name, or messages of different packages contain each other.
+    """
     messages = {found.cls: found for found in nodes.reachable(schema)}
     names: dict[str, type] = {}
     enums: dict[type, nodes.EnumNode] = {}
@@ -31,7 +37,7 @@ def files_of(schema: nodes.MessageSchema) -> list[FileDescriptorProto]:
         if other is not item.cls:
             raise MessageTypeError(f"one class for {item.full_name}", f"{type_name(other)} and {type_name(item.cls)}")
 
-    # Classes that reach each other contain each other; protobuf imports have no cycles, so these share a file.
+    # Protobuf does not allow cycles of imports. So classes that contain each other share a file.
     reach = {cls: {found.cls for found in nodes.reachable(message)} for cls, message in messages.items()}
     file_names: dict[str, str] = {enum.full_name: _file_name(enum.full_name) for enum in enums.values()}
     groups: dict[str, list[nodes.MessageSchema]] = {}
@@ -58,9 +64,9 @@ def _file_name(full_name: str) -> str:
 
 
 def comment(info: SourceCodeInfo, path: list[int], text: str) -> None:
-    """Put a comment before what is at this path; none if the text is empty."""
+    """Adds a comment for the element at this path of SourceCodeInfo. Does nothing if the text is empty."""
     if text:
-        # Where in a file, there is none to say; but Go programs take no location without it.
+        # There is no source file that the span could refer to, but Go programs refuse a location without a span.
         info.location.add(
             path=path,
             span=[0, 0, 0],
@@ -76,7 +82,7 @@ def _enum_file(node: nodes.EnumNode) -> FileDescriptorProto:
     for _, name, number in node.values():
         enum.value.add(name=name, number=number)
     for name, number in node.reserved:
-        enum.reserved_range.add(start=number, end=number)  # For enums, the end is inclusive.
+        enum.reserved_range.add(start=number, end=number)  # The end of a range is inclusive in enums.
         enum.reserved_name.append(name)
     return file
 
@@ -112,7 +118,7 @@ def _message_file(name: str, group: list[nodes.MessageSchema], file_names: dict[
 
 
 def _field_doc(field: nodes.Field) -> str:
-    """What the class says of a field and its protobuf type does not."""
+    """Returns the comment of a field: its documentation, and the rules that its protobuf type does not express."""
     lines = [field.doc] if field.doc else []
     if isinstance(field.node, nodes.Literal):
         lines.append(f"One of: {', '.join(map(repr, field.node.values))}.")
@@ -126,7 +132,7 @@ def _field_doc(field: nodes.Field) -> str:
             case nodes.Array() if node.wanted:
                 lines.append(f"{'Must be this' if node is alone else 'Each must be this'}: {node.wanted}.")
     if isinstance(field.node, nodes.Uuid | nodes.EnumNode) and not field.has_default:
-        lines.append("Required.")  # Though it is `optional`: there is no zero that it could have.
+        lines.append("Required.")  # The field is `optional` only because its type has no zero.
     if field.has_default and field.has_presence and not isinstance(field.node, nodes.Optional):
         lines.append(f"If absent: {_default_text(field)}.")
     elif field.is_absent_if_empty:
@@ -149,14 +155,14 @@ def _default_text(field: nodes.Field) -> str:
 
 
 class _MessageBuilder:
-    """Adds the fields of nodes to a DescriptorProto. `scope` is the full name of its type, with a leading dot."""
+    """Adds fields to the descriptor `message`. `scope` is the full name of the message type, with a leading dot."""
 
     def __init__(self, message: DescriptorProto, scope: str) -> None:
-        self._message = message
+        self.message = message
         self._scope = scope
 
     def add(self, name: str, number: int, node: nodes.Node, has_presence: bool) -> None:
-        field = self._message.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+        field = self.message.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
         box = camel(name) + "Value"
         match node:
             case nodes.List(item) | nodes.Tuple(item):
@@ -165,28 +171,28 @@ class _MessageBuilder:
             case nodes.Map(key, item):
                 field.label = FieldDescriptorProto.LABEL_REPEATED
                 entry = self._nest(field, camel(name) + "Entry")
-                entry._message.options.map_entry = True
+                entry.message.options.map_entry = True
                 entry.add("key", 1, key, False)
-                value = entry._message.field.add(name="value", number=2, label=FieldDescriptorProto.LABEL_OPTIONAL)
+                value = entry.message.field.add(name="value", number=2, label=FieldDescriptorProto.LABEL_OPTIONAL)
                 self._set_type(value, item, box)
             case nodes.Optional(item):
                 self._set_type(field, item, box)
             case _:
                 self._set_type(field, node, box)
         if has_presence and field.type != FieldDescriptorProto.TYPE_MESSAGE:
-            # What `optional` means in proto3: a oneof with a single member.
+            # In proto3, an `optional` field is a oneof with a single member.
             field.proto3_optional = True
-            field.oneof_index = len(self._message.oneof_decl)
-            self._message.oneof_decl.add(name=f"_{name}")
+            field.oneof_index = len(self.message.oneof_decl)
+            self.message.oneof_decl.add(name=f"_{name}")
 
     def _nest(self, field: FieldDescriptorProto, name: str) -> _MessageBuilder:
-        """Makes `field` of a new message type, nested in this one."""
+        """Gives `field` a new message type, nested in this one. Returns the builder of the new type."""
         scope = f"{self._scope}.{name}"
         _refer(field, FieldDescriptorProto.TYPE_MESSAGE, scope)
-        return _MessageBuilder(self._message.nested_type.add(name=name), scope)
+        return _MessageBuilder(self.message.nested_type.add(name=name), scope)
 
     def _set_type(self, field: FieldDescriptorProto, node: nodes.Node, box: str) -> None:
-        """Gives `field` the type of a single value of `node`; if that takes a box, one of this name."""
+        """Gives `field` the type of a single value of `node`. If the value needs a box, the box has the name `box`."""
         match node:
             case nodes.Float():
                 field.type = FieldDescriptorProto.TYPE_DOUBLE
@@ -212,10 +218,10 @@ class _MessageBuilder:
                 self._nest(field, box).add(BOX_FIELD, 1, node, isinstance(node, nodes.Optional))
             case nodes.Union():
                 nested = self._nest(field, box)
-                nested._message.oneof_decl.add(name=ONEOF)
+                nested.message.oneof_decl.add(name=ONEOF)
                 for number, (name, member) in enumerate(node.named(), 1):
                     nested.add(name, number, member, False)
-                    nested._message.field[-1].oneof_index = 0
+                    nested.message.field[-1].oneof_index = 0
             case _:
                 assert_never(node)
 

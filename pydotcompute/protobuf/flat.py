@@ -1,14 +1,20 @@
-"""Small messages as bytes without protobuf's objects: half the cost, for classes of floats, bools, texts and bytes.
+"""A faster way between small messages and bytes, without protobuf's objects.
 
-Protobuf's parsers take the fields of a message in any order, and zeros that are written out. So such a class has one
-layout that nearly all its messages fit: first its floats and bools, all of them, which `struct` packs in one go; then
-its texts and bytes, of at most 127 bytes each, where None alone is left out. What does not fit the layout, and what is
-wrong, goes the way through protobuf. The tests hold that both ways always give the same.
+It works for classes whose fields are floats, bools, texts and bytes, and costs half as much as protobuf. Protobuf's
+parsers accept the fields of a message in any order, and accept zeros that are written out. So such a class can have one
+fixed layout that nearly all its messages fit:
+
+- first all floats and bools, which `struct` packs at once;
+- then all texts and bytes, of at most 127 bytes each. Only a None is left out.
+
+A message that does not fit the layout, or that is wrong, is handled by protobuf. The tests check that both ways always
+give the same result.
 
 CalculationRequest of benchmarks/calculator_kernel.py is encoded in 0.17 instead of 0.46 µs, and decoded in 0.38 instead
 of 0.65 µs.
 
-An int has no place here: its bytes are of many lengths, and to take them apart costs as much as protobuf does.
+A class with an int has no layout: the encoding of an int has a variable length, and decoding it here would cost as much
+as it costs in protobuf.
 """
 
 from __future__ import annotations
@@ -25,14 +31,14 @@ from pydotcompute.schema.codegen import Source
 __all__ = ["Layout", "layout_of"]
 
 _VARINT, _FIXED64, _DELIMITED = 0, 1, 2
-"""Protobuf's wire types of a bool, of a double, and of texts and bytes."""
+"""Protobuf's wire types: of a bool, of a double, and of texts and bytes."""
 _LONGEST = 127
-"""The length of a text has to fit into one byte; in the struct it is a `b`, which ends there as well."""
+"""The length of a text must be a varint of one byte. In the struct it is a signed byte, which also ends at 127."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A field in the layout."""
+    """A field in the layout. `tag` is the byte in front of its value."""
 
     name: str
     node: nodes.Node
@@ -40,22 +46,24 @@ class _Place:
     optional: bool = False
 
     def encoded(self, value: str) -> str:
+        """Returns an expression for the bytes of `value`, an expression for a text or bytes."""
         return value if isinstance(self.node, nodes.Bytes) else f"{value}.encode()"
 
     def decoded(self, value: str) -> str:
+        """Returns an expression for the value whose bytes the expression `value` has."""
         return value if isinstance(self.node, nodes.Bytes) else f"{value}.decode()"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the fields of a class are in its bytes."""
+    """The order of the fields of a class in its bytes."""
 
     numbers: list[_Place]
     texts: list[_Place]
 
     @property
     def _has_first(self) -> bool:
-        """Returns True if the tag and the length of the first text are in the struct, always at the same place."""
+        """True if the struct includes the tag and the length of the first text, which then have a fixed place."""
         return bool(self.texts) and not self.texts[0].optional
 
     @cached_property
@@ -64,11 +72,14 @@ class Layout:
         return struct.Struct(f"<{numbers}{'Bb' * self._has_first}")
 
     def emit_encode(self, source: Source, otherwise: str) -> None:
-        """Adds lines that return the bytes of `message`; they go `otherwise`, or raise, where they cannot."""
+        """Adds lines to `source` that return the bytes of `message`.
+
+        If the message does not fit the layout, the lines execute the statement `otherwise`, or raise any exception.
+        """
         arguments, pieces = [], []
         for place in self.numbers:
             value = f"message.{place.name}"
-            if isinstance(place.node, nodes.Bool):  # A struct would take any number for one.
+            if isinstance(place.node, nodes.Bool):  # A struct would accept any number as a bool.
                 value = source.fresh("value")
                 source.line(f"{value} = message.{place.name}")
                 source.line(f"if {value} is not True and {value} is not False: {otherwise}")
@@ -96,18 +107,19 @@ class Layout:
         source.line(f"return {' + '.join(pieces)}")
 
     def emit_decode(self, source: Source, otherwise: str) -> dict[str, str]:
-        """Adds lines that read `data`; they go `otherwise`, or raise, where they cannot. Returns an expression for the
-        value of each field.
+        """Adds lines to `source` that read `data`. Returns an expression for the value of each field, by its name.
+
+        If the bytes do not fit the layout, the lines execute the statement `otherwise`, or raise any exception.
         """
         values: dict[str, str] = {}
         if any(isinstance(place.node, nodes.Bytes) for place in self.texts):
-            source.line(f"if type(data) is not bytes: {otherwise}")  # A part of it shall not be a bytearray.
+            source.line(f"if type(data) is not bytes: {otherwise}")  # A slice of a bytearray would not be bytes.
         tags, targets = [], []
         for place in self.numbers + self.texts[: self._has_first]:
             tag, value = source.fresh("tag"), source.fresh("value")
             tags.append(f"{tag} != {place.tag}")
             targets += [tag, value]
-            # No bool but 0 or 1 is here: others fail as an index.
+            # A bool is 0 or 1 in the layout. Another number fails as an index into `_BOOLS`.
             values[place.name] = (
                 f"{source.bind(_BOOLS, 'bools')}[{value}]" if isinstance(place.node, nodes.Bool) else value
             )
@@ -129,7 +141,7 @@ class Layout:
                 source.line(f"if data[at] != {place.tag}: {otherwise}")
                 self._emit_text(source, place, text, otherwise)
             values[place.name] = text
-        # Also unequal if a text was cut short, or its length negative.
+        # `at` also differs from the length if a text was cut short, or if its length was negative.
         source.line(f"if at != len(data): {otherwise}")
         return values
 
@@ -144,14 +156,14 @@ _BOOLS = (False, True)
 
 
 def layout_of(schema: nodes.MessageSchema, descriptor: Descriptor) -> Layout | None:
-    """The layout of a class; None if it has other fields than those, or none."""
+    """Returns the layout of a class. None if the class has no fields, or fields that no layout can have."""
     numbers, texts = [], []
     for field in schema.fields:
         optional = isinstance(field.node, nodes.Optional)
         node = field.node.item if isinstance(field.node, nodes.Optional) else field.node
         number = descriptor.fields_by_name[field.name].number
         if number > 15:
-            return None  # Its tag is longer than a byte.
+            return None  # The tag of the field is longer than a byte.
         match node:
             case nodes.Float() if not optional:
                 numbers.append(_Place(field.name, node, number << 3 | _FIXED64))

@@ -19,23 +19,23 @@ __all__ = ["TypePool", "in_order"]
 
 
 class TypePool:
-    """Protobuf types made at run time, in a descriptor pool of their own.
+    """Holds protobuf types made at run time, in a descriptor pool of their own.
 
-    Each class has a file to itself, such as `calculator/v1/calculation_request.proto`; so does each enum, and classes
-    that contain each other share one. So a type that two messages use is defined once, whatever is added first.
+    Each class and each enum has a file of its own, such as `calculator/v1/calculation_request.proto`. Only classes that
+    contain each other share a file. So a type that two messages use is defined once, in whatever order they are added.
     """
 
     def __init__(self) -> None:
         self._files: dict[str, FileDescriptorProto] = {}
         self.pool = DescriptorPool()
-        """What `json_format` and reflection take. Add to it only through this object."""
+        """Protobuf's own pool, for `json_format` and reflection. Add types only through the `TypePool`."""
         for message in STATIC.values():
             proto = FileDescriptorProto()
             message.file.CopyToProto(proto)
             self._add(proto)
 
     def add(self, cls: type) -> Descriptor:
-        """The type of a message class, added with whatever it refers to, unless it is there already.
+        """Adds the type of a message class and all types that it refers to, if missing. Returns the type.
 
         Raises:
             MessageTypeError: the class cannot be a protobuf type (see `introspect`), or the pool has a different type
@@ -46,10 +46,14 @@ class TypePool:
         return self.descriptor(schema.full_name)
 
     def add_files(self, files: bytes | Iterable[FileDescriptorProto]) -> None:
-        """Adds files, given in any order or as a serialized FileDescriptorSet, unless they are there already.
+        """Adds the files that the pool does not have yet.
+
+        Args:
+            files: the files, in any order, or a serialized FileDescriptorSet.
 
         Raises:
-            MessageTypeError: a type contradicts one of the same name in the pool, or an imported file is missing.
+            MessageTypeError: the bytes are not a FileDescriptorSet, a type differs from the type of the same name in
+                the pool, or an imported file is missing.
         """
         if isinstance(files, bytes):
             try:
@@ -74,10 +78,10 @@ class TypePool:
         self._files[file.name] = file
 
     def descriptor(self, full_name: str) -> Descriptor:
-        """The message type of this name, such as `calculator.v1.CalculationRequest`.
+        """Returns the message type with this name, such as `calculator.v1.CalculationRequest`.
 
         Raises:
-            MessageTypeError: there is none.
+            MessageTypeError: the pool has no such type.
         """
         try:
             return self.pool.FindMessageTypeByName(full_name)
@@ -85,14 +89,20 @@ class TypePool:
             raise MessageTypeError("a known message type", full_name) from error
 
     def message_class(self, full_name: str) -> type[google.protobuf.message.Message]:
-        """Protobuf's own class for the message type of this name. Raises as `descriptor` does."""
+        """Returns protobuf's own class for the message type with this name.
+
+        Raises:
+            MessageTypeError: the pool has no such type.
+        """
         return message_factory.GetMessageClass(self.descriptor(full_name))
 
     def file_set(self, full_name: str) -> FileDescriptorSet:
-        """The file of a message type or a service and all that it imports, each after its imports, comments included.
+        """Returns the file of a message type or a service, and all files that it imports, with their comments.
+
+        Each file stands after the files that it imports.
 
         Raises:
-            MessageTypeError: there is none.
+            MessageTypeError: the pool has no such type or service.
         """
         try:
             last = self.pool.FindFileContainingSymbol(full_name).name
@@ -101,16 +111,23 @@ class TypePool:
         return FileDescriptorSet(file=self.with_imports(last))
 
     def with_imports(self, name: str) -> list[FileDescriptorProto]:
-        """The file of this name after all that it imports, comments included. KeyError if there is none."""
+        """Returns the file with this name after all files that it imports, with their comments.
+
+        Raises:
+            KeyError: the pool has no such file.
+        """
         return in_order(self._files, [self._files[name].name])
 
     def services(self) -> list[str]:
-        """The full names of all services in the pool, in order."""
+        """Returns the full names of all services in the pool, in alphabetical order."""
         return sorted(f"{file.package}.{each.name}" for file in self._files.values() for each in file.service)
 
 
 def in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = None) -> list[FileDescriptorProto]:
-    """The roots (without any, all) and what they import, imports first. An import not in `files` is passed over."""
+    """Returns the files named by `roots` and all files that they import, each after its imports.
+
+    If `roots` is None, returns all of `files`. An import that is not in `files` is ignored.
+    """
     ordered: dict[str, FileDescriptorProto] = {}
     visited: set[str] = set()
 
@@ -132,7 +149,7 @@ def _without_comments(file: FileDescriptorProto) -> FileDescriptorProto:
     bare.ClearField("source_code_info")
     for message in _all_messages(bare.message_type):
         for field in message.field:
-            field.ClearField("json_name")  # Protoc and some reflection servers fill it in, others do not.
+            field.ClearField("json_name")  # Protoc and some reflection servers set `json_name`, others do not.
     return bare
 
 

@@ -1,4 +1,4 @@
-"""What the generated code of codecs calls: for what protobuf holds in another form, and for what is wrong."""
+"""Functions that the generated code of codecs calls: conversions between Python and protobuf, and errors."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ __all__ = [
 ]
 
 _Path: TypeAlias = "tuple[Any, ...] | None"
-"""Where a value is: None for the message itself, `(parent, field_name)`, or `(parent, None, index_or_key)`."""
+"""The place of a value: None for the message itself, `(parent, field_name)`, or `(parent, None, index_or_key)`."""
 
 
 _LONGEST_SECONDS = LONGEST_DURATION // timedelta(seconds=1)
 
 ABSENT = "a value is required, and there is none"
-"""The problem with a message that lacks a field which must be there."""
+"""The problem with a message without a required field, in words."""
 
 
 def wrong_length(wanted: int, actual: int) -> str:
-    """The problem with a tuple that has another length than its annotation says."""
+    """Returns the problem, in words, with a tuple that has another length than its annotation says."""
     return f"{wanted} elements are required, and there are {actual}"
 
 
 class UnreadableError(Exception):
-    """A value that is none of its annotation. Becomes a MessageDeserializationError on the way out."""
+    """A received value does not fit its annotation. The codec turns this error into a MessageDeserializationError."""
 
     def __init__(self, problem: str, path: _Path) -> None:
         self.problem = problem
@@ -59,22 +59,33 @@ def _path_text(path: _Path) -> str:
     if path is None:
         return "$"
     parent, name, *key = path
-    # A key as JSON, as in the paths of the door.
+    # A key is written as JSON, as in the paths of `schema.explain`.
     return _path_text(parent) + (f"[{json.dumps(key[0])}]" if name is None else f".{name}")
 
 
 def text_of(error: BaseException) -> str:
+    """Returns an exception as text: its type and its message."""
     return f"{type(error).__name__}: {error}"
 
 
 def explain_writing(schema: MessageSchema, message: object, error: Exception) -> NoReturn:
-    """Raises what says best why an instance could not be encoded."""
+    """Raises the error that says best why an instance could not be encoded.
+
+    Raises:
+        MessageTypeError: a value is of the wrong type.
+        MessageSerializationError: a value is out of range, or `error` has another reason.
+    """
     checker(schema.cls)(message)
     raise MessageSerializationError(schema.name, text_of(error)) from error
 
 
 def explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
-    """Raises what says best why bytes could not be decoded."""
+    """Raises the error that says best why bytes could not be decoded.
+
+    Raises:
+        MessageError: `error` itself, if it is one.
+        MessageDeserializationError: the same problem as `error`.
+    """
     match error:
         case MessageError():
             raise error
@@ -87,26 +98,30 @@ def explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
 
 
 def absent(path: _Path) -> NoReturn:
+    """Raises UnreadableError for a required field that is absent."""
     raise UnreadableError(ABSENT, path)
 
 
 def of_length(elements: tuple[Any, ...], length: int, path: _Path) -> tuple[Any, ...]:
+    """Returns `elements`. Raises UnreadableError if there are not exactly `length` of them."""
     if len(elements) != length:
         raise UnreadableError(wrong_length(length, len(elements)), path)
     return elements
 
 
 def read_uuid(text: str, path: _Path) -> UUID:
+    """Returns the UUID in a string. Raises UnreadableError if it is not in the form of 36 characters."""
     try:
         value = UUID(text)
     except ValueError:
         value = None
-    if value is None or str(value) != text.lower():  # UUID() takes braces and the like, too.
+    if value is None or str(value) != text.lower():  # UUID() accepts other forms, too, such as braces.
         raise UnreadableError(f"{text!r} is no UUID in its form of 36 characters", path)
     return value
 
 
 def read_enum(members: dict[int, Any], number: int, path: _Path) -> Any:
+    """Returns the enum member with this number. Raises UnreadableError if there is none."""
     try:
         return members[number]
     except KeyError:
@@ -114,12 +129,18 @@ def read_enum(members: dict[int, Any], number: int, path: _Path) -> Any:
 
 
 def write_timestamp(pb: Any, value: datetime) -> None:
+    """Sets the Timestamp `pb` to a datetime with a time zone."""
     since = value - EPOCH
     pb.seconds = since.days * 86_400 + since.seconds
     pb.nanos = since.microseconds * 1000
 
 
 def read_timestamp(pb: Any, path: _Path) -> datetime:
+    """Returns a Timestamp as a datetime in UTC, rounded down to microseconds.
+
+    Raises:
+        UnreadableError: the time is outside the years 1 to 9999, or the nanoseconds are not 0 to 999,999,999.
+    """
     try:
         if 0 <= pb.nanos < 1_000_000_000:
             return EPOCH + timedelta(seconds=pb.seconds, microseconds=pb.nanos // 1000)
@@ -129,7 +150,8 @@ def read_timestamp(pb: Any, path: _Path) -> datetime:
 
 
 def write_duration(pb: Any, value: timedelta) -> None:
-    # A timedelta counts its microseconds up from below; protobuf has both parts of one sign.
+    """Sets the Duration `pb` to a timedelta."""
+    # The microseconds of a timedelta are never negative. In protobuf, seconds and nanoseconds have the same sign.
     seconds, microseconds = value.days * 86_400 + value.seconds, value.microseconds
     if seconds < 0 and microseconds:
         seconds, microseconds = seconds + 1, microseconds - 1_000_000
@@ -138,13 +160,18 @@ def write_duration(pb: Any, value: timedelta) -> None:
 
 
 def read_duration(pb: Any, path: _Path) -> timedelta:
+    """Returns a Duration as a timedelta, rounded toward zero to microseconds.
+
+    Raises:
+        UnreadableError: the Duration is longer than 10,000 years, or its two parts do not fit together.
+    """
     if abs(pb.seconds) > _LONGEST_SECONDS or abs(pb.nanos) >= 1_000_000_000 or pb.seconds * pb.nanos < 0:
         raise UnreadableError(f"{pb.seconds} s and {pb.nanos} ns are no duration", path)
     return timedelta(seconds=pb.seconds, microseconds=int(pb.nanos / 1000))
 
 
 def read_array(pb: Any, path: _Path) -> Any:
-    """The array in a Tensor: a read-only view of its bytes. Raises UnreadableError."""
+    """Returns the array in a Tensor as a read-only view of its bytes. Raises UnreadableError if it is not an array."""
     try:
         return tensors.read_tensor(pb)
     except ValueError as error:

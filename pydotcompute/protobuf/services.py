@@ -1,4 +1,4 @@
-"""The gRPC service of a kernel type, as a descriptor."""
+"""Makes the descriptor of the gRPC service of a kernel type."""
 
 from __future__ import annotations
 
@@ -57,16 +57,19 @@ Errors: as of Ask."""
 def add_service(
     types: TypePool, full_name: str, takes: Descriptor, gives: Descriptor | None, documentation: str = ""
 ) -> ServiceDescriptor:
-    """Make a service with the methods Ask, Send, Receive and Stream, in a file of its own such as
-    `calculator/v1/calculator_service.proto`, unless the pool has it already.
+    """Adds a service with the methods Ask, Send, Receive and Stream to the pool, if missing. Returns the service.
+
+    The service has a file of its own, such as `calculator/v1/calculator_service.proto`.
 
     Args:
-        types: the pool, which has the types of the messages.
+        types: the pool, which already has the types of the messages.
+        full_name: the name of the service, with its package.
         takes: the type of the requests.
-        gives: that of the replies and outputs; None for any type, as a google.protobuf.Any.
+        gives: the type of the replies and outputs. None means any type, sent as a google.protobuf.Any.
+        documentation: the comment of the service.
 
     Raises:
-        MessageTypeError: the pool has something else of this name.
+        MessageTypeError: the pool has something else with this name.
     """
     package, _, name = full_name.rpartition(".")
     gives = gives or _ANY

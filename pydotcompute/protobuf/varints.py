@@ -1,10 +1,10 @@
-"""Protobuf's numbers of variable length, for what is written and read by hand."""
+"""Protobuf's integers of variable length, for code that writes and reads fields without protobuf."""
 
 __all__ = ["read_varint", "varint"]
 
 
 def varint(number: int) -> bytes:
-    """The bytes of a number that is not negative."""
+    """Returns the bytes of a number, which must not be negative."""
     encoded = bytearray()
     while number > 127:
         encoded.append(number & 127 | 128)
@@ -14,7 +14,12 @@ def varint(number: int) -> bytes:
 
 
 def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """The number at this place, and where it ends. ValueError if it is too long, IndexError if it is cut off."""
+    """Returns the number that begins at position `at`, and the position after it.
+
+    Raises:
+        ValueError: the varint is longer than 10 bytes.
+        IndexError: the varint is cut off.
+    """
     number = shift = 0
     while True:
         byte = data[at]

@@ -1,9 +1,11 @@
-"""What a message class says, read once from its annotations.
+"""The schema of a message class, read once from its annotations.
 
-`introspect` reads a dataclass into small typed `nodes`; everything that is derived from a class walks its nodes.
-`check` refuses what does not fit the annotations: `fits` generates a test for each class, `normalize` makes numbers and
-arrays those of the annotations, and `explain` finds what is wrong, and where. `lock` holds the numbers of fields.
-`arrays`, `dtypes` and `foreign_arrays` are what all of them know of NumPy.
+- `introspect` reads a dataclass into small typed `nodes`. All other code about a class works on these nodes.
+- `check` refuses messages that do not fit their annotations. To do so, it uses three other modules: `fits` generates a
+  fast test for each class, `normalize` converts numbers and arrays to the annotated types, and `explain` finds the
+  mistake and its place.
+- `lock` keeps the numbers of fields stable when a class changes.
+- `arrays`, `dtypes` and `foreign_arrays` hold the knowledge about NumPy that the other modules share.
 
 The package imports only the standard library and NumPy.
 """

@@ -1,4 +1,4 @@
-"""What a field asks of its arrays, and whether an array is like that."""
+"""The dtype and the shape that a field requires of its arrays, and the test of an array against them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ __all__ = ["Array", "check_spec", "misfit", "tester"]
 
 @dataclass(frozen=True, slots=True, init=False)
 class Array:
-    """What the arrays of a field are like: `points: Annotated[np.ndarray, Array(dtype="float32", shape=("n", 3))]`.
+    """The requirements of a field for its arrays.
 
-    An array that is not is refused when it is sent, with `MessageTypeError`.
+    A field with requirements is written `points: Annotated[np.ndarray, Array(dtype="float32", shape=("n", 3))]`.
+    Sending an array that does not meet them raises `MessageTypeError`.
 
     Args:
-        dtype: the name of a number type, such as "float32" or "bfloat16", or the type itself, such as `np.float32`;
-            None for any. Either byte order fits.
-        shape: the length of each dimension; None for any shape. A name in place of a length means the same length
-            everywhere in one message, and None any length.
-        on_device: whether CuPy's arrays stay on the GPU in this field, in-process, as in one annotated with
-            `cp.ndarray`. The annotation needs no CuPy.
+        dtype: the name of a number type, such as "float32" or "bfloat16", or the type itself, such as `np.float32`.
+            None allows any number type. Both byte orders are allowed.
+        shape: the length of each dimension, or None for any shape. In place of a length there may be a name or None.
+            Dimensions with the same name must have the same length everywhere in one message. None allows any length.
+        on_device: True if CuPy's arrays in this field stay on the GPU when they are sent in-process. A field that is
+            annotated with `cp.ndarray` does the same, but needs CuPy to be installed.
     """
 
     dtype: str | None = None
@@ -53,7 +54,7 @@ class Array:
 
 
 def check_spec(spec: Array, path: str) -> None:
-    """Raises MessageTypeError if no array can be like this."""
+    """Raises MessageTypeError if `spec` itself is invalid, so that no array could meet it."""
     if spec.dtype is not None:
         try:
             known = re.match("[a-z]", spec.dtype) is not None and travels(dtype_named(spec.dtype))
@@ -75,8 +76,10 @@ def check_spec(spec: Array, path: str) -> None:
 
 
 def tester(node: nodes.Array) -> Callable[[Any, dict[str, int]], bool]:
-    """A function that tells whether a value is an array that fits the node. Its second argument has the lengths that
-    names have in the message so far, and gets those of the names met first.
+    """Returns a function that returns True if a value is an array that fits the node.
+
+    The second argument of the function is a dict from the names of dimensions to their lengths in this message so far.
+    The function adds the names that it meets for the first time.
     """
     shape, on_device = node.shape, node.on_device
     dtypes = None if node.dtype is None else _both_orders(dtype_named(node.dtype))
@@ -102,8 +105,9 @@ def tester(node: nodes.Array) -> Callable[[Any, dict[str, int]], bool]:
 
 
 def misfit(node: nodes.Array, value: Any, lengths: dict[str, tuple[int, str]], path: str) -> tuple[str, str] | None:
-    """What an array was expected to be and what it is, if it does not fit. `lengths` is as for `tester`, but with the
-    path of the array that a name has its length from.
+    """Returns what was expected and what is there instead, as two texts. Returns None if the array fits.
+
+    `lengths` is a dict as for `tester`, but its values also hold the path of the array that the length was taken from.
     """
     expected = node.wanted or "an ndarray of numbers"
     if type(value) is not numpy.ndarray and not (node.on_device and is_cupy(type(value))):

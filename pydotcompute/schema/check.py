@@ -1,8 +1,8 @@
-"""What a message must pass on its way into a mailbox: its values fit its annotations.
+"""The check of every message on its way into a mailbox: do its values fit its annotations?
 
-Nearly every message fits as it is, and a generated test says so (see `fits`). A message that does not is walked node by
-node: first to make its numbers and arrays those of the annotations (see `normalize`), then to say exactly what is wrong
-with it, and where (see `explain`).
+Nearly every message fits as it is, and a generated test finds that quickly (see `fits`). Only a message that fails the
+test is walked node by node, twice: first to convert its numbers and arrays to the annotated types (see `normalize`),
+then to find exactly what is wrong, and where (see `explain`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ __all__ = ["checker", "door_check"]
 
 
 def checker(cls: type) -> Callable[[object], None]:
-    """A function that refuses an instance whose values do not fit the annotations of its body.
+    """Returns a function that refuses an instance whose values do not fit the annotations of its body.
 
-    It raises MessageTypeError for a value of the wrong type, or another class than exactly `cls`, and
-    MessageSerializationError for a value out of range; `path` is exact, such as `$.items[3].weight`. The header is not
-    looked at. An int in a float field is of the wrong type here; see `normalize.normalizer`.
+    The function raises MessageTypeError if a value is of the wrong type, or if the instance is of any class but `cls`
+    itself. It raises MessageSerializationError if a value is out of range. The `path` of the error is exact, such as
+    `$.items[3].weight`. The function does not check the header, and it does not convert: an int in a float field is of
+    the wrong type. `normalize.normalizer` makes a function that converts.
     """
     key = "__pydotcompute_checker__"
     return kept_on_class(cls, key) or keep_on_class(cls, key, _make_checker(introspect(cls)))
 
 
 def door_check(cls: type) -> Callable[[object], None]:
-    """Normalizes an instance, then checks it: what every message passes on its way into a mailbox."""
+    """Returns a function that normalizes an instance and then checks it. Every message passes it to enter a mailbox."""
     key = "__pydotcompute_door__"
     return kept_on_class(cls, key) or keep_on_class(cls, key, _make_door(introspect(cls)))
 

@@ -1,5 +1,7 @@
-"""Functions made of generated source, as `dataclasses` makes its constructors: straight lines where a walk over nodes
-would cost more than the work itself.
+"""Functions made from generated source, as `dataclasses` makes its constructors.
+
+A generated function is straight lines of code for one class. Walking the nodes of the class on every call would cost
+more than the work itself.
 """
 
 from __future__ import annotations
@@ -12,7 +14,12 @@ __all__ = ["Source"]
 
 
 class Source:
-    """Source text under construction, and the objects it names. No name it makes is one of `taken`."""
+    """Source text under construction, together with the objects that it refers to by name.
+
+    Args:
+        title: stands in place of the file name in tracebacks.
+        taken: names that `bind` and `fresh` must not make.
+    """
 
     def __init__(self, title: str, taken: Iterable[str] = ()) -> None:
         self._title = title
@@ -29,14 +36,17 @@ class Source:
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
-        """Adds `head`; the lines added inside the `with` are its body."""
+        """Adds the line `head`. The lines that are added inside the `with` become its indented body."""
         self.line(head)
         self._depth += 1
         yield
         self._depth -= 1
 
     def bind(self, value: object, hint: str) -> str:
-        """The name under which the source can use `value`; the same object gets the same name."""
+        """Returns the name under which the source can use `value`. The same object always gets the same name.
+
+        The name begins with `hint`.
+        """
         name = self._names.get(id(value))
         if name is None:
             name = f"{hint}_{len(self._names)}"
@@ -47,13 +57,13 @@ class Source:
         return name
 
     def fresh(self, hint: str) -> str:
-        """A name that is not in use."""
+        """Returns a new variable name that begins with `hint` and is not in use."""
         self._fresh += 1
         name = f"{hint}{self._fresh}"
         return self.fresh(hint) if name in self._taken else name
 
     def run(self) -> dict[str, Any]:
-        """Compiles the text; returns its functions by name."""
+        """Compiles and executes the text. Returns its functions by name."""
         text = "\n".join(self._lines)
         exec(compile(text, f"<{self._title}>", "exec"), self._scope)
         return self._scope

@@ -1,6 +1,6 @@
-"""Number types of arrays: which of them travel, and under which names.
+"""The number types of arrays: which of them can be sent, and under which names.
 
-ml_dtypes is imported only where a type of it is met.
+ml_dtypes is imported only when one of its types is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["DType", "as_sent", "dtype_named", "dtype_of", "travels"]
 DType: TypeAlias = "numpy.dtype[Any]"
 
 _KINDS = "biufc"
-"""The kinds of NumPy's own dtypes that travel: bool, integers, floats and complex numbers."""
+"""The kinds of NumPy's own dtypes that can be sent: bool, integers, floats and complex numbers."""
 _LONG = (numpy.longdouble, numpy.clongdouble)
 _LONG_BITS = numpy.finfo(numpy.longdouble).nmant
 _X87_NAMES = ("float80", "complex160")
@@ -27,15 +27,16 @@ _X87_NAMES = ("float80", "complex160")
 def travels(dtype: DType) -> bool:
     """Returns True if arrays of this type can be sent."""
     if dtype.type in _LONG and dtype.itemsize > 8 * (1 + (dtype.kind == "c")):
-        # Their bytes mean something else on every machine; two formats have a name.
+        # The bytes of a long double mean something else on every kind of machine. Only two of the formats have a name.
         return _LONG_BITS in (63, 112)
     return dtype.kind in _KINDS or _is_extension(dtype)
 
 
 @functools.lru_cache(256)
 def as_sent(dtype: DType) -> tuple[str, DType]:
-    """The name of a type on the wire, and the type as which its elements are written: that of another byte order, where
-    the name has none.
+    """Returns the name of a type on the wire, and the type in which its elements are written.
+
+    The two types differ at most in byte order: a name that says no byte order stands for little-endian elements.
     """
     if _is_extension(dtype):
         return dtype.name, dtype.newbyteorder("<")
@@ -46,10 +47,10 @@ def as_sent(dtype: DType) -> tuple[str, DType]:
 
 @functools.lru_cache(256)
 def dtype_of(name: str) -> DType:
-    """The type of this name on the wire.
+    """Returns the type that has this name on the wire.
 
     Raises:
-        TypeError: there is none, or not here.
+        TypeError: no type has this name, or this machine does not have the type.
     """
     if name in _X87_NAMES:
         if not _is_x87():
@@ -75,14 +76,14 @@ def _not_in_notation(name: str) -> str:
 
 
 def _in_array_notation(name: str) -> str | None:
-    """The name on the wire of a type that is given by another of NumPy's names for it, such as "float32"."""
+    """Returns the name on the wire of a type that `name` gives in another way, such as "float32", or else None."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         return None
     try:
         dtype = numpy.dtype(name)
     except (TypeError, ValueError):
         return None
-    # NumPy knows the names of ml_dtypes', too, where that is imported; on the wire these have no others.
+    # Once ml_dtypes is imported, NumPy knows the names of its types too. These types have the same names on the wire.
     return as_sent(dtype)[0] if travels(dtype) and not _is_extension(dtype) else None
 
 
@@ -91,7 +92,7 @@ def _is_x87() -> bool:
 
 
 def dtype_named(name: str) -> DType:
-    """The type that NumPy, or else ml_dtypes, has under this name."""
+    """Returns the type that NumPy, or else ml_dtypes, has under this name. Raises TypeError if neither has one."""
     try:
         return numpy.dtype(name)
     except TypeError:
@@ -99,12 +100,12 @@ def dtype_named(name: str) -> DType:
 
 
 def _is_extension(dtype: DType) -> bool:
-    """Returns True if the type is one of ml_dtypes. NumPy takes some of these for bytes, and some for floats."""
+    """Returns True if the type belongs to ml_dtypes. Its `kind` does not show it: NumPy says bytes or floats."""
     return dtype.type.__module__ == "ml_dtypes"
 
 
 def _extension(name: str, problem: str) -> DType:
-    """The type of ml_dtypes of this name. Raises TypeError, which tells the problem if there is none."""
+    """Returns True if the type belongs to ml_dtypes. Its `kind` does not show this: it can be bytes or float."""
     try:
         import ml_dtypes
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What is wrong with a message that does not fit its annotations, and where."""
+"""Finds what is wrong with a message that does not fit its annotations, and where."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ _LATEST = datetime.max.replace(tzinfo=UTC) - nodes.EPOCH
 
 
 def explain(schema: nodes.MessageSchema, message: object) -> None:
-    """Raises MessageTypeError or MessageSerializationError for what is wrong; returns if the message fits after all."""
+    """Raises an error about the first mistake in the message. Returns if the message fits after all.
+
+    Raises:
+        MessageTypeError: a value, or the message itself, is of the wrong type.
+        MessageSerializationError: a value is out of range, or messages are nested too deep.
+    """
     if type(message) is not schema.cls:
         raise MessageTypeError(schema.name, type(message).__name__)
     _Checker(schema.name).check(nodes.Message(schema.cls), message, "$", 0)
 
 
 class _Checker:
-    """Finds what is wrong in one value, and raises. Being slow, it is asked only about values that seem wrong."""
+    """Raises an error about the first mistake in a value. It is slow, so it runs only on values that seem wrong."""
 
     def __init__(self, message_type: str) -> None:
         self._message_type = message_type
@@ -50,7 +55,7 @@ class _Checker:
             case nodes.Map(key, item):
                 self._expect(isinstance(value, dict), node, value, path)
                 for name, element in value.items():
-                    # As JSON, whose escapes keep the path itself free of what UTF-8 cannot hold.
+                    # The key is written as JSON, whose escapes keep the path free of characters that UTF-8 cannot hold.
                     inside = f"{path}[{json.dumps(name) if isinstance(name, str) else ascii(name)}]"
                     self.check(key, name, inside, depth)
                     self.check(item, element, inside, depth + 1 + nodes.is_boxed(item))

@@ -1,6 +1,6 @@
 """The generated test of a message class: does a message fit its annotations as it is?
 
-Nearly every message does. So for each class there is one function of straight lines that tells only whether.
+Nearly every message fits. So each class has one generated function that finds only yes or no, and finds it fast.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ __all__ = ["FieldTests", "compiled", "has_numbers", "is_encodable"]
 def compiled(
     schema: nodes.MessageSchema, otherwise: Callable[[object], None], *, numbers_only: bool
 ) -> Callable[[object], None]:
-    """A function that returns if the message fits as it is, and else returns `otherwise(message)`.
+    """Returns a function that returns None if a message fits as it is, and otherwise returns `otherwise(message)`.
 
-    With `numbers_only` it looks at nothing but the types of numbers, and at what it meets on the way to them. It may
-    take a message that fits for one that does not (a `str` of a subclass, say), but never the reverse.
+    With `numbers_only`, the function tests only the types of numbers and arrays, and of the containers and messages
+    around them. The function may call `otherwise` for a message that does fit, for example one with an instance of a
+    subclass of `str`. It never lets a message pass that does not fit.
     """
     source = Source(f"door of {schema.full_name}")
     fits = {found.cls: f"fits_{position}" for position, found in enumerate(nodes.reachable(schema))}
-    # The lengths of the arrays' dimensions that have names: the same in all of the message.
+    # The generated functions hand on the lengths of named dimensions: a name means one length in the whole message.
     lengths = ", lengths" if not numbers_only and _has_named_lengths(schema) else ""
     for found in nodes.reachable(schema):
         with source.block(f"def {fits[found.cls]}(message, depth{lengths}):"):
@@ -48,14 +49,14 @@ def compiled(
 
 
 class FieldTests:
-    """Adds lines to a function that test the fields of `message`, and go `failure` where a value does not fit.
+    """Adds lines to a generated function that test the fields of `message`.
 
     Args:
-        source: gets the lines.
-        fits: the names of the functions that test the messages inside.
-        failure: a statement that leaves the function.
-        numbers_only: whether only the types of numbers are tested.
-        lengths: the argument for the lengths that dimensions with names have so far, with a comma before it; or empty.
+        source: the source that the lines are added to.
+        fits: for each class of a message inside, the name of the function that tests it.
+        failure: the statement that runs where a value does not fit. It leaves the function.
+        numbers_only: True if only the types of numbers and arrays are tested.
+        lengths: the argument, with a comma before it, for the lengths of named dimensions. Empty if there are none.
     """
 
     def __init__(
@@ -68,7 +69,11 @@ class FieldTests:
         self._lengths = lengths
 
     def emit(self, schema: nodes.MessageSchema, depth: str, in_variables: bool = False) -> None:
-        """Adds the tests of all fields, which may be in variables of their names already."""
+        """Adds the tests of all fields.
+
+        `depth` is an expression for how deep the message is nested. With `in_variables`, each field is already in a
+        variable of its name.
+        """
         for field in schema.fields:
             if not self._numbers_only or has_numbers(field.node):
                 value = field.name if in_variables else self._source.fresh("value")
@@ -103,7 +108,7 @@ class FieldTests:
                 source.line(f"if {self._misfit(node, value, depth)}: {self._failure}")
 
     def _misfit(self, node: nodes.Single, value: str, depth: str) -> str:
-        """An expression that is true for a value that does not fit."""
+        """Returns an expression that is true for a value that does not fit."""
         bind = self._source.bind
         match node:
             case nodes.Float():
@@ -146,7 +151,7 @@ class FieldTests:
 
 
 def _deeper(item: nodes.Node, depth: str) -> str:
-    """The depth of what is inside a container: a box is a message too."""
+    """Returns an expression for the depth of the elements of a container. A box counts, as it is a message too."""
     return f"{depth} + 1" if nodes.is_boxed(item) else depth
 
 
@@ -164,6 +169,7 @@ def _has_named_lengths(schema: nodes.MessageSchema) -> bool:
 
 
 def is_encodable(text: str) -> bool:
+    """Returns True if UTF-8 can encode the text, which means that it has no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

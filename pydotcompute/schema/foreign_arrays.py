@@ -1,6 +1,6 @@
-"""Other packages' arrays, and what of them can be made an array of NumPy's.
+"""Arrays of other packages, and their conversion to NumPy arrays.
 
-CuPy is imported only where an array of it is met.
+CuPy is imported only when there is an array on a GPU to convert.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ __all__ = ["AnyArray", "as_numpy", "is_cupy"]
 AnyArray: TypeAlias = "numpy.ndarray[Any, numpy.dtype[Any]]"
 
 _HOST_DEVICES = (1, 3, 11, 13)
-"""DLPack's numbers of the devices whose memory the host can read: CPU, pinned and managed memory."""
+"""DLPack's device numbers for memory that the host can read: CPU, pinned and managed memory."""
 
 
 def is_cupy(cls: type) -> bool:
-    """Returns True if the class is CuPy's array. It is told by its name, so that CuPy need not be there."""
+    """Returns True if the class is CuPy's array. Only names are compared, so CuPy need not be installed."""
     return cls.__name__ == "ndarray" and cls.__module__.partition(".")[0] == "cupy"
 
 
 def as_numpy(value: Any) -> AnyArray:
-    """`value` as an array of NumPy's. It shares its memory where the host can read that, and else is copied.
+    """Returns `value` as a NumPy array.
 
-    `value` may be CuPy's, or have DLPack, `__array_interface__` or `__cuda_array_interface__`.
+    The result shares the memory of `value` if the host can read that memory. Otherwise the elements are copied.
+
+    Args:
+        value: an array of NumPy or CuPy, or an object with DLPack, `__array_interface__` or `__cuda_array_interface__`.
 
     Raises:
-        TypeError: it cannot be one; the text is its type, and why.
+        TypeError: `value` cannot be converted. The text says its type and, if known, the reason.
     """
     if type(value) is numpy.ndarray:
         return value
@@ -39,7 +42,7 @@ def as_numpy(value: Any) -> AnyArray:
         raise TypeError(f"{name}, whose mask would be lost")
     try:
         made = _exported(value)
-    except Exception as error:  # Whatever another package's code may raise.
+    except Exception as error:  # The code of another package may raise anything.
         raise TypeError(f"{name} ({type(error).__name__}: {error})") from error
     if made is None:
         raise TypeError(name)
@@ -67,14 +70,14 @@ def _exported(value: Any) -> AnyArray | None:
 def _from_host(value: Any) -> AnyArray:
     try:
         return numpy.from_dlpack(value)
-    except Exception:  # Whatever another package's code may raise.
+    except Exception:  # The code of another package may raise anything.
         if not hasattr(value, "__array__"):
             raise
-        # NumPy's DLPack has no bfloat16, but JAX's arrays of it do have `__array__`.
+        # NumPy's DLPack does not know bfloat16, but JAX's arrays of bfloat16 do have `__array__`.
         return _plain(value)
 
 
 def _plain(value: Any) -> AnyArray:
-    """No subclass, such as a matrix or a memory map: over the wire, it would not arrive as that."""
+    """Returns `value` as a plain ndarray, never as a subclass such as a matrix, which would not survive the wire."""
     array = numpy.asarray(value)
     return array if type(array) is numpy.ndarray else array.view(numpy.ndarray)

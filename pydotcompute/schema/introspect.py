@@ -38,29 +38,32 @@ _LEAVES: dict[object, nodes.Node] = {
     datetime.timedelta: nodes.Duration(),
 }
 _Schemas: TypeAlias = "dict[type, nodes.MessageSchema | None]"
-"""The classes met so far. The value is None for a class that is being read: a reference to it is a cycle, and fine."""
+"""The classes met so far. The value is None while the class is being read; a cycle of references is allowed."""
 _HEADER_ANNOTATIONS = (uuid.UUID, int, uuid.UUID | None)
 
 
 @dataclass(frozen=True, slots=True)
 class FieldNumber:
-    """Pins a field's number on the wire: `Annotated[int, FieldNumber(7)]`. Other fields keep their own numbers."""
+    """Sets a field's number on the wire: `Annotated[int, FieldNumber(7)]`. Other fields keep their own numbers."""
 
     number: int
 
 
 def introspect(cls: type) -> nodes.MessageSchema:
-    """The schema of a dataclass, made on the first call and then kept for as long as the class lives.
+    """Returns the schema of a dataclass. It is made on the first call and kept for as long as the class lives.
 
-    The fields are numbered 1, 2, 3, … in the order of declaration, unless pinned with `FieldNumber`; the header fields
-    are not counted. If the lock (see `lock`) knows the message, the fields that it names have the numbers that it says,
-    and others the next ones above all that ever were. A field's documentation is `field(metadata={"doc": …})`. The
-    protobuf package is the class attribute `__proto_package__` if there is one, and else the last part of the module's
-    name with ".v1".
+    Field numbers: fields are numbered 1, 2, 3, … in the order of declaration, without the header fields. `FieldNumber`
+    sets the number of one field. If the lock (see `lock`) has the message, the fields in the lock have the numbers
+    written there, and new fields get numbers above all that were ever used.
+
+    Documentation: the text of a field is `field(metadata={"doc": …})`.
+
+    Package: the protobuf package is the class attribute `__proto_package__`. Without that attribute, the package is the
+    last part of the module's name, followed by ".v1".
 
     Raises:
-        MessageTypeError: an annotation, a name or a number has no place on the wire; `path` says which, such as
-            `$.items[].weight`. Nothing is kept then.
+        MessageTypeError: an annotation, a name or a number cannot be expressed on the wire. `path` says where, such as
+            `$.items[].weight`. No schema is kept then.
     """
     schema: nodes.MessageSchema | None = nodes.kept_on_class(cls, nodes.SCHEMA_KEY)
     if schema is None:
@@ -72,7 +75,7 @@ def introspect(cls: type) -> nodes.MessageSchema:
 
 
 def _read(cls: type, path: str, read: _Schemas) -> nodes.MessageSchema:
-    """Introspects `cls`, and through `_node` whatever it refers to."""
+    """Introspects `cls` and, through `_node`, all classes that it refers to. Puts their schemas into `read`."""
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise MessageTypeError("a dataclass", type_name(cls) if isinstance(cls, type) else repr(cls), path)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", cls.__name__):
@@ -98,7 +101,7 @@ def _read(cls: type, path: str, read: _Schemas) -> nodes.MessageSchema:
     ]
     _refuse_clashes(fields, path)
     doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
-    if doc.startswith(f"{cls.__name__}("):  # the text that dataclasses puts where there is no docstring
+    if doc.startswith(f"{cls.__name__}("):  # Dataclasses write this text where there is no docstring.
         doc = ""
     reserved = tuple(item for item in locked.items() if item[0] not in body)
     read[cls] = schema = nodes.MessageSchema(cls, package, doc, tuple(fields), header, reserved)
@@ -106,8 +109,9 @@ def _read(cls: type, path: str, read: _Schemas) -> nodes.MessageSchema:
 
 
 def _hints(cls: type, declared: tuple[dataclasses.Field[Any], ...], path: str) -> dict[str, Any]:
-    # Beside the module's names, those of classes declared in the class, and its own, which a local class needs to
-    # contain itself. Only classes: a field such as `bytes: bytes = b""` must not hide the type.
+    # Annotations can use more names than those of the module: the classes declared inside the class, and the class
+    # itself, which a local class needs to contain itself. Only classes are added, because a field such as
+    # `bytes: bytes = b""` must not hide the type.
     names = {name: value for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, type)}
     try:
         return typing.get_type_hints(cls, localns={**names, cls.__name__: cls}, include_extras=True)
@@ -118,19 +122,22 @@ def _hints(cls: type, declared: tuple[dataclasses.Field[Any], ...], path: str) -
 
 
 def _header(cls: type) -> tuple[str, ...]:
-    """All or none: a plain nested dataclass may well have a `priority` of its own, which must not be lost."""
+    """Returns all header fields if the class has all of them, and otherwise none.
+
+    A plain nested dataclass may have a field `priority` of its own, which belongs to the body and must not be lost.
+    """
     names = {field.name for field in dataclasses.fields(cls)}
     return nodes.HEADER_FIELDS if names.issuperset(nodes.HEADER_FIELDS) else ()
 
 
 def _pinned(annotation: Any) -> int | None:
-    """The number that a FieldNumber gives the field."""
+    """Returns the number that a FieldNumber in the annotation sets, or None."""
     extras = annotation.__metadata__ if get_origin(annotation) is Annotated else ()
     return next((extra.number for extra in reversed(extras) if isinstance(extra, FieldNumber)), None)
 
 
 def _numbers(body: dict[str, int | None], locked: lock.Numbers, path: str) -> dict[str, int]:
-    """A number for each of these fields, some of which are pinned."""
+    """Returns a number for each field of `body`, which has the numbers set by FieldNumber, or None."""
     if not locked:
         return {name: position if pin is None else pin for position, (name, pin) in enumerate(body.items(), 1)}
     owners = {number: name for name, number in locked.items()}
@@ -174,9 +181,9 @@ def _refuse_clashes(fields: list[nodes.Field], path: str) -> None:
 
 
 def _node(annotation: Any, path: str, read: _Schemas) -> nodes.Node:
-    """The node of one annotation.
+    """Returns the node of one annotation.
 
-    To add a kind of annotation: a node in nodes.py, its case here, and a case wherever mypy then complains.
+    To add a kind of annotation, add a node in nodes.py, its case here, and a case at each place where mypy complains.
     """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -262,13 +269,17 @@ def _message(cls: type, path: str, read: _Schemas) -> nodes.Message:
 
 
 def _is_array_type(cls: Any) -> bool:
-    """Told by name, so that neither NumPy nor CuPy need be imported, or even be there."""
+    """Returns True for the ndarray of NumPy or CuPy. Only names are compared, so neither needs to be installed."""
     module = getattr(cls, "__module__", None) or ""
     return getattr(cls, "__qualname__", "") == "ndarray" and module.partition(".")[0] in ("numpy", "cupy")
 
 
 def package_of(cls: type, path: str) -> str:
-    """The protobuf package of a message or an enum."""
+    """Returns the protobuf package of a message class or an enum: see `introspect`.
+
+    Raises:
+        MessageTypeError: the class attribute `__proto_package__` is not a valid package name.
+    """
     package = getattr(cls, "__proto_package__", None)
     if package is None:
         module = cls.__module__

@@ -1,7 +1,7 @@
-"""The lock: the number of every field of a message, and of every value of an enum, that ever was.
+"""The lock: a file with the number of every message field and every enum value that ever existed.
 
-Numbers follow the order of declaration, so they change when a field is moved or removed. With a lock they do not: what
-it names keeps its number, and what is new gets one that nothing has had.
+Without a lock, numbers follow the order of declaration, so they change when a field is moved or removed. With a lock
+they do not change: a field in the lock keeps its number, and a new field gets a number that no field has had.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from pydotcompute.exceptions import InvalidConfigurationError
 __all__ = ["LOCK_VARIABLE", "Lock", "Numbers", "in_force", "is_field_number", "numbers_above", "parse", "read", "use"]
 
 LOCK_VARIABLE = "PYDOTCOMPUTE_PROTO_LOCK"
-"""The environment variable that names the lock of this process."""
+"""The environment variable with the path of the lock of this process."""
 
 Numbers = Mapping[str, int]
-"""The fields of a message, or the values of an enum but the zero, each with its number."""
+"""The number of each field of a message, or of each value of an enum except the zero."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """Numbers by the full name of the message or the enum. The fields inside unions and boxes are not among them."""
+    """The numbers of each message and each enum, by full name. Fields inside unions and boxes are not included."""
 
     messages: Mapping[str, Numbers] = field(default_factory=dict)
     enums: Mapping[str, Numbers] = field(default_factory=dict)
 
     def text(self) -> str:
-        """The file. It has a line for each field, in the order of the numbers, so that two branches which both add one
-        conflict where they are merged.
+        """Returns the lock as JSON text, with one line for each field, in the order of the numbers.
+
+        So two branches that both add a field get a merge conflict, and not two fields with the same number.
         """
         document = {
             kind: {name: dict(sorted(numbers.items(), key=_by_number)) for name, numbers in sorted(section.items())}
@@ -44,7 +45,11 @@ class Lock:
 
 
 def parse(text: str) -> Lock:
-    """The lock that `Lock.text` wrote. Raises ValueError, with the reason in one line."""
+    """Returns the lock whose text `Lock.text` wrote.
+
+    Raises:
+        ValueError: the text is not a lock. The text of the error is the reason, in one line.
+    """
     if any(line.startswith("<<<<<<<") for line in text.splitlines()):
         raise ValueError("it has merge conflicts; take one side of all that was exported, and export again")
     document = json.loads(text, object_pairs_hook=_without_doubles)
@@ -68,7 +73,7 @@ def _by_number(item: tuple[str, int]) -> int:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two lines for one field are what is left of a merge; the last must not win silently."""
+    """Returns a JSON object as a dict. Raises ValueError if a name is there twice, as after a careless merge."""
     found = dict(pairs)
     if len(found) != len(pairs):
         double = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
@@ -77,10 +82,10 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read(path: Path) -> Lock:
-    """The lock in a file.
+    """Returns the lock in a file.
 
     Raises:
-        InvalidConfigurationError: the file cannot be read, or is no lock.
+        InvalidConfigurationError: the file cannot be read, or is not a lock.
     """
     try:
         return parse(path.read_text())
@@ -94,15 +99,20 @@ _lock: Lock | None = None
 
 
 def use(lock: Lock | None) -> None:
-    """Sets the lock of this process. Message classes that were introspected before keep their numbers. None: the one
-    that the environment names.
+    """Sets the lock of this process. None means the lock that the environment variable names.
+
+    Message classes that were introspected before keep their numbers.
     """
     global _lock
     _lock = lock
 
 
 def in_force() -> Lock:
-    """The lock of this process; an empty one, if neither `use` nor the environment names one. Raises as `read` does."""
+    """Returns the lock of this process, which is empty if neither `use` nor the environment has set one.
+
+    Raises:
+        InvalidConfigurationError: the file that the environment names cannot be read, or is not a lock.
+    """
     if _lock is None:
         path = os.environ.get(LOCK_VARIABLE)
         use(read(Path(path)) if path else Lock())
@@ -111,10 +121,10 @@ def in_force() -> Lock:
 
 
 def is_field_number(number: int) -> bool:
-    """Returns True if a field can have this number: protobuf keeps some for itself."""
+    """Returns True if a field can have this number. Protobuf reserves the numbers 19000 to 19999 for itself."""
     return 0 < number < 2**29 and not 19_000 <= number <= 19_999
 
 
 def numbers_above(taken: Iterable[int]) -> Iterator[int]:
-    """Ascending numbers of fields above all of these."""
+    """Returns an endless iterator of valid field numbers above all of `taken`, in ascending order."""
     return filter(is_field_number, count(max(taken, default=0) + 1))

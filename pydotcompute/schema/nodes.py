@@ -1,6 +1,6 @@
-"""What a message class says, as data: a small immutable node for each kind of annotation.
+"""The schema of a message class as data: a small immutable node for each kind of annotation.
 
-The text of a node (`str(node)`) is the annotation as a user would write it; errors quote it.
+The text of a node (`str(node)`) is the annotation as a user would write it. Errors quote this text.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ __all__ = [
 ]
 
 HEADER_FIELDS = ("message_id", "priority", "correlation_id")
-"""The fields that the runtime reads. They travel beside the body, never in it."""
+"""The fields that the runtime reads. They are sent beside the body, never in it."""
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""The zero of google.protobuf.Timestamp."""
+"""The instant that a google.protobuf.Timestamp of zero stands for."""
 LONGEST_DURATION = timedelta(seconds=315_576_000_000)
-"""The end of google.protobuf.Duration's range, in both directions."""
+"""The longest google.protobuf.Duration, in both directions."""
 
 MAX_DEPTH = 90
-"""How deep messages may nest in each other. Protobuf's parsers stop at 100; the difference is for the timestamps, boxes
-and map entries inside the innermost message."""
+"""The largest depth to which messages may nest. Protobuf's parsers stop at 100 levels. The other 10 levels are for the
+timestamps, boxes and map entries inside the innermost message."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Float:
-    """`float`: a double, bit for bit (NaN, infinities and -0.0 included)."""
+    """`float`, on the wire a double. Every bit is kept, also of NaN, infinities and -0.0."""
 
     def __str__(self) -> str:
         return "float"
@@ -78,7 +78,7 @@ class Float:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """`int`: an int64. Values beyond it are refused, never wrapped."""
+    """`int`, on the wire an int64. Values outside the range are refused, never truncated."""
 
     def __str__(self) -> str:
         return "int"
@@ -86,7 +86,7 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Bool:
-    """`bool`."""
+    """`bool`, on the wire a bool."""
 
     def __str__(self) -> str:
         return "bool"
@@ -94,7 +94,7 @@ class Bool:
 
 @dataclass(frozen=True, slots=True)
 class Str:
-    """`str`: a string that UTF-8 can hold, so without lone surrogates."""
+    """`str`, on the wire a string. UTF-8 must be able to encode it, so lone surrogates are refused."""
 
     def __str__(self) -> str:
         return "str"
@@ -102,7 +102,7 @@ class Str:
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """`bytes`."""
+    """`bytes`, on the wire bytes."""
 
     def __str__(self) -> str:
         return "bytes"
@@ -110,7 +110,7 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Uuid:
-    """`uuid.UUID`: a string, in the canonical form of 36 characters."""
+    """`uuid.UUID`, on the wire a string in the canonical form of 36 characters."""
 
     def __str__(self) -> str:
         return "UUID"
@@ -118,8 +118,10 @@ class Uuid:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """`Literal["add", "sub"]`: a string. The values are documentation, and not enforced: an actor may want to answer
-    "unknown operation" itself.
+    """`Literal["add", "sub"]`, on the wire a string.
+
+    The values are only documentation. They are not enforced, because an actor may want to answer "unknown operation"
+    itself.
     """
 
     values: tuple[str, ...]
@@ -130,18 +132,20 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class EnumNode:
-    """An `enum.Enum`: a protobuf enum, whose values are `<ENUM_NAME>_<MEMBER>`.
+    """An `enum.Enum`, on the wire a protobuf enum whose values are named `<ENUM_NAME>_<MEMBER>`.
 
-    Number 0 is `<ENUM_NAME>_UNSPECIFIED`, which is no member. The members have the numbers of their Python values if
-    these are distinct positive int32, and else 1, 2, 3, … in the order of declaration. If the lock knows the enum, the
-    values that it names have the numbers that it says; others those of their Python values where nothing had these,
-    and else the next ones above all that ever were.
+    Number 0 is `<ENUM_NAME>_UNSPECIFIED`, which is not a member. If all Python values of the members are distinct
+    positive int32, each member has its Python value as its number. Otherwise the members are numbered 1, 2, 3, … in the
+    order of declaration.
+
+    If the lock has the enum, its values in the lock have the numbers written there. A new member has its Python value
+    as its number if no value in the lock has that number, and otherwise the next number above all others.
     """
 
     cls: type[enum.Enum]
     package: str
     locked: tuple[tuple[str, int], ...] = ()
-    """The names and numbers in the lock."""
+    """The names and numbers of this enum's values in the lock."""
 
     @property
     def name(self) -> str:
@@ -150,16 +154,16 @@ class EnumNode:
 
     @property
     def full_name(self) -> str:
-        """The name of the protobuf enum."""
+        """The name of the protobuf enum, with its package."""
         return f"{self.package}.{self.name}"
 
     @property
     def prefix(self) -> str:
-        """What the names of the protobuf values start with."""
+        """The beginning of the names of all protobuf values, such as `ENUM_NAME_`."""
         return snake(self.name).upper() + "_"
 
     def values(self) -> list[tuple[enum.Enum, str, int]]:
-        """Each member with the name and the number of its protobuf value."""
+        """Returns each member with the name and the number of its protobuf value."""
         members = list(self.cls)
         usable = all(type(m.value) is int and 0 < m.value < 2**31 for m in members)
         names = [self.prefix + snake(member.name).upper() for member in members]
@@ -176,7 +180,7 @@ class EnumNode:
 
     @property
     def reserved(self) -> tuple[tuple[str, int], ...]:
-        """The names and numbers of values that were, and are no more."""
+        """The names and numbers of former values, which are in the lock and no longer in the enum."""
         names = {name for _, name, _ in self.values()}
         return tuple(item for item in self.locked if item[0] not in names)
 
@@ -186,7 +190,10 @@ class EnumNode:
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
-    """`datetime`, aware of its time zone: a google.protobuf.Timestamp. The instant is kept; the zone becomes UTC."""
+    """`datetime` with a time zone, on the wire a google.protobuf.Timestamp.
+
+    The instant is kept, but the time zone becomes UTC.
+    """
 
     def __str__(self) -> str:
         return "datetime with a time zone"
@@ -194,7 +201,7 @@ class Timestamp:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """`timedelta`: a google.protobuf.Duration, so within 10,000 years."""
+    """`timedelta`, on the wire a google.protobuf.Duration, which holds at most 10,000 years."""
 
     def __str__(self) -> str:
         return "timedelta"
@@ -202,18 +209,19 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """`numpy.ndarray` or `cupy.ndarray`, of numbers: a pydotcompute.v1.Tensor. What it asks for is as in
-    `arrays.Array`.
+    """`numpy.ndarray` or `cupy.ndarray` of numbers, on the wire a pydotcompute.v1.Tensor.
+
+    `arrays.Array` explains the dtype and the shape.
     """
 
     dtype: str | None = None
     shape: tuple[int | str | None, ...] | None = None
     on_device: bool = False
-    """Whether CuPy's arrays stay on the device in it, in-process."""
+    """True if CuPy's arrays in this field stay on the GPU when they are sent in-process."""
 
     @property
     def wanted(self) -> str:
-        """What an array must be to fit, such as "float32 array of shape (n, 3)"; empty if any array does."""
+        """The requirements in words, such as "float32 array of shape (n, 3)". Empty if any array fits."""
         if self.dtype is None and self.shape is None:
             return ""
         text = "array" if self.dtype is None else f"{self.dtype} array"
@@ -228,7 +236,7 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """`X | None`. `None` is absent on the wire, and only `None` is: empty and absent stay apart."""
+    """`X | None`. `None` is absent on the wire, and an empty value is present, so the two stay distinct."""
 
     item: Node
 
@@ -238,7 +246,7 @@ class Optional:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """`list[X]`."""
+    """`list[X]`, on the wire a repeated field."""
 
     item: Node
 
@@ -248,10 +256,11 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """`tuple[X, ...]`, or `tuple[X, X]` with its length. On the wire it is a list."""
+    """`tuple[X, ...]`, or `tuple[X, X]` with a fixed length, on the wire a repeated field."""
 
     item: Node
     length: int | None
+    """The number of elements, or None if any number is allowed."""
 
     def __str__(self) -> str:
         items = f"{self.item}, ..." if self.length is None else ", ".join([str(self.item)] * self.length)
@@ -260,7 +269,7 @@ class Tuple:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """`dict[K, V]`, where K is str, int or bool. The order of the entries is not kept."""
+    """`dict[K, V]`, on the wire a map. K is str, int or bool. The order of the entries is not kept."""
 
     key: Str | Int | Bool
     value: Node
@@ -271,16 +280,16 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Another dataclass. Refers to the class, not to its schema, so that messages can contain themselves.
+    """Another dataclass. The node refers to the class, not to its schema, so that a message can contain itself.
 
-    The header fields of a nested message do not travel; where it arrives they have their defaults.
+    The header fields of a nested message are not sent. The receiver sees the defaults of these fields.
     """
 
     cls: type
 
     @property
     def schema(self) -> MessageSchema:
-        """The schema of the class; `introspect` has made it by the time anyone holds this node."""
+        """The schema of the class. `introspect` keeps it on the class before it hands out this node."""
         return cast(MessageSchema, kept_on_class(self.cls, SCHEMA_KEY))
 
     def __str__(self) -> str:
@@ -289,12 +298,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """A union of dataclasses: a oneof, in a message of its own, which has a member for each class, named after it."""
+    """A union of dataclasses, on the wire a message with a oneof that has a field for each class, named after it."""
 
     members: tuple[Message, ...]
 
     def named(self) -> list[tuple[str, Message]]:
-        """Each member with its field name in the oneof; their numbers are 1, 2, 3, …"""
+        """Returns each member with its field name in the oneof. The fields are numbered 1, 2, 3, and so on."""
         return [(snake(member.cls.__name__), member) for member in self.members]
 
     def __str__(self) -> str:
@@ -304,7 +313,7 @@ class Union:
 Single: TypeAlias = (
     Float | Int | Bool | Str | Bytes | Uuid | Literal | EnumNode | Timestamp | Duration | Array | Message | Union
 )
-"""What protobuf can hold as an element of a list as it is; see `is_boxed`."""
+"""The nodes that protobuf can hold directly as an element of a list. The others need a box: see `is_boxed`."""
 Node: TypeAlias = Single | Optional | List | Tuple | Map
 
 _ZERO: dict[type, object] = {Float: 0, Int: 0, Bool: False, Str: "", Literal: "", Bytes: b""}
@@ -323,19 +332,20 @@ class Field:
 
     @property
     def has_default(self) -> bool:
-        """True if the class can do without a value for this field."""
+        """True if the constructor of the class can be called without a value for this field."""
         return self.default is not MISSING or self.default_factory is not None
 
     def make_default(self) -> Any:
-        """The value of this field in an instance made without it. Only for a field that `has_default`."""
+        """Returns the value of this field in an instance that is made without it. The field must have a default."""
         return self.default if self.default_factory is None else self.default_factory()
 
     @property
     def has_presence(self) -> bool:
-        """True if "absent" on the wire differs from protobuf's zero.
+        """True if this field, when it is absent on the wire, means something else than protobuf's zero.
 
-        It does where zero is no value of the field (`None` is meant, or there is no such enum member or UUID), and
-        where the class has another default than zero: whoever leaves the field out, in JSON say, means that default.
+        There are two cases. First, zero is not a value of the field: absent means `None`, or the field is an enum or a
+        UUID, which have no zero. Second, the class has a default other than zero: a sender who leaves the field out, as
+        in JSON, means that default.
         """
         match self.node:
             case List() | Tuple() | Map():
@@ -350,23 +360,23 @@ class Field:
 
     @property
     def is_absent_if_empty(self) -> bool:
-        """True if no elements on the wire stand for the default: for a tuple with a length they are no value."""
+        """True if no elements on the wire mean the default: a tuple of a fixed length cannot be empty itself."""
         return isinstance(self.node, Tuple) and bool(self.node.length) and self.has_default
 
 
 @dataclass(frozen=True, eq=False)
 class MessageSchema:
-    """One message class: what of it travels, and under which names."""
+    """The schema of one message class: the fields that are sent, with their names and numbers."""
 
     cls: type
     package: str
     doc: str
     fields: tuple[Field, ...]
-    """The body, in the order of declaration."""
+    """The fields of the body, in the order of declaration."""
     header: tuple[str, ...]
-    """HEADER_FIELDS, or nothing for a class that has no header."""
+    """HEADER_FIELDS. Empty for a class without a header."""
     reserved: tuple[tuple[str, int], ...] = ()
-    """The names and numbers of fields that were, and are no more."""
+    """The names and numbers of former fields, which are in the lock and no longer in the class."""
 
     @property
     def name(self) -> str:
@@ -375,7 +385,7 @@ class MessageSchema:
 
     @property
     def full_name(self) -> str:
-        """The name of the protobuf message."""
+        """The name of the protobuf message, with its package."""
         return f"{self.package}.{self.name}"
 
 
@@ -383,22 +393,23 @@ SCHEMA_KEY = "__pydotcompute_schema__"
 
 
 def kept_on_class(cls: type, key: str) -> Any:
-    """What `keep_on_class` kept for exactly this class under `key`, or None.
+    """Returns the value that `keep_on_class` kept for exactly this class under `key`, or None.
 
-    Neither a subclass nor a copy of the class (`@dataclass(slots=True)` makes one) takes the other's for its own.
+    The value is not inherited by a subclass. It is also not valid for a copy of the class, as made by
+    `@dataclass(slots=True)`.
     """
     owner, value = cls.__dict__.get(key, (None, None))
     return value if owner is cls else None
 
 
 def keep_on_class(cls: type, key: str, value: T) -> T:
-    """Keeps `value` in an attribute of the class: for as long as the class lives, and no longer. Returns it."""
+    """Keeps `value` in an attribute of the class, exactly as long as the class lives. Returns `value`."""
     setattr(cls, key, (cls, value))
     return value
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """`node` and all nodes inside it; a message's own fields are not inside."""
+    """Yields `node` and all nodes inside it. The fields of a message do not count as inside."""
     yield node
     match node:
         case Optional(item) | List(item) | Tuple(item):
@@ -413,7 +424,10 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def reachable(schema: MessageSchema) -> list[MessageSchema]:
-    """`schema` and every message that it contains, at any depth, each once, in the order met."""
+    """Returns `schema` and the schema of every message that it contains, at any depth.
+
+    Each schema is there once, in the order in which a breadth-first search finds it.
+    """
     found = {schema.cls: schema}
     waiting = [schema]
     while waiting:
@@ -426,14 +440,15 @@ def reachable(schema: MessageSchema) -> list[MessageSchema]:
 
 
 def walk_all(schema: MessageSchema) -> Iterator[Node]:
-    """All nodes in `schema`, and in every message that it contains."""
+    """Yields all nodes in `schema` and in every message that it contains, at any depth."""
     for found in reachable(schema):
         for field in found.fields:
             yield from walk(field.node)
 
 
 def is_boxed(node: Node) -> bool:
-    """Returns True if protobuf needs a message of its own ("box") to hold this as an element of a list or of a map, or
-    as an optional value.
+    """Returns True if a value of this node needs a box: a protobuf message with the value as its only field.
+
+    Protobuf needs the box where such a value is an element of a list or a map, or is optional.
     """
     return isinstance(node, Optional | List | Tuple | Map)

@@ -1,4 +1,4 @@
-"""Numbers and arrays made those that the annotations ask for."""
+"""Converts numbers and arrays in messages to the types that the annotations ask for."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ __all__ = ["emit_normalizing", "normalizer", "settle", "settled"]
 
 
 def normalizer(cls: type) -> Callable[[object], None] | None:
-    """A function that makes numbers in an instance those that the annotations ask for; None if no field can need it.
+    """Returns a function that converts numbers and arrays in an instance to the types that the annotations ask for.
 
-    Into a float go ints, NumPy scalars and anything else with `__float__` or `__index__`, but no str, bool or complex;
-    into an int bools and whatever has `__index__`; into a bool NumPy's bools. Also inside containers, which are then
-    replaced by new ones, and inside nested messages. Other values are left alone, and it never raises.
+    Returns None if no field of the class can need a conversion. The function converts
+
+    - to float: ints, NumPy scalars and other values with `__float__` or `__index__`, but no str, bool or complex;
+    - to int: bools and other values with `__index__`;
+    - to bool: NumPy's bools;
+    - to an array: values that `as_numpy` accepts.
+
+    The function also converts inside nested messages and inside containers. A container with a converted value is
+    replaced by a new container. All other values stay as they are, and the function never raises.
     """
     schema = introspect(cls)
     if not has_numbers(nodes.Message(cls)):
@@ -33,36 +39,39 @@ def normalizer(cls: type) -> Callable[[object], None] | None:
 
 
 def _make_normalizer(schema: nodes.MessageSchema) -> Callable[[object], None]:
-    # The class of the instance is not looked at: an inherited `__post_init__` serves the subclass as well.
+    # The function does not check the class of the instance: an inherited `__post_init__` serves the subclass as well.
     return compiled(schema, lambda message: settle(schema, message), numbers_only=True)
 
 
 def emit_normalizing(source: Source, schema: nodes.MessageSchema, message: str) -> None:
-    """Adds the end of a function: it normalizes `message`, whose fields are also in variables of their names."""
+    """Adds lines to the end of a generated function that normalize `message`.
+
+    Each field of the message must also be in a variable of its name.
+    """
     normalize = normalizer(schema.cls)
     if normalize is None:
         return
     otherwise = f"return {source.bind(normalize, 'normalize')}({message})"
     inside = [node for field in schema.fields if has_numbers(field.node) for node in nodes.walk(field.node)]
     if any(isinstance(node, nodes.Message | nodes.Union) for node in inside):
-        source.line(otherwise)  # The tests of these are functions of the normalizer's own.
+        source.line(otherwise)  # Only the normalizer has the functions that test nested messages.
     else:
         FieldTests(source, {}, otherwise, numbers_only=True).emit(schema, "0", in_variables=True)
 
 
 def settled(node: nodes.Node, value: Any, depth: int = 0) -> Any:
-    """`value` with its numbers made those of the annotation; the very same object if there was nothing to change."""
+    """Returns `value` with its numbers and arrays converted, or the very same object if nothing had to change."""
     match node:
         case nodes.Float() if type(value) is not float:
             return _as_float(value)
         case nodes.Int() if type(value) is not int:
-            # NumPy 1 takes its booleans for an index.
+            # In NumPy 1, a boolean has `__index__` too.
             is_number = hasattr(value, "__index__") and not isinstance(value, numpy.bool_) and not _is_array_like(value)
             return operator.index(value) if is_number else value
         case nodes.Bool() if getattr(getattr(value, "dtype", None), "kind", "") == "b" and not _is_array_like(value):
             return bool(value)
         case nodes.Array(on_device=on_device) if not (on_device and is_cupy(type(value))):
-            with suppress(TypeError):  # Left for the check to refuse.
+            with suppress(TypeError):  # The check will refuse the value.
                 return as_numpy(value)
         case nodes.Optional(item) if value is not None:
             return settled(item, value, depth)
@@ -87,11 +96,11 @@ def settled(node: nodes.Node, value: Any, depth: int = 0) -> Any:
 
 
 class _TooDeepError(Exception):
-    """The message may even contain itself. Normalizing leaves it alone, and the check refuses it."""
+    """The message is nested too deep, or even contains itself. It is left as it is, and the check refuses it."""
 
 
 def settle(schema: nodes.MessageSchema, message: object) -> None:
-    """Makes the numbers and arrays in the message those of the annotations."""
+    """Converts the numbers and arrays in the message to the types that the annotations ask for, in place."""
     with suppress(_TooDeepError):
         _settle_fields(schema, message, 0)
 
@@ -111,7 +120,7 @@ def _same(new: list[Any], old: Any) -> bool:
 
 
 def _is_array_like(value: Any) -> bool:
-    """Returns True if `value` is an array with dimensions: even one that has a single element is no number."""
+    """Returns True if `value` is an array with dimensions, which is not a number even if it has only one element."""
     return getattr(value, "ndim", 0) != 0
 
 
@@ -124,4 +133,4 @@ def _as_float(value: Any) -> Any:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        return value  # Left for the check to refuse: an int of 400 digits, for one.
+        return value  # The check will refuse the value, for example an int of 400 digits.

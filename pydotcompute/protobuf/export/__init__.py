@@ -1,1 +1,1 @@
-"""The types of a daemon as `.proto` files."""
+"""Exports the types of a daemon as `.proto` files."""

@@ -1,4 +1,4 @@
-"""What is written where a daemon's types are exported: `.proto` files that protoc and buf take as they are."""
+"""The files of an export of a daemon's types: `.proto` files that protoc and buf accept, and the lock."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ breaking:
 
 
 def compiled(files: FileDescriptorSet, go_prefix: str = "") -> FileDescriptorSet:
-    """The files as a compiler of their sources has them, JSON names included. With a prefix such as `example.com/shop`,
-    the Go package of `calculator.v1` is `example.com/shop/calculator/v1;calculatorv1`.
+    """Returns the files as protoc would compile them from their sources, including the JSON names.
+
+    With a `go_prefix` such as `example.com/shop`, the Go package of `calculator.v1` is
+    `example.com/shop/calculator/v1;calculatorv1`.
     """
     made = FileDescriptorSet()
     made.CopyFrom(files)
@@ -64,16 +66,17 @@ def _go_name(package: str) -> str:
 
 
 def sources(files: FileDescriptorSet) -> dict[str, str]:
-    """The text of each file, by its name. Protobuf's own are not among them: every compiler has these."""
+    """Returns the source of each file, by name. Protobuf's own files are left out: every compiler has them."""
     return {file.name: render([file]) for file in files.file if not _is_theirs(file)}
 
 
 def laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
-    """The files of both, with the newer of those that both have, each after its imports. A type that has moved to
-    another file is in the newer one alone.
+    """Returns the files of both sets, each after its imports. If both have a file, the one of `now` is used.
+
+    An older file is left out if all its types have moved to other files.
 
     Raises:
-        ValueError: some types of an older file have moved, and others have not.
+        ValueError: some types of an older file have moved to other files, and some have not.
     """
     places = {name: file.name for file in now.file for name in _types(file)}
     kept = {file.name: file for file in now.file}
@@ -87,7 +90,7 @@ def laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescript
 
 
 def _types(file: FileDescriptorProto) -> list[str]:
-    """The full names of what a file defines."""
+    """Returns the full names of all messages, enums and services that a file defines."""
     names = [
         *(message.name for message in file.message_type),
         *(enum.name for enum in file.enum_type),
@@ -97,8 +100,9 @@ def _types(file: FileDescriptorProto) -> list[str]:
 
 
 def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
-    """The lock before, with what the files add. Where they contradict it, they are right, and what had the number
-    before is forgotten.
+    """Returns the lock `before`, with the numbers in the files added.
+
+    Where the files contradict the lock, the files are right: the name that had the number before is removed.
     """
     messages, enums = dict(before.messages), dict(before.enums)
     for file in files.file:
@@ -106,7 +110,7 @@ def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
             continue
         for message in file.message_type:
             numbers = {field.name: field.number for field in message.field}
-            # Each range is of one number, and stands where its name does.
+            # Each reserved range has one number, and stands at the same position as its name.
             was = zip(message.reserved_name, (area.start for area in message.reserved_range), strict=True)
             name = f"{file.package}.{message.name}"
             messages[name] = _merged(messages.get(name, {}), {**numbers, **dict(was)})

@@ -1,4 +1,4 @@
-"""Protobuf descriptors as `.proto` source."""
+"""Writes protobuf descriptors as `.proto` source."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _Path = tuple[int, ...]
 
 
 def render(files: Iterable[FileDescriptorProto]) -> str:
-    """Files of one package as the source of a single file, which protoc accepts; with their comments.
+    """Returns files of one package as the source of a single file, with their comments. Protoc accepts the source.
 
-    The files are of the kind that `TypePool` makes: proto3, without extensions, and with no option but `go_package`.
+    The files must be of the kind that `TypePool` makes: proto3, without extensions, and with no option but
+    `go_package`.
 
     Raises:
         ValueError: there is no file, or the files are of different packages.
@@ -36,7 +37,7 @@ def render(files: Iterable[FileDescriptorProto]) -> str:
         lines += ["", *(f'import "{name}";' for name in sorted(imports))]
     if files[0].options.go_package:
         lines += ["", f'option go_package = "{files[0].options.go_package}";']
-    # Protobuf looks for the first part of a name inside the message, or among the methods of the service, first.
+    # Protobuf looks up the first part of a name in the message, or among the methods of the service, before elsewhere.
     hidden = {nested.name for file in files for message in file.message_type for nested in _nested(message)}
     hidden |= {method.name for file in files for service in file.service for method in service.method}
     for file in files:
@@ -61,7 +62,7 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _reserved(ranges: Iterable[tuple[int, int]], names: Iterable[str]) -> list[str]:
-    """The lines for numbers, as ranges that include their ends, and names."""
+    """Returns the lines that reserve numbers and names. The ranges of numbers include their ends."""
     numbers = [f"{start}" if start == end else f"{start} to {end}" for start, end in ranges]
     quoted = [f'"{name}"' for name in names]
     lines = [f"reserved {', '.join(items)};" for items in (numbers, quoted) if items]
@@ -69,7 +70,13 @@ def _reserved(ranges: Iterable[tuple[int, int]], names: Iterable[str]) -> list[s
 
 
 class _Renderer:
-    """Renders the types of one file. A path is where a type or field is, as in SourceCodeInfo."""
+    """Writes the types of one file. A `path` is the place of a type or a field, as in SourceCodeInfo.
+
+    Args:
+        file: the file.
+        hidden: the names that mean something else inside a message or a service. A type name that begins with one of
+            them is written in full.
+    """
 
     def __init__(self, file: FileDescriptorProto, hidden: set[str]) -> None:
         self._package = file.package
@@ -78,16 +85,18 @@ class _Renderer:
         self._comments = {tuple(location.path): location.leading_comments for location in locations}
 
     def enum(self, enum: EnumDescriptorProto, path: _Path) -> list[str]:
+        """Returns the lines of an enum."""
         values = [
             line
             for index, value in enumerate(enum.value)
             for line in [*self._comment((*path, 2, index)), f"{value.name} = {value.number};"]
         ]
-        # The ends of an enum's ranges are inclusive, those of a message's are not.
+        # The ranges of an enum include their ends. Those of a message do not.
         reserved = _reserved([(area.start, area.end) for area in enum.reserved_range], enum.reserved_name)
         return [*self._comment(path), f"enum {enum.name} {{", *_indented([*reserved, *values]), "}"]
 
     def service(self, service: ServiceDescriptorProto, path: _Path) -> list[str]:
+        """Returns the lines of a service."""
         body: list[str] = []
         for index, method in enumerate(service.method):
             body += ["", *self._comment((*path, 2, index)), self._method(method)]
@@ -100,6 +109,7 @@ class _Renderer:
         return f"rpc {method.name}({taken}) returns ({given});"
 
     def message(self, message: DescriptorProto, path: _Path) -> list[str]:
+        """Returns the lines of a message, with the messages nested in it."""
         entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
         reserved = [(area.start, area.end - 1) for area in message.reserved_range]
         body = _reserved(reserved, message.reserved_name)

@@ -1,1 +1,1 @@
-"""Messages as JSON, as people type and read them."""
+"""Messages as JSON that people type and read."""

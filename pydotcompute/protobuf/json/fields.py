@@ -1,4 +1,4 @@
-"""What the fields of a message are in JSON, for people who are about to write one."""
+"""Describes the fields of a message in JSON, for people who are about to write one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Row = tuple[str, str, str]
 
 
 def field_lines(message: Descriptor, files: Iterable[FileDescriptorProto]) -> list[str]:
-    """A line for each field, at any depth: its place, what it has to be, and its documentation."""
+    """Returns a line for each field, at any depth, with its place, its kind of value and its documentation."""
     rows = list(_rows(message, "", _comments(files), (message.full_name,)))
     places, kinds = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     return [f"{place:{places}}  {kind:{kinds}}  {doc}".rstrip() for place, kind, doc in rows] or ["(none)"]
 
 
 def _comments(files: Iterable[FileDescriptorProto]) -> dict[str, str]:
-    """The comments of fields, each in one line, by the fields' full names."""
+    """Returns the comments of all fields, each as one line, by the full name of the field."""
     found = {}
     for file in files:
         for location in file.source_code_info.location:
             match list(location.path):
-                # The numbers of `message_type` in a file, and of `field` in a message.
+                # 4 is the number of `message_type` in FileDescriptorProto, and 2 that of `field` in DescriptorProto.
                 case [4, index, 2, position]:
                     message = file.message_type[index]
                     name = f"{file.package}.{message.name}.{message.field[position].name}"

@@ -1,7 +1,8 @@
-"""Messages from JSON: every mistake is told, each with its place, what was expected and what was there.
+"""Reads messages from JSON and reports every mistake, with its place, what was expected and what was there.
 
-The JSON is protobuf's own mapping, as grpcurl takes it, too. Where that is lenient at the cost of the
-message (base64 with foreign characters, an int beyond 2**53 that has come as a double), this is strict.
+The JSON is protobuf's own mapping, which grpcurl also uses. Protobuf's parser accepts some values that damage the
+message, such as base64 with foreign characters, or an int beyond 2**53 that was rounded to a double. This reader
+refuses them.
 """
 
 from __future__ import annotations
@@ -35,22 +36,23 @@ __all__ = ["MOST_VIOLATIONS", "document_of", "load", "read_json"]
 Proto: TypeAlias = google.protobuf.message.Message
 
 MOST_VIOLATIONS = 100
-"""How many mistakes are told of one document; what comes behind them is not read."""
+"""The largest number of mistakes that are reported for one document. The rest of the document is not read."""
 MOST_DIGITS = 400
-"""Characters of an integer; a double has 310 at most."""
+"""The largest number of characters in an integer. The longest double that is an integer has 310."""
 
 
 def load(text: str | bytes) -> Any:
-    """The document of a JSON text, for `read_json`, which tells of names that an object has twice.
+    """Returns the document of a JSON text, for `read_json`. It remembers which names an object has twice.
 
-    Raises ValueError: it is no JSON; its text says why.
+    Raises:
+        ValueError: the text is not valid JSON. The text of the error says why.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}") from None
     try:
-        # Some programs begin a file with a byte order mark.
+        # Some programs write a byte order mark at the beginning of a file.
         return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_Object, parse_int=_whole)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
@@ -63,8 +65,9 @@ def _whole(digits: str) -> int:
 
 
 def document_of(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """The document that a Struct holds. Its numbers are floats, as in the Struct, and its names sorted, for in a Struct
-    they have no order.
+    """Returns the document that a Struct holds.
+
+    All numbers are floats, as in the Struct. The names are sorted, because they have no order in a Struct.
     """
     return {name: _plain(value) for name, value in sorted(struct.fields.items())}
 
@@ -82,17 +85,18 @@ def _plain(value: struct_pb2.Value) -> Any:
 
 
 def read_json(document: Any, descriptor: Descriptor, schema: nodes.MessageSchema | None = None) -> Proto:
-    """The message that a JSON document means.
+    """Returns the message that a JSON document stands for.
 
     Args:
-        document: what `json.loads`, `load` or `document_of` gives.
-        descriptor: the message's type.
-        schema: the class that the type was made of, where it is known: it tells also which values are required, which
-            texts are UUIDs, and how long a tuple is.
+        document: the result of `json.loads`, `load` or `document_of`.
+        descriptor: the type of the message.
+        schema: the schema of the class that the type was made from, if it is known. It is needed to check which values
+            are required, which texts are UUIDs, and how long a tuple is.
 
     Raises:
-        MessageDeserializationError: it means none; the violations are all that is wrong, `MOST_VIOLATIONS` at most, in
-            the order of the document. A path is what a reader of the JSON sees, such as `$.shapes[0].circle.radius`.
+        MessageDeserializationError: the document has mistakes. `violations` has all of them, in the order of the
+            document, but at most `MOST_VIOLATIONS`. A path says where a mistake is in the JSON, such as
+            `$.shapes[0].circle.radius`.
     """
     reader = _Reader()
     message = message_factory.GetMessageClass(descriptor)()
@@ -105,7 +109,7 @@ def read_json(document: Any, descriptor: Descriptor, schema: nodes.MessageSchema
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers which names it was given more than once."""
+    """A JSON object that remembers which of its names were there more than once."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -114,21 +118,21 @@ class _Object(dict[str, Any]):
 
 
 class _EnoughError(Exception):
-    """There are as many violations as are told."""
+    """The number of violations has reached `MOST_VIOLATIONS`."""
 
 
 class _Inside(NamedTuple):
-    """What the class says of a message type."""
+    """The knowledge about a message type that comes from its class."""
 
     node_of: dict[str, nodes.Node]
     required: dict[str, str]
-    """The fields that a message cannot be without, each with the problem if it is."""
+    """The required fields, each with the problem, in words, if it is absent."""
     may_be_empty: frozenset[str] = frozenset()
-    """The tuples of a length that get their default if there are no elements."""
+    """The fields with a tuple of a fixed length that get their default if there are no elements."""
 
 
 class _Reader:
-    """Reads one document. Paths are made only of what is wrong, but for those of messages."""
+    """Reads one document. To be fast, it makes paths only for messages and for mistakes."""
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
@@ -145,7 +149,11 @@ class _Reader:
     def read(
         self, pb: Any, node: nodes.Node | None, value: Any, path: str, depth: int, expected: str = "an object"
     ) -> None:
-        """Reads a message, whose class or box `node` is, if that is known."""
+        """Reads the document `value` into the message `pb`.
+
+        `node` is the class of the message, or the node in it if it is a box, or None if the class is not known.
+        `expected` describes the right kind of value, for the text of a violation.
+        """
         if not isinstance(value, dict):
             self._report(path, f"expected {expected}, got {shown(value)}")
             return
@@ -162,7 +170,7 @@ class _Reader:
             if field is None:
                 self._report(path + step(name), _unknown(name, descriptor))
             elif each is not None:
-                # Of a union only one member can be set, and of two spellings of a name only one.
+                # Only one member of a union can be set, and only one of the two spellings of a name.
                 only = (
                     ONEOF if field.containing_oneof is not None and field.containing_oneof.name == ONEOF else field.name
                 )
@@ -179,7 +187,7 @@ class _Reader:
             self._report(path, f"expected one of {quoted(descriptor.fields_by_name)}, and there is none")
 
     def _fields(self, descriptor: Descriptor) -> dict[str, FieldDescriptor]:
-        """The fields by their names in JSON: those of the `.proto`, and the same in camelCase."""
+        """Returns the fields by their names in JSON. Each has its name in the `.proto`, and the same in camelCase."""
         names = self._names.get(descriptor.full_name)
         if names is None:
             by_json_name = {field.json_name: field for field in descriptor.fields}
@@ -288,18 +296,18 @@ def _inside(node: nodes.Node | None) -> _Inside:
 
 
 def _need(field: nodes.Field) -> str:
-    """The problem with a message in which a field is absent; empty if there is none."""
+    """Returns the problem, in words, if this field is absent. Empty if the field may be absent."""
     match field.node:
         case nodes.Optional():
             return ""
-        case nodes.Tuple(_, length):  # Absent is empty.
+        case nodes.Tuple(_, length):  # An absent tuple is an empty tuple.
             return wrong_length(length, 0) if length and not field.has_default else ""
         case _:
             return ABSENT if field.has_presence and not field.has_default else ""
 
 
 def _parsed(message: Any, value: str) -> bool:
-    """Sets a message of a well-known type to this text. Returns True if the type takes it."""
+    """Sets a message of a well-known type to the value of a text. Returns True if the text is valid."""
     try:
         message.FromJsonString(value)
     except (ValueError, OverflowError):

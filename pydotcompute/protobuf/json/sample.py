@@ -1,4 +1,4 @@
-"""Example messages, for people to edit."""
+"""Makes example messages in JSON for people to edit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _MOST_ELEMENTS = 64
 
 
 def sample_json(schema: nodes.MessageSchema) -> dict[str, Any]:
-    """A body in protobuf's JSON form, ready for `json.dumps` and for `grpcurl -d`.
+    """Returns the body of an example in protobuf's JSON form, ready for `json.dumps` and for `grpcurl -d`.
 
-    Fields have their defaults, or else an example of their type. A message inside itself is left out, and so are the
-    elements of an array that has to be large.
+    Each field has its default or, if it has none, an example of its type. A message inside itself is left out. An array
+    that has to be large has no elements.
     """
     return _message(schema, ())
 
 
 def _message(schema: nodes.MessageSchema, outer: tuple[type, ...]) -> dict[str, Any]:
-    """An example of a message inside messages of the classes `outer`."""
+    """Returns an example of a message that stands inside messages of the classes `outer`."""
     return {
         field.name: _json(field.node, field.make_default())
         if field.has_default
@@ -39,12 +39,12 @@ def _message(schema: nodes.MessageSchema, outer: tuple[type, ...]) -> dict[str, 
 
 
 def _boxed(node: nodes.Node, value: Any) -> Any:
-    """`value` as an element, or as an optional field."""
+    """Returns the JSON `value` as it stands in a list, a map or an optional field: in a box, if the node needs one."""
     return {"value": value} if nodes.is_boxed(node) else value
 
 
 def _json(node: nodes.Node, value: Any) -> Any:
-    """The JSON of one value of `node`."""
+    """Returns the JSON of one value of `node`."""
     if value is None:
         return None
     match node:
@@ -84,7 +84,7 @@ def _json(node: nodes.Node, value: Any) -> Any:
 
 
 def _example(node: nodes.Node, outer: tuple[type, ...]) -> Any:
-    """The JSON of an example of `node`; of nothing, where that would repeat a message of `outer` inside itself."""
+    """Returns the JSON of an example of `node`. It is empty if it would repeat a message of `outer` inside itself."""
     repeats = any(isinstance(inner, nodes.Message) and inner.cls in outer for inner in nodes.walk(node))
     match node:
         case nodes.Float():
@@ -134,7 +134,7 @@ def _tensor(value: Any) -> dict[str, Any]:
 
 
 def _example_tensor(node: nodes.Array) -> dict[str, Any]:
-    """Of the dtype and shape that the node asks for, in which each name is a length of 2."""
+    """Returns the JSON of an array that fits the node. Each dimension with a name or without a length has length 2."""
     shape = (2,) if node.shape is None else tuple(length if isinstance(length, int) else 2 for length in node.shape)
     dtype = dtype_named(node.dtype or "float32")
     if math.prod(shape) > _MOST_ELEMENTS:

@@ -1,4 +1,4 @@
-"""Single values from JSON, and the words for what is wrong with one."""
+"""Reads single values from JSON, and describes in words what is wrong with one."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ __all__ = [
 ]
 
 EXACT_INTEGER = 2**53
-"""Up to here a double holds every integer."""
+"""A double holds every integer up to this one exactly."""
 MOST_NAMES = 10
+"""The largest number of field names that the text of a problem quotes."""
 LONGEST_SHOWN = 40
-"""Characters of a value, and names of fields, that a problem quotes."""
+"""The largest number of characters of a value that the text of a problem quotes."""
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -43,7 +44,7 @@ _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def kind_of(field: FieldDescriptor) -> str:
-    """What a single value of a field has to be in JSON, in words: of an element, if the field is repeated."""
+    """Returns in words the kind of a field's single value in JSON. If the field is repeated, that is an element."""
     if field.enum_type is not None:
         return f"one of {quoted(_members(field.enum_type))}"
     if field.message_type is None:
@@ -62,7 +63,7 @@ _KINDS = {
     FieldDescriptor.TYPE_STRING: "a text",
     FieldDescriptor.TYPE_BYTES: "a text in base64",
 }
-"""Of the kinds of fields that annotations make."""
+"""The kinds of scalar values, for all types of fields that come from annotations."""
 WELL_KNOWN = {
     TIMESTAMP.full_name: 'a time such as "2000-01-01T00:00:00Z"',
     DURATION.full_name: 'a duration such as "1.5s"',
@@ -75,11 +76,14 @@ def _is_box(descriptor: Descriptor) -> bool:
 
 
 class WrongError(Exception):
-    """A value that cannot be where it is. Its text is the problem."""
+    """A value in JSON is wrong for its field. The text of the error is the problem."""
 
 
 def conversion(field: FieldDescriptor, node: nodes.Node | None) -> Callable[[Any], Any]:
-    """What makes a value of a field, or of its elements, of one of JSON. Raises WrongError."""
+    """Returns a function that converts a JSON value to a value of the field or, if it is repeated, of an element.
+
+    The function raises WrongError for a value that does not fit. The field must not be a message.
+    """
     if (enum_type := field.enum_type) is not None:
         return lambda value: _enum(enum_type, value)
     return _uuid if isinstance(node, nodes.Uuid) else _CONVERSIONS[field.type]
@@ -139,7 +143,7 @@ def _text(value: Any) -> str:
 
 def _uuid(value: Any) -> str:
     try:
-        # UUID() takes braces and the like, too.
+        # UUID() accepts other forms, too, such as braces.
         if isinstance(value, str) and str(UUID(value)) == value.lower():
             return value
     except ValueError:
@@ -165,7 +169,7 @@ def _enum(enum_type: EnumDescriptor, value: Any) -> int:
 
 
 def _members(enum_type: EnumDescriptor) -> dict[str, int]:
-    """The values but the zero, which stands for none of the enum's members."""
+    """Returns the numbers of an enum's values by name. The zero is left out, as it is not a member."""
     return {value.name: value.number for value in enum_type.values if value.number != 0}
 
 
@@ -179,7 +183,7 @@ _CONVERSIONS: dict[int, Callable[[Any], Any]] = {
 
 
 def convert_key(field: FieldDescriptor, name: str) -> Any:
-    """The key of a map that a name in JSON stands for."""
+    """Returns the key of a map that a name in JSON stands for. Raises WrongError if the name is not valid."""
     match field.type:
         case FieldDescriptor.TYPE_STRING:
             return _text(name)
@@ -194,12 +198,12 @@ def convert_key(field: FieldDescriptor, name: str) -> Any:
 
 
 def step(name: str) -> str:
-    """A name as the end of a path."""
+    """Returns a name as the last step of a path: `.name`, or `["a name"]` if it is not an identifier."""
     return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name)}]"
 
 
 def shown(value: Any) -> str:
-    """A value as a problem quotes it."""
+    """Returns a value as the text of a problem quotes it: shortened, and without the insides of objects and lists."""
     match value:
         case dict():
             return "an object"
@@ -214,12 +218,16 @@ def shown(value: Any) -> str:
 
 
 def quoted(names: Iterable[str]) -> str:
+    """Returns the names in quotes, separated by commas. After `MOST_NAMES` of them there is an ellipsis."""
     listed = [f'"{name}"' for name in names]
     return ", ".join(listed[:MOST_NAMES] + (["…"] if len(listed) > MOST_NAMES else []))
 
 
 def did_you_mean(value: Any, names: Iterable[str], prefix: str = "") -> str:
-    """A question for the name that was probably meant, if there is one; the prefix that all have tells nothing."""
+    """Returns the text `: did you mean "…"?` with the name that is most like `value`. Empty if none is like it.
+
+    The names are compared without the prefix that all of them have.
+    """
     by_rest = {name.lower().removeprefix(prefix): name for name in names}
     close = get_close_matches(value.lower().removeprefix(prefix), by_rest, 1) if isinstance(value, str) else []
     return f': did you mean "{by_rest[close[0]]}"?' if close else ""

@@ -1,4 +1,4 @@
-"""Messages as protobuf's JSON, as people read it."""
+"""Writes messages in protobuf's JSON form for people to read."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["as_document", "type_inside", "unpacked"]
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 _GOOGLE = "google.protobuf."
 _LEAST_WITH_EXPONENT = 1e16
-"""From here on, Python writes a double with an exponent."""
+"""Python writes a double with an exponent from this number on."""
 
 
 def as_document(message: Message, types: TypePool | None = None) -> Any:
-    """A message in protobuf's JSON form: the names of its `.proto`, in the order of its declaration.
+    """Returns a message in protobuf's JSON form, with the names of the `.proto` and in the order of declaration.
 
-    Fields without presence are there also when they are zero or empty. What is packed in an Any, and of none of the
-    types, stays in base64.
+    Fields without presence are written even if they are zero or empty. A message that is packed in an Any is written as
+    JSON if `types` has its type. Otherwise its bytes are written in base64.
     """
     descriptor = cast(Descriptor, message.DESCRIPTOR)
     name = descriptor.full_name
     if name == _ANY:
         return _any(cast(any_pb2.Any, message), types)
-    if name.startswith(_GOOGLE):  # Some have forms of their own.
+    if name.startswith(_GOOGLE):  # Some of protobuf's own types have special forms in JSON.
         return json_format.MessageToDict(message, preserving_proto_field_name=True)
     return {
         field.name: _field(field, getattr(message, field.name), types)
@@ -42,12 +42,12 @@ def as_document(message: Message, types: TypePool | None = None) -> Any:
 
 
 def type_inside(packed: any_pb2.Any) -> str:
-    """The full name of the type of what is packed."""
+    """Returns the full name of the type of the message that is packed in an Any."""
     return packed.type_url.rpartition("/")[2]
 
 
 def unpacked(packed: any_pb2.Any, types: TypePool) -> Message | None:
-    """What is packed in an Any, or None if it is of none of the types."""
+    """Returns the message that is packed in an Any. None if the pool lacks its type, or if the bytes are invalid."""
     try:
         return types.message_class(type_inside(packed)).FromString(packed.value)
     except (MessageTypeError, DecodeError):
@@ -69,7 +69,7 @@ def _any(packed: any_pb2.Any, types: TypePool | None) -> dict[str, Any]:
 def _field(field: FieldDescriptor, value: Any, types: TypePool | None) -> Any:
     if is_map(field):
         each = message_type(field).fields_by_name["value"]
-        # Maps have no order; this is the one in which Go prints them.
+        # Maps have no order. Sorted keys are the order in which Go prints maps.
         return {_key(key): _single(each, value[key], types) for key in sorted(value)}
     if field.is_repeated:
         return [_single(field, each, types) for each in value]
@@ -97,12 +97,12 @@ def _single(field: FieldDescriptor, value: Any, types: TypePool | None) -> Any:
 
 
 def _number(value: float) -> float | int | str:
-    """A double as `json.dumps` takes it: integral ones print as integers."""
+    """Returns a double as a value for `json.dumps`. A double without a fraction becomes an int."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    is_minus_zero = value == 0 and math.copysign(1, value) < 0  # As an integer it would lose its sign.
+    is_minus_zero = value == 0 and math.copysign(1, value) < 0  # -0.0 would lose its sign as an int.
     if not value.is_integer() or is_minus_zero or abs(value) >= _LEAST_WITH_EXPONENT:
         return value
     return int(value)
