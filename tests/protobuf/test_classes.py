@@ -14,7 +14,8 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.check import checker
 from pydotcompute.schema.introspect import introspect
-from pydotcompute.schema.nodes import HEADER_FIELDS, EnumNode, reachable, type_name, walk
+from pydotcompute.schema.names import type_name
+from pydotcompute.schema.nodes import HEADER_FIELDS, EnumNode, reachable, walk
 from tests.protobuf.declared import (
     CalculationRequest,
     Everything,
