@@ -3,8 +3,8 @@
 In-process: `async with RingKernelRuntime() as runtime:`. At a daemon: `async with connect("host:50051") as runtime:`,
 from `pydotcompute_client`. The rest of the program is the same.
 
-The public modules are this one, `pydotcompute.exceptions`, `pydotcompute.ring_kernels` and its `lifecycle`. Everything
-else may change in any release.
+The public modules are this one, `pydotcompute.exceptions`, `pydotcompute.ring_kernels` and its `lifecycle`, and
+`pydotcompute.device`. All other modules may change in any release.
 """
 
 from pydotcompute.exceptions import (
