@@ -9,12 +9,17 @@ import pytest
 
 from tests.chaos.checks import nothing_lost_nothing_doubled, telemetry
 from tests.chaos.processes import Client, Processes, Proxy, eventually, seed_of
+from tests.properties import examples
 
 pytestmark = pytest.mark.timeout(120)
 
 STORM = "cut=4,reset=2,stall=2,halve=1,trickle=1"
 """All but what only keepalive notices, which takes its time."""
 MIB = 1 << 20
+FAULTS = examples(20)
+"""Connections that are broken."""
+REQUESTS = examples(4_000)
+"""Requests of a client that is measured."""
 
 
 def all_live(clients: list[Client]) -> bool:
@@ -35,12 +40,12 @@ def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
         clients = [processes.client(through) for _ in range(3)]
         for client in clients:
             client.under_way()
-        eventually(lambda: proxy.faults() >= 20 or not all_live(clients))
+        eventually(lambda: proxy.faults() >= FAULTS or not all_live(clients))
         for client in clients:
             client.signal(signal.SIGTERM)
         reports = [client.last_words() for client in clients]
         nothing_lost_nothing_doubled(target, reports)
-        assert proxy.faults() >= 20
+        assert proxy.faults() >= FAULTS
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
@@ -75,11 +80,11 @@ def test_what_goes_through_shared_memory_is_not_lost_or_doubled_while_connection
         ]
         for client in clients:
             client.under_way()
-        eventually(lambda: proxy.faults() >= 20 or not all_live(clients))
+        eventually(lambda: proxy.faults() >= FAULTS or not all_live(clients))
         for client in clients:
             client.signal(signal.SIGTERM)
         nothing_lost_nothing_doubled(target, [client.last_words() for client in clients])
-        assert proxy.faults() >= 20
+        assert proxy.faults() >= FAULTS
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
@@ -124,7 +129,7 @@ def test_the_end_of_other_clients_is_nothing_to_those_that_live() -> None:
 def test_a_slow_client_does_not_delay_a_fast_one(way: str) -> None:
     with Processes(seed_of(4)) as processes:
         daemon, target = processes.daemon()
-        quiet = processes.client(target, count=4_000).last_words()
+        quiet = processes.client(target, count=REQUESTS).last_words()
         stops = way == "stops reading"
         slow = processes.client(target, window=3_000 if stops else 100, padding=1_000, pause=0 if stops else 10)
         slow.under_way()
@@ -132,7 +137,7 @@ def test_a_slow_client_does_not_delay_a_fast_one(way: str) -> None:
             assert eventually(lambda: telemetry(target).messages_processed > 8_000), "it is in full flow"
             slow.signal(signal.SIGSTOP)
         before = daemon.resident_bytes
-        busy = processes.client(target, count=4_000).last_words()
+        busy = processes.client(target, count=REQUESTS).last_words()
         grown = daemon.resident_bytes - before
         slow.signal(signal.SIGCONT)
         nothing_lost_nothing_doubled(target, [quiet, busy, slow.stop()])
