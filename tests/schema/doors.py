@@ -1,11 +1,32 @@
 """What the tests of checks and of normalizing share."""
 
-from dataclasses import make_dataclass
+import enum
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
 import pytest
 
 from pydotcompute.schema.check import checker, door_check
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclass
+class Item:
+    weight: float = 0.0
+
+
+@dataclass
+class Crate:
+    load: int = 0
+
+
+@dataclass
+class Tree:
+    children: "list[Tree]" = field(default_factory=list)
+    size: float = 0.0
 
 
 def one(annotation: Any, value: Any) -> Any:

@@ -3,7 +3,7 @@
 import enum
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -16,31 +16,11 @@ from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
 from pydotcompute.schema.check import checker, door_check
 from pydotcompute.schema.nodes import MAX_DEPTH
 from pydotcompute.schema.normalize import normalizer
-from tests.schema.doors import passed, refusal
+from tests.schema.doors import Crate, Item, Level, Tree, passed, refusal
 
 
 class Color(enum.Enum):
     RED = 1
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-
-
-@dataclass
-class Item:
-    weight: float = 0.0
-
-
-@dataclass
-class Crate:
-    load: int = 0
-
-
-@dataclass
-class Tree:
-    children: "list[Tree]" = field(default_factory=list)
-    size: float = 0.0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +96,7 @@ def test_the_error_says_both_sides() -> None:
     error = refusal(list[float], [1.0, "a"], MessageTypeError)
     assert (error.expected, error.actual) == ("float", "str")
     error = refusal(Item, Crate(), MessageTypeError)
-    assert (error.expected, error.actual) == (f"{__name__}.Item", f"{__name__}.Crate")
+    assert (error.expected, error.actual) == (f"{Item.__module__}.Item", f"{Crate.__module__}.Crate")
 
 
 class Pair(NamedTuple):

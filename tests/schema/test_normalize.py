@@ -1,7 +1,6 @@
 """What normalizing makes of numbers, and what it leaves alone."""
 
-import enum
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -13,27 +12,7 @@ import pytest
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema.check import door_check
 from pydotcompute.schema.normalize import normalizer
-from tests.schema.doors import one, passed, refusal
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-
-
-@dataclass
-class Item:
-    weight: float = 0.0
-
-
-@dataclass
-class Crate:
-    load: int = 0
-
-
-@dataclass
-class Tree:
-    children: "list[Tree]" = field(default_factory=list)
-    size: float = 0.0
+from tests.schema.doors import Crate, Item, Level, Tree, one, passed, refusal
 
 
 def test_an_int_in_a_float_field_becomes_a_float() -> None:
