@@ -21,6 +21,8 @@ __all__ = [
     "KernelFailedError",
     "KernelNotFoundError",
     "KernelStateError",
+    "LimitExceededError",
+    "MemoryExhaustedError",
     "MessageDeserializationError",
     "MessageError",
     "MessageSerializationError",
@@ -291,6 +293,41 @@ class InvalidConfigurationError(PyDotComputeError, ValueError):
         self.value = str(value)
         self.problem = problem
         super().__init__(f"{parameter}={value}: {problem}")
+
+
+class LimitExceededError(PyDotComputeError):
+    """There are already as many of something as a limit allows, or the request asks for more than that.
+
+    `name` is the name of the setting, `limit` its value, and `asked` what there would have been.
+    """
+
+    reason = "LIMIT_EXCEEDED"
+    fields = ("name", "limit", "asked")
+
+    def __init__(self, name: str, limit: int, asked: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.asked = asked
+        super().__init__(f"{name} is {limit}, and this would make {asked}; use fewer, or raise the limit")
+
+
+class MemoryExhaustedError(PyDotComputeError):
+    """The daemon keeps so many bytes of messages that it takes no more of them now.
+
+    `budget` is the most bytes that it keeps, `used` those that it keeps, and `asked` those of this request.
+    """
+
+    reason = "MEMORY_EXHAUSTED"
+    fields = ("budget", "used", "asked")
+
+    def __init__(self, budget: int, used: int, asked: int) -> None:
+        self.budget = budget
+        self.used = used
+        self.asked = asked
+        super().__init__(
+            f"the messages that wait take {used} of {budget} bytes, so there is no room for {asked} more now; "
+            f"receive what waits, or raise memory_bytes"
+        )
 
 
 class ConnectionLostError(PyDotComputeError, ConnectionError):

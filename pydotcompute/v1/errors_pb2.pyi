@@ -120,6 +120,26 @@ class InvalidConfigurationDetail(_message.Message):
     problem: str
     def __init__(self, parameter: _Optional[str] = ..., value: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
+class LimitExceededDetail(_message.Message):
+    __slots__ = ("name", "limit", "asked")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    limit: int
+    asked: int
+    def __init__(self, name: _Optional[str] = ..., limit: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
+
+class MemoryExhaustedDetail(_message.Message):
+    __slots__ = ("budget", "used", "asked")
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    budget: int
+    used: int
+    asked: int
+    def __init__(self, budget: _Optional[int] = ..., used: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
+
 class MessageTooLargeDetail(_message.Message):
     __slots__ = ("message_type", "size", "limit")
     MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]

@@ -25,6 +25,8 @@ from pydotcompute.exceptions import (
     KernelFailedError,
     KernelNotFoundError,
     KernelStateError,
+    LimitExceededError,
+    MemoryExhaustedError,
     MessageDeserializationError,
     MessageError,
     MessageSerializationError,
@@ -54,6 +56,8 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     MessageDeserializationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageDeserializationDetail),
     BackendUnavailableError: (code_pb2.FAILED_PRECONDITION, errors_pb2.BackendUnavailableDetail),
     InvalidConfigurationError: (code_pb2.INVALID_ARGUMENT, errors_pb2.InvalidConfigurationDetail),
+    LimitExceededError: (code_pb2.RESOURCE_EXHAUSTED, errors_pb2.LimitExceededDetail),
+    MemoryExhaustedError: (code_pb2.RESOURCE_EXHAUSTED, errors_pb2.MemoryExhaustedDetail),
     MessageTooLargeError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageTooLargeDetail),
     SessionLostError: (code_pb2.NOT_FOUND, errors_pb2.SessionLostDetail),
 }

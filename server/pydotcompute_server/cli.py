@@ -12,6 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,24 @@ class _Program(click.Command):
             raise WrongUsage(error.format_message()) from None
 
 
+def _read_limits(texts: tuple[str, ...]) -> dict[str, float]:
+    """Return the limits that the texts `NAME=VALUE` set. BadParameter if there is no such limit, or it is no number."""
+    known = {field.name: field for field in fields(Limits)}
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise click.BadParameter(f"{text!r}: there is no limit of this name; {hint}")
+        try:
+            limits[name] = int(value) if isinstance(known[name].default, int) else float(value)
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: the value is not a number of this kind") from None
+    return limits
+
+
 @click.command(cls=_Program, context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...", envvar="PYDOTCOMPUTE_KERNELS")
 @click.option(
@@ -103,6 +123,14 @@ class _Program(click.Command):
     help="Bytes of memory shared in each session with a client of the same host and user, per direction; 0: none.",
 )
 @click.option(
+    "--limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda _context, _parameter, texts: _read_limits(texts),
+    show_envvar=True,
+    help="Set another limit of the daemon, such as client_ids=100; docs/server.md lists them. Repeatable.",
+)
+@click.option(
     "--proto-lock",
     type=_file,
     show_envvar=True,
@@ -127,6 +155,7 @@ def main(
     max_message_bytes: int,
     session_timeout: float,
     shared_memory_bytes: int,
+    limit: dict[str, float],
     proto_lock: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -153,7 +182,10 @@ def main(
             session_timeout=session_timeout,
             shared_memory_bytes=shared_memory_bytes,
         )
+        limits = replace(limits, **limit)  # type: ignore[arg-type]  # Limits checks each value itself.
     except InvalidConfigurationError as error:
+        if error.parameter in limit:
+            raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
         option = error.parameter.replace("_", "-")
         raise WrongUsage(f"--{option} {error.value}: {error.problem}") from None
     # Until there is a daemon to stop, these signals raise KeyboardInterrupt, which interrupts even a file that takes

@@ -74,6 +74,7 @@ async def test_the_deadline_goes_along(world: World) -> None:
         asked = expect(QueueTimeoutError, world.runtime.send_and_receive(first_id, job, timeout=1.0))
         group.create_task(asked)
         await world.queued(last_id, 1)
+        await asyncio.sleep(1.0)  # It has arrived, so by then its deadline has passed where the kernel is, too.
     await world.runtime.reactivate(last_id)
     await eventually(lambda: len(world.runtime.get_dead_letters(last_id)) == 1)
     (letter,) = world.runtime.get_dead_letters(last_id)
