@@ -88,12 +88,12 @@ class Process:
         except queue.Empty:
             raise AssertionError(f"{self.name} says nothing for {timeout:g} s") from None
 
-    def order(self, text: str) -> str:
+    def order(self, text: str, timeout: float = PATIENCE) -> str:
         """Give it a line of input; returns its answer."""
         assert self.popen.stdin is not None
         self.popen.stdin.write(f"{text}\n")
         self.popen.stdin.flush()
-        return self.line()
+        return self.line(timeout)
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -134,9 +134,11 @@ class Process:
 class Daemon(Process):
     """`pydotcompute-server` with the kernels of the suite launched."""
 
-    def __init__(self, stderr: IO[bytes], session_timeout: float | None, arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, stderr: IO[bytes], session_timeout: float | None, arguments: tuple[str, ...], kernels: str
+    ) -> None:
         script = os.path.join(sysconfig.get_path("scripts"), "pydotcompute-server")
-        command = [script, str(KERNELS), "--listen", "127.0.0.1:0", *arguments]
+        command = [script, kernels, "--listen", "127.0.0.1:0", *arguments]
         env = {} if session_timeout is None else {"PYDOTCOMPUTE_SESSION_TIMEOUT": f"{session_timeout:g}"}
         super().__init__("daemon", command, stderr, env)
 
@@ -221,10 +223,12 @@ class Processes:
         finally:
             self._folder.cleanup()
 
-    def daemon(self, *arguments: str, session_timeout: float | None = None) -> tuple[Daemon, str]:
+    def daemon(
+        self, *arguments: str, session_timeout: float | None = None, kernels: str = str(KERNELS)
+    ) -> tuple[Daemon, str]:
         """Start a daemon, with all kernels of the suite launched; returns it and its address."""
         arguments = arguments or ("--launch", "all")
-        daemon = self._start(lambda stderr: Daemon(stderr, session_timeout, arguments), "daemon")
+        daemon = self._start(lambda stderr: Daemon(stderr, session_timeout, arguments, kernels), "daemon")
         return daemon, daemon.started()
 
     def proxy(self, target: str, *arguments: str) -> tuple[Proxy, str]:
@@ -237,6 +241,11 @@ class Processes:
         self._clients += 1
         number = self._clients
         return self._start(lambda stderr: Client(stderr, target, kernel, number, options), f"client-{number}")
+
+    def run(self, name: str, module: str, *arguments: str) -> Process:
+        """Start a module of the suite as a program."""
+        command = [sys.executable, "-m", module, *arguments]
+        return self._start(lambda stderr: Process(name, command, stderr), name)
 
     def _start(self, make: Callable[[IO[bytes]], P], name: str) -> P:
         log = Path(self._folder.name) / f"{name}.log"

@@ -1,0 +1,363 @@
+"""What one client may do to a daemon that others use too.
+
+Each attack is a process of its own:
+
+    python -m tests.chaos.attacks dimensions 127.0.0.1:50051
+
+It prints one line that says how the daemon answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+from typing import Any
+
+import grpc
+
+from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
+from pydotcompute.v1 import tensor_pb2
+from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
+from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
+from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+
+__all__ = ["ATTACKS", "KERNELS"]
+
+KERNELS = ("square", "echo", "points", "integers", "texts", "table", "array")
+"""The kernels that must be launched, of `tests.chaos.attack_kernels`."""
+TIMEOUT = 100.0
+MIB = 1 << 20
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+ATTACKS: dict[str, Callable[[str], str]] = {}
+"""The attacks by name. Each takes the address of a daemon, and returns how it was answered."""
+
+
+def attack(function: Callable[[str], str]) -> Callable[[str], str]:
+    """Add an attack to `ATTACKS`."""
+    ATTACKS[function.__name__] = function
+    return function
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    written = bytearray()
+    while value > 127:
+        written.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*written, value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of bytes, text or a message."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def ask(kernel_id: str, type_name: str, body: bytes) -> pb.AskRequest:
+    """A request of `Ask`."""
+    request = pb.AskRequest(kernel_id=kernel_id)
+    request.message.body.type_url = f"type.googleapis.com/attack_kernels.v1.{type_name}"
+    request.message.body.value = body
+    return request
+
+
+def outcome(call: Callable[[], Any]) -> str:
+    """How a call has ended: `OK`, or its status and the beginning of its text."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return status_of(error)
+    return "OK"
+
+
+def status_of(error: Any) -> str:
+    """The status of a failed call, and the beginning of its text."""
+    return f"{error.code().name}: {(error.details() or '')[:100]}"
+
+
+def ask_once(address: str, request: pb.AskRequest) -> str:
+    """Ask, and return how it went and how long the request was."""
+    with grpc.insecure_channel(address, options=UNLIMITED) as channel:
+        stub: Any = MessageServiceStub(channel)
+        return f"{request.ByteSize():,} bytes: {outcome(lambda: stub.Ask(request, timeout=TIMEOUT))}"
+
+
+# -- work --------------------------------------------------------------------------------------------------------------
+
+
+@attack
+def dimensions(address: str) -> str:
+    """An array of 20,000 dimensions."""
+    tensor = tensor_pb2.Tensor(dtype="<f4", data=bytes(4))
+    tensor.shape.extend([1 << 62] * 20_000)
+    return ask_once(address, ask("array", "Array", field(1, tensor.SerializeToString())))
+
+
+@attack
+def empty_messages(address: str) -> str:
+    """A list of four million messages, of two bytes each."""
+    return ask_once(address, ask("points", "Points", b"\x0a\x00" * (4 << 20)))
+
+
+@attack
+def small_numbers(address: str) -> str:
+    """A list of 16 million numbers, of one byte each."""
+    return ask_once(address, ask("integers", "Integers", field(1, b"\x01" * (16 << 20))))
+
+
+@attack
+def empty_texts(address: str) -> str:
+    """A list of eight million texts, of two bytes each."""
+    return ask_once(address, ask("texts", "Texts", b"\x0a\x00" * (8 << 20)))
+
+
+@attack
+def map_entries(address: str) -> str:
+    """A map of a million entries."""
+    entries = b"".join(field(1, b"\x08" + varint(key)) for key in range(1 << 20))
+    return ask_once(address, ask("table", "Table", entries))
+
+
+@attack
+def long_requests(address: str) -> str:
+    """Sixteen clients that each ask with 60 MiB at once."""
+    request = ask("echo", "Blob", field(1, bytes(60 * MIB - 100)))
+
+    def one(_: int) -> str:
+        with grpc.insecure_channel(address, options=UNLIMITED) as channel:
+            stub: Any = MessageServiceStub(channel)
+            return outcome(lambda: stub.Ask(request, timeout=TIMEOUT))
+
+    with ThreadPoolExecutor(16) as threads:
+        return str(dict(Counter(threads.map(one, range(16)))))
+
+
+@attack
+def long_controls(address: str) -> str:
+    """Control calls of 60 MiB."""
+    with grpc.insecure_channel(address, options=UNLIMITED) as channel:
+        messages: Any = MessageServiceStub(channel)
+        kernels: Any = KernelServiceStub(channel)
+        telemetry: Any = TelemetryServiceStub(channel)
+        ids = ["x" * 10] * (5 * MIB)
+        acknowledge = pb.AcknowledgeRequest(kernel_id="square", delivery_ids=ids)
+        launch = kernel_pb.LaunchRequest(kernel_id="x" * 60 * MIB, kernel_type="square")
+        get = telemetry_pb.GetTelemetryRequest(kernel_ids=ids)
+        ends = [
+            outcome(lambda: messages.Acknowledge(acknowledge, timeout=TIMEOUT)),
+            outcome(lambda: kernels.Launch(launch, timeout=TIMEOUT)),
+            outcome(lambda: telemetry.GetTelemetry(get, timeout=TIMEOUT)),
+        ]
+        return "; ".join(ends)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+@attack
+def long_sends(address: str) -> str:
+    """Forty messages of 60 MiB to a paused kernel."""
+    with grpc.insecure_channel(address, options=UNLIMITED) as channel:
+        kernels: Any = KernelServiceStub(channel)
+        messages: Any = MessageServiceStub(channel)
+        kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id="echo"))
+        request = pb.SendRequest(kernel_id="echo")
+        request.message.body.type_url = "type.googleapis.com/attack_kernels.v1.Blob"
+        request.message.body.value = field(1, bytes(60 * MIB - 100))
+        ends = Counter(outcome(lambda: messages.Send(request, timeout=5.0)) for _ in range(40))
+    return "; ".join(f"{count} times {end}" for end, count in ends.items())
+
+
+@attack
+def no_acknowledgements(address: str) -> str:
+    """A session that sends 1,500 messages of 1 MiB to an echo, and acknowledges none of the replies."""
+    seen: Counter[str] = Counter()
+
+    def frames() -> Iterator[pb.ExchangeRequest]:
+        first = pb.ExchangeRequest()
+        first.open.kernel_id = "echo"
+        first.open.credit.messages, first.open.credit.bytes = 1 << 40, 1 << 50
+        yield first
+        begin = monotonic()
+        for number in range(1, 1_501):
+            while credit[0] < number and monotonic() < begin + 40:
+                sleep(0.01)
+            if credit[0] < number:
+                return
+            frame = pb.ExchangeRequest()
+            frame.batch.first_sequence = number
+            frame.batch.message_ids = os.urandom(16)
+            frame.batch.bodies.append(field(1, bytes(MIB)))
+            yield frame
+        sleep(5)
+
+    credit = [0]
+    with grpc.insecure_channel(address, options=UNLIMITED) as channel:
+        stub: Any = MessageServiceStub(channel)
+        try:
+            for answer in stub.Exchange(frames(), timeout=60.0):
+                kind = answer.WhichOneof("frame") or "accepted"
+                seen[kind] += len(answer.batch.bodies) if kind == "batch" else 1
+                told = answer.opened.credit if kind == "opened" else answer.accepted.credit
+                # Credit in bytes counts too: what a client may not send, it must not.
+                credit[0] = max(credit[0], min(told.messages, told.bytes // (MIB + 100)))
+        except grpc.RpcError as error:
+            seen[status_of(error)] += 1
+    return str(dict(seen))
+
+
+@attack
+def idle_sessions(address: str) -> str:
+    """8,000 sessions on one connection, in which nothing is said."""
+
+    async def run() -> str:
+        ends: Counter[str] = Counter()
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub: Any = MessageServiceStub(channel)
+            calls = []
+            for _ in range(8_000):
+                call = stub.Exchange(timeout=60.0)
+                first = pb.ExchangeRequest()
+                first.open.kernel_id = "square"
+                calls.append(call)
+                try:
+                    await call.write(first)
+                    answer = await asyncio.wait_for(call.read(), 10.0)
+                    ends["opened" if isinstance(answer, pb.ExchangeResponse) else (await call.code()).name] += 1
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
+                    code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
+                    ends[code.name if code else type(error).__name__] += 1
+                    if isinstance(error, TimeoutError):
+                        break
+            for call in calls:
+                call.cancel()
+        return str(dict(ends))
+
+    return asyncio.run(run())
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+
+
+async def _many(count: int, at_once: int, call: Callable[[int], Awaitable[Any]]) -> Counter[str]:
+    """Make so many calls, and count how they end."""
+    ends: Counter[str] = Counter()
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            try:
+                await call(number)
+                ends["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                ends[error.code().name] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(work())
+    return ends
+
+
+@attack
+def many_kernels(address: str) -> str:
+    """20,000 kernels, a watcher of all of them every 10 ms, and the end of 2,000."""
+
+    async def run() -> str:
+        async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+            kernels: Any = KernelServiceStub(channel)
+            telemetry: Any = TelemetryServiceStub(channel)
+            begin = monotonic()
+            launched = await _many(
+                20_000, 32, lambda n: kernels.Launch(kernel_pb.LaunchRequest(kernel_id=f"k{n}", kernel_type="square"))
+            )
+            launching = monotonic() - begin
+            request = telemetry_pb.WatchTelemetryRequest()
+            request.interval.FromMilliseconds(10)
+            snapshots = 0
+
+            async def watch() -> None:
+                nonlocal snapshots
+                async for _ in telemetry.WatchTelemetry(request):
+                    snapshots += 1
+
+            try:
+                await asyncio.wait_for(watch(), 6.0)
+            except (TimeoutError, grpc.aio.AioRpcError):
+                snapshots += 0
+            begin = monotonic()
+            ended = await _many(2_000, 32, lambda n: kernels.Terminate(kernel_pb.TerminateRequest(kernel_id=f"k{n}")))
+            ending = monotonic() - begin
+            return (
+                f"launched {dict(launched)} in {launching:.1f} s; {snapshots} snapshots in 6 s; "
+                f"terminated {dict(ended)} in {ending:.1f} s"
+            )
+
+    return asyncio.run(run())
+
+
+@attack
+def many_watchers(address: str) -> str:
+    """1,000 watchers of telemetry, every 10 ms."""
+
+    async def run() -> str:
+        ends: Counter[str] = Counter()
+        snapshots = 0
+        async with grpc.aio.insecure_channel(address) as channel:
+            telemetry: Any = TelemetryServiceStub(channel)
+            request = telemetry_pb.WatchTelemetryRequest()
+            request.interval.FromMilliseconds(10)
+
+            async def watch() -> None:
+                nonlocal snapshots
+                try:
+                    async for _ in telemetry.WatchTelemetry(request, timeout=6.0):
+                        snapshots += 1
+                except grpc.aio.AioRpcError as error:
+                    ends[error.code().name] += 1
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(1_000):
+                    group.create_task(watch())
+        return f"{dict(ends)}, {snapshots} snapshots in 6 s"
+
+    return asyncio.run(run())
+
+
+@attack
+def many_client_ids(address: str) -> str:
+    """1,001 client ids that ask for replies, while a client has not received its own yet."""
+
+    async def run() -> str:
+        async with (
+            grpc.aio.insecure_channel(address) as victims,
+            grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel,
+        ):
+            victim: Any = MessageServiceStub(victims)
+            stub: Any = MessageServiceStub(channel)
+            request = pb.SendRequest(kernel_id="square", client_id="victim")
+            request.message.body.type_url = "type.googleapis.com/attack_kernels.v1.Number"
+            request.message.body.value = b"\x09" + bytes(8)
+            await victim.Send(request)
+            await asyncio.sleep(0.3)
+
+            def receive(by: Any, client_id: str, milliseconds: int) -> Awaitable[Any]:
+                call = pb.ReceiveRequest(kernel_id="square", client_id=client_id)
+                call.timeout.FromMilliseconds(milliseconds)
+                answer: Awaitable[Any] = by.Receive(call)
+                return answer
+
+            ends = await _many(1_001, 50, lambda n: receive(stub, f"other-{n}", 1))
+            mine = await _many(1, 1, lambda _: receive(victim, "victim", 1_000))
+            return f"{dict(ends)}; the victim's reply: {dict(mine)}"
+
+    return asyncio.run(run())
+
+
+if __name__ == "__main__":
+    print(ATTACKS[sys.argv[1]](sys.argv[2]), flush=True)
