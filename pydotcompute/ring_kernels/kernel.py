@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ from pydotcompute.ring_kernels.mail.mail import Mail
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 
-__all__ = ["RingKernel", "current_kernel_id", "managed_kernel"]
+__all__ = ["RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")
@@ -40,6 +41,21 @@ logger = logging.getLogger(__name__)
 
 current_kernel_id: ContextVar[str | None] = ContextVar("pydotcompute_kernel_id", default=None)
 """The id of the kernel whose actor runs in this context. Use it to label logs."""
+
+ACTOR_TASK = "ring kernel "
+"""The beginning of the name of an actor's task; the kernel's id follows."""
+
+
+def kernel_id_of(task: asyncio.Task[Any]) -> str | None:
+    """Return the id of the kernel that a task belongs to: as its actor or, since Python 3.12, as started by it.
+
+    It is None for a task of no kernel. Any thread may call this.
+    """
+    if (name := task.get_name()).startswith(ACTOR_TASK):
+        return name.removeprefix(ACTOR_TASK)
+    if sys.version_info < (3, 12):
+        return None
+    return task.get_context().get(current_kernel_id)
 
 
 class RingKernel(Generic[TIn, TOut]):
@@ -227,7 +243,7 @@ class RingKernel(Generic[TIn, TOut]):
         self._context.lease = lease
         self.gate.enter(KernelState.LAUNCHED)
         self.mail.begin()
-        self._task = asyncio.create_task(self._run(), name=f"ring kernel {self.kernel_id}")
+        self._task = asyncio.create_task(self._run(), name=f"{ACTOR_TASK}{self.kernel_id}")
         try:
             await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
             while not (self._at_first_wait or self.gate.has_ended):  # An actor in a thread may not have.
@@ -330,9 +346,7 @@ class RingKernel(Generic[TIn, TOut]):
             # `ctx.receive` raises this error to tell the actor to end. The actor may let it pass.
             if self.state is not KernelState.TERMINATING:
                 self._fail(error)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit too: an actor must not end the daemon.
+        except BaseException as error:  # Also SystemExit and KeyboardInterrupt: an actor must not end its program.
             self._fail(error)
         else:
             self._context.complete_all()  # An actor that returns is done with its messages.
@@ -381,7 +395,7 @@ def _text(error: BaseException) -> str:
     """Return the text of an actor's exception, even if `str(error)` raises or is not valid Unicode."""
     try:
         text = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         text = f"(its text cannot be made: {type(broken).__name__})"
     return text.encode("utf-8", "backslashreplace").decode()
 

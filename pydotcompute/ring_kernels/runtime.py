@@ -56,6 +56,7 @@ class RingKernelRuntime:
         self._kernels: dict[str, RingKernel[Any, Any]] = {}
         self._active = False
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
+        self._on_forget: list[Callable[[str], None]] = []
 
     def __repr__(self) -> str:
         return f"<RingKernelRuntime {'active' if self._active else 'not started'}, {len(self.kernel_ids)} kernels>"
@@ -128,6 +129,15 @@ class RingKernelRuntime:
         for callback in self._on_state:
             callback(kernel)
 
+    def on_forget(self, callback: Callable[[str], None]) -> None:
+        """Call `callback(kernel_id)` after the runtime has forgotten a kernel. From then on there is no such kernel."""
+        self._on_forget.append(callback)
+
+    def _forget(self, kernel_id: str) -> None:
+        del self._kernels[kernel_id]
+        for callback in self._on_forget:
+            callback(kernel_id)
+
     async def launch(
         self,
         kernel_id: str,
@@ -178,9 +188,10 @@ class RingKernelRuntime:
             await kernel.launch()
         except BaseException:
             if self._kernels.get(kernel_id) is kernel:
-                del self._kernels[kernel_id]
                 if existing is not None:
                     self._kernels[kernel_id] = existing
+                else:
+                    self._forget(kernel_id)
             raise
         kernel.gate.on_state = partial(self._state_changed, kernel)
         self._state_changed(kernel)
@@ -225,7 +236,7 @@ class RingKernelRuntime:
         await self.kernel(kernel_id).terminate(timeout)
         terminated = [k for k, kernel in self._kernels.items() if kernel.state is KernelState.TERMINATED]
         for forgotten in terminated[: -self._limits.terminated_kernels]:
-            del self._kernels[forgotten]
+            self._forget(forgotten)
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Put a message into a kernel's mailbox; see `RingKernel.send`.

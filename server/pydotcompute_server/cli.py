@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
-import importlib.util
-import os
-import resource
-import signal
-import sys
-import threading
-from collections.abc import Callable
+import faulthandler
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,13 +12,14 @@ import click
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
-from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.schema import lock
-from pydotcompute_server.daemon import Daemon, ListenError
+from pydotcompute_server.daemon import ListenError
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
 from pydotcompute_server.logs import LogFormat, configure
+from pydotcompute_server.process import Process, exit_soon
 from pydotcompute_server.settings import Settings
+from pydotcompute_server.signals import Signals
 
 __all__ = ["main"]
 
@@ -170,8 +162,8 @@ def main(
 
     The first line of standard output is `listening on ADDRESS`. The log and the output of kernels go to standard error.
 
-    SIGTERM and SIGINT end the daemon in good order, with exit code 0. That takes at most the grace period and about a
-    second more.
+    SIGTERM and SIGINT end the daemon in good order, with exit code 0. A second after the grace period it is ended by
+    force, with exit code 3; a second Ctrl-C does that at once.
     """
     if (tls_certificate is None) != (tls_key is None):
         raise WrongUsage("--tls-certificate and --tls-key go together")
@@ -188,14 +180,14 @@ def main(
             raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
         option = error.parameter.replace("_", "-")
         raise WrongUsage(f"--{option} {error.value}: {error.problem}") from None
-    # Until there is a daemon to stop, these signals raise KeyboardInterrupt, which interrupts even a file that takes
-    # long to load. A shell starts background jobs with SIGINT ignored, so SIGINT is set too.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+    faulthandler.enable(2)  # A crash in C prints the stacks of all threads.
+    signals = Signals(limits.grace + limits.overtime)
+    signals.install()
     configure(log_level, log_format, limits)
     try:
         lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
         kernel_types = load_kernel_types(kernels)
+        signals.install()  # Again, because a file may have set handlers of its own.
         unknown = [name for name in launch if name != "all" and name not in kernel_types]
         if unknown:
             declared = ", ".join(sorted(kernel_types))
@@ -208,57 +200,12 @@ def main(
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
         )
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, kernel_types))
-    except KeyboardInterrupt:
-        return
-    except (LoadError, ListenError, PyDotComputeError) as error:
+        signals.defer()
+        if not signals.asked_to_end:
+            Process(settings, kernel_types, signals).run()
+    except (LoadError, KeyboardInterrupt) as error:
+        if not signals.asked_to_end:
+            raise Failure(str(error)) from None
+    except (ListenError, PyDotComputeError) as error:
         raise Failure(str(error)) from None
-
-
-def _allow_open_files() -> None:
-    """Raise the limit of open files to the most that the system allows.
-
-    Each connection takes one file, and a connection with shared memory takes more.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The system refuses "unlimited" where that is more than its own limit.
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _settle_memory() -> None:
-    """Make the garbage collector run less often, and skip the objects that live as long as the daemon.
-
-    Messages come and go without reference cycles. Under load the collector took a tenth of the daemon's time; with
-    these settings it takes less than a hundredth.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
-
-
-async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> None:
-    _allow_open_files()
-    daemon = Daemon(settings, kernel_types)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
-    await daemon.start()
-    _settle_memory()
-    # Not to `sys.stdout`: everything that is printed there goes to the log.
-    print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
-    await daemon.run()
-    # The daemon has ended. An actor that ignores its cancellation, or a thread, must not keep the process alive.
-    last_resort = threading.Timer(settings.limits.last_resort, os._exit, (0,))
-    last_resort.daemon = True
-    last_resort.start()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return the factory of uvloop's event loop, or None if uvloop is not installed."""
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
+    exit_soon(limits.last_resort, 0)  # A thread that a file of kernels has started must not keep the process alive.

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,
@@ -52,6 +52,11 @@ __all__ = ["Daemon", "ListenError"]
 
 logger = logging.getLogger(__name__)
 
+CANCELLATION = DEFAULT_LIMITS.cancellation_grace
+"""Seconds that an actor has to end after its cancellation."""
+SLACK = 0.25
+"""Seconds that a step of the end may take longer than it should before it is abandoned."""
+
 
 class ListenError(Exception):
     """The daemon cannot listen on its address."""
@@ -74,8 +79,7 @@ class Daemon:
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
-        self._health = HealthService()
-        self._health_changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        self._health = HealthService(self._runtime, self._catalog.pool, limits)
         self._unary = UnaryLane(self._runtime, self._catalog, limits)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
         self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
@@ -95,10 +99,11 @@ class Daemon:
             Segment.create(self._limits.shared_memory_bytes).close()
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
+        self._runtime.on_forget(self._health.kernel_changed)
         await self._runtime.start()
         names = list(self._runtime.kernel_types) if "all" in self._settings.launch else self._settings.launch
         for name in names:
-            await asyncio.sleep(0.001)  # Not 0: the event loop handles signals only when it waits.
+            await asyncio.sleep(0.001)  # Not 0: the program's own signal handlers are called only when the loop waits.
             if self._stop.is_set():
                 break
             await self._runtime.launch(name)
@@ -150,15 +155,13 @@ class Daemon:
         return server
 
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
-        serving = kernel.state in (KernelState.ACTIVE, KernelState.DEACTIVATED)
         logger.info("%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
-        self._health_changes.put_nowait((kernel.kernel_id, serving))
+        self._health.kernel_changed(kernel.kernel_id)
 
-    async def _report_health(self) -> None:
-        status = health_pb2.HealthCheckResponse
-        while True:
-            kernel_id, serving = await self._health_changes.get()
-            await self._health.set(kernel_id, status.SERVING if serving else status.NOT_SERVING)
+    @property
+    def kernel_ids(self) -> list[str]:
+        """The ids of the kernels that are not terminated, in the order of their launch."""
+        return self._runtime.kernel_ids
 
     def stop(self) -> None:
         """Ask the daemon to end."""
@@ -169,15 +172,12 @@ class Daemon:
 
         That takes at most the grace period, and a second more for actors that resist their cancellation.
         """
-        async with asyncio.TaskGroup() as group:
-            health = group.create_task(self._report_health())
-            await self._stop.wait()
-            logger.info("draining", extra={"grace_seconds": self._limits.grace})
-            await self._health.enter_graceful_shutdown()
-            self._exchange.drain()
-            self._typed.streams.drain()
-            await self._drain()
-            health.cancel()
+        await self._stop.wait()
+        logger.info("draining", extra={"grace_seconds": self._limits.grace})
+        self._health.drain()
+        self._exchange.drain()
+        self._typed.streams.drain()
+        await self._drain()
         logger.info("stopped")
 
     async def _drain(self) -> None:
@@ -191,14 +191,25 @@ class Daemon:
         def left(share: float) -> float:
             return share * max(0.0, deadline - loop.time())
 
-        await self._runtime.wait_idle(left(0.7))
-        await self._runtime.shutdown(left(0.5))
-        timeout = left(0.5)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._exchange.farewell(timeout))
-            group.create_task(self._typed.streams.farewell(timeout))
-        await self._server.stop(min(left(1.0), self._limits.last_calls))
+        seconds = left(0.7)
+        await _within(seconds, self._runtime.wait_idle(seconds), "the kernels' work")
+        seconds = left(0.5)
+        await _within(seconds + CANCELLATION, self._runtime.shutdown(seconds), "the end of the kernels")
+        seconds = left(0.5)
+        farewells = asyncio.gather(self._exchange.farewell(seconds), self._typed.streams.farewell(seconds))
+        await _within(seconds, farewells, "the farewell to the clients")
+        seconds = min(left(1.0), self._limits.last_calls)
+        await _within(seconds, self._server.stop(seconds), "the end of the last calls")
         self._unary.close()
+
+
+async def _within(seconds: float, step: Awaitable[object], what: str) -> None:
+    """Await a step of the end that keeps to so many seconds by itself, and abandon it if it does not."""
+    try:
+        async with asyncio.timeout(seconds + SLACK):
+            await step
+    except TimeoutError:
+        logger.error("%s took longer than %.1f s: abandoned", what, seconds + SLACK)
 
 
 def _require_free(listen: str) -> None:

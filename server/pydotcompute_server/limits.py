@@ -93,16 +93,25 @@ class Limits:
     """The most bytes of a page. A page of a single dead letter may have more."""
     shortest_watch_interval: float = 0.01
     """The shortest time between two snapshots of `WatchTelemetry`."""
+    max_watchers: int = 1_000
+    """How many calls of the health service's `Watch` there may be at a time. One more is refused with
+    `RESOURCE_EXHAUSTED`."""
     unknown_name_characters: int = 200
     """How many characters of an unknown method's name the daemon looks at and quotes."""
     unknown_names_told: int = 30
-    """How many names of existing methods the daemon lists in its answer to a call of an unknown one."""
+    """How many names the daemon lists when it is asked for one that it does not know: of a method, or in a health
+    check."""
     log_line_characters: int = 16_384
     """How many characters without a line break a kernel can print before they are logged as one line."""
+
+    stall: float = 1.0
+    """How long the event loop may be held up before the log says by whom."""
 
     # The end.
     grace: float = 10.0
     """How long the daemon may take to finish its work when it ends."""
+    overtime: float = 1.0
+    """How long after `grace` the process is ended by force, with exit code 3, if the daemon has not ended by then."""
     last_calls: float = 1.0
     """How much of `grace` the last calls have to end, once all kernels have ended. These calls are streams that only
     their clients can end."""

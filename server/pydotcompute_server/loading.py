@@ -95,9 +95,9 @@ def _import(source: str, name: str, file: Path | None = None) -> None:
         if directory not in sys.path:
             sys.path.append(directory)  # Kernels can import the modules beside them.
         spec.loader.exec_module(module)
-    except (LoadError, KeyboardInterrupt):
+    except LoadError:
         raise
-    except BaseException as error:  # A file may also call sys.exit().
+    except BaseException as error:  # A file may also call sys.exit(), or be interrupted.
         raise LoadError(f"{source}: {_where(error, file)}{type(error).__name__}: {error}") from error
 
 

@@ -81,7 +81,7 @@ def _made_ready(handler: Handler, method: Method, steps: Sequence[Step]) -> Hand
     behavior = takes_one or handler.stream_stream
     answers = bool(handler.unary_unary) and not getattr(behavior, "answers_itself", False)
     chained, has_steps = chain(behavior, method, steps, answers=answers)
-    if not has_steps and method.path.startswith("/grpc."):
+    if not has_steps and method.path.startswith("/grpc.reflection."):
         return handler
     name = f"{method.name}Request"
     call: Any
