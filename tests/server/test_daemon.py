@@ -2,19 +2,14 @@
 
 import asyncio
 import json
-import os
-import queue
 import re
 import resource
 import signal
 import socket
-import subprocess
 import sys
-import sysconfig
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +27,11 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import connect
 from pydotcompute_server.cli import main
 from tests.contract.kernels import Job
+from tests.server.processes import run, serving, started, until_exists, wired, write
 from tests.stubs import KERNELS, PATIENCE, Letter, Talk, Wire, job_bytes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CALCULATOR = str(EXAMPLES / "calculator.py")
-COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute-server")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -92,105 +87,6 @@ async def deaf(ctx):
         except asyncio.CancelledError:
             pass
 """
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """This process's, without what would tell a daemon what to do."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYDOTCOMPUTE_")}
-    return {**plain, **variables}
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the daemon to its end."""
-    return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, env=environment(**variables)
-    )
-
-
-class Process:
-    """A daemon whose output is read as it comes."""
-
-    def __init__(self, arguments: tuple[str, ...], variables: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(**variables),
-        )
-        self.logged: list[str] = []
-        """The lines of its stderr."""
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._readers = [
-            threading.Thread(target=self._read, args=args, daemon=True)
-            for args in ((self.process.stdout, self._lines.put), (self.process.stderr, self.logged.append))
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, stream: Any, put: Callable[[str], None]) -> None:
-        with stream:
-            for line in stream:
-                put(line)
-        if put == self._lines.put:
-            self._lines.put(None)
-
-    def line(self) -> str | None:
-        """The next line of its stdout; None at the end."""
-        return self._lines.get(timeout=PATIENCE)
-
-    def address(self) -> str:
-        """Where it listens, as its first line says."""
-        line = self.line()
-        assert line is not None, "".join(self.logged)
-        assert line.startswith("listening on ")
-        return line.removeprefix("listening on ").rstrip("\n")
-
-    def ask_to_end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal."""
-        self.process.send_signal(number)
-
-    def ended(self) -> int:
-        """Wait for its end; returns the exit code."""
-        code = self.process.wait(PATIENCE)
-        for reader in self._readers:
-            reader.join()
-        return code
-
-    def log_line(self, text: str) -> str:
-        """The one line of its log that contains this."""
-        (line,) = [line for line in self.logged if text in line]
-        return line
-
-
-@contextmanager
-def started(*arguments: str, **variables: str) -> Iterator[Process]:
-    """A daemon that has been started, and does not outlive the block."""
-    daemon = Process(arguments, variables)
-    try:
-        yield daemon
-    finally:
-        daemon.process.kill()
-        daemon.ended()
-
-
-@contextmanager
-def serving(*arguments: str, **variables: str) -> Iterator[tuple[Process, str]]:
-    """A daemon that listens on a free port, with its address."""
-    with started(*arguments, "--listen", "127.0.0.1:0", **variables) as daemon:
-        yield daemon, daemon.address()
-
-
-@asynccontextmanager
-async def wired(target: str) -> AsyncIterator[Wire]:
-    """The services of the daemon at this address."""
-    async with grpc.aio.insecure_channel(target) as channel:
-        yield Wire(channel)
-
-
-def write(path: Path, text: str) -> str:
-    path.write_text(text)
-    return str(path)
 
 
 async def states(target: str) -> dict[str, KernelState]:
@@ -675,13 +571,13 @@ async def test_a_client_that_does_not_read_delays_the_end_no_longer_than_the_gra
             raw.call.cancel()
 
 
-async def test_a_second_signal_changes_nothing() -> None:
+async def test_a_second_sigterm_changes_nothing() -> None:
     with serving(str(KERNELS), "--launch", "sleeper") as (daemon, target):
         async with connect(target) as runtime, wired(target) as wire:
             async with paused(wire, "sleeper", messages=2):
                 asking = [asyncio.create_task(runtime.send_and_receive("sleeper", Job(n))) for n in (400, 0)]
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-                daemon.ask_to_end(number)
+            for _ in range(3):
+                daemon.ask_to_end()
             assert [(await reply).number for reply in asking] == [160_000, 0]
         assert await asyncio.to_thread(daemon.ended) == 0
 
@@ -717,11 +613,3 @@ def test_a_signal_while_kernels_are_launched_ends_the_daemon_in_good_order(tmp_p
         assert "TERMINATED" in daemon.log_line("TERMINATED")
         assert daemon.log_line("stopped   ")
         assert not any("zombie" in line for line in daemon.logged)
-
-
-def until_exists(path: Path) -> None:
-    """Wait until a process has made this file."""
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert time.monotonic() < deadline, f"no {path.name}"
-        time.sleep(0.005)
