@@ -332,6 +332,20 @@ async def quitter(ctx: KernelContext[Job, Result]) -> None:
 
 
 @ring_kernel(input_type=Job, output_type=Result)
+async def interrupter(ctx: KernelContext[Job, Result]) -> None:
+    """Would interrupt the whole process."""
+    await ctx.receive()
+    raise KeyboardInterrupt
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+def interrupter_in_a_thread(ctx: BlockingContext[Job, Result]) -> None:
+    """Would interrupt the whole process."""
+    ctx.receive()
+    raise KeyboardInterrupt
+
+
+@ring_kernel(input_type=Job, output_type=Result)
 async def sore_loser(ctx: KernelContext[Job, Result]) -> None:
     """Raises when it is told to end."""
     async for _ in ctx:

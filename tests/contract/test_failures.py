@@ -1,6 +1,7 @@
 """Point 7: a crash is visible at once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,15 @@ async def test_an_actor_that_leaves_by_system_exit_fails_its_kernel_alone(world:
     with pytest.raises(KernelFailedError) as failed:
         await world.runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)
     assert failed.value == KernelFailedError(kernel_id, "SystemExit", "3")
+    assert (await world.runtime.send_and_receive(other, Job(3), timeout=PATIENCE)).number == 9
+
+
+@pytest.mark.parametrize("kernel", [kernels.interrupter, kernels.interrupter_in_a_thread])
+async def test_an_interrupt_that_an_actor_raises_fails_its_kernel_alone(world: World, kernel: Any) -> None:
+    kernel_id, other = await world.launch(kernel), await world.launch(kernels.square)
+    with pytest.raises(KernelFailedError) as failed:
+        await world.runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)
+    assert failed.value == KernelFailedError(kernel_id, "KeyboardInterrupt", "")
     assert (await world.runtime.send_and_receive(other, Job(3), timeout=PATIENCE)).number == 9
 
 
