@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 CANCELLATION = DEFAULT_LIMITS.cancellation_grace
 """Seconds that an actor has to end after its cancellation."""
-SLACK = 0.25
+SLACK = 1.0
 """Seconds that a step of the end may take longer than it should before it is abandoned."""
 
 
