@@ -12,13 +12,14 @@ from pathlib import Path
 from sampler import Sampler
 
 from pydotcompute_server.cli import main
+from pydotcompute_server.process import EVENT_LOOP
 
 SAMPLES_FILE = "BENCHMARK_SAMPLES"
 
 
 def install(file: Path) -> None:
     """Makes the process heed the two signals."""
-    sampler = Sampler()
+    sampler = Sampler(EVENT_LOOP)
 
     def write(*_: object) -> None:
         partial = file.with_suffix(".partial")

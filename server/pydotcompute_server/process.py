@@ -25,10 +25,12 @@ from pydotcompute_server.observe.watchdog import Watchdog, say
 from pydotcompute_server.settings import Settings
 from pydotcompute_server.signals import Signals
 
-__all__ = ["FORCED", "Process", "exit_soon"]
+__all__ = ["EVENT_LOOP", "FORCED", "Process", "exit_soon"]
 
 logger = logging.getLogger(__name__)
 
+EVENT_LOOP = "event loop"
+"""The name of the event loop's thread."""
 FORCED = 3
 """The exit code of a process that was ended by force."""
 LOOKS = 4
@@ -66,7 +68,7 @@ class Process:
         Raises:
             ListenError, PyDotComputeError: the daemon cannot start; see `Daemon.start`.
         """
-        thread = threading.Thread(target=self._run_loop, name="event loop", daemon=True)
+        thread = threading.Thread(target=self._run_loop, name=EVENT_LOOP, daemon=True)
         thread.start()
         loop = self._started.result()
         watchdog = Watchdog(loop, partial(find_holder, loop, thread.ident or 0, self._sources), self._limits.stall)
