@@ -72,7 +72,7 @@ class Sampler:
         samples = self._samples
         now = self._cpu_time()
         if self._thread_name is not None:
-            frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001  # It is documented.
+            frame = sys._current_frames().get(self._thread.ident or 0)
         used, self._last = now - self._last, now
         samples.total += used
         if frame is None:

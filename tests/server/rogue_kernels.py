@@ -33,6 +33,18 @@ async def raises(error: BaseException) -> None:
     raise error
 
 
+async def raises_at_the_end(error: BaseException) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise error
+
+
+class RaisesWhenForgotten:
+    def __del__(self) -> None:
+        raise KeyboardInterrupt("a finalizer's")
+
+
 def start_program() -> int:
     child = subprocess.Popen(["sleep", "3600"])
     child.terminate()
@@ -54,6 +66,10 @@ async def do(deed: Deed) -> str:
             tasks.append(asyncio.create_task(raises(KeyboardInterrupt("a task's"))))
         case "task exits":
             tasks.append(asyncio.create_task(raises(SystemExit(7))))
+        case "task exits at the end":
+            tasks.append(asyncio.create_task(raises_at_the_end(SystemExit(7))))
+        case "finalizer interrupts":
+            RaisesWhenForgotten()
         case "callback interrupts":
             loop.call_soon(lambda: sys.exit(8))
         case "block":

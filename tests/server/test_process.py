@@ -85,6 +85,15 @@ async def test_what_a_task_or_a_callback_of_a_kernel_raises_does_not_end_the_dae
         assert any("rogue_kernels.py" in line for line in daemon.logged), "the traceback says where"
 
 
+@pytest.mark.parametrize("what", ["task exits at the end", "finalizer interrupts"])
+async def test_what_a_kernel_raises_elsewhere_does_not_change_how_the_daemon_ends(what: str) -> None:
+    async with rogues() as (daemon, wire):
+        assert await told(wire, what) == "done"
+        assert await told(wire, "", "bystander") == "fine"
+        assert await ended(daemon) == 0
+        assert daemon.log_line("stopped   ")
+
+
 # -- what holds the event loop up --------------------------------------------------------------------------------------
 
 
