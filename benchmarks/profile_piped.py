@@ -37,7 +37,7 @@ async def profile(seconds: float, top: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "samples.json"
         os.environ[SAMPLES_FILE] = str(file)
-        command = [sys.executable, str(Path(__file__).with_name("profiled_daemon.py")), *DAEMON[1:]]
+        command = [sys.executable, str(Path(__file__).with_name("profiled_daemon.py")), DAEMON[1]]
         sampler = Sampler()
         with serving(command) as server:
             processes = {"client": os.getpid(), "daemon": server.process_id}

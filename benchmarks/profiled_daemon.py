@@ -1,25 +1,32 @@
-"""`pydotcompute-server` with a sampler in it: SIGUSR1 starts it, SIGUSR2 writes what it has.
+"""A daemon with a sampler in it: SIGUSR1 starts it, SIGUSR2 writes what it has.
 
-The samples go to the file that the environment variable BENCHMARK_SAMPLES names, as JSON.
+The samples go to the file that the environment variable BENCHMARK_SAMPLES names, as JSON. The event loop runs in the
+main thread, and not in one of its own as with `pydotcompute-server`: a sampler sees without distortion only the thread
+that Python's signal handlers run in.
+
+    python profiled_daemon.py KERNELS
 """
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
+from raw_echo import fastest_loop
 from sampler import Sampler
 
-from pydotcompute_server.cli import main
-from pydotcompute_server.process import EVENT_LOOP
+from pydotcompute_server import Daemon, Settings, load_kernel_types
+from pydotcompute_server.process import settle_memory
 
 SAMPLES_FILE = "BENCHMARK_SAMPLES"
 
 
 def install(file: Path) -> None:
     """Makes the process heed the two signals."""
-    sampler = Sampler(EVENT_LOOP)
+    sampler = Sampler()
 
     def write(*_: object) -> None:
         partial = file.with_suffix(".partial")
@@ -30,7 +37,18 @@ def install(file: Path) -> None:
     signal.signal(signal.SIGUSR2, write)
 
 
+async def serve(kernels: str) -> None:
+    """Serves until SIGTERM."""
+    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=["all"]), load_kernel_types([kernels]))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
+    with contextlib.redirect_stdout(sys.stderr):  # The address is the only line on standard output.
+        await daemon.start()
+        settle_memory()
+        print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
+        await daemon.run()
+
+
 if __name__ == "__main__":
     install(Path(os.environ[SAMPLES_FILE]))
-    sys.argv[0] = "pydotcompute-server"
-    main()
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        runner.run(serve(sys.argv[1]))

@@ -1,13 +1,11 @@
-"""A sampling profiler of the thread of an event loop.
+"""A sampling profiler of the main thread, for programs that run an event loop.
 
-The kernel interrupts the process each few milliseconds of its CPU time; what the thread has used since the last time is
-then put down to the functions on its stack. Time of other threads, as gRPC's, thus counts for nobody, and a
+The kernel interrupts the process each few milliseconds of its CPU time; what the main thread has used since the last
+time is then put down to the functions on its stack. Time of other threads, as gRPC's, thus counts for nobody, and a
 C function's time (protobuf's, gRPC's Cython, the event loop's) counts for the Python function that called it.
 """
 
 import signal
-import sys
-import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ INTERVAL_SECONDS = 0.002
 
 @dataclass
 class Samples:
-    """CPU seconds of the thread, by place."""
+    """CPU seconds of the main thread, by place."""
 
     total: float = 0.0
     self_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -36,26 +34,16 @@ def _place(code: CodeType) -> str:
 
 
 class Sampler:
-    """Collects samples between `start` and `stop`, both called in the main thread.
+    """Collects samples between `start` and `stop`, both called in the main thread."""
 
-    Args:
-        thread: the name of the thread to sample, which runs when `start` is called; None for the main thread.
-    """
-
-    def __init__(self, thread: str | None = None) -> None:
-        self._thread_name = thread
+    def __init__(self) -> None:
         self._samples = Samples()
         self._last = 0.0
 
     def start(self) -> None:
         """Begins anew."""
         self._samples = Samples()
-        if self._thread_name is None:
-            self._thread = threading.main_thread()
-        else:
-            (self._thread,) = [each for each in threading.enumerate() if each.name == self._thread_name]
-            sys.setswitchinterval(INTERVAL_SECONDS / 4)  # The main thread has to take Python's lock for each sample.
-        self._last = self._cpu_time()
+        self._last = time.thread_time()
         signal.signal(signal.SIGPROF, self._sample)
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)
 
@@ -64,15 +52,9 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, 0)
         return self._samples
 
-    def _cpu_time(self) -> float:
-        assert self._thread.ident is not None
-        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
-
     def _sample(self, _number: int, frame: FrameType | None) -> None:
         samples = self._samples
-        now = self._cpu_time()
-        if self._thread_name is not None:
-            frame = sys._current_frames().get(self._thread.ident or 0)
+        now = time.thread_time()
         used, self._last = now - self._last, now
         samples.total += used
         if frame is None:
@@ -86,4 +68,4 @@ class Sampler:
             frame = frame.f_back
         for place in places:
             samples.cumulative_seconds[place] += used
-        self._last = self._cpu_time()  # the sample itself is nobody's
+        self._last = time.thread_time()  # the sample itself is nobody's

@@ -159,9 +159,9 @@ class Daemon:
         self._health.kernel_changed(kernel.kernel_id)
 
     @property
-    def kernel_ids(self) -> list[str]:
-        """The ids of the kernels that are not terminated, in the order of their launch."""
-        return self._runtime.kernel_ids
+    def running_kernel_ids(self) -> list[str]:
+        """The ids of the kernels that have not ended, in the order of their launch."""
+        return [each for each in self._runtime.kernel_ids if not self._runtime.kernel(each).gate.has_ended]
 
     def stop(self) -> None:
         """Ask the daemon to end."""

@@ -25,12 +25,10 @@ from pydotcompute_server.observe.watchdog import Watchdog, say
 from pydotcompute_server.settings import Settings
 from pydotcompute_server.signals import Signals
 
-__all__ = ["EVENT_LOOP", "FORCED", "Process", "exit_soon"]
+__all__ = ["Process", "exit_soon", "settle_memory"]
 
 logger = logging.getLogger(__name__)
 
-EVENT_LOOP = "event loop"
-"""The name of the event loop's thread."""
 FORCED = 3
 """The exit code of a process that was ended by force."""
 LOOKS = 4
@@ -68,7 +66,7 @@ class Process:
         Raises:
             ListenError, PyDotComputeError: the daemon cannot start; see `Daemon.start`.
         """
-        thread = threading.Thread(target=self._run_loop, name=EVENT_LOOP, daemon=True)
+        thread = threading.Thread(target=self._run_loop, name="event loop", daemon=True)
         thread.start()
         loop = self._started.result()
         watchdog = Watchdog(loop, partial(find_holder, loop, thread.ident or 0, self._sources), self._limits.stall)
@@ -81,10 +79,12 @@ class Process:
                 self._end_by_force(
                     f"the daemon has not ended {self._limits.overtime} s after its grace period", watchdog
                 )
-        thread.join(self._limits.last_resort)
+        thread.join(min(self._limits.last_resort, self._time_left()))
         code = 0 if self._error is None else 1
         if not thread.is_alive():
-            exit_soon(self._limits.last_resort, code)  # A kernel's own thread must not keep the process alive.
+            exit_soon(
+                min(self._limits.last_resort, self._time_left()), code
+            )  # A kernel's own thread must not keep the process alive.
         elif self._error is None:
             os._exit(code)  # An actor ignores its cancellation.
         else:
@@ -113,7 +113,7 @@ class Process:
     def _end_by_force(self, why: str, watchdog: Watchdog) -> None:
         holder = watchdog.holder
         where = "" if holder is None else f"; {holder} holds the event loop at {holder.place}"
-        kernels = self._daemon.kernel_ids
+        kernels = self._daemon.running_kernel_ids
         left = ", ".join([*map(repr, kernels[:NAMED]), *(["…"] if len(kernels) > NAMED else [])]) or "none"
         say(logger.error, "ended by force: %s%s; kernels that have not ended: %s", why, where, left).join(LAST_LOG)
         os._exit(FORCED)
@@ -146,7 +146,7 @@ class Process:
         try:
             _allow_open_files()
             await self._daemon.start()
-            _settle_memory()
+            settle_memory()
             # Not to `sys.stdout`: everything that is printed there goes to the log.
             print(f"listening on {self._daemon.address}", file=sys.__stdout__, flush=True)
             await self._daemon.run()
@@ -175,7 +175,7 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Make the garbage collector run less often, and skip the objects that live as long as the daemon.
 
     Messages come and go without reference cycles. Under load the collector took a tenth of the daemon's time; with
