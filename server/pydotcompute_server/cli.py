@@ -9,7 +9,6 @@ import importlib.util
 import os
 import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -21,13 +20,15 @@ import click
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
+from pydotcompute.printable import escaped
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.schema import lock
 from pydotcompute_server.daemon import Daemon, ListenError
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
-from pydotcompute_server.logs import LogFormat, configure
-from pydotcompute_server.settings import Settings
+from pydotcompute_server.logs import LogFormat, logging_to_stderr
+from pydotcompute_server.settings import MissingSettingError, Settings
+from pydotcompute_server.standard_files import StandardFiles
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ class Failure(click.ClickException):
     """Ends the program with one line on stderr."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(line.strip() for line in text.splitlines()))
+        super().__init__(escaped(" ".join(line.strip() for line in text.splitlines())))
 
     def show(self, file: Any = None) -> None:
         """Print the line to stderr."""
@@ -173,8 +174,6 @@ def main(
     SIGTERM and SIGINT end the daemon in good order, with exit code 0. That takes at most the grace period and about a
     second more.
     """
-    if (tls_certificate is None) != (tls_key is None):
-        raise WrongUsage("--tls-certificate and --tls-key go together")
     try:
         limits = Limits(
             grace=grace,
@@ -183,23 +182,6 @@ def main(
             shared_memory_bytes=shared_memory_bytes,
         )
         limits = replace(limits, **limit)  # type: ignore[arg-type]  # Limits checks each value itself.
-    except InvalidConfigurationError as error:
-        if error.parameter in limit:
-            raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
-        option = error.parameter.replace("_", "-")
-        raise WrongUsage(f"--{option} {error.value}: {error.problem}") from None
-    # Until there is a daemon to stop, these signals raise KeyboardInterrupt, which interrupts even a file that takes
-    # long to load. A shell starts background jobs with SIGINT ignored, so SIGINT is set too.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
-    configure(log_level, log_format, limits)
-    try:
-        lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
-        kernel_types = load_kernel_types(kernels)
-        unknown = [name for name in launch if name != "all" and name not in kernel_types]
-        if unknown:
-            declared = ", ".join(sorted(kernel_types))
-            raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {declared}")
         settings = Settings(
             listen=listen,
             launch=launch,
@@ -208,12 +190,44 @@ def main(
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
         )
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, kernel_types))
+    except InvalidConfigurationError as error:
+        if error.parameter in limit:
+            raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
+        raise WrongUsage(_as_option(error)) from None
+    # Until there is a daemon to stop, these signals raise KeyboardInterrupt, which interrupts even a file that takes
+    # long to load. A shell starts background jobs with SIGINT ignored, so SIGINT is set too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with logging_to_stderr(log_level, log_format, limits) as files:
+            _run(kernels, proto_lock, settings, files)
     except KeyboardInterrupt:
         return
     except (LoadError, ListenError, PyDotComputeError) as error:
         raise Failure(str(error)) from None
+
+
+def _as_option(error: InvalidConfigurationError) -> str:
+    """Return the text of an error about a limit or a setting, in the words of the command line."""
+
+    def option(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
+
+    if isinstance(error, MissingSettingError):
+        return f"{option(error.parameter)} is missing: {option(error.needed_by)} has no effect without it"
+    return f"{option(error.parameter)} {error.value}: {error.problem}"
+
+
+def _run(kernels: tuple[str, ...], proto_lock: Path | None, settings: Settings, files: StandardFiles) -> None:
+    """Load the kernels, and serve them until the daemon is asked to end."""
+    lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
+    kernel_types = load_kernel_types(kernels)
+    unknown = [name for name in settings.launch if name != "all" and name not in kernel_types]
+    if unknown:
+        declared = ", ".join(sorted(kernel_types))
+        raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {declared}")
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, kernel_types, files))
 
 
 def _allow_open_files() -> None:
@@ -238,7 +252,7 @@ def _settle_memory() -> None:
     gc.set_threshold(10_000, 20, 100)
 
 
-async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> None:
+async def _serve(settings: Settings, kernel_types: dict[str, KernelType], files: StandardFiles) -> None:
     _allow_open_files()
     daemon = Daemon(settings, kernel_types)
     loop = asyncio.get_running_loop()
@@ -247,7 +261,7 @@ async def _serve(settings: Settings, kernel_types: dict[str, KernelType]) -> Non
     await daemon.start()
     _settle_memory()
     # Not to `sys.stdout`: everything that is printed there goes to the log.
-    print(f"listening on {daemon.address}", file=sys.__stdout__, flush=True)
+    print(f"listening on {daemon.address}", file=files.stdout, flush=True)
     await daemon.run()
     # The daemon has ended. An actor that ignores its cancellation, or a thread, must not keep the process alive.
     last_resort = threading.Timer(settings.limits.last_resort, os._exit, (0,))
