@@ -17,7 +17,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 from pydotcompute.printable import escaped, escaped_lines
 from pydotcompute.ring_kernels.kernel import current_kernel_id
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.printed import PrintedLines
+from pydotcompute_server.printed import LOGGER, PrintedLines
 from pydotcompute_server.standard_files import StandardFiles
 
 __all__ = ["LogFormat", "logging_to_stderr"]
@@ -32,6 +32,8 @@ _INDENT = "    "
 def logging_to_stderr(level: str, log_format: LogFormat, limits: Limits) -> Iterator[StandardFiles]:
     """Send the log to standard error in this block, and everything that kernels and their libraries print.
 
+    What they write to standard error is logged whatever the level is.
+
     Yields the real standard output and standard error. What is printed after the block goes to standard error.
 
     Args:
@@ -44,6 +46,8 @@ def logging_to_stderr(level: str, log_format: LogFormat, limits: Limits) -> Iter
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # What is written to standard error may be a program's last words, so no level hides it.
+    logging.getLogger(LOGGER).setLevel(min(root.level, logging.WARNING))
     logging.captureWarnings(True)
     streams = [
         PrintedLines(1, logging.INFO, limits.log_line_characters),

@@ -10,12 +10,14 @@ from typing import BinaryIO
 
 from pydotcompute.ring_kernels.kernel import current_kernel_id
 
-__all__ = ["PrintedLines", "log_line"]
+__all__ = ["LOGGER", "PrintedLines", "log_line"]
 
 LONGEST_WAIT = 0.2
 """How long the beginning of a line waits for the rest of it, in seconds."""
 
-_logger = logging.getLogger("kernel")
+LOGGER = "kernel"
+
+_logger = logging.getLogger(LOGGER)
 
 
 def log_line(level: int, line: str, source: str | None = None, kernel_id: str | None = None) -> None:

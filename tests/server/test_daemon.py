@@ -501,7 +501,7 @@ def test_a_crash_is_logged_with_the_kernel_and_the_place(log: tuple[str, list[st
     else:
         (at,) = [number for number, line in enumerate(lines) if "the actor failed" in line]
         assert "kernel_id=third" in lines[at]
-        assert lines[at + 1] == "Traceback (most recent call last):\n"
+        assert lines[at + 1] == "    Traceback (most recent call last):\n"
 
 
 @pytest.mark.parametrize("log", ["json"], indirect=True, scope="module")
