@@ -13,11 +13,12 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import click
 
 from pydotcompute import __version__
-from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
+from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError, PyDotComputeError
 from pydotcompute_client.cli import dead_letters, kernels, messages, proto
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
+from pydotcompute_client.targets import checked_target
 
 __all__ = ["main"]
 
@@ -51,6 +52,19 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
         setattr(ctx.ensure_object(Connection), param.name, value)
 
 
+class _Target(click.ParamType):
+    """An address of a daemon."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the target for gRPC. Fails if the value is no address."""
+        try:
+            return checked_target(value) if value else value
+        except InvalidConfigurationError as error:
+            self.fail(f"{value!r} is {error.problem}.", param, ctx)
+
+
 _FILE = {"type": click.Path(exists=True, dir_okay=False, path_type=Path), "metavar": "FILE"}
 
 GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
@@ -58,6 +72,7 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "envvar": "PYDOTCOMPUTE_TARGET",
         "default": DEFAULT_TARGET,
         "show_default": True,
+        "type": _Target(),
         "metavar": "HOST:PORT",
         "help": "Where the daemon listens; also unix:PATH.",
     },
