@@ -83,6 +83,17 @@ def _read_limits(texts: tuple[str, ...]) -> dict[str, float]:
     return limits
 
 
+def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Return the value of an option. BadParameter if it comes from a variable that is empty, which Click ignores.
+
+    So a file that a script failed to name does not turn encryption off.
+    """
+    variable = f"{ctx.auto_envvar_prefix}_{param.name}".upper()
+    if value is None and os.environ.get(variable) == "":
+        raise click.BadParameter(f"the variable {variable} is empty; unset it, or name a file.")
+    return value
+
+
 @click.command(cls=_Program, context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...", envvar="PYDOTCOMPUTE_KERNELS")
 @click.option(
@@ -137,11 +148,20 @@ def _read_limits(texts: tuple[str, ...]) -> dict[str, float]:
     show_envvar=True,
     help="File pydotcompute.lock of `pydotcompute proto export`; fields keep the numbers that are in it.",
 )
-@click.option("--tls-certificate", type=_file, show_envvar=True, help="PEM file of the certificate chain.")
-@click.option("--tls-key", type=_file, show_envvar=True, help="PEM file of the certificate's key.")
+@click.option(
+    "--tls-certificate",
+    type=_file,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="PEM file of the certificate chain.",
+)
+@click.option(
+    "--tls-key", type=_file, callback=_refuse_empty, show_envvar=True, help="PEM file of the certificate's key."
+)
 @click.option(
     "--tls-client-ca",
     type=_file,
+    callback=_refuse_empty,
     show_envvar=True,
     help="PEM file of the authority whose certificates clients must present.",
 )

@@ -48,6 +48,9 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
     """Store a global option in the `Connection`. An option given after the command comes last, and wins."""
     if value == "":
         raise click.BadParameter("it is empty.", ctx, param)
+    # Click ignores an empty variable. A file that a script failed to name must not turn encryption off.
+    if value is None and isinstance(param.envvar, str) and os.environ.get(param.envvar) == "":
+        raise click.BadParameter(f"the variable {param.envvar} is empty; unset it, or give it a value.", ctx, param)
     if value not in (None, False) and param.name:
         setattr(ctx.ensure_object(Connection), param.name, value)
 
