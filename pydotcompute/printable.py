@@ -1,8 +1,8 @@
-"""Makes text that comes from elsewhere safe to print on a terminal, in a log or in an error.
+r"""Makes text that comes from elsewhere safe to print on a terminal, in a log or in an error.
 
 A control character can move the cursor, write the clipboard or begin a line that looks like another program's. A
 character that changes the direction of writing can make a text look like another one. Both are printed as Python would
-write them in a literal, such as `\\x1b`; all other characters stay.
+write them in a literal, such as `\x1b`; all other characters stay.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _python(found: re.Match[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as one line without control characters: `a\\nb` becomes `a`, a backslash, `n` and `b`."""
+    r"""Return a text as one line without control characters: `a\nb` becomes `a`, a backslash, `n` and `b`."""
     return _UNSAFE.sub(_python, text)
 
 
@@ -39,5 +39,5 @@ def escaped_lines(text: str, indent: str = "") -> str:
 
 
 def escaped_json(document: str) -> str:
-    """Return JSON in which the characters that are not safe to print are written as `\\u202e`. It means the same."""
+    r"""Return JSON in which the characters that are not safe to print are written as `\u202e`. It means the same."""
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

@@ -38,7 +38,7 @@ def test_lines_stay_lines_and_are_indented() -> None:
 
 
 def test_json_means_the_same() -> None:
-    document = [*EVERYTHING, {character: 1 for character in CONTROLS | DIRECTIONS}]
+    document = [*EVERYTHING, dict.fromkeys(CONTROLS | DIRECTIONS, 1)]
     shown = escaped_json(json.dumps(document, ensure_ascii=False))
     assert json.loads(shown) == document
     assert not (CONTROLS | DIRECTIONS) & set(shown)

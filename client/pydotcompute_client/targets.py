@@ -28,7 +28,7 @@ def checked_target(target: str) -> str:
             return target
         host, port = split_address(target, DEFAULT_PORT)
         if port == 0:
-            raise ValueError("no daemon's address; a daemon that was told port 0 says in its first line which port it has")
+            raise ValueError("no daemon's address; a daemon on port 0 says in its first line which port it has")
     except ValueError as error:
         raise InvalidConfigurationError("target", target, str(error)) from None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

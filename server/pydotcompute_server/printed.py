@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import threading
-from typing import BinaryIO
 
 from pydotcompute.ring_kernels.kernel import current_kernel_id
 
@@ -44,7 +43,7 @@ class PrintedLines(io.TextIOBase):
         self._level = level
         self._longest_line = longest_line
         self._source = source
-        self.buffer: BinaryIO = open(descriptor, "wb", buffering=0, closefd=False)  # type: ignore[assignment]
+        self.buffer = io.FileIO(descriptor, "w", closefd=False)
         """The stream for bytes."""
         self._forget()
         os.register_at_fork(after_in_child=self._forget)

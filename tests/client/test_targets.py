@@ -45,7 +45,7 @@ def test_what_is_no_target_is_refused_by_connect_and_by_the_command() -> None:
     for target, why in (
         ("127.0.0.1:70000", "the highest port is 65535"),
         ("http://host:1", "write host:1 without http://"),
-        ("host:0", "a daemon that was told port 0 says in its first line"),
+        ("host:0", "a daemon on port 0 says in its first line"),
         ("a b", "not HOST:PORT, nor unix:PATH"),
     ):
         with pytest.raises(InvalidConfigurationError, match=why) as refused:

@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 from pydotcompute import message, ring_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+
+Context = KernelContext[Any, Any]
 
 os.write(1, b"written while the file is loaded\n")
 
@@ -19,13 +23,24 @@ class Line:
     text: str = ""
 
 
+def by_a_child_process() -> None:
+    """Prints in another process."""
+    subprocess.run("echo by a child process; echo by its stderr >&2", shell=True, check=True)
+
+
+def a_child_process() -> int:
+    """The id of a process that goes on."""
+    return subprocess.Popen(["sleep", "600"]).pid
+
+
 @ring_kernel(input_type=Line, output_type=Line)
-async def loud(ctx):
+async def loud(ctx: Context) -> None:
     """Writes to everything that there is, once for each message."""
     async for line in ctx:
         print(".", end="", flush=True)
         print("waits for its end", end="")
-        await ctx.send(Line("begun", correlation_id=line.message_id))
+        line.text = "begun"
+        await ctx.send(line)
         line = await ctx.receive()
         print(", which comes")
         print("\r 50%|##  |\x1b[2K\r2026-01-01T00:00:00 [info     ] forged\u202e")
@@ -36,19 +51,20 @@ async def loud(ctx):
         logging.getLogger("mine").info("%d", "no number")
         ctypes.CDLL(None).printf(b"by C, which keeps it until it is flushed\n")
         os.write(2, b"to descriptor 2\xff\n")
-        subprocess.run("echo by a child process; echo by its stderr >&2", shell=True, check=True)
-        await ctx.send(Line("done", correlation_id=line.message_id))
+        by_a_child_process()
+        line.text = "done"
+        await ctx.send(line)
 
 
 @ring_kernel(input_type=Line, output_type=Line)
-async def failing(ctx):
+async def failing(ctx: Context) -> None:
     """Fails with the text that it is sent."""
     async for line in ctx:
         raise ValueError(line.text)
 
 
 @ring_kernel(input_type=Line, output_type=Line)
-async def dying(ctx):
+async def dying(ctx: Context) -> None:
     """Ends the whole process, with an unfinished line."""
     async for line in ctx:
         os.write(1, b"so far")
@@ -57,11 +73,11 @@ async def dying(ctx):
 
 
 @ring_kernel(input_type=Line, output_type=Line)
-async def parent(ctx):
+async def parent(ctx: Context) -> None:
     """Starts a process that outlives the daemon, and speaks at its own end."""
     try:
         async for line in ctx:
-            child = subprocess.Popen(["sleep", "600"])
-            await ctx.send(Line(str(child.pid), correlation_id=line.message_id))
+            line.text = str(a_child_process())
+            await ctx.send(line)
     finally:
         os.write(1, b"goodbye")

@@ -1,4 +1,4 @@
-"""The log: whatever a kernel, its libraries and its child processes write is in it, and cannot pass for something else."""
+"""The log: whatever a kernel, its libraries and its child processes write is in it, and passes for nothing else."""
 
 import asyncio
 import json

@@ -55,7 +55,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
         setattr(ctx.ensure_object(Connection), param.name, value)
 
 
-class _Target(click.ParamType):
+class _Target(click.types.StringParamType):
     """An address of a daemon."""
 
     name = "address"
@@ -145,6 +145,9 @@ class _Program(click.Group):
         except PyDotComputeError as error:
             failure = TimedOut if isinstance(error, TimeoutError) else Failure
             raise failure(f"{error} (at {ctx.ensure_object(Connection).target})") from None
+        except RecursionError:
+            # Only what the daemon sends can be so deep: the types of messages, or a body.
+            raise Failure(f"too many messages inside each other (at {ctx.ensure_object(Connection).target})") from None
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
