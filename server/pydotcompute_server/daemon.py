@@ -45,21 +45,13 @@ from pydotcompute_server.settings import Settings
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
 
-__all__ = ["Daemon", "LaunchError", "ListenError"]
+__all__ = ["Daemon", "ListenError"]
 
 logger = logging.getLogger(__name__)
 
 
 class ListenError(Exception):
     """The daemon cannot listen on its address."""
-
-
-class LaunchError(PyDotComputeError):
-    """A kernel of `Settings.launch` cannot be launched. `__cause__` says why."""
-
-    def __init__(self, kernel_type: str, why: PyDotComputeError) -> None:
-        super().__init__(f"cannot launch kernel type {kernel_type!r}: {why}")
-        self.kernel_type = kernel_type
 
 
 class Daemon:
@@ -93,8 +85,8 @@ class Daemon:
 
         Raises:
             ListenError: the address is in use, or does not belong to this machine.
-            LaunchError: a kernel of `settings.launch` cannot be launched.
-            PyDotComputeError: memory cannot be shared.
+            PyDotComputeError: a kernel of `settings.launch` cannot be launched (`__cause__` says why), or memory cannot
+                be shared.
         """
         if self._limits.shared_memory_bytes:
             # If memory cannot be shared, the daemon fails now, and not when the first client comes.
@@ -111,7 +103,7 @@ class Daemon:
                 await self._runtime.launch(name)
                 await self._runtime.activate(name)
             except PyDotComputeError as error:
-                raise LaunchError(name, error) from error
+                raise PyDotComputeError(f"cannot launch kernel type {name!r}: {error}") from error
         await self._server.start()
 
     def _make_server(self) -> grpc.aio.Server:

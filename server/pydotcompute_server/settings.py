@@ -25,6 +25,8 @@ _NEEDED = {
 class MissingSettingError(InvalidConfigurationError):
     """A setting is missing without which another one, `needed_by`, has no effect."""
 
+    fields = ("parameter", "needed_by")
+
     def __init__(self, parameter: str, needed_by: str) -> None:
         super().__init__(parameter, None, f"it is missing, and {needed_by} has no effect without it")
         self.needed_by = needed_by
