@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterator
@@ -24,8 +25,11 @@ __all__ = ["LogFormat", "logging_to_stderr"]
 
 LogFormat = Literal["text", "json"]
 
+_LONGEST_STALL_MS = 1_000
+"""How long an event waits for whoever reads the log, in milliseconds. The events after it do not wait."""
+
 _INDENT = "    "
-"""Begins the further lines of an event in the text log. The lines of an event's own begin with the time."""
+"""Begins the further lines of an event in the text log. Its first line begins with the time."""
 
 
 @contextmanager
@@ -112,22 +116,38 @@ def _write_traceback(
 
 
 class _Handler(logging.Handler):
-    """Writes each event to a file descriptor, at once and as a whole."""
+    """Writes each event to a file descriptor, at once and as a whole.
+
+    If nobody reads the log, a pipe is full in the end. Then events are lost, and counted: the daemon must not stop.
+    """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._lost = 0
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write an event. If it cannot be made into text, write an event that says so."""
         try:
             text = self.format(record)
         except Exception as error:
-            problem = f"an event cannot be logged, {type(error).__name__}: {record.msg!r} with {record.args!r}"
-            text = self.format(logging.LogRecord(record.name, record.levelno, "", 0, problem, (), None))
+            text = self._told(
+                record, f"an event cannot be logged, {type(error).__name__}: {record.msg!r} with {record.args!r}"
+            )
+        if not self._room.poll(0 if self._lost else _LONGEST_STALL_MS):
+            self._lost += 1
+            return
+        if self._lost:
+            text = f"{self._told(record, f'{self._lost} events are lost: nobody has read the log')}\n{text}"
+            self._lost = 0
         data = memoryview(f"{text}\n".encode(errors="backslashreplace"))
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError:
             return  # Whoever read the log has gone. To say so, there is only the log.
+
+    def _told(self, record: logging.LogRecord, text: str) -> str:
+        return self.format(logging.LogRecord(record.name, record.levelno, "", 0, text, (), None))

@@ -57,6 +57,16 @@ async def loud(ctx: Context) -> None:
 
 
 @ring_kernel(input_type=Line, output_type=Line)
+async def talkative(ctx: Context) -> None:
+    """Writes more than a pipe holds, in two ways."""
+    async for line in ctx:
+        for _ in range(2_000):
+            print("x" * 100)
+            os.write(1, b"y" * 100 + b"\n")
+        await ctx.send(line)
+
+
+@ring_kernel(input_type=Line, output_type=Line)
 async def failing(ctx: Context) -> None:
     """Fails with the text that it is sent."""
     async for line in ctx:

@@ -170,6 +170,34 @@ def test_ctrl_c_reaches_the_whole_group_and_nothing_is_lost() -> None:
     assert "goodbye" in stderr
 
 
+async def test_a_log_that_nobody_reads_stops_neither_kernels_nor_the_end() -> None:
+    with a_process_group(KERNELS, "--launch", "talkative", "--listen", "127.0.0.1:0") as daemon:
+        assert daemon.stdout is not None
+        target = daemon.stdout.readline().split()[-1]
+        for _ in range(2):
+            await ask(target, "talkative", "")
+        daemon.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(daemon.wait, PATIENCE) == 0
+        assert daemon.stderr is not None
+        lines = daemon.stderr.read().splitlines()
+        assert len(lines) < 4 * 2_000, "some are lost, as a pipe does not hold them all"
+        assert not [line for line in lines if not re.match(r"\d{4}-\d\d-\d\dT", line)]
+
+
+async def test_events_that_are_lost_are_counted() -> None:
+    with a_process_group(KERNELS, "--launch", "talkative", "--listen", "127.0.0.1:0") as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stderr is not None
+        target = daemon.stdout.readline().split()[-1]
+        await ask(target, "talkative", "")
+        reading = asyncio.create_task(asyncio.to_thread(daemon.stderr.read))
+        await ask(target, "talkative", "")
+        daemon.send_signal(signal.SIGTERM)
+        seen = await reading
+        (lost,) = re.findall(r"(\d+) events are lost: nobody has read the log +\[kernel\]", seen)[:1]
+        assert int(lost) > 0
+
+
 def test_a_daemon_without_standard_output_serves_all_the_same() -> None:
     command = shlex.join([sys.executable, "-c", MAIN, KERNELS, "--launch", "all", "--listen", "127.0.0.1:0"])
     script = f"exec {command} >&- <&-"
