@@ -289,7 +289,7 @@ class InvalidConfigurationError(PyDotComputeError, ValueError):
     """A setting has an invalid value."""
 
     reason = "CONFIGURATION_INVALID"
-    fields = ("parameter", "value", "problem")
+    fields: ClassVar[tuple[str, ...]] = ("parameter", "value", "problem")
 
     def __init__(self, parameter: str, value: object, problem: str) -> None:
         self.parameter = parameter
