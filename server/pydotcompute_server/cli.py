@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
+import logging
 import os
 import resource
 import signal
@@ -31,6 +32,8 @@ from pydotcompute_server.settings import MissingSettingError, Settings
 from pydotcompute_server.standard_files import StandardFiles
 
 __all__ = ["main"]
+
+logger = logging.getLogger(__name__)
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -220,7 +223,13 @@ def main(
         signal.signal(number, signal.default_int_handler)
     try:
         with logging_to_stderr(log_level, log_format, limits) as files:
-            _run(kernels, proto_lock, settings, files)
+            try:
+                _run(kernels, proto_lock, settings, files)
+            except (LoadError, ListenError, PyDotComputeError) as error:
+                if log_format == "text":
+                    raise
+                logger.error("%s", error)
+                raise SystemExit(Failure.exit_code) from None
     except KeyboardInterrupt:
         return
     except (LoadError, ListenError, PyDotComputeError) as error:

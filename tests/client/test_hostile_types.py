@@ -1,5 +1,7 @@
 """A daemon that describes types which no class can have: the client says so, with an error of ours."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -31,6 +33,17 @@ def test_the_command_does_not_break_either(file: FileDescriptorProto) -> None:
         for command in (["describe", "kernel"], ["ask", "kernel"], ["ask", "kernel", "{}", "--timeout", "0"]):
             ended = CliRunner().invoke(main, [*command, "--target", target])
             assert isinstance(ended.exception, SystemExit | None), command
+
+
+@pytest.mark.parametrize("name", ["a\0b.proto", "a\nb.proto", "\u202eb.proto", "../b.proto", "/b.proto", "b.py"])
+def test_a_file_whose_name_leads_elsewhere_is_not_written(name: str, tmp_path: Path) -> None:
+    file = with_field("number")
+    file.name = name
+    with hostile_daemon(file) as target:
+        ended = CliRunner().invoke(main, ["proto", "export", "kernel", "--out", str(tmp_path), "--target", target])
+    assert ended.exit_code == 1
+    assert f"the daemon has a file of the name {name!r}, which is not written" in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_type_that_was_refused_stands_in_nobodys_way() -> None:

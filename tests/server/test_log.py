@@ -119,6 +119,15 @@ async def test_a_traceback_is_indented_and_its_text_escaped(start_daemon: Callab
     assert forged not in lines
 
 
+def test_why_a_daemon_does_not_start_is_an_event_of_a_json_log() -> None:
+    with a_process_group(KERNELS, "--listen", "nowhere", "--log-format", "json") as daemon:
+        stdout, stderr = daemon.communicate(timeout=PATIENCE)
+    assert (daemon.returncode, stdout) == (1, "")
+    loaded, failed = map(json.loads, stderr.splitlines())
+    assert loaded["event"] == "written while the file is loaded"
+    assert (failed["event"], failed["level"]) == ("cannot listen on nowhere: not HOST:PORT, nor unix:PATH", "error")
+
+
 @FORMATS
 async def test_the_last_words_of_a_process_that_dies_are_in_the_log(
     log_format: str, start_daemon: Callable[..., Any]
