@@ -2,7 +2,8 @@
 
 Every concrete class has a `reason` and `fields`. The `reason` is the `google.rpc.ErrorInfo.reason` that names the error
 on the wire. The `fields` are the attributes that say what happened. The text of an error is derived from its fields;
-nothing ever parses the text. An error that crosses the wire is rebuilt as the same class with the same fields.
+nothing ever parses the text. An error that crosses the wire is rebuilt as the same class with the same fields. The
+fields are as they are; in the text, control characters are escaped, so that it is safe to print.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import copy
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Self
 from uuid import UUID
+
+from pydotcompute.printable import escaped_lines
 
 __all__ = [
     "BackendUnavailableError",
@@ -47,7 +50,7 @@ class PyDotComputeError(Exception):
     """The attributes that describe the error, in the order of the constructor's parameters."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        super().__init__(escaped_lines(text))
 
     def again(self) -> Self:
         """Returns a copy of this error, to raise in place of it.
@@ -286,7 +289,7 @@ class InvalidConfigurationError(PyDotComputeError, ValueError):
     """A setting has an invalid value."""
 
     reason = "CONFIGURATION_INVALID"
-    fields = ("parameter", "value", "problem")
+    fields: ClassVar[tuple[str, ...]] = ("parameter", "value", "problem")
 
     def __init__(self, parameter: str, value: object, problem: str) -> None:
         self.parameter = parameter

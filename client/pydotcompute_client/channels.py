@@ -17,6 +17,7 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
+from pydotcompute_client.targets import proxy_options, with_proxy
 
 __all__ = ["Call", "Channels", "Question", "Stubs"]
 
@@ -93,6 +94,7 @@ class Channels:
             ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
+            *proxy_options(target),
         ]
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None
@@ -168,6 +170,8 @@ class Channels:
                 return
             except grpc.aio.AioRpcError as error:
                 lost = from_rpc_error(error, self.target)
+                if isinstance(lost, ConnectionLostError):
+                    lost = with_proxy(lost)
                 # A wrong certificate stays wrong, so there is no second attempt. gRPC marks it only by these words.
                 hopeless = "handshake failed" in (error.details() or "")
                 if hopeless or error.code() is not grpc.StatusCode.UNAVAILABLE:

@@ -9,6 +9,7 @@ import grpc
 from pydotcompute_client.channels import Channels
 from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
+from pydotcompute_client.targets import checked_target
 
 __all__ = ["connect"]
 
@@ -31,7 +32,8 @@ def connect(
     there is no daemon.
 
     Args:
-        target: HOST:PORT, or unix:PATH, of the daemon.
+        target: HOST:PORT, or unix:PATH, of the daemon; the port is 50051 if absent. Targets of gRPC's own, such as
+            `dns:///HOST:PORT`, are passed on.
         scoped: True to terminate the kernels that this client launched, on exit. Otherwise they live on.
         timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (A call
             of `terminate` may take its own time-out in addition.)
@@ -49,10 +51,10 @@ def connect(
             in this order; each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Raises:
-        InvalidConfigurationError: an interceptor is of neither kind.
+        InvalidConfigurationError: the target is no address, or an interceptor is of neither kind.
     """
     channels = Channels(
-        target,
+        checked_target(target),
         timeout=timeout,
         credentials=credentials,
         max_message_bytes=max_message_bytes,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message, message_classes
 from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
@@ -14,6 +16,18 @@ from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["RemoteTypes"]
+
+
+@contextmanager
+def _distrusted(full_name: str) -> Iterator[None]:
+    """Turn every error in the block into MessageTypeError: a daemon may describe types that no class could have."""
+    try:
+        yield
+    except PyDotComputeError:
+        raise
+    except Exception as error:
+        found = f"{full_name}, of which none can be made: {type(error).__name__}: {error}"
+        raise MessageTypeError("a type that a message class can have", found) from error
 
 
 class RemoteTypes:
@@ -28,8 +42,9 @@ class RemoteTypes:
         self._classes: dict[str, type] = {}
 
     def learn(self, message_type: pb.MessageType) -> str:
-        """Take in a type that the daemon described. Return the type's full name."""
-        self._pool.add_files(message_type.files.file)
+        """Take in a type that the daemon described. Return the type's full name. MessageTypeError if it is none."""
+        with _distrusted(message_type.full_name):
+            self._pool.add_files(message_type.files.file)
         return message_type.full_name
 
     def prefer(self, cls: type) -> None:
@@ -47,18 +62,23 @@ class RemoteTypes:
             descriptor = self._pool.descriptor(full_name)
             if cls.__name__ != descriptor.name:
                 raise MessageTypeError(descriptor.name, cls.__name__)
-            compatible(introspect(cls), descriptor)
-            codec = self._codecs[cls, full_name] = Codec(cls, self._pool, descriptor)
+            with _distrusted(full_name):
+                compatible(introspect(cls), descriptor)
+                codec = self._codecs[cls, full_name] = Codec(cls, self._pool, descriptor)
         return codec
 
     def receiving_codec(self, full_name: str) -> Codec[Any]:
         """Return the codec for received messages of a type of the daemon.
 
         It decodes to the class of this program that stands for the type, or to a class made for it.
+
+        Raises:
+            MessageTypeError: no class can be made for the type.
         """
         cls = self._classes.get(full_name)
         if cls is None:
-            cls = self._classes[full_name] = self._find(full_name)
+            with _distrusted(full_name):
+                cls = self._classes[full_name] = self._find(full_name)
         return self.codec(cls, full_name)
 
     def _find(self, full_name: str) -> type:

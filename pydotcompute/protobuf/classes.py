@@ -6,10 +6,11 @@ import dataclasses
 import datetime
 import enum
 import functools
+import keyword
 import operator
 import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -28,8 +29,12 @@ from pydotcompute.protobuf.conventions import (
     message_type,
 )
 from pydotcompute.schema.introspect import FieldNumber
+from pydotcompute.schema.nodes import HEADER_FIELDS
 
 __all__ = ["dataclass_from"]
+
+DEEPEST = 64
+"""How many messages may be inside each other. Each one takes stack wherever the class is used."""
 
 _PYTHON_TYPES: dict[int, type] = {
     FieldDescriptor.TYPE_DOUBLE: float,
@@ -53,10 +58,12 @@ def dataclass_from(descriptor: Descriptor, decorate: Callable[[type], type] = la
         decorate: a class decorator, such as `message`. It is applied to the class before other classes refer to it.
 
     Raises:
-        MessageTypeError: the type of a field, such as int32, does not come from any annotation.
+        MessageTypeError: the type of a field, such as int32, does not come from any annotation; a name cannot be that
+            of a field or of an enum's member; or more than `DEEPEST` messages are inside each other.
     """
     messages: dict[str, Descriptor] = {}
-    _collect(descriptor, "$", messages)
+    _collect(descriptor, "$", messages, DEEPEST)
+    _check_names(descriptor, messages.values())
     made: dict[str, type] = {}
     usable: dict[str, type] = {}
     for full_name, message in messages.items():
@@ -88,18 +95,33 @@ def _header_fields() -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _collect(message: Descriptor, path: str, messages: dict[str, Descriptor]) -> None:
+def _check_names(descriptor: Descriptor, messages: Iterable[Descriptor]) -> None:
+    """Raises MessageTypeError if a field has a name that a class needs for something else.
+
+    The names become attributes, parameters and parts of generated source.
+    """
+    for message in messages:
+        for field in message.fields:
+            name = field.name
+            is_header = message is descriptor and name in HEADER_FIELDS
+            if is_header or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
+                raise MessageTypeError("a name that a field of a class can have", repr(name), message.full_name)
+
+
+def _collect(message: Descriptor, path: str, messages: dict[str, Descriptor], depth: int) -> None:
     """Adds `message` and all messages that it contains to `messages`, except boxes, map entries and static types."""
     is_class = message.containing_type is None
     if message.full_name in messages or message.full_name in STATIC:
         return
+    if depth == 0:
+        raise MessageTypeError(f"at most {DEEPEST} messages inside each other", "more", message.full_name)
     if is_class:
         messages[message.full_name] = message
     for field in message.fields:
         inside = f"{path}.{field.name}" if is_class else path
         inside += "[]" if field.is_repeated else ""
         if field.message_type is not None:
-            _collect(field.message_type, inside, messages)
+            _collect(field.message_type, inside, messages, depth - 1)
         elif field.enum_type is None and field.type not in _PYTHON_TYPES:
             raise MessageTypeError("a kind of field that annotations make", describe(field), inside)
 
@@ -138,7 +160,12 @@ def _single(field: FieldDescriptor, classes: dict[str, type], enums: dict[str, t
 
 def _enum_class(enum_type: EnumDescriptor, enums: dict[str, type[enum.Enum]]) -> type[enum.Enum]:
     if enum_type.full_name not in enums:
-        made = enum.Enum(enum_type.name, members(enum_type), module=enum_type.file.package)  # type: ignore[misc]
+        named = members(enum_type)
+        for name in named:
+            # Python has an enum's `mro` and names with underscores around them for itself.
+            if not name.isidentifier() or name.startswith("_") or name == "mro":
+                raise MessageTypeError("a name that a member of an enum can have", repr(name), enum_type.full_name)
+        made = enum.Enum(enum_type.name, named, module=enum_type.file.package)  # type: ignore[misc]
         made.__proto_package__ = enum_type.file.package  # type: ignore[attr-defined]
         enums[enum_type.full_name] = made
     return enums[enum_type.full_name]

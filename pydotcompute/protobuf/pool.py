@@ -131,15 +131,18 @@ def in_order(files: dict[str, FileDescriptorProto], roots: list[str] | None = No
     ordered: dict[str, FileDescriptorProto] = {}
     visited: set[str] = set()
 
-    def visit(name: str) -> None:
-        if name in files and name not in visited:
+    # Not recursive: a chain of imports can be longer than the stack.
+    left = list(reversed(files if roots is None else roots))
+    while left:
+        name = left[-1]
+        file = files.get(name)
+        if file is not None and name not in visited:
             visited.add(name)
-            for dependency in files[name].dependency:
-                visit(dependency)
-            ordered[name] = files[name]
-
-    for root in files if roots is None else roots:
-        visit(root)
+            left += reversed(file.dependency)
+            continue
+        left.pop()
+        if file is not None:
+            ordered.setdefault(name, file)
     return list(ordered.values())
 
 

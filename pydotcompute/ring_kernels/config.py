@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.printable import escaped
 
-__all__ = ["LONGEST_ID", "Backpressure", "BackpressureStrategy", "RingKernelConfig", "backpressure_of"]
+__all__ = ["LONGEST_ID", "Backpressure", "BackpressureStrategy", "RingKernelConfig", "backpressure_of", "check_id"]
 
 BackpressureStrategy = Literal["block", "reject", "drop_oldest"]
 
@@ -42,6 +43,22 @@ def backpressure_of(strategy: str) -> Backpressure:
         raise InvalidConfigurationError("backpressure_strategy", strategy, f"choose one of {choices}") from None
 
 
+def check_id(kernel_id: str) -> None:
+    """Raise InvalidConfigurationError if a text cannot be the id of a kernel, or the name of a kernel type.
+
+    Logs, terminals and shells show ids, so an id has no character that could do more there than be seen.
+    """
+    if not isinstance(kernel_id, str) or not kernel_id:
+        raise InvalidConfigurationError("kernel_id", kernel_id, "a kernel's id is a text that is not empty")
+    if len(kernel_id) > LONGEST_ID:
+        shown = f"{escaped(kernel_id[:20])}…"
+        raise InvalidConfigurationError("kernel_id", shown, f"a kernel's id has at most {LONGEST_ID} characters")
+    if not kernel_id.isprintable():
+        wrong = next(character for character in kernel_id if not character.isprintable())
+        problem = f"a kernel's id has printable characters only, and U+{ord(wrong):04X} is none"
+        raise InvalidConfigurationError("kernel_id", repr(kernel_id)[1:-1], problem)
+
+
 @dataclass(frozen=True)
 class RingKernelConfig:
     """The settings of one kernel.
@@ -63,11 +80,7 @@ class RingKernelConfig:
     """The rule for a message that finds the input mailbox full."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kernel_id, str) or not self.kernel_id:
-            raise InvalidConfigurationError("kernel_id", self.kernel_id, "a kernel's id is a text that is not empty")
-        if len(self.kernel_id) > LONGEST_ID:
-            shown = f"{self.kernel_id[:20]}…"
-            raise InvalidConfigurationError("kernel_id", shown, f"a kernel's id has at most {LONGEST_ID} characters")
+        check_id(self.kernel_id)
         for name in ("grid_size", "block_size", "input_queue_size", "output_queue_size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -14,7 +14,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.messages.message import is_message_class
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.actor.context import KernelContext
-from pydotcompute.ring_kernels.config import BackpressureStrategy, RingKernelConfig
+from pydotcompute.ring_kernels.config import BackpressureStrategy, RingKernelConfig, check_id
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import reachable
 
@@ -42,8 +42,8 @@ class KernelType:
     """A declared actor with its message types and settings. A kernel is a launched instance of a kernel type.
 
     Raises:
-        InvalidConfigurationError: the function cannot be an actor, or a setting or the name of the service is not
-            valid.
+        InvalidConfigurationError: the function cannot be an actor, or the name, a setting or the name of the service is
+            not valid.
         MessageTypeError: an input or output type is not a message class, or has a field that protobuf cannot hold.
     """
 
@@ -67,6 +67,7 @@ class KernelType:
     """The most bytes of a GPU's memory that one kernel of this type may hold. A text such as 2GiB becomes a number."""
 
     def __post_init__(self) -> None:
+        check_id(self.name)
         if not inspect.iscoroutinefunction(self.func) and not _is_plain(self.func):
             name = getattr(self.func, "__qualname__", repr(self.func))
             problem = "an actor is a function that takes a context: an `async def`, or a `def` that runs in a thread"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
+import os
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,16 +14,20 @@ import click
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
+from pydotcompute.printable import escaped
 from pydotcompute.schema import lock
 from pydotcompute_server.daemon import ListenError
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
-from pydotcompute_server.logs import LogFormat, configure
+from pydotcompute_server.logs import LogFormat, logging_to_stderr
 from pydotcompute_server.process import Process, exit_soon
-from pydotcompute_server.settings import Settings
+from pydotcompute_server.settings import MissingSettingError, Settings
 from pydotcompute_server.signals import Signals
+from pydotcompute_server.standard_files import StandardFiles
 
 __all__ = ["main"]
+
+logger = logging.getLogger(__name__)
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -30,7 +36,7 @@ class Failure(click.ClickException):
     """Ends the program with one line on stderr."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(line.strip() for line in text.splitlines()))
+        super().__init__(escaped(" ".join(line.strip() for line in text.splitlines())))
 
     def show(self, file: Any = None) -> None:
         """Print the line to stderr."""
@@ -72,6 +78,17 @@ def _read_limits(texts: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             raise click.BadParameter(f"{text!r}: the value is not a number of this kind") from None
     return limits
+
+
+def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Return the value of an option. BadParameter if it comes from a variable that is empty, which Click ignores.
+
+    So a file that a script failed to name does not turn encryption off.
+    """
+    variable = f"{ctx.auto_envvar_prefix}_{param.name}".upper()
+    if value is None and os.environ.get(variable) == "":
+        raise click.BadParameter(f"the variable {variable} is empty; unset it, or name a file.")
+    return value
 
 
 @click.command(cls=_Program, context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
@@ -128,11 +145,20 @@ def _read_limits(texts: tuple[str, ...]) -> dict[str, float]:
     show_envvar=True,
     help="File pydotcompute.lock of `pydotcompute proto export`; fields keep the numbers that are in it.",
 )
-@click.option("--tls-certificate", type=_file, show_envvar=True, help="PEM file of the certificate chain.")
-@click.option("--tls-key", type=_file, show_envvar=True, help="PEM file of the certificate's key.")
+@click.option(
+    "--tls-certificate",
+    type=_file,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="PEM file of the certificate chain.",
+)
+@click.option(
+    "--tls-key", type=_file, callback=_refuse_empty, show_envvar=True, help="PEM file of the certificate's key."
+)
 @click.option(
     "--tls-client-ca",
     type=_file,
+    callback=_refuse_empty,
     show_envvar=True,
     help="PEM file of the authority whose certificates clients must present.",
 )
@@ -165,8 +191,6 @@ def main(
     SIGTERM and SIGINT end the daemon in good order, with exit code 0. A second after the grace period it is ended by
     force, with exit code 3; a second Ctrl-C does that at once.
     """
-    if (tls_certificate is None) != (tls_key is None):
-        raise WrongUsage("--tls-certificate and --tls-key go together")
     try:
         limits = Limits(
             grace=grace,
@@ -175,23 +199,6 @@ def main(
             shared_memory_bytes=shared_memory_bytes,
         )
         limits = replace(limits, **limit)  # type: ignore[arg-type]  # Limits checks each value itself.
-    except InvalidConfigurationError as error:
-        if error.parameter in limit:
-            raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
-        option = error.parameter.replace("_", "-")
-        raise WrongUsage(f"--{option} {error.value}: {error.problem}") from None
-    faulthandler.enable(2)  # A crash in C prints the stacks of all threads.
-    signals = Signals(limits.grace + limits.overtime)
-    signals.install()
-    configure(log_level, log_format, limits)
-    try:
-        lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
-        kernel_types = load_kernel_types(kernels)
-        signals.install()  # Again, because a file may have set handlers of its own.
-        unknown = [name for name in launch if name != "all" and name not in kernel_types]
-        if unknown:
-            declared = ", ".join(sorted(kernel_types))
-            raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {declared}")
         settings = Settings(
             listen=listen,
             launch=launch,
@@ -200,12 +207,49 @@ def main(
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
         )
-        signals.defer()
-        if not signals.asked_to_end:
-            Process(settings, kernel_types, signals).run()
-    except (LoadError, KeyboardInterrupt) as error:
-        if not signals.asked_to_end:
-            raise Failure(str(error)) from None
-    except (ListenError, PyDotComputeError) as error:
-        raise Failure(str(error)) from None
+    except InvalidConfigurationError as error:
+        if error.parameter in limit:
+            raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
+        raise WrongUsage(_as_option(error)) from None
+    with logging_to_stderr(log_level, log_format, limits) as files:
+        faulthandler.enable(files.stderr)  # A crash in C prints the stacks of all threads.
+        signals = Signals(limits.grace + limits.overtime, files.stderr)
+        signals.install()
+        try:
+            _run(kernels, proto_lock, settings, signals, files)
+        except (LoadError, ListenError, PyDotComputeError, KeyboardInterrupt) as error:
+            if signals.asked_to_end and isinstance(error, LoadError | KeyboardInterrupt):
+                pass  # The signal has interrupted the loading of a file.
+            elif log_format == "text":
+                raise Failure(str(error)) from None
+            else:
+                logger.error("%s", error)
+                raise SystemExit(Failure.exit_code) from None
     exit_soon(limits.last_resort, 0)  # A thread that a file of kernels has started must not keep the process alive.
+
+
+def _as_option(error: InvalidConfigurationError) -> str:
+    """Return the text of an error about a limit or a setting, in the words of the command line."""
+
+    def option(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
+
+    if isinstance(error, MissingSettingError):
+        return f"{option(error.parameter)} is missing: {option(error.needed_by)} has no effect without it"
+    return f"{option(error.parameter)} {error.value}: {error.problem}"
+
+
+def _run(
+    kernels: tuple[str, ...], proto_lock: Path | None, settings: Settings, signals: Signals, files: StandardFiles
+) -> None:
+    """Load the kernels, and serve them until a signal ends the daemon."""
+    lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
+    kernel_types = load_kernel_types(kernels)
+    signals.install()  # Again, because a file may have set handlers of its own.
+    unknown = [name for name in settings.launch if name != "all" and name not in kernel_types]
+    if unknown:
+        declared = ", ".join(sorted(kernel_types))
+        raise LoadError(f"--launch {unknown[0]}: no such kernel type; declared are {declared}")
+    signals.defer()
+    if not signals.asked_to_end:
+        Process(settings, kernel_types, signals, files.stdout).run()

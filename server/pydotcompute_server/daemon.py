@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import re
-import socket
 from collections.abc import Awaitable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +12,7 @@ from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
@@ -38,6 +34,7 @@ from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.lane import ExchangeLane
+from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
@@ -92,7 +89,8 @@ class Daemon:
 
         Raises:
             ListenError: the address is in use, or does not belong to this machine.
-            PyDotComputeError: a kernel of `settings.launch` cannot be launched, or memory cannot be shared.
+            PyDotComputeError: a kernel of `settings.launch` cannot be launched (`__cause__` says why), or memory cannot
+                be shared.
         """
         if self._limits.shared_memory_bytes:
             # If memory cannot be shared, the daemon fails now, and not when the first client comes.
@@ -106,8 +104,11 @@ class Daemon:
             await asyncio.sleep(0.001)  # Not 0: the program's own signal handlers are called only when the loop waits.
             if self._stop.is_set():
                 break
-            await self._runtime.launch(name)
-            await self._runtime.activate(name)
+            try:
+                await self._runtime.launch(name)
+                await self._runtime.activate(name)
+            except PyDotComputeError as error:
+                raise PyDotComputeError(f"cannot launch kernel type {name!r}: {error}") from error
         await self._server.start()
 
     def _make_server(self) -> grpc.aio.Server:
@@ -145,13 +146,19 @@ class Daemon:
         listen = self._settings.listen
         try:
             credentials = self._settings.credentials()
-            _require_free(listen)
+            require_free(listen)
             port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise ListenError(f"cannot listen on {listen}: {reason}") from error
         if not listen.startswith("unix:"):
             self.address = f"{listen.rpartition(':')[0]}:{port}"
+        if credentials is None and is_reached_from_elsewhere(listen):
+            logger.warning(
+                "whoever reaches this address can use the kernels and read along: give the daemon a certificate for "
+                "TLS, and an authority for its clients, or listen on 127.0.0.1",
+                extra={"address": self.address},
+            )
         return server
 
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
@@ -210,33 +217,3 @@ async def _within(seconds: float, step: Awaitable[object], what: str) -> None:
             await step
     except TimeoutError:
         logger.error("%s took longer than %.1f s: abandoned", what, seconds + SLACK)
-
-
-def _require_free(listen: str) -> None:
-    """Raise OSError if the daemon cannot listen on the address.
-
-    gRPC's own exception says too little, and gRPC prints too much on stderr. It would also take over the socket file of
-    a daemon that is running.
-    """
-    if listen.startswith("unix:"):
-        path = Path(re.sub("^unix:(//)?", "", listen))
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                os.stat(path.parent)
-                return
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise OSError(errno.EINVAL, "not HOST:PORT, nor unix:PATH")
-    error = OSError()
-    for family, kind, _, _, address in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-                return
-            except OSError as refused:
-                error = refused
-    raise error

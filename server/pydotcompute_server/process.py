@@ -11,12 +11,12 @@ import logging
 import os
 import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
+from typing import TextIO
 
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute_server.daemon import Daemon
@@ -48,11 +48,15 @@ class Process:
         settings: the settings of the daemon.
         kernel_types: the kernel types that can be launched.
         signals: the signals of the process, which are installed.
+        stdout: where the daemon says on which address it listens.
     """
 
-    def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], signals: Signals) -> None:
+    def __init__(
+        self, settings: Settings, kernel_types: Mapping[str, KernelType], signals: Signals, stdout: TextIO
+    ) -> None:
         self._limits = settings.limits
         self._signals = signals
+        self._stdout = stdout
         self._daemon = Daemon(settings, kernel_types)
         self._sources = {inspect.unwrap(each.func).__code__.co_filename for each in kernel_types.values()}
         self._started: Future[asyncio.AbstractEventLoop] = Future()
@@ -147,8 +151,7 @@ class Process:
             _allow_open_files()
             await self._daemon.start()
             settle_memory()
-            # Not to `sys.stdout`: everything that is printed there goes to the log.
-            print(f"listening on {self._daemon.address}", file=sys.__stdout__, flush=True)
+            print(f"listening on {self._daemon.address}", file=self._stdout, flush=True)
             await self._daemon.run()
         except BaseException as error:
             self._error = error

@@ -9,14 +9,36 @@ from pathlib import Path
 
 import grpc
 
+from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute_server.limits import Limits
 
-__all__ = ["Settings"]
+__all__ = ["MissingSettingError", "Settings"]
+
+_NEEDED = {
+    "tls_certificate": "tls_key",
+    "tls_key": "tls_certificate",
+    "tls_client_ca": "tls_certificate",
+}
+"""The settings for TLS that have no effect alone, each with the one that it needs."""
+
+
+class MissingSettingError(InvalidConfigurationError):
+    """A setting is missing without which another one, `needed_by`, has no effect."""
+
+    fields = ("parameter", "needed_by")
+
+    def __init__(self, parameter: str, needed_by: str) -> None:
+        super().__init__(parameter, None, f"it is missing, and {needed_by} has no effect without it")
+        self.needed_by = needed_by
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a daemon runs. Each default is that of the command line."""
+    """How a daemon runs. Each default is that of the command line.
+
+    Raises:
+        MissingSettingError: a setting for TLS would have no effect, because another one is missing.
+    """
 
     listen: str = "127.0.0.1:50051"
     """HOST:PORT, or unix:PATH; port 0 is any free port."""
@@ -30,6 +52,11 @@ class Settings:
     """PEM file of the certificate's key."""
     tls_client_ca: Path | None = None
     """PEM file of the authority whose certificates clients must present."""
+
+    def __post_init__(self) -> None:
+        for name, needed in _NEEDED.items():
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise MissingSettingError(needed, name)
 
     def credentials(self) -> grpc.ServerCredentials | None:
         """Return gRPC's credentials for TLS, or None for plain text.

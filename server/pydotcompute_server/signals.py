@@ -6,6 +6,7 @@ import faulthandler
 import queue
 import signal
 from types import FrameType
+from typing import TextIO
 
 __all__ = ["Signals"]
 
@@ -26,10 +27,12 @@ class Signals:
 
     Args:
         patience: the seconds after such an interrupt until the process is ended by force.
+        stderr: where it is then said what the process was doing.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, stderr: TextIO) -> None:
         self._patience = patience
+        self._stderr = stderr
         self._deferred = False
         self._queue: queue.SimpleQueue[signal.Signals | None] = queue.SimpleQueue()
         self.asked_to_end = False
@@ -57,7 +60,7 @@ class Signals:
         self.asked_to_end = True
         if not self._deferred:
             # A file may ignore the interrupt. Then this ends the process, without Python, which is busy.
-            faulthandler.dump_traceback_later(self._patience, exit=True, file=2)
+            faulthandler.dump_traceback_later(self._patience, exit=True, file=self._stderr)
             raise KeyboardInterrupt
 
     def wait(self, seconds: float) -> signal.Signals | None:

@@ -20,12 +20,19 @@ COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
 WAIT = 30.0
 
 KERNEL_IDS = ["my kernel", "x:one", "x:two", "c,omma", "do$lar", "at@home"]
+KERNEL_IDS += ['run $(echo `id`) "now"!', "it's", "the end'"]
 """What a shell may take for something else, beside the calculator."""
 
 COMPLETED = {
     "a name": ("pydotcompute ask calc", ["ask", "calculator"]),
     "a space": ("pydotcompute ask my", ["ask", "my kernel"]),
     "in quotes": ('pydotcompute ask "my k', ["ask", "my kernel"]),
+    "a command in double quotes": ('pydotcompute ask "ru', ["ask", 'run $(echo `id`) "now"!']),
+    "a command in single quotes": ("pydotcompute ask 'ru", ["ask", 'run $(echo `id`) "now"!']),
+    "a command": ("pydotcompute ask ru", ["ask", 'run $(echo `id`) "now"!']),
+    "an apostrophe in quotes": ("pydotcompute ask 'it", ["ask", "it's"]),
+    "an apostrophe in double quotes": ('pydotcompute ask "it', ["ask", "it's"]),
+    "an apostrophe at the end": ("pydotcompute ask 'the", ["ask", "the end'"]),
     "a colon": ("pydotcompute ask x:o", ["ask", "x:one"]),
     "an at": ("pydotcompute ask at@h", ["ask", "at@home"]),
     "a comma": ("pydotcompute ask c,", ["ask", "c,omma"]),
@@ -33,7 +40,7 @@ COMPLETED = {
     "behind an address": ("pydotcompute --target {target} ask calc", ["--target", "{target}", "ask", "calculator"]),
     "behind =": ("pydotcompute launch mine --type=calc", ["launch", "mine", "--type=calculator"]),
     "an option": ("pydotcompute ask calculator --prio", ["ask", "calculator", "--priority"]),
-    "a command": ("pydotcompute deact", ["deactivate"]),
+    "a subcommand": ("pydotcompute deact", ["deactivate"]),
     "the same again": ("pydotcompute telemetry calculator calculator", ["telemetry", "calculator", "calculator"]),
 }  # fmt: skip
 """A line, and the arguments that it has when TAB was pressed at its end."""

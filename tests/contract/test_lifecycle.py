@@ -8,6 +8,7 @@ import pytest
 
 from pydotcompute import KernelRuntime
 from pydotcompute.exceptions import (
+    InvalidConfigurationError,
     KernelAlreadyExistsError,
     KernelFailedError,
     KernelNotFoundError,
@@ -54,6 +55,21 @@ async def test_a_kernel_goes_through_its_states_in_order(world: World) -> None:
         "DEACTIVATED",
         "TERMINATED",
     ]
+
+
+@pytest.mark.parametrize("wrong", ["\x1b]0;title\x07", "a\nb", "\x9b2J", "\u202eright", "zero\u200bwidth", "\x00"])
+async def test_an_id_has_printable_characters_only(world: World, wrong: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match="printable characters only") as refused:
+        await world.runtime.launch(f"id {wrong}", kernels.echo)
+    assert refused.value.parameter == "kernel_id"
+    assert refused.value.value == repr(f"id {wrong}")[1:-1]
+    assert str(refused.value).isprintable()
+
+
+async def test_an_id_may_have_letters_of_any_script_and_spaces(world: World) -> None:
+    kernel_id = f"größe 日本語 🦀 {new_kernel_id(kernels.echo)}"
+    await world.runtime.launch(kernel_id, kernels.echo)
+    assert kernel_id in world.runtime.kernel_ids
 
 
 async def test_the_handle_of_a_kernel_does_what_the_runtime_does(world: World) -> None:

@@ -223,3 +223,13 @@ def test_a_kernel_type_cannot_be_declared_with_such_a_setting() -> None:
         declared(queue_size=0)
     with pytest.raises(InvalidConfigurationError):
         declared(backpressure="drop_newest")
+
+
+def test_the_name_of_a_type_has_printable_characters_only() -> None:
+    actor = declared().func
+    for name in ("\x1b[2J", "a\nb", "\u202e", "\ud800"):
+        with pytest.raises(InvalidConfigurationError, match="printable characters only") as refused:
+            declared(kernel_id=name)
+        assert str(refused.value).isprintable()
+        with pytest.raises(InvalidConfigurationError, match="printable characters only"):
+            KernelType(name, actor, RingKernelConfig("actor"))

@@ -184,6 +184,19 @@ def test_help_names_every_setting_with_its_variable() -> None:
 # -- what cannot work: one clear line ----------------------------------------------------------------------------------
 
 
+NO_ADDRESSES = {
+    "127.0.0.1:99999": "; the highest port is 65535",
+    "nonsense": "",
+    "": "",
+    "unix:": "",
+    "*:0": "; 0.0.0.0 and [::] stand for all addresses of this machine",
+    "::1:0": "; an IPv6 address stands in brackets, as in [::1]:50051",
+    "[::1:0": "; an IPv6 address stands in brackets, as in [::1]:50051",
+    "http://localhost:0": "; write localhost:0 without http://",
+}
+"""An address that is none, and what the refusal says more of it."""
+
+
 def refused(*arguments: str) -> tuple[int, str]:
     """The exit code and the one line of a daemon that does not start."""
     ended = run(*arguments)
@@ -234,11 +247,17 @@ def test_types_of_one_name_and_different_fields_are_refused(tmp_path: Path) -> N
     assert "shared.v1.Line" in line
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:99999", "nonsense", ""])
+@pytest.mark.parametrize("listen", NO_ADDRESSES)
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
     code, line = refused(CALCULATOR, "--listen", listen)
-    assert code != 0
-    assert line == f"cannot listen on {listen}: not HOST:PORT, nor unix:PATH"
+    assert (code, line) == (1, f"cannot listen on {listen}: not HOST:PORT, nor unix:PATH{NO_ADDRESSES[listen]}")
+
+
+def test_a_file_that_is_no_socket_is_refused_and_stays(tmp_path: Path) -> None:
+    file = write(tmp_path / "plain", "text")
+    code, line = refused(CALCULATOR, "--listen", f"unix:{file}")
+    assert (code, line) == (1, f"cannot listen on unix:{file}: a file is there that is no socket")
+    assert Path(file).read_text() == "text"
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
@@ -298,6 +317,14 @@ WRONG_USAGE = {
     "an unknown level": ([CALCULATOR, "--log-level", "loud"], "'loud' is not one of"),
     "a limit of nothing": ([CALCULATOR, "--max-message-bytes", "0"], "--max-message-bytes"),
     "a certificate without its key": ([CALCULATOR, "--tls-certificate", CALCULATOR], "--tls-key"),
+    "a key without its certificate": (
+        [CALCULATOR, "--tls-key", CALCULATOR],
+        "--tls-certificate is missing: --tls-key has no effect without it",
+    ),
+    "an authority without a certificate": (
+        [CALCULATOR, "--tls-client-ca", CALCULATOR],
+        "--tls-certificate is missing: --tls-client-ca has no effect without it",
+    ),
     "a certificate that is no file": ([CALCULATOR, "--tls-certificate", "gone.pem"], "'gone.pem' does not exist"),
     "no kernels": ([], "KERNELS"),
 }
@@ -335,7 +362,45 @@ def test_a_kernel_that_fails_as_it_is_launched_ends_the_start_with_its_error() -
     ended = run(str(KERNELS), "--launch", "stillborn", "--listen", "127.0.0.1:0")
     assert (ended.returncode, ended.stdout) == (1, "")
     last = ended.stderr.splitlines()[-1]
-    assert last == "pydotcompute-server: kernel 'stillborn' failed: LookupError: nothing to start from"
+    why = "kernel 'stillborn' failed: LookupError: nothing to start from"
+    assert last == f"pydotcompute-server: cannot launch kernel type 'stillborn': {why}"
+
+
+def test_the_kernel_that_cannot_be_launched_is_named_and_no_other(tmp_path: Path) -> None:
+    no_gpu = write(
+        tmp_path / "no_gpu.py",
+        """
+        from pydotcompute import ring_kernel
+
+        @ring_kernel(device="cuda:7")
+        async def on_gpu(ctx): ...
+        """.replace("\n        ", "\n"),
+    )
+    ended = run(CALCULATOR, no_gpu, "--launch", "calculator", "--launch", "on_gpu", "--listen", "127.0.0.1:0")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("pydotcompute-server: cannot launch kernel type 'on_gpu': backend 'cuda")
+    assert "calculator" not in last
+
+
+def test_an_empty_variable_does_not_turn_tls_off() -> None:
+    ended = run(CALCULATOR, "--listen", "127.0.0.1:0", PYDOTCOMPUTE_TLS_CERTIFICATE="")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "PYDOTCOMPUTE_TLS_CERTIFICATE is empty" in ended.stderr
+
+
+def test_who_listens_to_other_machines_without_tls_is_warned() -> None:
+    def warnings(listen: str) -> list[str]:
+        with started(CALCULATOR, "--listen", listen) as daemon:
+            assert daemon.line()
+            daemon.ask_to_end()
+            assert daemon.ended() == 0
+            return [line for line in daemon.logged if "warning" in line]
+
+    (line,) = warnings("0.0.0.0:0")
+    assert "whoever reaches this address can use the kernels" in line
+    assert "address=0.0.0.0:" in line
+    assert warnings("localhost:0") == []
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------
@@ -397,7 +462,7 @@ def test_a_crash_is_logged_with_the_kernel_and_the_place(log: tuple[str, list[st
     else:
         (at,) = [number for number, line in enumerate(lines) if "the actor failed" in line]
         assert "kernel_id=third" in lines[at]
-        assert lines[at + 1] == "Traceback (most recent call last):\n"
+        assert lines[at + 1] == "    Traceback (most recent call last):\n"
 
 
 @pytest.mark.parametrize("log", ["json"], indirect=True, scope="module")

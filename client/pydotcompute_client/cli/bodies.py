@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageTypeError
+from pydotcompute.printable import escaped_lines
 from pydotcompute.protobuf.json.fields import field_lines
 from pydotcompute.protobuf.json.read import load, read_json
 from pydotcompute.protobuf.json.write import as_document, type_inside, unpacked
@@ -119,7 +120,7 @@ def _how_to(kernel: str, described: kernel_pb.DescribeKernelResponse, types: Typ
         f"or - for stdin, or @FILE. The fields of {name}:\n",
         *(f"  {line}" for line in field_lines(types.descriptor(name), described.input_type.files.file)),
     ]
-    return "\n".join(lines)
+    return escaped_lines("\n".join(lines))
 
 
 def _read(body: str) -> str | bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
+from collections.abc import Callable
 
 from click.shell_completion import (
     BashComplete,
@@ -58,6 +58,13 @@ complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
 
 
 _UNSAFE = re.compile(r"[^\w%+=:@,./-]")
+_SPECIAL = {"'": re.compile("'"), '"': re.compile(r'["$`\\!]')}
+"""For each quotation mark, the characters that bash does not take as they are after it."""
+_LITERAL: dict[str, Callable[[re.Match[str]], str]] = {
+    "'": lambda found: r"'\''",
+    # A backslash before `!` would stay, so that character stands outside the quotation.
+    '"': lambda found: "\"'!'\"" if found[0] == "!" else "\\" + found[0],
+}
 
 
 def _words() -> tuple[list[str], str]:
@@ -88,9 +95,10 @@ class _Bash(BashComplete):
             return f"{item.type},"
         _, incomplete = _words()
         whole = _with_option(item, incomplete)
-        # Inside quotes nothing breaks a word, and bash adds the closing quote.
-        if _in_quotes(os.environ["COMP_WORDS"]):
-            return f"plain,{whole}"
+        # Inside quotes nothing breaks a word. Bash adds the closing quote, unless the text ends with one.
+        if quote := _open_quote(os.environ["COMP_WORDS"]):
+            literal = _SPECIAL[quote].sub(_LITERAL[quote], whole)
+            return f"plain,{literal}{quote if literal.endswith(quote) else ''}"
         breaks = [each for each in ":=@" if each in os.environ.get("COMP_WORDBREAKS", "")]
         # Readline keeps the `@` in the text that it replaces.
         there = max((incomplete.rfind(each) + (each != "@") for each in breaks), default=0)
@@ -98,13 +106,19 @@ class _Bash(BashComplete):
         return f"plain,{escaped}"
 
 
-def _in_quotes(line: str) -> bool:
-    """True if the line ends inside quotes."""
-    try:
-        shlex.split(line)
-    except ValueError:
-        return not line.endswith("\\")  # A backslash at the end is no quote: only the escaped character is missing.
-    return False
+def _open_quote(line: str) -> str:
+    """Return the quotation mark inside which the line ends: `'` or `"`, or an empty text."""
+    quote, after_backslash = "", False
+    for character in line:
+        if after_backslash:
+            after_backslash = False
+        elif character == "\\" and quote != "'":
+            after_backslash = True
+        elif character == quote:
+            quote = ""
+        elif not quote and character in "'\"":
+            quote = character
+    return quote
 
 
 class _Zsh(ZshComplete):

@@ -17,15 +17,17 @@ from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+from pydotcompute.wire.addresses import DEFAULT_PORT
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute_client.cli.failures import BadInput, TimedOut
+from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
 
 __all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
 
 R = TypeVar("R")
 
 PROGRAM = "pydotcompute"
-DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 
 CALL_SECONDS = 10.0
 """Seconds that a call may take, in addition to the time that it is told to wait."""
@@ -51,7 +53,7 @@ class Connection:
     @cached_property
     def channel(self) -> grpc.Channel:
         """The channel to the daemon, which connects with the first call. BadInput if a file for TLS is not valid."""
-        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
+        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(self.target)]
         if not self.uses_tls:
             return grpc.insecure_channel(self.target, options)
         credentials = _credentials(self.tls_ca, self.tls_certificate, self.tls_key)
@@ -101,7 +103,11 @@ class Connection:
         meaning = from_rpc_error(error, self.target)
         assert isinstance(error, grpc.Call)
         if isinstance(meaning, ConnectionLostError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise TimedOut(f"no answer from {self.target} within {seconds:g} s") from None
+            proxy = proxy_variable(self.target)
+            way = "" if proxy is None else f", through the proxy that the environment variable {proxy} names"
+            raise TimedOut(f"no answer from {self.target} within {seconds:g} s{way}") from None
+        if isinstance(meaning, ConnectionLostError):
+            meaning = with_proxy(meaning)
         raise meaning from None
 
     def describe(self, kernel_id: str) -> kernel_pb.DescribeKernelResponse:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pydotcompute.exceptions import Violation
+from pydotcompute.printable import escaped
 
 __all__ = ["BadBody", "BadInput", "Failure", "TimedOut", "Unreachable"]
 
@@ -18,7 +19,7 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(line.strip() for line in text.splitlines()))
+        super().__init__(escaped(" ".join(line.strip() for line in text.splitlines())))
 
     def show(self, file: Any = None) -> None:
         """Print the line to stderr."""
@@ -36,7 +37,7 @@ class BadBody(BadInput):
 
     def __init__(self, text: str, violations: Iterable[Violation]) -> None:
         super().__init__(text)
-        self.violations = [" ".join(f"{path}: {problem}".split()) for path, problem in violations]
+        self.violations = [escaped(" ".join(f"{path}: {problem}".split())) for path, problem in violations]
 
     def show(self, file: Any = None) -> None:
         """Print the error's line and the lines of the faults to stderr."""

@@ -18,7 +18,7 @@ from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_client.cli import tables
 from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure
-from pydotcompute_client.cli.output import echo_json
+from pydotcompute_client.cli.output import echo_json, echo_text
 from pydotcompute_client.cli.parameters import (
     complete_kernels,
     complete_types,
@@ -45,7 +45,7 @@ def _show_change(daemon: Connection, response: Changed) -> None:
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        click.echo(f"{response.kernel.kernel_id} is {tables.state_name(response.kernel.state)}")
+        echo_text(f"{response.kernel.kernel_id} is {tables.state_name(response.kernel.state)}")
 
 
 @click.command()

@@ -13,11 +13,12 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import click
 
 from pydotcompute import __version__
-from pydotcompute.exceptions import ConnectionLostError, PyDotComputeError
+from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError, PyDotComputeError
 from pydotcompute_client.cli import dead_letters, kernels, messages, proto
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
+from pydotcompute_client.targets import checked_target
 
 __all__ = ["main"]
 
@@ -47,8 +48,24 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
     """Store a global option in the `Connection`. An option given after the command comes last, and wins."""
     if value == "":
         raise click.BadParameter("it is empty.", ctx, param)
+    # Click ignores an empty variable. A file that a script failed to name must not turn encryption off.
+    if value is None and isinstance(param.envvar, str) and os.environ.get(param.envvar) == "":
+        raise click.BadParameter(f"the variable {param.envvar} is empty; unset it, or give it a value.", ctx, param)
     if value not in (None, False) and param.name:
         setattr(ctx.ensure_object(Connection), param.name, value)
+
+
+class _Target(click.types.StringParamType):
+    """An address of a daemon."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the target for gRPC. Fails if the value is no address."""
+        try:
+            return checked_target(value) if value else value
+        except InvalidConfigurationError as error:
+            self.fail(f"{value!r} is {error.problem}.", param, ctx)
 
 
 _FILE = {"type": click.Path(exists=True, dir_okay=False, path_type=Path), "metavar": "FILE"}
@@ -58,6 +75,7 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "envvar": "PYDOTCOMPUTE_TARGET",
         "default": DEFAULT_TARGET,
         "show_default": True,
+        "type": _Target(),
         "metavar": "HOST:PORT",
         "help": "Where the daemon listens; also unix:PATH.",
     },
@@ -127,6 +145,9 @@ class _Program(click.Group):
         except PyDotComputeError as error:
             failure = TimedOut if isinstance(error, TimeoutError) else Failure
             raise failure(f"{error} (at {ctx.ensure_object(Connection).target})") from None
+        except RecursionError:
+            # Only what the daemon sends can be so deep: the types of messages, or a body.
+            raise Failure(f"too many messages inside each other (at {ctx.ensure_object(Connection).target})") from None
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 

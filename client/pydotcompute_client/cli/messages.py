@@ -10,7 +10,7 @@ from pydotcompute.wire.durations import duration
 from pydotcompute_client.cli.bodies import make_message, show_message, telling_of_the_body, types_of
 from pydotcompute_client.cli.connection import CALL_SECONDS, Connection
 from pydotcompute_client.cli.failures import Failure
-from pydotcompute_client.cli.output import echo_json
+from pydotcompute_client.cli.output import echo_json, echo_text
 from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon, seconds_option
 
 _body = click.argument("body", required=False)
@@ -66,7 +66,7 @@ def send(
     if daemon.as_json:
         echo_json(as_document(response))
     else:
-        click.echo(response.message_id)
+        echo_text(response.message_id)
 
 
 @click.command()
@@ -91,7 +91,7 @@ def receive(daemon: Connection, kernel: str, timeout: float, client_id: str, cou
     for _ in range(count):
         response = daemon.call(daemon.messages.Receive, request, timeout + CALL_SECONDS)
         if response.delivery_id and not daemon.as_json:
-            click.echo(f"{response.delivery_id} ", nl=False)
+            echo_text(f"{response.delivery_id} ", nl=False)
         show_message(daemon, response, types)
 
 

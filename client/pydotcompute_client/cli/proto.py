@@ -18,7 +18,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
 from pydotcompute_client.cli.connection import PROGRAM, Connection
 from pydotcompute_client.cli.failures import BadInput, Failure
-from pydotcompute_client.cli.output import echo_json
+from pydotcompute_client.cli.output import echo_json, echo_text
 from pydotcompute_client.cli.parameters import complete_kernels, pass_daemon
 
 __all__ = ["COMMANDS"]
@@ -87,7 +87,7 @@ def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: 
         echo_json({"files": sorted(written), **_changed(before, now)})
         return
     for name in sorted(written):
-        click.echo(out / name)
+        echo_text(str(out / name))
 
 
 @proto.command()
@@ -126,7 +126,7 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
         return
     for kind, names in changed.items():
         for name in names:
-            click.echo(f"{kind:8}  {name}")
+            echo_text(f"{kind:8}  {name}")
     again = f"{PROGRAM} proto export --out {shlex.quote(str(against))}"
     nothing_breaks = f"nothing breaks; to have what is new, export again: {again}"
     click.echo(f"{against} is up to date" if is_current else nothing_breaks)
@@ -211,7 +211,7 @@ def _refuse_breaking(daemon: Connection, breaking: list[Breaking], directory: Pa
         return
     if not daemon.as_json:
         for change in breaking:
-            click.echo(f"breaking  {change}")
+            echo_text(f"breaking  {change}")
     raise Failure(f"{len(breaking)} of the changes break programs made from {directory}; {consequence}")
 
 
@@ -224,7 +224,7 @@ def _refuse_foreign(directory: Path, names: set[str]) -> None:
 def _path(directory: Path, name: str) -> Path:
     """Return the path of a file in the directory. Failure if its name, which the daemon chose, leads elsewhere."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or path.suffix != ".proto":
+    if path.is_absolute() or ".." in path.parts or path.suffix != ".proto" or not name.isprintable():
         raise Failure(f"the daemon has a file of the name {name!r}, which is not written")
     return directory / path
 

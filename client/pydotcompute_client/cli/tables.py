@@ -13,10 +13,12 @@ import click
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from pydotcompute.device.settings import text_of_bytes
+from pydotcompute.printable import escaped, escaped_json
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
+from pydotcompute_client.cli.output import echo_text
 
 # Rich is imported where it is used, because the commands that programs run (`health`, `ask`, `--json`) do not need it.
 
@@ -110,13 +112,13 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
     width = max(map(len, facts))
     for name, value in facts.items():
         if value or name not in _IF_ANY:
-            click.echo(f"{name:{width}}  {value}")
+            echo_text(f"{name:{width}}  {escaped(value)}")
     if kernel_type.documentation:
-        click.echo(f"\n{kernel_type.documentation}")
+        echo_text(f"\n{kernel_type.documentation}")
     for source in _sources([*described.input_type.files.file, *described.output_type.files.file]):
-        click.echo(f"\n{source}", nl=False)
+        echo_text(f"\n{source}", nl=False)
     if described.sample_json:
-        click.echo(f"\nTry:\n  pydotcompute ask {shlex.quote(kernel_id)} {shlex.quote(described.sample_json)}")
+        echo_text(f"\nTry:\n  pydotcompute ask {shlex.quote(kernel_id)} {shlex.quote(described.sample_json)}")
 
 
 def _device(kernel: kernel_pb.Kernel, kernel_type: kernel_pb.KernelType) -> str:
@@ -253,7 +255,8 @@ def show_dead_letters(letters: Iterable[dict[str, Any]], discarded: int) -> None
 def _short_body(body: dict[str, Any] | None) -> str:
     if body is None:
         return "-"
-    text = json.dumps({name: value for name, value in body.items() if name != "@type"}, ensure_ascii=False)
+    shown = {name: value for name, value in body.items() if name != "@type"}
+    text = escaped_json(json.dumps(shown, ensure_ascii=False))
     return text if len(text) <= _LONGEST_BODY else f"{text[: _LONGEST_BODY - 1]}…"
 
 
@@ -272,8 +275,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for index in kept:
         table.add_column(columns[index], justify="right" if columns[index] in _NUMBERS else "left")
     for row in rows:
-        # An error's text can have several lines; a row has one.
-        table.add_row(*(Text(" ".join(row[i].split()), _STATE_STYLES.get(row[i], "")) for i in kept))
+        # An error's text can have several lines; a row has one. Rich passes most control characters on to the terminal.
+        table.add_row(*(Text(escaped(" ".join(row[i].split())), _STATE_STYLES.get(row[i], "")) for i in kept))
     console = Console(force_terminal=sys.stdout.isatty(), width=_WIDTH)
     with console.capture() as capture:
         console.print(table)
