@@ -212,7 +212,8 @@ def main(
             raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None
         raise WrongUsage(_as_option(error)) from None
     with logging_to_stderr(log_level, log_format, limits) as files:
-        faulthandler.enable(files.stderr)  # A crash in C prints the stacks of all threads.
+        # A crash in C prints the stacks of all threads. To descriptor 2, each line would become an event of the log.
+        faulthandler.enable(2 if log_format == "json" else files.stderr)
         signals = Signals(limits.grace + limits.overtime, files.stderr)
         signals.install()
         try:

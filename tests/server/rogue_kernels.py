@@ -103,9 +103,6 @@ async def do(deed: Deed) -> str:
             return str(await process.wait())
         case "start a thread":
             threading.Thread(target=threading.Event().wait).start()
-        case "fill the log":
-            for _ in range(1000):
-                logger.warning("x" * 1000)
         case "resist":
             while True:
                 with contextlib.suppress(asyncio.CancelledError):

@@ -140,7 +140,7 @@ async def test_the_last_words_of_a_process_that_dies_are_in_the_log(
     assert "so far" not in daemon.log_text(), "below the level"
     assert daemon.lines.get(timeout=PATIENCE) == "", "standard output ends with the daemon"
     if log_format == "json":
-        assert [event["source"] for event in events(daemon)] == ["stderr"]
+        assert {event["source"] for event in events(daemon)} == {"stderr"}, "every line is an event, the stacks' too"
 
 
 async def test_a_child_process_that_keeps_the_pipes_open_does_not_delay_the_end(

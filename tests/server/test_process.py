@@ -5,8 +5,8 @@ import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from tests.server.processes import COMMAND, Process, environment, run, serving, started, until_exists, wired, write
+from tests.server.processes import Process, run, serving, started, until_exists, wired, write
 from tests.stubs import PATIENCE, Wire
 
 ROGUES = str(Path(__file__).with_name("rogue_kernels.py"))
@@ -177,35 +177,6 @@ async def test_a_thread_that_a_kernel_started_does_not_delay_the_end() -> None:
     async with rogues() as (daemon, wire):
         await told(wire, "start a thread")
         assert await ended(daemon) == 0
-
-
-@contextmanager
-def unread(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A daemon whose log nobody reads, and its address."""
-    command = [COMMAND, *arguments, "--listen", "127.0.0.1:0"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as daemon:
-        try:
-            assert daemon.stdout is not None
-            yield daemon, daemon.stdout.readline().removeprefix("listening on ").rstrip()
-        finally:
-            daemon.kill()
-
-
-async def test_a_log_that_nobody_reads_does_not_delay_the_end_for_ever() -> None:
-    with unread(ROGUES, "--launch", "all", *BRIEF) as (daemon, target):
-        async with wired(target) as wire:
-            do(wire, "fill the log")
-            # Once the pipe is full, whoever logs is held up.
-            with pytest.raises(grpc.aio.AioRpcError, match="Deadline"):
-                await told_without_end(wire)
-            daemon.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(daemon.wait, PATIENCE) == FORCED
-
-
-async def told_without_end(wire: Wire) -> None:
-    while True:
-        await wire.kernels.ListKernels(kernel_pb.ListKernelsRequest(), timeout=2.0)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
