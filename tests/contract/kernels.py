@@ -365,7 +365,7 @@ def range_of(batch: Sequence[object]) -> list[int]:
 
 
 @ring_kernel(input_type=Job, output_type=Result)
-async def holder(ctx: KernelContext[Job, Result]) -> None:
+async def tardy(ctx: KernelContext[Job, Result]) -> None:
     """Answers as `sleeper`, but holds a job with the note "hold" as long as the kernel lives."""
     async for job in ctx:
         while job.note == "hold" and not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
@@ -375,7 +375,7 @@ async def holder(ctx: KernelContext[Job, Result]) -> None:
 
 
 @ring_kernel(input_type=Job, output_type=Result)
-async def batch_holder(ctx: KernelContext[Job, Result]) -> None:
+async def tardy_batches(ctx: KernelContext[Job, Result]) -> None:
     """Takes batches of three, and holds one as long as the kernel lives."""
     async for _ in ctx.batches(max_size=3, max_delay=60.0):
         while not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.

@@ -54,7 +54,7 @@ async def test_the_kernel_is_paused(world: World) -> None:
 
 async def test_messages_are_before_it_by_their_priority_and_one_is_in_hand(world: World) -> None:
     async def attempt() -> QueueTimeoutError:
-        kernel_id = await world.launch(kernels.holder)
+        kernel_id = await world.launch(kernels.tardy)
         await world.runtime.deactivate(kernel_id)
         await world.runtime.send(kernel_id, Job(note="hold"))
         await world.queued(kernel_id, 1)
@@ -73,7 +73,7 @@ async def test_messages_are_before_it_by_their_priority_and_one_is_in_hand(world
 
 async def test_the_actor_has_it_in_hand(world: World) -> None:
     async def attempt() -> QueueTimeoutError:
-        return await given_up(ask(world, await world.launch(kernels.holder), Job(note="hold")))
+        return await given_up(ask(world, await world.launch(kernels.tardy), Job(note="hold")))
 
     error = await until_told(attempt)
     assert (error.cause, error.before) == ("IN_HAND", 0)
@@ -83,7 +83,7 @@ async def test_the_actor_has_it_in_hand(world: World) -> None:
 
 async def test_it_is_in_hand_since_the_actor_was_done_with_the_one_before(world: World) -> None:
     async def attempt() -> QueueTimeoutError:
-        kernel_id = await world.launch(kernels.holder)
+        kernel_id = await world.launch(kernels.tardy)
         await world.runtime.send(kernel_id, Job(500))
         return await given_up(ask(world, kernel_id, Job(note="hold")))
 
@@ -94,7 +94,7 @@ async def test_it_is_in_hand_since_the_actor_was_done_with_the_one_before(world:
 
 async def test_a_batch_is_in_hand(world: World) -> None:
     async def attempt() -> QueueTimeoutError:
-        kernel_id = await world.launch(kernels.batch_holder)
+        kernel_id = await world.launch(kernels.tardy_batches)
         errors = await asyncio.gather(*(given_up(ask(world, kernel_id, Job(number))) for number in range(3)))
         assert len({error.cause for error in errors}) == 1
         return errors[-1]
@@ -143,7 +143,7 @@ async def test_the_kernel_to_which_the_request_was_forwarded_is_paused(world: Wo
 
 
 async def test_a_receive_says_what_the_kernel_does(world: World) -> None:
-    kernel_id = await world.launch(kernels.holder)
+    kernel_id = await world.launch(kernels.tardy)
 
     async def receive() -> QueueTimeoutError:
         return await given_up(world.runtime.receive(kernel_id, timeout=ENOUGH))

@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueFullError,
     QueueTimeoutError,
+    SessionLostError,
 )
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.ring_kernels.config import RingKernelConfig
@@ -93,16 +94,29 @@ class Mail(Generic[TIn, TOut]):
     def end(self, error: PyDotComputeError, in_hand: Iterable[Item[TIn]]) -> None:
         """End: bury every message that was not handled, and give `error` to every caller that still waits.
 
+        If the kernel ends with its runtime, a caller whose request the actor has taken gets SessionLostError instead:
+        `error` says that the request was not handled, and can be sent again elsewhere.
+
         Args:
             error: the reason why the kernel has ended.
             in_hand: the items that the actor had in its hands.
         """
         self.counters.end()
         self.inbox.close(error)
-        for message, _, _ in [*in_hand, *self.inbox.drain()]:
+        of_taken = self._of_taken if error == self.gate.ending else None
+        for message, _, _ in in_hand:
+            self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
+            message_id = cast(Header, message).message_id
+            self.replies.fail(message_id, error if of_taken is None else of_taken(message_id))
+        for message, _, _ in self.inbox.drain():
             self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
             self.replies.fail(cast(Header, message).message_id, error)
-        self.replies.end(error)
+        self.replies.end(error, of_taken)
+
+    def _of_taken(self, message_id: UUID) -> PyDotComputeError:
+        """Return the error for the caller of a request that the actor has taken, when the runtime ends."""
+        problem = f"{self.gate.ending}, and the actor had not answered yet"
+        return SessionLostError("", problem, self.kernel_id, [message_id])
 
     def bury(
         self,

@@ -459,12 +459,17 @@ class Replies(Generic[T]):
                 self._hand(caller, Unanswered(uuid_from_int(key), error), LAST)
         return told
 
-    def end(self, error: PyDotComputeError) -> None:
-        """End: the kernel sends nothing more. Every `ask`, and every `receive` that finds nothing, gets `error`."""
+    def end(self, error: PyDotComputeError, of_asked: Callable[[UUID], PyDotComputeError] | None = None) -> None:
+        """End: the kernel sends nothing more. Every `ask`, and every `receive` that finds nothing, gets `error`.
+
+        Args:
+            error: the reason.
+            of_asked: returns the error for the `ask` of this request, if that is another.
+        """
         self.ended = error
-        for reply in self._asked.values():
+        for key, reply in self._asked.items():
             if not reply.done():
-                reply.set_exception(error.again())
+                reply.set_exception(error.again() if of_asked is None else of_asked(uuid_from_int(key)))
         self._asked.clear()
         self._senders.clear()
         self.wanted.notify_all()

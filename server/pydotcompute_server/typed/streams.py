@@ -156,8 +156,8 @@ class Stream:
         if not self._draining:
             return self._error
         if self._error is not None and self._error.code == SHUTTING_DOWN.code:
-            return self._error
-        if self._error is not None:
+            detail = f": message {self._failed:g} of the stream: not handled" if self._failed < inf else ""
+        elif self._error is not None:
             detail = f": {self._error.message}"
         elif self._numbers:
             detail = f": message {min(self._numbers.values())} of the stream is not answered"
