@@ -1,6 +1,7 @@
 """The tables that people see."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,8 @@ def test_devices_are_shown_in_rows(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_outputs_and_a_stuck_actor_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     state = kernel_pb.KERNEL_STATE_ACTIVE
-    free = {"kernel_id": "free", "state": state, "output_depth": 1, "output_queue_size": 4096}
-    full = {"kernel_id": "full", "state": state, "output_depth": 4, "output_queue_size": 4}
+    free: dict[str, Any] = {"kernel_id": "free", "state": state, "output_depth": 1, "output_queue_size": 4096}
+    full: dict[str, Any] = {"kernel_id": "full", "state": state, "output_depth": 4, "output_queue_size": 4}
     tables.show_kernels([kernel_pb.Kernel(**free)])
     tables.show_telemetry([telemetry_pb.KernelTelemetry(**free)])
     alone = capsys.readouterr().out

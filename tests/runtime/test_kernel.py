@@ -437,7 +437,7 @@ async def test_outputs_for_what_was_only_sent_and_replies_are_not_warned_of(capl
     async def ticker(ctx: Context) -> None:
         async for job in ctx:
             if job.number:
-                await ctx.send(Pong(job.number, correlation_id=job.message_id))
+                await ctx.send(Pong(job.number, correlation_id=job.message_id))  # type: ignore[call-arg]
             await ctx.send(Pong(7))
 
     async with managed_kernel("ticker", ticker, input_type=Ping, output_type=Pong) as kernel:

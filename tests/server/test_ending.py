@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import grpc
@@ -114,7 +115,7 @@ async def test_everyone_who_is_refused_is_told_that_the_daemon_ends(
         # What comes again and again.
         for _ in range(2):
             runtime = await callers.client(daemon.target)
-            callers.repeats("exchange", lambda runtime=runtime: runtime.send_and_receive("square", Job(2)))
+            callers.repeats("exchange", partial(ask_square, runtime))
         callers.repeats("unary", lambda: wire.ask("square", number=2))
         callers.repeats("unary send", lambda: wire.send("sink", number=1))
         typed = await service_of(wire, "square")
@@ -131,6 +132,11 @@ async def test_everyone_who_is_refused_is_told_that_the_daemon_ends(
     assert refused.pop(("exchange in hand", "SessionLostError")) == 1, "the only one that the kernel had begun"
     told = {reason for _, reason in refused}
     assert told == {"ConnectionLostError", "UNAVAILABLE"}, refused
+
+
+async def ask_square(runtime: RemoteRuntime) -> None:
+    """A client that asks."""
+    await runtime.send_and_receive("square", Job(2))
 
 
 async def connect_and_ask(target: str) -> None:

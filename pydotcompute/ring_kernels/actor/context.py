@@ -412,7 +412,8 @@ class KernelContext(Generic[TIn, TOut]):
         have just run.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        self._counters.mark()
+        if self._counters.completed_ns >= self._counters.due_ns:
+            self._counters.mark()
         if self.idle.waiters:
             self.idle.notify_all()
         self._handed_in_a_row = 0
@@ -423,6 +424,7 @@ class KernelContext(Generic[TIn, TOut]):
         while True:
             item = self._inbox.get_nowait()
             if item is None:
+                self._counters.mark()
                 try:
                     item = await self._inbox.next(None if deadline is None else deadline - monotonic())
                 except PyDotComputeError:  # The mailbox is closed, with the error for callers.

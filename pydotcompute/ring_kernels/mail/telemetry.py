@@ -163,13 +163,13 @@ class Counters:
     __slots__ = (
         "_batched",
         "_batches",
-        "_due_ns",
         "_ended",
         "_largest_batch",
         "_marks",
         "_newest",
         "completed_ns",
         "dropped",
+        "due_ns",
         "error_count",
         "last_error",
         "latency",
@@ -191,7 +191,8 @@ class Counters:
         # Moments, each with the messages that were processed by then. The newest is replaced until it is to be kept.
         self._newest = self.completed_ns, 0
         self._marks: deque[tuple[int, int]] = deque([self._newest], maxlen=_RATE_NS // _STEP_NS + 4)
-        self._due_ns = 0
+        self.due_ns = 0
+        """Call `mark` when `completed_ns` has reached this."""
 
     def handed_batch(self, size: int) -> None:
         """Count a batch of `size` messages that the actor was handed."""
@@ -209,11 +210,11 @@ class Counters:
             self.latency.settle()
 
     def mark(self) -> None:
-        """Note how much is done, for `rate`. Call this now and then, and always before the actor waits."""
+        """Note how much is done, for `rate`. Call this when it is due, and always before the actor waits."""
         completed_ns = self.completed_ns
-        if completed_ns >= self._due_ns:
+        if completed_ns >= self.due_ns:
             self._marks.append(self._newest)
-            self._due_ns = completed_ns + _STEP_NS
+            self.due_ns = completed_ns + _STEP_NS
         self._newest = completed_ns, self.processed
 
     def rate(self) -> float:
