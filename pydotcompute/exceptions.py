@@ -249,7 +249,8 @@ class QueueTimeoutError(QueueError, TimeoutError):
                 what = "what this caller has sent" if of_receive else "it"
                 return f"the actor has gone on without a reply to {what}; a reply has correlation_id=request.message_id"
             case TimeoutCause.STUCK_IN_SEND:
-                return f"the actor has waited in ctx.send{for_long}, because nobody receives its outputs; {ahead}"
+                behind = f"; {ahead}" if self.before else ""
+                return f"the actor has waited in ctx.send{for_long}, because nobody receives its outputs{behind}"
             case TimeoutCause.IDLE:
                 return "the kernel has sent nothing, and waits for a message"
             case TimeoutCause.SILENT:

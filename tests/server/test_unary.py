@@ -14,7 +14,18 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from tests.moments import Moments
-from tests.stubs import MAX_MESSAGE_BYTES, PATIENCE, Failure, Letter, Talk, Wire, duration, failure_of, job_bytes
+from tests.stubs import (
+    KERNELS,
+    MAX_MESSAGE_BYTES,
+    PATIENCE,
+    Failure,
+    Letter,
+    Talk,
+    Wire,
+    duration,
+    failure_of,
+    job_bytes,
+)
 
 LAUNCHED = kernel_pb.KERNEL_STATE_LAUNCHED
 ACTIVE = kernel_pb.KERNEL_STATE_ACTIVE
@@ -542,6 +553,24 @@ async def test_what_was_sent_to_another_run_of_the_daemon_is_lost(wire: Wire) ->
         assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_LOST")
         assert "the daemon has restarted since" in failure.detail["problem"]
     await wire.until(kernel_id, queue_depth=0, messages_processed=0)
+
+
+async def test_a_client_is_told_that_the_daemon_was_killed_and_started_again(start_daemon: Callable[..., Any]) -> None:
+    epochs: list[str] = []
+    for _ in range(2):
+        daemon = start_daemon(str(KERNELS), "--launch", "square")
+        async with grpc.aio.insecure_channel(daemon.target) as channel:
+            wire = Wire(channel)
+            name = (await wire.describe("square")).input_type.full_name
+            if epochs:
+                call = wire.messages.Receive(pb.ReceiveRequest(kernel_id="square", daemon_epoch=epochs[0]))
+                assert (await failure_of(call)).reason == "SESSION_LOST"
+            message = pb.Message(body=wire.body(name, number=3))
+            sent = await wire.messages.Send(pb.SendRequest(kernel_id="square", message=message))
+            epochs.append(sent.daemon_epoch)
+        daemon.process.kill()
+        daemon.process.wait()
+    assert len(set(epochs)) == 2
 
 
 async def test_every_step_of_a_life_answers_with_the_new_state(wire: Wire) -> None:
