@@ -28,6 +28,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
     SessionLostError,
+    TimeoutCause,
 )
 from pydotcompute.messages.message import RingKernelMessage, message
 from pydotcompute.ring_kernels.actor.batches import Batch
@@ -74,6 +75,7 @@ __all__ = [
     "RingKernelMessage",
     "RingKernelRuntime",
     "SessionLostError",
+    "TimeoutCause",
     "__version__",
     "message",
     "ring_kernel",

@@ -9,6 +9,7 @@ fields are as they are; in the text, control characters are escaped, so that it 
 from __future__ import annotations
 
 import copy
+import enum
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Self
 from uuid import UUID
@@ -36,6 +37,7 @@ __all__ = [
     "QueueFullError",
     "QueueTimeoutError",
     "SessionLostError",
+    "TimeoutCause",
     "Violation",
 ]
 
@@ -109,18 +111,35 @@ class KernelAlreadyExistsError(KernelError):
 
 
 class KernelStateError(KernelError):
-    """The kernel's state does not allow the operation."""
+    """The kernel's state does not allow the operation.
+
+    `returned_after` is the number of messages that the actor had handled when it returned by itself, which has ended
+    the kernel. It is None if the actor has not returned by itself.
+    """
 
     reason = "KERNEL_STATE_INVALID"
-    fields = ("kernel_id", "state", "operation", "allowed_states")
+    fields = ("kernel_id", "state", "operation", "allowed_states", "returned_after")
 
-    def __init__(self, kernel_id: str, state: str, operation: str, allowed_states: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kernel_id: str,
+        state: str,
+        operation: str,
+        allowed_states: Sequence[str] = (),
+        returned_after: int | None = None,
+    ) -> None:
         self.kernel_id = kernel_id
         self.state = state
         self.operation = operation
         self.allowed_states = tuple(allowed_states)
+        self.returned_after = returned_after
         allowed = f"; it needs {' or '.join(self.allowed_states)}" if self.allowed_states else ""
-        super().__init__(f"kernel {kernel_id!r} is {state}: cannot {operation}{allowed}")
+        returned = (
+            f", because its actor returned after {_count(returned_after, 'message')}"
+            if returned_after is not None
+            else ""
+        )
+        super().__init__(f"kernel {kernel_id!r} is {state}{returned}: cannot {operation}{allowed}")
 
 
 class KernelFailedError(KernelError):
@@ -159,20 +178,90 @@ class QueueFullError(QueueError):
         super().__init__(f"the mailbox of kernel {kernel_id!r} is full ({queue_size} messages)")
 
 
+class TimeoutCause(enum.StrEnum):
+    """Why nothing arrived in time."""
+
+    UNKNOWN = ""
+    """Not known."""
+    PAUSED = "PAUSED"
+    """The kernel is paused, and the request waits in its mailbox."""
+    QUEUED = "QUEUED"
+    """The request waits in the mailbox, or for room in it."""
+    IN_HAND = "IN_HAND"
+    """The actor has taken the request, and has not answered it yet."""
+    NO_REPLY = "NO_REPLY"
+    """The actor has gone on without a reply to the request."""
+    STUCK_IN_SEND = "STUCK_IN_SEND"
+    """The actor waits in `ctx.send`, because the output mailbox is full and nobody receives."""
+    IDLE = "IDLE"
+    """The actor waits for a message. Only for a `receive`."""
+    SILENT = "SILENT"
+    """There is a connection to the daemon, but the daemon did not say in time why."""
+    DISCONNECTED = "DISCONNECTED"
+    """There is no connection to the daemon."""
+
+
 class QueueTimeoutError(QueueError, TimeoutError):
-    """Nothing arrived within `timeout` seconds. A message that arrives later waits for the next `receive`."""
+    """Nothing arrived within `timeout` seconds. A message that arrives later waits for the next `receive`.
+
+    `cause` says why, as the value of a `TimeoutCause`. `before` is the number of messages that the actor gets before
+    the request, or for a `receive` the number of messages that wait in the mailbox. `seconds` is how long the actor has
+    had in hand what it works on, at most; or how long it has waited in `ctx.send`; or how long there has been no
+    connection. It is 0 if that is not known, or if the actor has nothing in hand.
+    """
 
     reason = "QUEUE_TIMEOUT"
-    fields = ("kernel_id", "timeout", "operation")
+    fields = ("kernel_id", "timeout", "operation", "cause", "before", "seconds")
 
-    def __init__(self, kernel_id: str, timeout: float, operation: str) -> None:
+    def __init__(
+        self,
+        kernel_id: str,
+        timeout: float,
+        operation: str,
+        cause: str = TimeoutCause.UNKNOWN,
+        before: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
         # This constructor is cheap on purpose: an idle actor with `receive(timeout=0.1)` makes ten errors a second.
         self.kernel_id = kernel_id
         self.timeout = timeout
         self.operation = operation
+        self.cause = cause
+        self.before = before
+        self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"kernel {self.kernel_id!r}: {self.operation} timed out after {self.timeout:g} s"
+        why = self._why()
+        text = f"kernel {self.kernel_id!r}: {self.operation} timed out after {self.timeout:g} s"
+        return f"{text}: {why}" if why else text
+
+    def _why(self) -> str:
+        for_long = f" for {self.seconds:.3g} s" if self.seconds else ""
+        of_receive = self.operation == "receive"
+        count, one = _count(self.before, "message"), "s" if self.before == 1 else ""
+        ahead = f"{count} wait{one} in its mailbox" if of_receive else f"{count} come{one} before this one"
+        match self.cause:
+            case TimeoutCause.PAUSED:
+                return f"the kernel is paused; {ahead}"
+            case TimeoutCause.QUEUED:
+                working = f"; the actor has had what it works on in hand{for_long}" if for_long else ""
+                return f"{ahead}{working}"
+            case TimeoutCause.IN_HAND:
+                return f"the actor has had {'a message' if of_receive else 'this one'} in hand{for_long}"
+            case TimeoutCause.NO_REPLY:
+                what = "what this caller has sent" if of_receive else "it"
+                return f"the actor has gone on without a reply to {what}; a reply has correlation_id=request.message_id"
+            case TimeoutCause.STUCK_IN_SEND:
+                behind = f"; {ahead}" if self.before else ""
+                return f"the actor has waited in ctx.send{for_long}, because nobody receives its outputs{behind}"
+            case TimeoutCause.IDLE:
+                return "the kernel has sent nothing, and waits for a message"
+            case TimeoutCause.SILENT:
+                return "the daemon is connected, but did not say in time why"
+            case TimeoutCause.DISCONNECTED:
+                return f"there has been no connection to the daemon{for_long}"
+            case _:
+                return ""
 
 
 class Violation(NamedTuple):
@@ -342,7 +431,7 @@ class ConnectionLostError(PyDotComputeError, ConnectionError):
     def __init__(self, target: str, problem: str) -> None:
         self.target = target
         self.problem = problem
-        super().__init__(f"cannot reach the daemon at {target}: {problem}")
+        super().__init__(f"cannot reach the daemon at {target}: {problem}" if target else problem)
 
 
 class SessionLostError(ConnectionLostError):
@@ -369,7 +458,12 @@ class SessionLostError(ConnectionLostError):
         self.unsent_ids = tuple(UUID(str(each)) for each in unsent_ids)
 
     def __str__(self) -> str:
-        return (
-            f"the conversation with kernel {self.kernel_id!r} at {self.target} is lost: {self.problem}; "
-            f"{len(self.message_ids)} requests are of unknown fate, {len(self.unsent_ids)} were not sent"
-        )
+        at = f" at {self.target}" if self.target else ""
+        text = f"the conversation with kernel {self.kernel_id!r}{at} is lost: {self.problem}"
+        if not (self.message_ids or self.unsent_ids):
+            return text
+        return f"{text}; {len(self.message_ids)} requests are of unknown fate, {len(self.unsent_ids)} were not sent"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -53,7 +53,11 @@ def read_status(status: status_pb2.Status) -> Failure:
     message = message_factory.GetMessageClass(detail_type)()
     assert detail.Unpack(message)
     assert status.message
-    fields = {field.name: _plain(getattr(message, field.name)) for field in detail_type.fields}
+    fields = {
+        field.name: _plain(getattr(message, field.name))
+        for field in detail_type.fields
+        if not field.has_presence or message.HasField(field.name)
+    }
     bad_request = error_details_pb2.BadRequest()
     # With INTERNAL, what is wrong then is the answer, and nothing in the request.
     assert [each.Unpack(bad_request) for each in more] == [True] * (

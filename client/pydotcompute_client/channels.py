@@ -113,6 +113,11 @@ class Channels:
             raise ConnectionLostError(self.target, "not connected; use `async with connect(…) as runtime:`")
         return self._channel
 
+    @property
+    def is_connected(self) -> bool:
+        """True if there is a connection to the daemon now, as far as gRPC knows."""
+        return self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY
+
     def require_open(self) -> None:
         """Raise ConnectionLostError if the channels are not open."""
         _ = self.channel

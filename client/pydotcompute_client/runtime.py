@@ -16,6 +16,7 @@ from pydotcompute.exceptions import (
     KernelStateError,
     PyDotComputeError,
     QueueTimeoutError,
+    TimeoutCause,
 )
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelFunction, kernel_type_of
@@ -245,7 +246,9 @@ class RemoteRuntime:
         try:
             session = await self._open(kernel_id, "receive", timeout)
         except KernelStateError as error:  # The daemon's error names `send`.
-            raise KernelStateError(error.kernel_id, error.state, "receive", error.allowed_states) from None
+            raise KernelStateError(
+                error.kernel_id, error.state, "receive", error.allowed_states, error.returned_after
+            ) from None
         return await session.replies.receive(session.replies.callers.receiving(task), timeout)
 
     async def send_and_receive(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
@@ -271,7 +274,9 @@ class RemoteRuntime:
                 return await self._open_session(kernel_id)
         except TimeoutError:
             if timeout == limit:
-                raise QueueTimeoutError(kernel_id, limit, operation) from None
+                is_connected = self._channels.is_connected
+                cause = TimeoutCause.SILENT if is_connected else TimeoutCause.DISCONNECTED
+                raise QueueTimeoutError(kernel_id, limit, operation, cause) from None
             raise ConnectionLostError(self.target, f"no answer within {limit:g} s") from None
 
     async def _open_session(self, kernel_id: str) -> Session:

@@ -146,6 +146,11 @@ class RingKernel(Generic[TIn, TOut]):
         return len(self.mail.inbox)
 
     @property
+    def stuck_in_send_seconds(self) -> float | None:
+        """The seconds that the actor has waited in `ctx.send` for room in the output mailbox; None if it does not."""
+        return self._context.seconds_in_send
+
+    @property
     def lease(self) -> DeviceLease:
         """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
         return self._context.lease
@@ -157,7 +162,15 @@ class RingKernel(Generic[TIn, TOut]):
 
     def get_telemetry(self) -> RingKernelTelemetry:
         """Return a snapshot of the kernel's counters."""
-        return self.mail.counters.snapshot(self.kernel_id, self.state.name, self.queue_depth, self.lease.memory())
+        return self.mail.counters.snapshot(
+            self.kernel_id,
+            self.state.name,
+            self.queue_depth,
+            self.lease.memory(),
+            output_depth=len(self.mail.outputs),
+            output_queue_size=self.mail.outputs.capacity,
+            stuck_in_send_seconds=self.stuck_in_send_seconds,
+        )
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -237,7 +250,7 @@ class RingKernel(Generic[TIn, TOut]):
         lease = await open_lease(self.type.device, self.kernel_id, cast(int | None, self.type.memory_limit))
         try:
             self.gate.require("launch", KernelState.CREATED)  # The kernel may have been terminated meanwhile.
-        except KernelStateError:
+        except PyDotComputeError:
             await lease.close()
             raise
         self._context.lease = lease
@@ -342,15 +355,18 @@ class RingKernel(Generic[TIn, TOut]):
         except asyncio.CancelledError:
             if self.state is not KernelState.TERMINATING:
                 self._fail(asyncio.CancelledError("the actor was cancelled"))
-        except KernelStateError as error:
-            # `ctx.receive` raises this error to tell the actor to end. The actor may let it pass.
-            if self.state is not KernelState.TERMINATING:
+        except PyDotComputeError as error:
+            # `ctx.receive` raises KernelStateError to tell the actor to end, and `ctx.forward` raises `ending` if the
+            # other kernel has ended with the runtime. The actor may let both pass.
+            is_the_end = isinstance(error, KernelStateError) or error == self.gate.ending
+            if not (is_the_end and self.state is KernelState.TERMINATING):
                 self._fail(error)
         except BaseException as error:  # Also SystemExit and KeyboardInterrupt: an actor must not end its program.
             self._fail(error)
         else:
             self._context.complete_all()  # An actor that returns is done with its messages.
             if self.state is not KernelState.TERMINATING:
+                self.gate.returned_after = self.mail.counters.processed
                 self._end(KernelState.TERMINATED)
         finally:
             if self.lease.on_gpu:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Self
 
 from pydotcompute.device.lease import HOST
-from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError
+from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError, PyDotComputeError
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
@@ -55,6 +55,7 @@ class RingKernelRuntime:
         self._limits = limits
         self._kernels: dict[str, RingKernel[Any, Any]] = {}
         self._active = False
+        self._ending: PyDotComputeError | None = None
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
         self._on_forget: list[Callable[[str], None]] = []
 
@@ -71,6 +72,17 @@ class RingKernelRuntime:
     async def start(self) -> None:
         """Make the runtime active. This only sets `is_active`: kernels start when they are launched."""
         self._active = True
+        self._ending = None
+
+    def drain(self, error: PyDotComputeError) -> None:
+        """Refuse launches with this error from now on, because the runtime is about to shut down.
+
+        Callers also get the error wherever a kernel ends with the runtime and they would get KernelStateError, or
+        KernelNotFoundError once the kernel is gone. The kernels go on until `shutdown`.
+        """
+        self._ending = error
+        for kernel in self._kernels.values():
+            kernel.gate.ending = error
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until all kernels are idle at the same time. Return False if `timeout` seconds pass first.
@@ -118,7 +130,9 @@ class RingKernelRuntime:
         except KeyError:
             raise self._no_kernel(kernel_id) from None
 
-    def _no_kernel(self, kernel_id: str) -> KernelNotFoundError:
+    def _no_kernel(self, kernel_id: str) -> PyDotComputeError:
+        if self._ending is not None:
+            return self._ending.again()
         return KernelNotFoundError(kernel_id, self.kernel_ids, kernel_id in self.kernel_types)
 
     def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
@@ -163,6 +177,8 @@ class RingKernelRuntime:
             BackendUnavailableError: the kernel type needs a GPU that is not available.
             InvalidConfigurationError, MessageTypeError: see `KernelType`.
         """
+        if self._ending is not None:
+            raise self._ending.again()
         existing = self._kernels.get(kernel_id)
         if existing is not None and existing.state is not KernelState.TERMINATED:
             raise KernelAlreadyExistsError(kernel_id)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"`\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"K\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"A\n\x13LimitExceededDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"D\n\x15MemoryExhaustedDetail\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\x90\x01\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\x12\x1b\n\x0ereturned_after\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_returned_after\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"{\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"A\n\x13LimitExceededDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"D\n\x15MemoryExhaustedDetail\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\t\"7\n\x14\x43onnectionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,32 +35,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KERNELNOTFOUNDDETAIL']._serialized_end=126
   _globals['_KERNELALREADYEXISTSDETAIL']._serialized_start=128
   _globals['_KERNELALREADYEXISTSDETAIL']._serialized_end=174
-  _globals['_KERNELSTATEDETAIL']._serialized_start=176
-  _globals['_KERNELSTATEDETAIL']._serialized_end=272
-  _globals['_KERNELFAILEDDETAIL']._serialized_start=274
-  _globals['_KERNELFAILEDDETAIL']._serialized_end=356
-  _globals['_QUEUEFULLDETAIL']._serialized_start=358
-  _globals['_QUEUEFULLDETAIL']._serialized_end=414
-  _globals['_QUEUETIMEOUTDETAIL']._serialized_start=416
-  _globals['_QUEUETIMEOUTDETAIL']._serialized_end=491
-  _globals['_MESSAGETYPEDETAIL']._serialized_start=493
-  _globals['_MESSAGETYPEDETAIL']._serialized_end=560
-  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_start=562
-  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_end=643
-  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_start=646
-  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_end=777
-  _globals['_VIOLATION']._serialized_start=779
-  _globals['_VIOLATION']._serialized_end=821
-  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_start=823
-  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_end=883
-  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=885
-  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=964
-  _globals['_LIMITEXCEEDEDDETAIL']._serialized_start=966
-  _globals['_LIMITEXCEEDEDDETAIL']._serialized_end=1031
-  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_start=1033
-  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_end=1101
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=1103
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1177
-  _globals['_SESSIONLOSTDETAIL']._serialized_start=1179
-  _globals['_SESSIONLOSTDETAIL']._serialized_end=1291
+  _globals['_KERNELSTATEDETAIL']._serialized_start=177
+  _globals['_KERNELSTATEDETAIL']._serialized_end=321
+  _globals['_KERNELFAILEDDETAIL']._serialized_start=323
+  _globals['_KERNELFAILEDDETAIL']._serialized_end=405
+  _globals['_QUEUEFULLDETAIL']._serialized_start=407
+  _globals['_QUEUEFULLDETAIL']._serialized_end=463
+  _globals['_QUEUETIMEOUTDETAIL']._serialized_start=465
+  _globals['_QUEUETIMEOUTDETAIL']._serialized_end=588
+  _globals['_MESSAGETYPEDETAIL']._serialized_start=590
+  _globals['_MESSAGETYPEDETAIL']._serialized_end=657
+  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_start=659
+  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_end=740
+  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_start=743
+  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_end=874
+  _globals['_VIOLATION']._serialized_start=876
+  _globals['_VIOLATION']._serialized_end=918
+  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_start=920
+  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_end=980
+  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=982
+  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=1061
+  _globals['_LIMITEXCEEDEDDETAIL']._serialized_start=1063
+  _globals['_LIMITEXCEEDEDDETAIL']._serialized_end=1128
+  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_start=1130
+  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_end=1198
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=1200
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1274
+  _globals['_SESSIONLOSTDETAIL']._serialized_start=1276
+  _globals['_SESSIONLOSTDETAIL']._serialized_end=1388
+  _globals['_CONNECTIONLOSTDETAIL']._serialized_start=1390
+  _globals['_CONNECTIONLOSTDETAIL']._serialized_end=1445
 # @@protoc_insertion_point(module_scope)

@@ -23,16 +23,18 @@ class KernelAlreadyExistsDetail(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...
 
 class KernelStateDetail(_message.Message):
-    __slots__ = ("kernel_id", "state", "operation", "allowed_states")
+    __slots__ = ("kernel_id", "state", "operation", "allowed_states", "returned_after")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_STATES_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_AFTER_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     state: str
     operation: str
     allowed_states: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[str] = ..., operation: _Optional[str] = ..., allowed_states: _Optional[_Iterable[str]] = ...) -> None: ...
+    returned_after: int
+    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[str] = ..., operation: _Optional[str] = ..., allowed_states: _Optional[_Iterable[str]] = ..., returned_after: _Optional[int] = ...) -> None: ...
 
 class KernelFailedDetail(_message.Message):
     __slots__ = ("kernel_id", "cause_type", "cause_message")
@@ -53,14 +55,20 @@ class QueueFullDetail(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., queue_size: _Optional[int] = ...) -> None: ...
 
 class QueueTimeoutDetail(_message.Message):
-    __slots__ = ("kernel_id", "timeout", "operation")
+    __slots__ = ("kernel_id", "timeout", "operation", "cause", "before", "seconds")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     timeout: float
     operation: str
-    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[float] = ..., operation: _Optional[str] = ...) -> None: ...
+    cause: str
+    before: int
+    seconds: float
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[float] = ..., operation: _Optional[str] = ..., cause: _Optional[str] = ..., before: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class MessageTypeDetail(_message.Message):
     __slots__ = ("expected", "actual", "path")
@@ -163,3 +171,11 @@ class SessionLostDetail(_message.Message):
     message_ids: _containers.RepeatedScalarFieldContainer[str]
     unsent_ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, target: _Optional[str] = ..., problem: _Optional[str] = ..., kernel_id: _Optional[str] = ..., message_ids: _Optional[_Iterable[str]] = ..., unsent_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ConnectionLostDetail(_message.Message):
+    __slots__ = ("target", "problem")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    problem: str
+    def __init__(self, target: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...

@@ -77,7 +77,7 @@ class KernelType(_message.Message):
     def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., executor: _Optional[_Union[Executor, str]] = ...) -> None: ...
 
 class Kernel(_message.Message):
-    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name")
+    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,9 @@ class Kernel(_message.Message):
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STUCK_IN_SEND_SECONDS_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     kernel_type: str
     state: KernelState
@@ -92,7 +95,10 @@ class Kernel(_message.Message):
     failure: str
     device: str
     device_name: str
-    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ...) -> None: ...
+    output_depth: int
+    output_queue_size: int
+    stuck_in_send_seconds: float
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ...) -> None: ...
 
 class ListKernelTypesRequest(_message.Message):
     __slots__ = ()
@@ -109,10 +115,12 @@ class ListKernelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListKernelsResponse(_message.Message):
-    __slots__ = ("kernels",)
+    __slots__ = ("kernels", "daemon_epoch")
     KERNELS_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     kernels: _containers.RepeatedCompositeFieldContainer[Kernel]
-    def __init__(self, kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class DescribeKernelRequest(_message.Message):
     __slots__ = ("kernel_id",)

@@ -114,7 +114,8 @@ class KernelServiceServicer(object):
         is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
         Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
-        Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.
+        Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
+        CONNECTION_LOST (the daemon is about to end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

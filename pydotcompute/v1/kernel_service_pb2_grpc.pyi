@@ -50,7 +50,8 @@ class KernelServiceStub:
     is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
     Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
-    Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.
+    Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
+    CONNECTION_LOST (the daemon is about to end).
     """
     Activate: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.ActivateRequest, _kernel_service_pb2.ActivateResponse]
     """Begins to hand messages to a LAUNCHED kernel.
@@ -95,7 +96,8 @@ class KernelServiceAsyncStub(KernelServiceStub):
     is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
     Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
-    Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.
+    Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
+    CONNECTION_LOST (the daemon is about to end).
     """
     Activate: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.ActivateRequest, _kernel_service_pb2.ActivateResponse]  # type: ignore[assignment]
     """Begins to hand messages to a LAUNCHED kernel.
@@ -161,7 +163,8 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
         is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
         Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
-        Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID.
+        Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
+        CONNECTION_LOST (the daemon is about to end).
         """
 
     @_abc_1.abstractmethod

@@ -37,44 +37,52 @@ class Message(_message.Message):
     def __init__(self, message_id: _Optional[str] = ..., priority: _Optional[int] = ..., correlation_id: _Optional[str] = ..., body: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
 
 class SendRequest(_message.Message):
-    __slots__ = ("kernel_id", "message", "timeout", "client_id")
+    __slots__ = ("kernel_id", "message", "timeout", "client_id", "daemon_epoch")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     message: Message
     timeout: _duration_pb2.Duration
     client_id: str
-    def __init__(self, kernel_id: _Optional[str] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, kernel_id: _Optional[str] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class SendResponse(_message.Message):
-    __slots__ = ("message_id",)
+    __slots__ = ("message_id", "daemon_epoch")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     message_id: str
-    def __init__(self, message_id: _Optional[str] = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, message_id: _Optional[str] = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class ReceiveRequest(_message.Message):
-    __slots__ = ("kernel_id", "timeout", "client_id", "lease")
+    __slots__ = ("kernel_id", "timeout", "client_id", "lease", "daemon_epoch")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     timeout: _duration_pb2.Duration
     client_id: str
     lease: _duration_pb2.Duration
-    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class ReceiveResponse(_message.Message):
-    __slots__ = ("message", "delivery_id", "redelivered")
+    __slots__ = ("message", "delivery_id", "redelivered", "daemon_epoch")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     message: Message
     delivery_id: str
     redelivered: bool
-    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., delivery_id: _Optional[str] = ..., redelivered: bool = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., delivery_id: _Optional[str] = ..., redelivered: bool = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class AcknowledgeRequest(_message.Message):
     __slots__ = ("kernel_id", "delivery_ids")
@@ -101,33 +109,38 @@ class AskRequest(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AskResponse(_message.Message):
-    __slots__ = ("message",)
+    __slots__ = ("message", "daemon_epoch")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     message: Message
-    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class ExchangeRequest(_message.Message):
-    __slots__ = ("open", "batch", "bye", "part", "ack")
+    __slots__ = ("open", "batch", "bye", "part", "inquiry", "ack")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
+    INQUIRY_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     open: Open
     batch: Batch
     bye: Bye
     part: Part
+    inquiry: Inquiry
     ack: Ack
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., inquiry: _Optional[_Union[Inquiry, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
 
 class ExchangeResponse(_message.Message):
-    __slots__ = ("opened", "batch", "refused", "closed", "bye", "part", "accepted")
+    __slots__ = ("opened", "batch", "refused", "closed", "bye", "part", "explanation", "accepted")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     batch: Batch
@@ -135,8 +148,9 @@ class ExchangeResponse(_message.Message):
     closed: Closed
     bye: Bye
     part: Part
+    explanation: Explanation
     accepted: Accepted
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes", "shared_memory")
@@ -157,7 +171,7 @@ class Open(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ..., shared_memory: bool = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes", "shared_memory")
+    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes", "shared_memory", "explains")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     ACKS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +185,7 @@ class Opened(_message.Message):
     SESSION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINS_FIELD_NUMBER: _ClassVar[int]
     session_token: bytes
     received_through: int
     acks_received: int
@@ -184,7 +199,8 @@ class Opened(_message.Message):
     session_timeout: _duration_pb2.Duration
     part_bytes: int
     shared_memory: SharedMemory
-    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
+    explains: bool
+    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ..., explains: bool = ...) -> None: ...
 
 class SharedMemory(_message.Message):
     __slots__ = ("requests", "replies")
@@ -301,6 +317,32 @@ class Closed(_message.Message):
     STATUS_FIELD_NUMBER: _ClassVar[int]
     status: _status_pb2.Status
     def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class Inquiry(_message.Message):
+    __slots__ = ("message_ids", "receive")
+    MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVE_FIELD_NUMBER: _ClassVar[int]
+    message_ids: bytes
+    receive: bool
+    def __init__(self, message_ids: _Optional[bytes] = ..., receive: bool = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("delays",)
+    DELAYS_FIELD_NUMBER: _ClassVar[int]
+    delays: _containers.RepeatedCompositeFieldContainer[Delay]
+    def __init__(self, delays: _Optional[_Iterable[_Union[Delay, _Mapping]]] = ...) -> None: ...
+
+class Delay(_message.Message):
+    __slots__ = ("message_id", "cause", "before", "seconds")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    message_id: bytes
+    cause: str
+    before: int
+    seconds: float
+    def __init__(self, message_id: _Optional[bytes] = ..., cause: _Optional[str] = ..., before: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("number", "through", "credit", "outputs", "undeliverable", "returned", "withdrawn")

@@ -92,7 +92,8 @@ class MessageServiceServicer(object):
         So a client that got no answer can send again, and the kernel gets the message once.
 
         Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
-        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID, SESSION_LOST,
+        CONNECTION_LOST (the daemon is about to end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +115,7 @@ class MessageServiceServicer(object):
         Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
         dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
-        positive, or longer than 10 minutes).
+        positive, or longer than 10 minutes), SESSION_LOST (the daemon is not the one of `daemon_epoch`), CONNECTION_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

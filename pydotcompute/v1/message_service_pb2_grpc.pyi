@@ -53,7 +53,8 @@ class MessageServiceStub:
     So a client that got no answer can send again, and the kernel gets the message once.
 
     Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
-    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID, SESSION_LOST,
+    CONNECTION_LOST (the daemon is about to end).
     """
     Receive: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReceiveRequest, _message_service_pb2.ReceiveResponse]
     """Takes one message from a kernel: a reply to a request sent with the same client_id, or an output that nobody has
@@ -71,7 +72,7 @@ class MessageServiceStub:
     Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
     dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
-    positive, or longer than 10 minutes).
+    positive, or longer than 10 minutes), SESSION_LOST (the daemon is not the one of `daemon_epoch`), CONNECTION_LOST.
     """
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AcknowledgeRequest, _message_service_pb2.AcknowledgeResponse]
     """Says that messages which were received with a lease need not come again. Idempotent: the daemon remembers the last
@@ -132,7 +133,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     So a client that got no answer can send again, and the kernel gets the message once.
 
     Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
-    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID, SESSION_LOST,
+    CONNECTION_LOST (the daemon is about to end).
     """
     Receive: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReceiveRequest, _message_service_pb2.ReceiveResponse]  # type: ignore[assignment]
     """Takes one message from a kernel: a reply to a request sent with the same client_id, or an output that nobody has
@@ -150,7 +152,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
     dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
-    positive, or longer than 10 minutes).
+    positive, or longer than 10 minutes), SESSION_LOST (the daemon is not the one of `daemon_epoch`), CONNECTION_LOST.
     """
     Acknowledge: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AcknowledgeRequest, _message_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
     """Says that messages which were received with a lease need not come again. Idempotent: the daemon remembers the last
@@ -214,7 +216,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         So a client that got no answer can send again, and the kernel gets the message once.
 
         Allowed while the kernel is ACTIVE or DEACTIVATED; a DEACTIVATED kernel handles it later.
-        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_FULL, MESSAGE_INVALID, SESSION_LOST,
+        CONNECTION_LOST (the daemon is about to end).
         """
 
     @_abc_1.abstractmethod
@@ -238,7 +241,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         Allowed once the kernel was activated; when it has ended, what it had already sent can still be received.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, KERNEL_FAILED, QUEUE_TIMEOUT, QUEUE_FULL (a request of this client was
         dropped; or as many leases are open as the kernel's output mailbox holds messages), MESSAGE_INVALID (the lease is not
-        positive, or longer than 10 minutes).
+        positive, or longer than 10 minutes), SESSION_LOST (the daemon is not the one of `daemon_epoch`), CONNECTION_LOST.
         """
 
     @_abc_1.abstractmethod

@@ -48,6 +48,7 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     KernelNotFoundError: (code_pb2.NOT_FOUND, errors_pb2.KernelNotFoundDetail),
     KernelAlreadyExistsError: (code_pb2.ALREADY_EXISTS, errors_pb2.KernelAlreadyExistsDetail),
     KernelStateError: (code_pb2.FAILED_PRECONDITION, errors_pb2.KernelStateDetail),
+    ConnectionLostError: (code_pb2.UNAVAILABLE, errors_pb2.ConnectionLostDetail),
     KernelFailedError: (code_pb2.ABORTED, errors_pb2.KernelFailedDetail),
     QueueFullError: (code_pb2.RESOURCE_EXHAUSTED, errors_pb2.QueueFullDetail),
     QueueTimeoutError: (code_pb2.DEADLINE_EXCEEDED, errors_pb2.QueueTimeoutDetail),
@@ -137,8 +138,14 @@ def from_status(status: status_pb2.Status) -> PyDotComputeError:
             error_class, detail_class = entry
             detail = detail_class()
             packed.Unpack(detail)
-            return error_class(*(_plain(getattr(detail, name)) for name in error_class.fields))
+            return error_class(*(_field(detail, name) for name in error_class.fields))
     return PyDotComputeError(f"{code_pb2.Code.Name(status.code)}: {status.message}")
+
+
+def _field(detail: Message, name: str) -> Any:
+    if detail.DESCRIPTOR.fields_by_name[name].has_presence and not detail.HasField(name):
+        return None
+    return _plain(getattr(detail, name))
 
 
 def _plain(value: Any) -> Any:
@@ -160,7 +167,8 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
     except ValueError:  # The metadata does not fit the call: perhaps a proxy has answered.
         status = None
     if status is not None:
-        return from_status(status)
+        known = from_status(status)
+        return ConnectionLostError(target, known.problem) if type(known) is ConnectionLostError else known
     details = error.details() or ""
     if error.code() in _GRPCS_OWN:
         return ConnectionLostError(target, details)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.rpc import code_pb2, status_pb2
-
+from pydotcompute.exceptions import ConnectionLostError
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.inbox import Terms
+from pydotcompute.wire.errors import to_status
 from pydotcompute_server.limits import Limits
 
 __all__ = [
+    "ENDING",
     "SHUTTING_DOWN",
     "leave",
     "may_put",
@@ -21,7 +22,10 @@ __all__ = [
     "terms_of",
 ]
 
-SHUTTING_DOWN = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the daemon is shutting down")
+ENDING = ConnectionLostError("", "the daemon is shutting down")
+"""The error for everyone whom the daemon refuses because it is about to end. Raise `ENDING.again()`, a copy."""
+SHUTTING_DOWN = to_status(ENDING)
+"""The same as a status."""
 
 Kernel = RingKernel[Any, Any]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.clients import ENDING
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -77,7 +79,9 @@ class Daemon:
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
-        self._unary = UnaryLane(self._runtime, self._catalog, limits)
+        self.epoch = secrets.token_hex(8)
+        """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, self.epoch)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
         self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
         self._stop = asyncio.Event()
@@ -130,7 +134,7 @@ class Daemon:
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog)
+        kernels = KernelServicer(self._runtime, self._catalog, self.epoch)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
         telemetry = TelemetryServicer(self._runtime, limits)
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
@@ -181,6 +185,8 @@ class Daemon:
         """
         await self._stop.wait()
         logger.info("draining", extra={"grace_seconds": self._limits.grace})
+        self._runtime.drain(ENDING)
+        self._unary.drain()
         self._health.drain()
         self._exchange.drain()
         self._typed.streams.drain()

@@ -29,7 +29,7 @@ def test_a_failure_is_one_line_and_one_row(
     header, *rows = ok("ps").splitlines()
     assert header.endswith("FAILURE")
     row = next(row for row in rows if row.startswith(kernel))
-    assert row.split(maxsplit=4) == [kernel, "crasher", "FAILED", "0", failure]
+    assert row.split(maxsplit=5) == [kernel, "crasher", "FAILED", "0", "0/4096", failure]
     header, *rows = ok("telemetry", kernel).splitlines()
     assert header.endswith("LAST ERROR")
     assert [row.endswith(failure) for row in rows] == [True]

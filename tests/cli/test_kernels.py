@@ -13,7 +13,7 @@ from pydotcompute_client.cli.main import main
 def test_a_kernel_goes_through_its_states(ok: Callable[..., str], fail: Callable[..., str]) -> None:
     def state() -> str:
         rows = [line.split() for line in ok("ps").splitlines()]
-        assert rows[0] == ["KERNEL", "TYPE", "STATE", "QUEUE"]
+        assert rows[0] == ["KERNEL", "TYPE", "STATE", "QUEUE", "OUTPUTS"]
         return next((row[2] for row in rows if row[:2] == ["walker", "calculator"]), "none")
 
     assert ok("launch", "walker", "--type", "calculator") == "walker is LAUNCHED\n"
@@ -32,7 +32,7 @@ def test_the_same_as_json(ok: Callable[..., str]) -> None:
     def state(*arguments: str) -> str:
         kernel = json.loads(ok(*arguments, "--json"))["kernel"]
         assert set(kernel) == {
-            *("kernel_id", "kernel_type", "state", "queue_depth", "failure"),
+            *("kernel_id", "kernel_type", "state", "queue_depth", "failure", "output_depth", "output_queue_size"),
             "device",
             "device_name",
         }
@@ -167,9 +167,12 @@ def test_what_a_kernel_computes_on_and_where_its_actor_runs_is_told(
     for name in ("doubler", "echo", "on_the_host"):
         lines("launch", name, "--activate")
     assert [line.split() for line in lines("ps")] == [
-        ["KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE"],
-        *([name, name, "ACTIVE", "0", device] for name, device in [("doubler", "cuda:0"), ("echo", "cuda:0")]),
-        ["on_the_host", "on_the_host", "ACTIVE", "0", "cpu"],
+        ["KERNEL", "TYPE", "STATE", "QUEUE", "OUTPUTS", "DEVICE"],
+        *(
+            [name, name, "ACTIVE", "0", "0/4096", device]
+            for name, device in [("doubler", "cuda:0"), ("echo", "cuda:0")]
+        ),
+        ["on_the_host", "on_the_host", "ACTIVE", "0", "0/4096", "cpu"],
     ]
     described = lines("describe", "doubler")
     for line in (

@@ -39,6 +39,21 @@ def test_what_was_sent_is_answered_to_the_same_client_id(
     assert "timed out after 0.01 s" in fail(4, "receive", kernel, "--client-id", "one", "--timeout", "0.01")
 
 
+def test_what_was_sent_to_another_run_of_the_daemon_is_lost_and_one_is_told(
+    ok: Callable[..., str], fail: Callable[..., str], launched: Callable[..., str]
+) -> None:
+    kernel = launched("calculator")
+    epoch = json.loads(ok("send", kernel, '{"a": 1}', "--json"))["daemon_epoch"]
+    assert epoch
+    ok("send", kernel, '{"a": 2}', "--daemon-epoch", epoch)
+    received = json.loads(ok("receive", kernel, "--daemon-epoch", epoch, "--json"))
+    assert received["daemon_epoch"] == epoch
+    for command in (["send", kernel, "{}"], ["receive", kernel]):
+        told = fail(1, *command, "--daemon-epoch", "earlier")
+        assert "the daemon has restarted since (its epoch was earlier and is" in told
+        assert "what was sent before and not answered is lost" in told
+
+
 def test_receive_takes_as_many_messages_as_it_is_told(ok: Callable[..., str], launched: Callable[..., str]) -> None:
     kernel = launched("repeater")
     ok("send", kernel, '{"text": "again and again", "count": 3}')

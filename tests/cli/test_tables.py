@@ -1,6 +1,7 @@
 """The tables that people see."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,37 @@ def test_devices_are_shown_in_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert header.split() == ["INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"]
     assert first.split() == ["1", "H100", *["1.5", "GiB", "of", "80", "GiB", "37%", "0", "C", "123", "W"]]
     assert second.split() == ["2", "Silent", "-", "-", "-", "-"]
+
+
+def test_outputs_and_a_stuck_actor_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    state = kernel_pb.KERNEL_STATE_ACTIVE
+    free: dict[str, Any] = {"kernel_id": "free", "state": state, "output_depth": 1, "output_queue_size": 4096}
+    full: dict[str, Any] = {"kernel_id": "full", "state": state, "output_depth": 4, "output_queue_size": 4}
+    tables.show_kernels([kernel_pb.Kernel(**free)])
+    tables.show_telemetry([telemetry_pb.KernelTelemetry(**free)])
+    alone = capsys.readouterr().out
+    assert alone.count("1/4096") == 2
+    assert "STUCK" not in alone
+    tables.show_kernels([kernel_pb.Kernel(**free), kernel_pb.Kernel(**full, stuck_in_send_seconds=3725.0)])
+    tables.show_telemetry([telemetry_pb.KernelTelemetry(**full, stuck_in_send_seconds=0.2)])
+    _, first, second, _, third = capsys.readouterr().out.splitlines()
+    assert "STUCK" not in first
+    assert "in send" not in first
+    assert ("4/4" in second, "in send for 1:02:05" in second) == (True, True)
+    assert ("4/4" in third, "in send for 0:00:00" in third) == (True, True)
+
+
+def test_an_older_daemon_says_nothing_about_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show_kernels([kernel_pb.Kernel(kernel_id="old", state=kernel_pb.KERNEL_STATE_ACTIVE)])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["old", "ACTIVE", "0", "-"]
+
+
+def test_the_rate_that_is_shown_is_that_of_now(capsys: pytest.CaptureFixture[str]) -> None:
+    told = telemetry_pb.KernelTelemetry(kernel_id="a", state=kernel_pb.KERNEL_STATE_ACTIVE, rate=0.5, throughput=412.6)
+    tables.show_telemetry([told])
+    out = capsys.readouterr().out
+    assert "0.5/s" in out
+    assert "412.6" not in out
 
 
 def test_device_memory_is_shown_where_there_is_some(capsys: pytest.CaptureFixture[str]) -> None:

@@ -379,6 +379,24 @@ def range_of(batch: Sequence[object]) -> list[int]:
 
 
 @ring_kernel(input_type=Job, output_type=Result)
+async def tardy(ctx: KernelContext[Job, Result]) -> None:
+    """Answers as `sleeper`, but holds a job with the note "hold" as long as the kernel lives."""
+    async for job in ctx:
+        while job.note == "hold" and not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(job.number / 1000)
+        await ctx.send(result_of(job))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def tardy_batches(ctx: KernelContext[Job, Result]) -> None:
+    """Takes batches of three, and holds one as long as the kernel lives."""
+    async for _ in ctx.batches(max_size=3, max_delay=60.0):
+        while not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
+            await asyncio.sleep(0.002)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
 async def patient(ctx: KernelContext[Job, Result]) -> None:
     """Waits as long as it takes for four jobs."""
     async for batch in ctx.batches(max_size=4, max_delay=3600.0):

@@ -316,6 +316,33 @@ async def test_a_wrong_move_is_refused_with_the_states_that_allow_it(
     assert world.runtime.get_kernel_state(kernel_id) is state
 
 
+async def test_an_actor_that_returns_says_so_to_its_callers(world: World) -> None:
+    kernel_id = await world.launch(kernels.short_lived)
+    await world.runtime.send_and_receive(kernel_id, Job(1), timeout=PATIENCE)
+    await eventually(lambda: world.runtime.get_kernel_state(kernel_id) is KernelState.TERMINATED)
+    told = await world.refusal(kernel_id, Job(2))
+    assert isinstance(told, KernelStateError)
+    assert (told.state, told.returned_after) == ("TERMINATED", 1)
+    assert f"kernel {kernel_id!r} is TERMINATED, because its actor returned after 1 message: cannot" in str(told)
+    with pytest.raises(KernelStateError) as refused:
+        await world.runtime.activate(kernel_id)
+    assert refused.value.returned_after == 1
+
+
+async def test_callers_that_wait_when_the_actor_returns_are_told(world: World) -> None:
+    kernel_id = await world.launch(kernels.short_lived)
+    await world.runtime.deactivate(kernel_id)
+    first = asyncio.create_task(world.runtime.send_and_receive(kernel_id, Job(1), timeout=PATIENCE))
+    await world.queued(kernel_id, 1)
+    second = asyncio.create_task(world.runtime.send_and_receive(kernel_id, Job(2), timeout=PATIENCE))
+    await world.queued(kernel_id, 2)
+    await world.runtime.reactivate(kernel_id)
+    await first
+    with pytest.raises(KernelStateError) as told:
+        await second
+    assert told.value.returned_after == 1
+
+
 async def test_a_receive_from_a_kernel_that_has_ended_says_how_it_ended(world: World) -> None:
     terminated, failed = await into_terminated(world), await into_failed(world)
     another = await world.connect_another()

@@ -401,6 +401,53 @@ async def test_an_output_waits_for_the_end_of_a_pause() -> None:
     await kernel.terminate(timeout=0)
 
 
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+async def test_the_log_says_once_that_a_reply_seems_to_lack_its_correlation_id(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def forgetful(ctx: Context) -> None:
+        async for job in ctx:
+            await ctx.send(Pong(job.number))
+
+    async with managed_kernel("forgetful", forgetful, input_type=Ping, output_type=Pong) as kernel:
+        for _ in range(3):
+            with pytest.raises(QueueTimeoutError):
+                await kernel.send_and_receive(Ping(1), timeout=0.01)
+    (warning,) = warnings_in(caplog)
+    assert "it lacks correlation_id=request.message_id" in warning
+    assert caplog.records[0].__dict__["kernel_id"] == "forgetful"
+
+
+async def test_a_batch_whose_replies_lack_their_correlation_ids_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def forgetful(ctx: Context) -> None:
+        async for batch in ctx.batches(max_delay=0.0):
+            for job in batch:
+                await ctx.send(Pong(job.number))
+
+    async with managed_kernel("forgetful", forgetful, input_type=Ping, output_type=Pong) as kernel:
+        with pytest.raises(QueueTimeoutError):
+            await kernel.send_and_receive(Ping(1), timeout=0.05)
+    assert len(warnings_in(caplog)) == 1
+
+
+async def test_outputs_for_what_was_only_sent_and_replies_are_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def ticker(ctx: Context) -> None:
+        async for job in ctx:
+            if job.number:
+                await ctx.send(Pong(job.number, correlation_id=job.message_id))  # type: ignore[call-arg]
+            await ctx.send(Pong(7))
+
+    async with managed_kernel("ticker", ticker, input_type=Ping, output_type=Pong) as kernel:
+        await kernel.send(Ping(0))
+        assert (await kernel.receive(timeout=10)).number == 7
+        assert (await kernel.send_and_receive(Ping(5), timeout=10)).number == 5
+        assert (await kernel.receive(timeout=10)).number == 7
+    assert warnings_in(caplog) == []
+
+
 async def test_an_actor_that_ignores_its_cancellation_is_left_behind_and_still_told_to_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

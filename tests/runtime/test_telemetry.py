@@ -3,9 +3,11 @@
 import math
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pydotcompute.ring_kernels.mail import telemetry as telemetry_module
 from pydotcompute.ring_kernels.mail.telemetry import Counters, LatencyHistogram, RingKernelTelemetry, summarize
 
 latencies = st.integers(0, 2**50) | st.integers(0, 100) | st.integers(10**5, 10**9)  # 2**50 ns are 13 days.
@@ -106,6 +108,74 @@ def test_the_clock_of_a_kernel_stops_at_its_first_end() -> None:
     first = counters.snapshot("k", "FAILED", 0)
     counters.end()
     assert counters.snapshot("k", "FAILED", 0) == first
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ns = 10**15
+        monkeypatch.setattr(telemetry_module, "perf_counter_ns", lambda: self.ns)
+
+    def go_on(self, seconds: float) -> None:
+        self.ns += round(seconds * 1e9)
+
+
+def work(counters: Counters, clock: Clock, count: int, every: float) -> None:
+    """Complete so many messages at this pace, as an actor does that waits for each."""
+    for _ in range(count):
+        clock.go_on(every)
+        counters.complete(clock.ns)
+        if counters.completed_ns >= counters.due_ns or every > 0.01:  # It waits.
+            counters.mark()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds(clock: Clock) -> None:
+    counters = Counters()
+    counters.mark()
+    assert counters.rate() == 0.0
+    work(counters, clock, 5_000, 0.0002)
+    assert counters.rate() == pytest.approx(5_000), "one second since the launch"
+    clock.go_on(9.0)
+    assert counters.rate() == pytest.approx(500, rel=0.01), "5,000 in ten seconds"
+    clock.go_on(1.1)
+    assert counters.rate() == 0.0, "idle for more than ten seconds"
+    work(counters, clock, 1, 10.0)
+    assert counters.rate() == pytest.approx(0.1, rel=0.06)
+    work(counters, clock, 2_000, 0.01)
+    assert counters.rate() == pytest.approx(100, rel=0.06)
+
+
+@given(st.lists(st.floats(0.001, 30.0), min_size=1, max_size=200), st.floats(0.0, 30.0))
+def test_the_rate_is_within_a_step_of_what_was_done(pauses: list[float], idle: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock(patch)
+        counters, times = Counters(), []
+        counters.mark()
+        for pause in pauses:
+            work(counters, clock, 1, pause)
+            times.append(clock.ns)
+        clock.go_on(idle)
+        begin, step = clock.ns - 10 * 10**9, 10**9 // 2
+        most, least = (sum(each > since for each in times) for since in (begin - step, begin))
+        uptime = (clock.ns - (10**15)) / 1e9
+        span = min(uptime, 10.0)
+        assert least / (span + 0.5) <= counters.rate() * (1 + 1e-9)
+        assert counters.rate() <= most / span * (1 + 1e-9)
+
+
+def test_a_kernel_that_has_ended_has_no_rate_but_keeps_its_average(clock: Clock) -> None:
+    counters = Counters()
+    work(counters, clock, 10, 0.1)
+    counters.end()
+    snapshot = counters.snapshot("k", "TERMINATED", 0)
+    assert snapshot.rate == 0.0
+    assert snapshot.throughput > 0.0
 
 
 def telemetry(**counts: float) -> RingKernelTelemetry:

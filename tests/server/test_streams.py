@@ -252,7 +252,10 @@ async def test_a_stream_whose_client_does_not_read_ends_before_its_deadline() ->
         for amount in (1, 2, 3):
             client.send(amount)
         code, text = await status_of(asyncio.create_task(stream_of(kernel, catalog, client).run()))
-        assert (code, text) == (4, "message 2 of the stream: kernel 'counter': Stream timed out after 0.04 s")
+        assert code == 4
+        assert text.startswith(
+            "message 2 of the stream: kernel 'counter': Stream timed out after 0.04 s: the actor has"
+        )
         assert len(kernel.dead_letters) == 3
 
 

@@ -14,7 +14,18 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from tests.moments import Moments
-from tests.stubs import MAX_MESSAGE_BYTES, PATIENCE, Failure, Letter, Talk, Wire, duration, failure_of, job_bytes
+from tests.stubs import (
+    KERNELS,
+    MAX_MESSAGE_BYTES,
+    PATIENCE,
+    Failure,
+    Letter,
+    Talk,
+    Wire,
+    duration,
+    failure_of,
+    job_bytes,
+)
 
 LAUNCHED = kernel_pb.KERNEL_STATE_LAUNCHED
 ACTIVE = kernel_pb.KERNEL_STATE_ACTIVE
@@ -22,8 +33,9 @@ DEACTIVATED = kernel_pb.KERNEL_STATE_DEACTIVATED
 TERMINATED = kernel_pb.KERNEL_STATE_TERMINATED
 
 
-def timed_out(kernel_id: str, timeout: float, operation: str) -> Failure:
+def timed_out(kernel_id: str, timeout: float, operation: str, cause: str) -> Failure:
     detail = {"kernel_id": kernel_id, "timeout": timeout, "operation": operation}
+    detail |= {"cause": cause, "before": 0, "seconds": 0.0}
     return Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "QUEUE_TIMEOUT", detail)
 
 
@@ -103,12 +115,13 @@ async def test_asks_at_once_get_each_its_own_reply(wire: Wire) -> None:
 
 async def test_a_receive_that_times_out_says_for_how_long_it_waited(wire: Wire) -> None:
     kernel_id = await wire.launch("sink")
-    assert await failure_of(wire.receive(kernel_id, timeout=0.05)) == timed_out(kernel_id, 0.05, "receive")
+    assert await failure_of(wire.receive(kernel_id, timeout=0.05)) == timed_out(kernel_id, 0.05, "receive", "IDLE")
 
 
 async def test_an_ask_that_times_out_leaves_its_reply_to_nobody(wire: Wire) -> None:
     kernel_id = await wire.launch("gate")
-    assert await failure_of(wire.ask(kernel_id, 0.05, number=7)) == timed_out(kernel_id, 0.05, "send_and_receive")
+    told = timed_out(kernel_id, 0.05, "send_and_receive", "NO_REPLY")
+    assert await failure_of(wire.ask(kernel_id, 0.05, number=7)) == told
     await wire.ask(kernel_id, number=1, note="open")
     await wire.until(kernel_id, messages_processed=2, messages_dropped=1)
     assert (await failure_of(wire.receive(kernel_id, 0.01))).reason == "QUEUE_TIMEOUT"
@@ -506,10 +519,66 @@ async def request_of(wire: Wire, kernel_id: str, message_id: str = "", **fields:
 # -- lifecycle ---------------------------------------------------------------------------------------------------------
 
 
+async def test_a_time_out_says_that_the_kernel_is_paused_and_what_is_before_the_request(wire: Wire) -> None:
+    kernel_id = await wire.launch("square")
+    await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
+    await wire.send(kernel_id, number=1)
+    for call, operation in ((wire.ask(kernel_id, 0.05, number=2), "ask"), (wire.receive(kernel_id, 0.05), "receive")):
+        detail = (await failure_of(call)).detail
+        assert (detail["cause"], detail["before"]) == ("PAUSED", 1), operation
+
+
+async def test_every_answer_names_the_same_run_of_the_daemon(wire: Wire) -> None:
+    kernel_id = await wire.launch("square")
+    kernels = await wire.kernels.ListKernels(kernel_pb.ListKernelsRequest())
+    name = (await wire.describe(kernel_id)).input_type.full_name
+    message = pb.Message(body=wire.body(name, number=3))
+    asked = await wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message))
+    sent = await wire.messages.Send(pb.SendRequest(kernel_id=kernel_id, message=message))
+    received = await wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id, daemon_epoch=sent.daemon_epoch))
+    assert sent.daemon_epoch
+    assert {each.daemon_epoch for each in (kernels, asked, received)} == {sent.daemon_epoch}
+
+
+async def test_what_was_sent_to_another_run_of_the_daemon_is_lost(wire: Wire) -> None:
+    kernel_id = await wire.launch("square")
+    name = (await wire.describe(kernel_id)).input_type.full_name
+    message = pb.Message(body=wire.body(name, number=3))
+    for call in (
+        wire.messages.Send(pb.SendRequest(kernel_id=kernel_id, message=message, daemon_epoch="another")),
+        wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id, daemon_epoch="another")),
+        wire.messages.Receive(pb.ReceiveRequest(kernel_id="not launched again", daemon_epoch="another")),
+    ):
+        failure = await failure_of(call)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_LOST")
+        assert "the daemon has restarted since" in failure.detail["problem"]
+    await wire.until(kernel_id, queue_depth=0, messages_processed=0)
+
+
+async def test_a_client_is_told_that_the_daemon_was_killed_and_started_again(start_daemon: Callable[..., Any]) -> None:
+    epochs: list[str] = []
+    for _ in range(2):
+        daemon = start_daemon(str(KERNELS), "--launch", "square")
+        async with grpc.aio.insecure_channel(daemon.target) as channel:
+            wire = Wire(channel)
+            name = (await wire.describe("square")).input_type.full_name
+            if epochs:
+                call = wire.messages.Receive(pb.ReceiveRequest(kernel_id="square", daemon_epoch=epochs[0]))
+                assert (await failure_of(call)).reason == "SESSION_LOST"
+            message = pb.Message(body=wire.body(name, number=3))
+            sent = await wire.messages.Send(pb.SendRequest(kernel_id="square", message=message))
+            epochs.append(sent.daemon_epoch)
+        daemon.process.kill()
+        daemon.process.wait()
+    assert len(set(epochs)) == 2
+
+
 async def test_every_step_of_a_life_answers_with_the_new_state(wire: Wire) -> None:
     kernel_id = f"square-{uuid4().hex}"
     launch = await wire.kernels.Launch(kernel_pb.LaunchRequest(kernel_id=kernel_id, kernel_type="square"))
-    assert launch.kernel == kernel_pb.Kernel(kernel_id=kernel_id, kernel_type="square", state=LAUNCHED, device="cpu")
+    assert launch.kernel == kernel_pb.Kernel(
+        kernel_id=kernel_id, kernel_type="square", state=LAUNCHED, device="cpu", output_queue_size=4_096
+    )
     for name, state in (
         ("Activate", ACTIVE),
         ("Deactivate", DEACTIVATED),

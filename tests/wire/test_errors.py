@@ -27,6 +27,10 @@ SAMPLES: dict[str, object] = {
     "cause_message": "no such thing: ü",
     "queue_size": 4,
     "timeout": 0.25,
+    "cause": "QUEUED",
+    "before": 3,
+    "seconds": 1.5,
+    "returned_after": 7,
     "expected": "int",
     "actual": "str",
     "path": "$.items[3].weight",
@@ -47,12 +51,7 @@ SAMPLES: dict[str, object] = {
     "unsent_ids": (UUID(int=3),),
     "is_type": True,
 }
-CONCRETE = [
-    cls
-    for name in exceptions.__all__
-    if getattr(cls := getattr(exceptions, name), "fields", ())
-    and cls is not exceptions.ConnectionLostError  # raised by the client alone
-]
+CONCRETE = [cls for name in exceptions.__all__ if getattr(cls := getattr(exceptions, name), "fields", ())]
 
 
 def sample(cls: type[PyDotComputeError]) -> PyDotComputeError:

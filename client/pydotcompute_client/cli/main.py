@@ -13,7 +13,12 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import click
 
 from pydotcompute import __version__
-from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError, PyDotComputeError
+from pydotcompute.exceptions import (
+    ConnectionLostError,
+    InvalidConfigurationError,
+    PyDotComputeError,
+    SessionLostError,
+)
 from pydotcompute_client.cli import dead_letters, kernels, messages, proto
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
@@ -140,9 +145,9 @@ class _Program(click.Group):
         """Run the command, and turn each error into a line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
-        except ConnectionLostError as error:
-            raise Unreachable(f"{error}; {_hint(ctx.ensure_object(Connection))}") from None
         except PyDotComputeError as error:
+            if isinstance(error, ConnectionLostError) and not isinstance(error, SessionLostError):
+                raise Unreachable(f"{error}; {_hint(ctx.ensure_object(Connection))}") from None
             failure = TimedOut if isinstance(error, TimeoutError) else Failure
             raise failure(f"{error} (at {ctx.ensure_object(Connection).target})") from None
         except RecursionError:

@@ -22,6 +22,14 @@ _client_id = click.option(
 )
 
 
+_daemon_epoch = click.option(
+    "--daemon-epoch",
+    default="",
+    metavar="TEXT",
+    help="Fail if the daemon has restarted since its answer had this `daemon_epoch` (see --json).",
+)
+
+
 @click.command()
 @kernel_argument
 @_body
@@ -49,9 +57,16 @@ def ask(daemon: Connection, kernel: str, body: str | None, priority: int | None,
 @_priority
 @seconds_option("--timeout", 10.0, "How long to wait for room in the mailbox.")
 @_client_id
+@_daemon_epoch
 @pass_daemon
 def send(
-    daemon: Connection, kernel: str, body: str | None, priority: int | None, timeout: float, client_id: str
+    daemon: Connection,
+    kernel: str,
+    body: str | None,
+    priority: int | None,
+    timeout: float,
+    client_id: str,
+    daemon_epoch: str,
 ) -> None:
     """Put a message into a kernel's mailbox and print its id.
 
@@ -60,7 +75,9 @@ def send(
     """
     described = daemon.describe(kernel)
     message = make_message(kernel, described, types_of(described), body, priority)
-    request = message_pb.SendRequest(kernel_id=kernel, message=message, timeout=duration(timeout), client_id=client_id)
+    request = message_pb.SendRequest(
+        kernel_id=kernel, message=message, timeout=duration(timeout), client_id=client_id, daemon_epoch=daemon_epoch
+    )
     with telling_of_the_body(kernel, described):
         response = daemon.call(daemon.messages.Send, request, timeout + CALL_SECONDS)
     if daemon.as_json:
@@ -77,19 +94,31 @@ def send(
     "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Messages to receive; each is one line."
 )
 @seconds_option("--lease", None, "Each message comes again unless it is acknowledged in this time.")
+@_daemon_epoch
 @pass_daemon
-def receive(daemon: Connection, kernel: str, timeout: float, client_id: str, count: int, lease: float | None) -> None:
+def receive(
+    daemon: Connection,
+    kernel: str,
+    timeout: float,
+    client_id: str,
+    count: int,
+    lease: float | None,
+    daemon_epoch: str,
+) -> None:
     """Take a message from a kernel and print it.
 
     It is a reply to what was sent with the same --client-id, or an output that nobody has received yet. With --lease,
     the line begins with the delivery id, for `acknowledge`.
     """
     types = types_of(daemon.describe(kernel))
-    request = message_pb.ReceiveRequest(kernel_id=kernel, timeout=duration(timeout), client_id=client_id)
+    request = message_pb.ReceiveRequest(
+        kernel_id=kernel, timeout=duration(timeout), client_id=client_id, daemon_epoch=daemon_epoch
+    )
     if lease is not None:
         request.lease.CopyFrom(duration(lease))
     for _ in range(count):
         response = daemon.call(daemon.messages.Receive, request, timeout + CALL_SECONDS)
+        request.daemon_epoch = response.daemon_epoch  # If the daemon restarts now, the next call says so.
         if response.delivery_id and not daemon.as_json:
             echo_text(f"{response.delivery_id} ", nl=False)
         show_message(daemon, response, types)

@@ -33,9 +33,9 @@ __all__ = [
     "watch_telemetry",
 ]
 
-_NUMBERS = {"ID", "QUEUE", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
+_NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
-_IF_ANY = {"DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
+_IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
 _WIDTH = 1 << 16
@@ -49,7 +49,7 @@ def state_name(state: kernel_pb.KernelState) -> str:
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
     """Print one row for each kernel."""
-    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "DEVICE", "FAILURE")
+    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "OUTPUTS", "STUCK", "DEVICE", "FAILURE")
     listed = list(kernels)
     any_on_gpu = any(kernel.device_name for kernel in listed)
     rows = [
@@ -58,12 +58,24 @@ def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
             kernel.kernel_type,
             state_name(kernel.state),
             str(kernel.queue_depth),
+            _outputs(kernel),
+            _stuck(kernel),
             kernel.device if any_on_gpu else "",
             kernel.failure,
         )
         for kernel in listed
     ]
     _show(columns, rows)
+
+
+def _outputs(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
+    """Return how many outputs wait, and how many can wait. A daemon that tells neither is an older one."""
+    return f"{kernel.output_depth}/{kernel.output_queue_size}" if kernel.output_queue_size else "-"
+
+
+def _stuck(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
+    """Return how long the actor has waited in `ctx.send`, because nobody receives its outputs; empty if it does not."""
+    return f"in send for {_uptime(kernel.stuck_in_send_seconds)}" if kernel.HasField("stuck_in_send_seconds") else ""
 
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
@@ -100,7 +112,10 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         "FAILURE": kernel.failure,
         "QUEUE": f"{kernel.queue_depth} of {config.input_queue_size}" if launched else str(config.input_queue_size),
         "BACKPRESSURE": strategy_from_proto(config.backpressure_strategy),
-        "OUTPUT QUEUE": str(config.output_queue_size),
+        "OUTPUT QUEUE": f"{kernel.output_depth} of {config.output_queue_size}"
+        if launched
+        else str(config.output_queue_size),
+        "STUCK": _stuck(kernel),
         "GRID": f"{config.grid_size} x {config.block_size}",
         "EXECUTOR": executor_from_proto(kernel_type.executor) or "-",
         "DEVICE": _device(kernel, kernel_type),
@@ -164,8 +179,8 @@ def watch_telemetry(snapshots: Iterable[Sequence[telemetry_pb.KernelTelemetry]])
 
 
 _TELEMETRY = (
-    *("KERNEL", "STATE", "PROCESSED", "RATE", "QUEUE", "DROPPED", "ERRORS"),
-    *("P50", "P95", "P99", "MAX", "UPTIME", "DEVICE MEMORY", "LAST ERROR"),
+    *("KERNEL", "STATE", "PROCESSED", "RATE", "QUEUE", "OUTPUTS", "DROPPED", "ERRORS"),
+    *("P50", "P95", "P99", "MAX", "UPTIME", "STUCK", "DEVICE MEMORY", "LAST ERROR"),
 )
 
 
@@ -175,8 +190,9 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
             kernel.kernel_id,
             state_name(kernel.state),
             str(kernel.messages_processed),
-            f"{kernel.throughput:.1f}/s",
+            f"{kernel.rate:.1f}/s",
             str(kernel.queue_depth),
+            _outputs(kernel),
             str(kernel.messages_dropped),
             str(kernel.error_count),
             _latency(kernel.p50_latency_ns),
@@ -184,6 +200,7 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
             _latency(kernel.p99_latency_ns),
             _latency(kernel.max_latency_ns),
             _uptime(kernel.uptime_seconds),
+            _stuck(kernel),
             text_of_bytes(kernel.device_memory_bytes) if kernel.HasField("device_memory_bytes") else "",
             kernel.last_error,
         )

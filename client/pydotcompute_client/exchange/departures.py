@@ -13,6 +13,7 @@ from pydotcompute.exceptions import (
     MessageTooLargeError,
     PyDotComputeError,
     QueueFullError,
+    QueueTimeoutError,
 )
 from pydotcompute.messages.header import MAX_PRIORITY, check_header
 from pydotcompute.messages.message import door
@@ -26,6 +27,7 @@ from pydotcompute.wire.exchange.flow import Ahead, Credit, Outgoing
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
 from pydotcompute.wire.kernels import strategy_from_proto
 from pydotcompute_client.exchange.acks import Acks
+from pydotcompute_client.exchange.delays import Delays
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["Departures"]
@@ -39,9 +41,12 @@ class Departures:
 
     Args:
         news: notified when there is something to send.
+        delays: says why a request was not answered in time.
     """
 
-    def __init__(self, kernel_id: str, types: RemoteTypes, replies: Replies[Any], acks: Acks, news: Signal) -> None:
+    def __init__(
+        self, kernel_id: str, types: RemoteTypes, replies: Replies[Any], acks: Acks, news: Signal, delays: Delays
+    ) -> None:
         self.outgoing: Outgoing[Packed] = Outgoing()
         self.refusal: PyDotComputeError | None = None
         """The error that `send` raises because the kernel takes no messages; None while it takes them."""
@@ -52,6 +57,7 @@ class Departures:
         self._replies = replies
         self._acks = acks
         self._news = news
+        self._delays = delays
         self._encoders: dict[type, tuple[Callable[[object], None], Callable[[Any], bytes | Body]]] = {}
         self._outcomes: dict[int, asyncio.Future[None]] = {}  # Under `reject`, each `send` waits for one.
         self._room = Signal()
@@ -154,6 +160,9 @@ class Departures:
                 self._replies.forget(message_id)
             elif isinstance(error, asyncio.CancelledError) and not self._over:
                 self._acks.withdraw(message_id.bytes)
+            if isinstance(error, QueueTimeoutError) and not error.cause:
+                delay = self._delays.of(message_id.int)
+                raise QueueTimeoutError(error.kernel_id, error.timeout, error.operation, *delay) from None
             raise
 
     def _sender(self) -> object:

@@ -30,6 +30,7 @@ from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_respon
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_client.exchange.acks import Acks
 from pydotcompute_client.exchange.arrivals import Arrivals, Outputs
+from pydotcompute_client.exchange.delays import Delays
 from pydotcompute_client.exchange.departures import Departures
 from pydotcompute_client.types import RemoteTypes
 
@@ -95,7 +96,9 @@ class Session:
         replies.begin(asyncio.get_running_loop(), self._nobody_waits, self._stir)
         self.replies = replies
         self._arrivals = Arrivals(replies, self._acks)
-        self._departures = Departures(kernel_id, types, replies, self._acks, self._news)
+        self._delays = Delays(self._stir)
+        replies.explain(self._delays.of_receive, self._delays.ask)
+        self._departures = Departures(kernel_id, types, replies, self._acks, self._news, self._delays)
         # These are not wrapped in methods, which would cost one more call for each message.
         self.send = self._departures.send
         self.send_and_receive = self._departures.send_and_receive
@@ -168,6 +171,7 @@ class Session:
             )
             self._departures.begin(opened, self._bodies, self._type_names[0])
         self._token = opened.session_token
+        self._delays.connected(explains=opened.explains)
         self._bodies.begin()
         self._departures.outgoing.resume(opened.received_through)
         self._departures.grant(opened.credit)
@@ -187,6 +191,7 @@ class Session:
         ending: PyDotComputeError | None = None
         try:
             while (ending := await self._converse()) is None:
+                self._delays.disconnected()
                 await self._reconnect()
         except PyDotComputeError as error:
             ending = error
@@ -324,6 +329,10 @@ class Session:
                 self._arrivals.return_outputs()
             # This comes before any message, because the kernel's outputs for that message may be for another client.
             acks.want_outputs(replies.receiving)
+            if self._delays.wants_to_ask:
+                self._delays.fill(frame.inquiry)
+                self._stirred = True  # There may be more to send.
+                return frame
             # An acknowledgement that is due does not wait for the many pieces of a long body.
             if not (acks.is_due and outgoing.has_pieces):
                 if (ahead := self._departures.next_frame(frame)) is not None:
@@ -385,6 +394,8 @@ class Session:
                     lost = self._lost(error.problem, [*map(key_of, self._departures.outgoing.unacknowledged())])
                     return lost if lost.message_ids else error
                 return error
+            case "explanation":
+                self._delays.take(frame.explanation)
             case None if frame.HasField("accepted"):
                 pass
             case other:

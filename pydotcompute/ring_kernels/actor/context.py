@@ -7,13 +7,20 @@ or complete, when the actor answers it, forwards it, asks for the next one, or r
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
-from time import monotonic
+from time import monotonic, perf_counter_ns
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from pydotcompute.device.lease import HOST, Device, DeviceLease
-from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, KernelStateError, QueueTimeoutError
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    KernelNotFoundError,
+    KernelStateError,
+    PyDotComputeError,
+    QueueTimeoutError,
+)
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.batches import Batch
@@ -31,6 +38,8 @@ __all__ = ["KernelContext"]
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")
 
+logger = logging.getLogger(__name__)
+
 
 class KernelContext(Generic[TIn, TOut]):
     """The context that an actor gets from its kernel.
@@ -40,17 +49,21 @@ class KernelContext(Generic[TIn, TOut]):
 
     __slots__ = (
         "_batch",
+        "_batch_ns",
         "_check",
         "_counters",
         "_find",
         "_gate",
         "_handed_in_a_row",
         "_has_just_waited",
+        "_has_warned",
         "_in_hand",
         "_inbox",
         "_mail",
         "_most_in_a_row",
         "_replies",
+        "_stuck",
+        "_stuck_ns",
         "idle",
         "kernel_id",
         "lease",
@@ -91,6 +104,11 @@ class KernelContext(Generic[TIn, TOut]):
         self._find = find
         self._in_hand: Item[TIn] | None = None
         self._batch: dict[int, Item[TIn]] = {}  # The batch in the actor's hands, by `message_id.int`.
+        self._batch_ns = 0  # When the batch was handed out, in nanoseconds of `perf_counter_ns`.
+        self._stuck = 0  # How many tasks of the actor wait for room in the output mailbox.
+        self._stuck_ns = 0  # Since when one of them waits without a break.
+        self._has_warned = False  # The log says that an output was perhaps to be a reply.
+        mail.delays.hands = self
         self._handed_in_a_row = 0
         self._most_in_a_row = limits.in_a_row
         self._has_just_waited = False  # The last `receive` timed out: other tasks have run.
@@ -174,7 +192,7 @@ class KernelContext(Generic[TIn, TOut]):
         if self.lease.on_gpu:
             await make_ready(self.lease, message, self.sends_to)
         if self._gate.has_ended:
-            raise self._gate.error("send", *OPEN)
+            raise self._gate.state_error("send", *OPEN)
         (self._check if message.__class__ is self.output_type else self._mail.check_out)(message)
         header: Any = message
         if header.priority.__class__ is not int or not 0 <= header.priority <= 255:
@@ -284,6 +302,31 @@ class KernelContext(Generic[TIn, TOut]):
         """True if the actor has nothing in hand."""
         return self._in_hand is None and not self._batch
 
+    def has(self, key: int) -> bool:
+        """Return True if the request of this `message_id.int` is in hand."""
+        return self._item_in_hand(key) is not None
+
+    @property
+    def seconds_in_hand(self) -> float:
+        """The seconds that the actor has had in hand what it works on, at most; 0 if it has nothing in hand.
+
+        When a single message was taken is not noted, because that would cost every message. It was taken after it had
+        arrived, after the actor was done with the one before, and after the last pause.
+        """
+        in_hand = self._in_hand
+        if in_hand is not None:
+            taken = max(in_hand[1], self._counters.completed_ns, self._gate.entered_ns)
+        elif self._batch:
+            taken = self._batch_ns
+        else:
+            return 0.0
+        return max(0, perf_counter_ns() - taken) / 1e9
+
+    @property
+    def seconds_in_send(self) -> float | None:
+        """The seconds that the actor has waited in `send` for room in the output mailbox; None if it does not wait."""
+        return max(0, perf_counter_ns() - self._stuck_ns) / 1e9 if self._stuck else None
+
     def take_what_is_left(self) -> list[Item[TIn]]:
         """Remove and return the items in hand. Called when the actor has ended."""
         left = list(self._batch.values()) if self._in_hand is None else [self._in_hand, *self._batch.values()]
@@ -339,6 +382,7 @@ class KernelContext(Generic[TIn, TOut]):
         urgent message overtakes them.
         """
         self.complete_all()
+        self._counters.mark()
         if self.idle.waiters:
             self.idle.notify_all()
         await asyncio.sleep(0)
@@ -346,8 +390,8 @@ class KernelContext(Generic[TIn, TOut]):
         while not items:
             try:
                 await self._inbox.ripen(max_size, max_delay)
-            except KernelStateError:
-                raise self._gate.error("receive", *OPEN) from None
+            except PyDotComputeError:  # The mailbox is closed, with the error for callers.
+                raise self._gate.state_error("receive", *OPEN) from None
             while len(items) < max_size and (item := self._inbox.get_nowait()) is not None:
                 if item[2] is None or not self._mail.bury_if_overdue(item):
                     items.append(item)
@@ -355,6 +399,7 @@ class KernelContext(Generic[TIn, TOut]):
             key = cast(Header, item[0]).message_id.int
             # A caller may have sent two messages of one id. A reply completes the first, the next batch the others.
             self._batch[key if key not in self._batch else -len(self._batch)] = item
+        self._batch_ns = perf_counter_ns()
         self._counters.handed_batch(len(items))
         return items
 
@@ -367,6 +412,8 @@ class KernelContext(Generic[TIn, TOut]):
         have just run.
         """
         deadline = None if timeout is None else monotonic() + timeout
+        if self._counters.completed_ns >= self._counters.due_ns:
+            self._counters.mark()
         if self.idle.waiters:
             self.idle.notify_all()
         self._handed_in_a_row = 0
@@ -377,10 +424,11 @@ class KernelContext(Generic[TIn, TOut]):
         while True:
             item = self._inbox.get_nowait()
             if item is None:
+                self._counters.mark()
                 try:
                     item = await self._inbox.next(None if deadline is None else deadline - monotonic())
-                except KernelStateError:
-                    raise self._gate.error("receive", *OPEN) from None
+                except PyDotComputeError:  # The mailbox is closed, with the error for callers.
+                    raise self._gate.state_error("receive", *OPEN) from None
             if item is None:
                 assert timeout is not None
                 self._has_just_waited = True
@@ -389,11 +437,42 @@ class KernelContext(Generic[TIn, TOut]):
                 return item
 
     async def _send_output(self, message: Any) -> None:
+        if not self._has_warned and message.correlation_id is None:
+            self._warn_if_forgotten()
         await self._gate.wait_active()
+        if not self._mail.outputs.offer(message, message.priority):
+            await self._wait_to_put(message)
+        self._replies.wanted.notify()
+
+    async def _wait_to_put(self, message: Any) -> None:
+        """Put an output into the output mailbox, which is full."""
+        if not self._stuck:
+            self._stuck_ns = perf_counter_ns()
+        self._stuck += 1
         try:
             await self._mail.outputs.put(message, message.priority)
         except asyncio.CancelledError:
             detail = "the kernel ended while its output mailbox was full"
             self._mail.bury(message, detail, DeadLetterReason.KERNEL_ENDED, FROM_KERNEL)
             raise
-        self._replies.wanted.notify()
+        finally:
+            self._stuck -= 1
+
+    def _warn_if_forgotten(self) -> None:
+        """Warn once that an output was perhaps to be the reply to the request in hand.
+
+        That is so if the caller of the request certainly waits for a reply: it has asked, or has set a deadline. Of a
+        caller that has only sent, nobody knows if it waits for a reply or for outputs.
+        """
+        item = self._in_hand or next(iter(self._batch.values()), None)
+        if item is None:
+            return
+        key, terms = cast(Header, item[0]).message_id.int, item[2]
+        has_deadline = terms is not None and terms.deadline is not None
+        if self._replies.is_asked(key) or (has_deadline and self._replies.is_awaited(key)):
+            self._has_warned = True
+            logger.warning(
+                "the actor has sent an output while the request in its hands waits for a reply; if it was to be the "
+                "reply, it lacks correlation_id=request.message_id (this is said once)",
+                extra={"kernel_id": self.kernel_id},
+            )

@@ -54,6 +54,7 @@ async def forward(mail: Mail[Any, Any], receiver: Receiver, message: Any, key: i
             message, f"kernel {receiver.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
     reply = await receiver.mail.hand_over(_forwarded(message, key, item), _terms(item), None)
+    mail.delays.forwarded[key] = receiver.mail.delays
     reply.add_done_callback(partial(_relay, mail, key))
 
 
@@ -84,6 +85,7 @@ def _forwarded(message: Any, key: int, item: Item[Any] | None) -> Any:
 def _relay(mail: Mail[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
     """Pass the reply of the other kernel, or its error, on to the caller of the request."""
     message_id = uuid_from_int(key)
+    mail.delays.forwarded.pop(key, None)
     error = reply.exception()
     if error is not None:
         mail.replies.fail(message_id, cast(PyDotComputeError, error))

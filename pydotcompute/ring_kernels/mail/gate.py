@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from time import perf_counter_ns
 
 from pydotcompute.exceptions import KernelFailedError, KernelStateError, PyDotComputeError
 from pydotcompute.ring_kernels.mail.signals import Signal
@@ -45,6 +46,8 @@ class Gate:
     __slots__ = (
         "changed",
         "closing",
+        "ending",
+        "entered_ns",
         "failure",
         "has_ended",
         "is_active",
@@ -52,6 +55,7 @@ class Gate:
         "kernel_id",
         "on_state",
         "refusal",
+        "returned_after",
         "should_terminate",
         "state",
     )
@@ -61,6 +65,12 @@ class Gate:
         self.state = KernelState.CREATED
         self.failure: KernelFailedError | None = None
         """The error of a FAILED kernel; else None. It is set before the kernel enters FAILED."""
+        self.returned_after: int | None = None
+        """The messages that the actor had handled when it returned by itself; None if it has not."""
+        self.ending: PyDotComputeError | None = None
+        """The error for callers in place of KernelStateError, when the kernel ends with its runtime; else None."""
+        self.entered_ns = perf_counter_ns()
+        """When the state last changed, in nanoseconds of `time.perf_counter_ns()`."""
         self.is_active = False
         """True while messages are handed to the actor."""
         self.is_open = False
@@ -83,6 +93,7 @@ class Gate:
         if state is self.state:
             return
         self.state = state
+        self.entered_ns = perf_counter_ns()
         self.is_active = state is KernelState.ACTIVE
         self.is_open = state in OPEN
         self.has_ended = state in ENDED
@@ -95,13 +106,20 @@ class Gate:
             self.on_state()
 
     def require(self, operation: str, *allowed: KernelState) -> None:
-        """Raise KernelStateError unless the kernel is in one of these states."""
+        """Raise the error of `error` unless the kernel is in one of these states."""
         if self.state not in allowed:
             raise self.error(operation, *allowed)
 
-    def error(self, operation: str, *allowed: KernelState) -> KernelStateError:
-        """Return the error of an operation that the present state does not allow."""
-        return KernelStateError(self.kernel_id, self.state.name, operation, [state.name for state in allowed])
+    def error(self, operation: str, *allowed: KernelState) -> PyDotComputeError:
+        """Return the error for callers of an operation that the present state does not allow."""
+        if self.ending is not None:
+            return self.ending.again()
+        return self.state_error(operation, *allowed)
+
+    def state_error(self, operation: str, *allowed: KernelState) -> KernelStateError:
+        """Return the error for the actor, which is always a KernelStateError: by that it knows that it is to end."""
+        names = [state.name for state in allowed]
+        return KernelStateError(self.kernel_id, self.state.name, operation, names, self.returned_after)
 
     def require_open(self) -> None:
         """Raise `refusal` if the kernel takes no messages."""

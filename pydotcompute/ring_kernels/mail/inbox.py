@@ -88,15 +88,18 @@ class Inbox(Mailbox[Item[T]]):
             await self._getters.wait(remaining)
         raise self._closed.again()
 
-    def take_out(self, key: int) -> bool:
-        """Take out the message with this `message_id.int`, wherever it stands. Return True if it was there."""
-        item = next((item for item in self.items if _header(item).message_id.int == key), None)
-        # The message's priority may have changed since it was put in. Then it is not found.
-        if item is None or not self.remove(item, _header(item).priority):
-            return False
-        if item[2] is not None:
-            self.left(item[2])
-        return True
+    def take_out(self, key: int) -> int | None:
+        """Take out the message with this `message_id.int`. Return how many come before it; None if it was not there."""
+        for before, item in enumerate(self.items.in_order()):
+            if _header(item).message_id.int != key:
+                continue
+            # The message's priority may have changed since it was put in. Then it is not found.
+            if not self.remove(item, _header(item).priority):
+                return None
+            if item[2] is not None:
+                self.left(item[2])
+            return before
+        return None
 
     def drain(self) -> list[Item[T]]:
         """Take out every item, and return them in order. The mailbox may be paused or closed."""

@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueFullError,
     QueueTimeoutError,
+    SessionLostError,
 )
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.ring_kernels.config import RingKernelConfig
@@ -31,6 +32,7 @@ from pydotcompute.ring_kernels.mail.dead_letters import (
     DeadLetterReason,
     DeadLetters,
 )
+from pydotcompute.ring_kernels.mail.delays import Delay, Delays
 from pydotcompute.ring_kernels.mail.gate import OPEN, Gate, KernelState
 from pydotcompute.ring_kernels.mail.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mail.journal import Journal
@@ -74,7 +76,9 @@ class Mail(Generic[TIn, TOut]):
         """Raises if the kernel must not send the message. An echo, which is of the input type, passes."""
         self.inbox: Inbox[TIn] = Inbox(kernel_id, config.input_queue_size, config.backpressure_strategy, paused=True)
         self.outputs: Mailbox[Any] = Mailbox(kernel_id, config.output_queue_size)
-        self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury, limits)
+        self.delays = Delays(gate, self.inbox)
+        """Says why a request is not answered yet."""
+        self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury, limits, self._why_nothing_came)
         self.counters = Counters()
         self.dead_letters = DeadLetters(limits) if dead_letters is None else dead_letters
         self.journal = journal
@@ -90,16 +94,29 @@ class Mail(Generic[TIn, TOut]):
     def end(self, error: PyDotComputeError, in_hand: Iterable[Item[TIn]]) -> None:
         """End: bury every message that was not handled, and give `error` to every caller that still waits.
 
+        If the kernel ends with its runtime, a caller whose request the actor has taken gets SessionLostError instead:
+        `error` says that the request was not handled, and can be sent again elsewhere.
+
         Args:
             error: the reason why the kernel has ended.
             in_hand: the items that the actor had in its hands.
         """
         self.counters.end()
         self.inbox.close(error)
-        for message, _, _ in [*in_hand, *self.inbox.drain()]:
+        of_taken = self._of_taken if error == self.gate.ending else None
+        for message, _, _ in in_hand:
+            self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
+            message_id = cast(Header, message).message_id
+            self.replies.fail(message_id, error if of_taken is None else of_taken(message_id))
+        for message, _, _ in self.inbox.drain():
             self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
             self.replies.fail(cast(Header, message).message_id, error)
-        self.replies.end(error)
+        self.replies.end(error, of_taken)
+
+    def _of_taken(self, message_id: UUID) -> PyDotComputeError:
+        """Return the error for the caller of a request that the actor has taken, when the runtime ends."""
+        problem = f"{self.gate.ending}, and the actor had not answered yet"
+        return SessionLostError("", problem, self.kernel_id, [message_id])
 
     def bury(
         self,
@@ -147,7 +164,7 @@ class Mail(Generic[TIn, TOut]):
         if terms.deadline is None or monotonic() < terms.deadline:
             return False
         self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)
-        error = QueueTimeoutError(self.kernel_id, terms.timeout, "send_and_receive")
+        error = QueueTimeoutError(self.kernel_id, terms.timeout, "send_and_receive", *self.delays.of_waiting(0))
         self.replies.fail(cast(Header, message).message_id, error)
         return True
 
@@ -260,11 +277,15 @@ class Mail(Generic[TIn, TOut]):
         """
         if caller is not None and not self.replies.is_from(message_id, caller):
             return False
-        if not self.inbox.take_out(message_id.int):
-            return False
-        self.replies.forget(message_id)
-        self._forget_kept(message_id)
-        return True
+        return self._take_back(message_id) is not None
+
+    def _take_back(self, message_id: UUID) -> int | None:
+        """Withdraw a request. Return how many messages come before it; None if it was not in the mailbox."""
+        before = self.inbox.take_out(message_id.int)
+        if before is not None:
+            self.replies.forget(message_id)
+            self._forget_kept(message_id)
+        return before
 
     def withdraw_all(self, caller: Caller[Any]) -> None:
         """Withdraw every request of this caller that the actor has not taken yet."""
@@ -354,13 +375,23 @@ class Mail(Generic[TIn, TOut]):
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
-        except QueueTimeoutError:
-            if self.withdraw(message_id):
+        except QueueTimeoutError as error:
+            if error.cause:
+                raise  # The request was found to be overdue.
+            # One look finds the request and says what is before it, also when many time out together.
+            before = self._take_back(message_id)
+            if before is None:
+                delay = self.delays.of_taken(message_id.int)
+            else:
+                delay = self.delays.of_waiting(before)
                 self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)
-            raise
+            raise QueueTimeoutError(error.kernel_id, error.timeout, error.operation, *delay) from None
         except asyncio.CancelledError:
             self.withdraw(message_id)
             raise
+
+    def _why_nothing_came(self, caller: Caller[Any] | None) -> Delay:
+        return self.delays.of_receive(0 if caller is None else caller.unanswered)
 
 
 async def _refuse(error: PyDotComputeError) -> Any:

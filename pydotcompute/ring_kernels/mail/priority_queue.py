@@ -141,6 +141,11 @@ class PriorityQueue(Generic[T]):
             self.find_top()
         return removed
 
+    def in_order(self) -> Iterator[T]:
+        """Iterate over the items in the order in which they would be popped."""
+        for priority in sorted(self._queues, reverse=True):
+            yield from self._queues[priority]
+
     def __iter__(self) -> Iterator[T]:
         """Iterate over the items, in no particular order."""
         return chain.from_iterable(self._queues.values())

@@ -20,6 +20,7 @@ from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import Caller, TaskCallers, Unanswered
+from pydotcompute.ring_kernels.mail.delays import UNKNOWN, Delay
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
@@ -31,6 +32,11 @@ __all__ = [
     "Replies",
 ]
 
+FORESIGHT = 0.2
+"""The most seconds before its deadline that somebody finds out why a caller will have to give up.
+
+It is a fifth of the time that the caller waits, if that is less. So the error comes in time, and says why.
+"""
 LAST = 0
 """The priority of the news that replies are lost: a caller first receives the replies that have arrived."""
 T = TypeVar("T", bound=Header)
@@ -40,6 +46,10 @@ def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) 
     if not reply.done():
         assert timeout is not None
         reply.set_exception(QueueTimeoutError(kernel_id, timeout, "send_and_receive"))
+
+
+def _nobody_knows(caller: Caller[T] | None) -> Delay:
+    return UNKNOWN
 
 
 def _may_take_unclaimed(caller: Caller[T] | None) -> bool:
@@ -69,6 +79,7 @@ class Replies(Generic[T]):
         outputs: Mailbox[T],
         undeliverable: Callable[[T, str], None],
         limits: RuntimeLimits = DEFAULT_LIMITS,
+        why_nothing_came: Callable[[Caller[T] | None], Delay] = _nobody_knows,
     ) -> None:
         """Make the replies of a kernel that has sent nothing yet.
 
@@ -77,8 +88,15 @@ class Replies(Generic[T]):
             outputs: the kernel's output mailbox.
             undeliverable: called with each reply that nobody is left to receive, and the reason in words.
             limits: the limits of the runtime.
+            why_nothing_came: says why a `receive` of this caller has found nothing.
         """
         self.kernel_id = kernel_id
+        self._why_nothing_came = why_nothing_came
+        self.foresee: Callable[[int | None], None] | None = None
+        """Called shortly before a caller gives up, if it takes time to find out why; None if it takes none.
+
+        The argument is the `message_id.int` of a request; None for a `receive`.
+        """
         self.outputs = outputs
         self._most_requests = limits.requests + limits.requests_forgotten
         self._forgotten_at_once = limits.requests_forgotten
@@ -125,6 +143,12 @@ class Replies(Generic[T]):
             self._undeliverable = undeliverable
         self.on_receiving = on_receiving
 
+    def explain(
+        self, why_nothing_came: Callable[[Caller[T] | None], Delay], foresee: Callable[[int | None], None]
+    ) -> None:
+        """Replace the functions that find out why callers give up."""
+        self._why_nothing_came, self.foresee = why_nothing_came, foresee
+
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _task_ended(self, caller: Caller[T]) -> None:
@@ -142,6 +166,10 @@ class Replies(Generic[T]):
             return True
         sender = self._senders.get(key)
         return sender is not None and sender is not caller and not sender.gone
+
+    def is_asked(self, key: int) -> bool:
+        """Return True if an `ask` waits for the reply to the request of this `message_id.int`."""
+        return key in self._asked
 
     def is_awaited(self, key: int) -> bool:
         """Return True if the request of this `message_id.int` still waits for its reply."""
@@ -235,7 +263,12 @@ class Replies(Generic[T]):
         """
         timer = None
         if deadline is not None:
-            timer = reply.get_loop().call_later(deadline - monotonic(), _give_up, reply, self.kernel_id, timeout)
+            loop, left = reply.get_loop(), deadline - monotonic()
+            if self.foresee is None:
+                timer = loop.call_later(left, _give_up, reply, self.kernel_id, timeout)
+            else:
+                ahead = left - min(FORESIGHT, left / 5)
+                timer = loop.call_later(ahead, self._foresee, reply, message_id.int, timeout, deadline)
         try:
             return await reply
         except (QueueTimeoutError, asyncio.CancelledError):
@@ -247,6 +280,13 @@ class Replies(Generic[T]):
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _foresee(self, reply: asyncio.Future[T], key: int, timeout: float | None, deadline: float) -> None:
+        """Have somebody find out why there is no reply yet, and give up at the deadline."""
+        if not reply.done():
+            reply.get_loop().call_later(deadline - monotonic(), _give_up, reply, self.kernel_id, timeout)
+            if self.foresee is not None:
+                self.foresee(key)
 
     # -- what the kernel sends -----------------------------------------------------------------------------------------
 
@@ -419,12 +459,17 @@ class Replies(Generic[T]):
                 self._hand(caller, Unanswered(uuid_from_int(key), error), LAST)
         return told
 
-    def end(self, error: PyDotComputeError) -> None:
-        """End: the kernel sends nothing more. Every `ask`, and every `receive` that finds nothing, gets `error`."""
+    def end(self, error: PyDotComputeError, of_asked: Callable[[UUID], PyDotComputeError] | None = None) -> None:
+        """End: the kernel sends nothing more. Every `ask`, and every `receive` that finds nothing, gets `error`.
+
+        Args:
+            error: the reason.
+            of_asked: returns the error for the `ask` of this request, if that is another.
+        """
         self.ended = error
-        for reply in self._asked.values():
+        for key, reply in self._asked.items():
             if not reply.done():
-                reply.set_exception(error.again())
+                reply.set_exception(error.again() if of_asked is None else of_asked(uuid_from_int(key)))
         self._asked.clear()
         self._senders.clear()
         self.wanted.notify_all()
@@ -481,8 +526,9 @@ class Replies(Generic[T]):
         if _may_take_unclaimed(caller):
             signals.append(self._free)
         deadline = None if timeout is None else monotonic() + timeout
+        ahead = 0.0 if self.foresee is None or timeout is None else min(FORESIGHT, timeout / 5)
         while self.ended is None:
-            woken = await self._wait(signals, None if deadline is None else deadline - monotonic())
+            woken = await self._wait(signals, None if deadline is None else deadline - ahead - monotonic())
             if (item := self._next(caller)) is not None:
                 # The task may have been woken for one message and have taken another. Wake a task for the other.
                 if self.outputs:
@@ -491,8 +537,12 @@ class Replies(Generic[T]):
                     self._free.notify()
                 return item
             if not woken and self.ended is None:
+                if ahead and self.foresee is not None:
+                    ahead = 0.0
+                    self.foresee(None)
+                    continue
                 assert timeout is not None
-                raise QueueTimeoutError(self.kernel_id, timeout, "receive")
+                raise QueueTimeoutError(self.kernel_id, timeout, "receive", *self._why_nothing_came(caller))
         raise self.ended.again()
 
     def give_back(self, message: T) -> None:

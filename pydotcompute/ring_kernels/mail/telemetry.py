@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from time import perf_counter_ns
@@ -17,6 +18,13 @@ __all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summari
 
 GATHERED_AT_MOST = 4_096
 """The most durations that a histogram gathers before it counts them."""
+
+
+RATE_SECONDS = 10
+"""The seconds before now that `rate` is about."""
+_RATE_NS = RATE_SECONDS * 10**9
+_STEP_NS = _RATE_NS // 20
+"""The least time between two marks. So a rate is within 5 percent."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class RingKernelTelemetry:
     uptime_seconds: float
     """Seconds from the launch to now, or to the end of the kernel."""
     throughput: float
-    """Messages processed per second of uptime."""
+    """Messages processed per second of uptime: the average since the launch. What the kernel does now is `rate`."""
     min_latency_ns: int
     max_latency_ns: int
     avg_latency_ns: float
@@ -56,6 +64,14 @@ class RingKernelTelemetry:
     """Bytes of a GPU's memory that the kernel holds, for its arrays and as a reserve for new ones. None on the CPU."""
     device_memory_peak_bytes: int | None = None
     """The most bytes of a GPU's memory that the kernel has held. None on the CPU."""
+    rate: float = 0.0
+    """Messages processed per second over the last 10 seconds, or since the launch if that is less. 0 after the end."""
+    output_depth: int = 0
+    """Outputs that wait in the output mailbox until somebody receives them."""
+    output_queue_size: int = 0
+    """The number of outputs that the output mailbox holds."""
+    stuck_in_send_seconds: float | None = None
+    """Seconds that the actor has waited in `ctx.send` because the output mailbox is full; None if it does not wait."""
 
     @property
     def avg_latency_ms(self) -> float:
@@ -149,7 +165,11 @@ class Counters:
         "_batches",
         "_ended",
         "_largest_batch",
+        "_marks",
+        "_newest",
+        "completed_ns",
         "dropped",
+        "due_ns",
         "error_count",
         "last_error",
         "latency",
@@ -166,6 +186,13 @@ class Counters:
         self.last_error: str | None = None
         self.latency = LatencyHistogram()
         self._batches = self._batched = self._largest_batch = 0
+        self.completed_ns = perf_counter_ns()
+        """When the last message was completed, or else the launch, in nanoseconds of `time.perf_counter_ns()`."""
+        # Moments, each with the messages that were processed by then. The newest is replaced until it is to be kept.
+        self._newest = self.completed_ns, 0
+        self._marks: deque[tuple[int, int]] = deque([self._newest], maxlen=_RATE_NS // _STEP_NS + 4)
+        self.due_ns = 0
+        """Call `mark` when `completed_ns` has reached this."""
 
     def handed_batch(self, size: int) -> None:
         """Count a batch of `size` messages that the actor was handed."""
@@ -176,10 +203,32 @@ class Counters:
     def complete(self, arrived_ns: int) -> None:
         """Count a completed message that had arrived at this time of `time.perf_counter_ns()`."""
         self.processed += 1
+        self.completed_ns = now = perf_counter_ns()
         gathered = self.latency.gathered
-        gathered.append(perf_counter_ns() - arrived_ns)
+        gathered.append(now - arrived_ns)
         if len(gathered) >= GATHERED_AT_MOST:
             self.latency.settle()
+
+    def mark(self) -> None:
+        """Note how much is done, for `rate`. Call this when it is due, and always before the actor waits."""
+        completed_ns = self.completed_ns
+        if completed_ns >= self.due_ns:
+            self._marks.append(self._newest)
+            self.due_ns = completed_ns + _STEP_NS
+        self._newest = completed_ns, self.processed
+
+    def rate(self) -> float:
+        """Return the messages processed per second over the last `RATE_SECONDS`, or since the launch."""
+        now = perf_counter_ns()
+        begin = now - _RATE_NS
+        if self._ended is not None or self.completed_ns <= begin:
+            return 0.0
+        since, before = self._marks[0]
+        for mark in (*self._marks, self._newest):
+            if mark[0] <= begin:
+                since, before = mark
+        # Nothing was completed between a mark and the next that is much later.
+        return (self.processed - before) * 1e9 / max(now - max(since, begin - _STEP_NS), 1)
 
     def end(self) -> None:
         """Stop the clock: uptime and throughput stay as they are now."""
@@ -187,9 +236,17 @@ class Counters:
             self._ended = time.monotonic()
 
     def snapshot(
-        self, kernel_id: str, state: str, queue_depth: int, device_memory: DeviceMemory | None = None
+        self,
+        kernel_id: str,
+        state: str,
+        queue_depth: int,
+        device_memory: DeviceMemory | None = None,
+        *,
+        output_depth: int = 0,
+        output_queue_size: int = 0,
+        stuck_in_send_seconds: float | None = None,
     ) -> RingKernelTelemetry:
-        """Return the counters as they are now."""
+        """Return the counters as they are now. The arguments are the fields of the same names."""
         self.latency.settle()
         uptime = (time.monotonic() if self._ended is None else self._ended) - self.started
         latency = self.latency
@@ -214,4 +271,8 @@ class Counters:
             max_batch_size=self._largest_batch,
             device_memory_bytes=None if device_memory is None else device_memory.held,
             device_memory_peak_bytes=None if device_memory is None else device_memory.peak,
+            rate=self.rate(),
+            output_depth=output_depth,
+            output_queue_size=output_queue_size,
+            stuck_in_send_seconds=stuck_in_send_seconds,
         )

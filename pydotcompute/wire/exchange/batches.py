@@ -17,8 +17,9 @@ from pydotcompute.messages.ids import uuids_from_bytes
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.bodies import Bodies, Body, Opened, malformed
 from pydotcompute.wire.exchange.flow import Credit, ProtocolError
+from pydotcompute.wire.exchange.limits import WINDOW
 
-__all__ = ["Columns", "Packed", "credit_to_proto", "fill", "key_of", "read", "spread"]
+__all__ = ["Columns", "Packed", "credit_to_proto", "fill", "key_of", "keys_of", "read", "spread"]
 
 
 Packed: TypeAlias = tuple[bytes | Body, int, int, int | None, int, bool, float | None, Any]
@@ -38,6 +39,17 @@ key_of: Callable[[Packed], int] = itemgetter(1)
 
 _to_16_bytes = methodcaller("to_bytes", 16, "big")
 _NO_ID = bytes(16)
+
+
+def keys_of(ids: bytes) -> set[int]:
+    """Return the numbers of a column of UUIDs.
+
+    Raises:
+        ProtocolError: the column does not have 16 bytes for each, or has more than `WINDOW` of them.
+    """
+    if len(ids) % 16 or len(ids) > 16 * WINDOW:
+        raise ProtocolError(f"there are at most {WINDOW} ids of 16 bytes each, not {len(ids)} bytes")
+    return {int.from_bytes(ids[start : start + 16]) for start in range(0, len(ids), 16)}
 
 
 def credit_to_proto(credit: Credit) -> pb.Credit:

@@ -27,6 +27,9 @@ from pydotcompute_server.limits import Limits
 
 __all__ = ["Conversation"]
 
+LATEST_EXPLANATIONS = 16
+"""The most answers to inquiries that wait to be sent to one client."""
+
 
 class Conversation:
     """Moves messages between a session and its client, as long as one stream lives.
@@ -47,6 +50,8 @@ class Conversation:
         self._closed_told = False
         self._said_bye = False
         self._frames: deque[pb.ExchangeResponse] = deque()
+        # A client that reads nothing while it asks again and again has the newest answers only.
+        self._explanations: deque[pb.Explanation] = deque(maxlen=LATEST_EXPLANATIONS)
         self._farewell: status_pb2.Status | None = None
         self._in_a_hurry = False
         self._replaced = asyncio.Event()
@@ -125,6 +130,7 @@ class Conversation:
             shared_memory=session.bodies.offer,
             closed=closed,
             session_timeout=duration(self._limits.session_timeout),
+            explains=True,
         )
         await self._context.write(pb.ExchangeResponse(opened=opened))
 
@@ -157,6 +163,9 @@ class Conversation:
                     acceptance.tell_in_time()
                 case "part":
                     bodies.take_part(frame.part)
+                case "inquiry":
+                    self._explanations.append(session.explain(frame.inquiry))
+                    session.news.notify()
                 case "bye":
                     self._said_bye = True
                     return
@@ -214,6 +223,8 @@ class Conversation:
 
     def _next_to_send(self) -> pb.ExchangeResponse | bytes | None:
         session, outgoing, acceptance = self._session, self._session.outbound.outgoing, self._acceptance
+        if self._explanations:  # A caller that is about to give up waits for it.
+            return pb.ExchangeResponse(explanation=self._explanations.popleft())
         if acceptance.is_due and not self._frames and outgoing.has_pieces and (news := self._news()) is not None:
             return news  # The news does not wait for the many pieces of a long body.
         if not self._frames and (outgoing.queue or outgoing.long or outgoing.again):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeAlias
@@ -121,6 +121,19 @@ class Inbound:
                 self._pending_bytes -= len(body)
                 return
         self._kernel.mail.withdraw(uuid, self._caller)
+
+    def places(self, keys: Collection[int]) -> dict[int, int]:
+        """Return those of these requests that wait for room in the mailbox.
+
+        Args:
+            keys: the `message_id.int` of each request.
+
+        Returns:
+            For each request that waits, the number of messages before it in the mailbox and before the mailbox.
+        """
+        first = len(self._kernel.mail.inbox)
+        waiting = enumerate(self.pending, first)
+        return {each[1].int: place for place, each in waiting if each[1] is not None and each[1].int in keys}
 
     # -- into the mailbox ----------------------------------------------------------------------------------------------
 

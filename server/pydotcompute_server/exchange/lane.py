@@ -14,7 +14,7 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.clients import SHUTTING_DOWN
+from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
@@ -53,6 +53,7 @@ class ExchangeLane:
         Raises:
             ProtocolError: the first frame is not `open`, or a later one breaks the rules.
             SessionLostError: the client asks for a session that does not exist or is over.
+            ConnectionLostError: the daemon is about to end.
             PyDotComputeError: there is no such kernel, or it is not activated yet.
         """
         first = await context.read()
@@ -63,7 +64,7 @@ class ExchangeLane:
         if opening.session_token:
             session = self._sessions.find(opening.session_token, opening.kernel_id)
         elif self._draining is not None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
+            raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
             session = Session(kernel, self._catalog, opening, self._limits)

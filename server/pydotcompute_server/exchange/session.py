@@ -8,8 +8,10 @@ from typing import Any
 
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.delays import UNKNOWN
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.batches import keys_of
 from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
@@ -40,7 +42,8 @@ class Session:
         """Length of the longest body that the client may send, in bytes."""
         self.news = Signal()
         """Notified when there may be something to send to the client."""
-        caller: Caller[Any] = Caller(private=True, arrived=self.news)
+        self.caller = caller = Caller[Any](private=True, arrived=self.news)
+        """The caller that stands for the client at the kernel."""
         incoming = Incoming()
         shares_memory = opening.shared_memory and limits.shared_memory_bytes
         self.bodies = Bodies(
@@ -68,6 +71,26 @@ class Session:
         if self.outbound.take_ack(ack):
             for message_id in ack.withdrawn:
                 self.inbound.withdraw(message_id)
+
+    def explain(self, inquiry: pb.Inquiry) -> pb.Explanation:
+        """Say why requests of this client are not answered yet. Of a request that is not waiting, nothing is known.
+
+        Raises:
+            ProtocolError: the inquiry breaks the rules.
+        """
+        mail, caller = self.kernel.mail, self.caller
+        keys = keys_of(inquiry.message_ids)
+        not_yet = self.inbound.places(keys)
+        own = {key for key in keys if key in not_yet or mail.replies.sender_of(key) is caller}
+        delays = mail.delays.of_all(own, not_yet) if own else {}
+        explanation = pb.Explanation()
+        for key in keys:
+            cause, before, seconds = delays.get(key, UNKNOWN)
+            explanation.delays.add(message_id=key.to_bytes(16), cause=cause, before=before, seconds=seconds)
+        if inquiry.receive:
+            cause, before, seconds = mail.delays.of_receive(caller.unanswered)
+            explanation.delays.add(cause=cause, before=before, seconds=seconds)
+        return explanation
 
     @property
     def all_is_sent(self) -> bool:

@@ -28,9 +28,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
     """Converts each request, calls the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, epoch: str) -> None:
         self._runtime = runtime
         self._catalog = catalog
+        self._epoch = epoch
 
     async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
         types = sorted(self._runtime.kernel_types.items())
@@ -38,7 +39,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
 
     async def ListKernels(self, request: pb.ListKernelsRequest, context: Context) -> pb.ListKernelsResponse:
         kernels = [self._runtime.kernel(kernel_id) for kernel_id in self._runtime.kernel_ids]
-        return pb.ListKernelsResponse(kernels=[_kernel(kernel) for kernel in kernels])
+        return pb.ListKernelsResponse(kernels=[_kernel(kernel) for kernel in kernels], daemon_epoch=self._epoch)
 
     async def DescribeKernel(self, request: pb.DescribeKernelRequest, context: Context) -> pb.DescribeKernelResponse:
         kernel, kernel_type = self._find(request.kernel_id)
@@ -123,4 +124,7 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         failure="" if failure is None else f"{failure.cause_type}: {failure.cause_message}",
         device="" if device is None else str(device),
         device_name="" if device is None else device.name,
+        output_depth=len(kernel.mail.outputs),
+        output_queue_size=kernel.mail.outputs.capacity,
+        stuck_in_send_seconds=kernel.stuck_in_send_seconds,
     )

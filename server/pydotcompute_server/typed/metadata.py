@@ -18,8 +18,8 @@ __all__ = ["PREFIX", "CallMetadata", "header_of", "kernel_id_in", "read_metadata
 PREFIX = "pydotcompute-"
 TAKEN = {
     "Ask": ("kernel-id", "priority", "message-id", "correlation-id"),
-    "Send": ("kernel-id", "priority", "message-id", "correlation-id", "client-id"),
-    "Receive": ("kernel-id", "client-id", "lease"),
+    "Send": ("kernel-id", "priority", "message-id", "correlation-id", "client-id", "daemon-epoch"),
+    "Receive": ("kernel-id", "client-id", "lease", "daemon-epoch"),
     "Stream": ("kernel-id", "priority", "outputs"),
 }
 """The metadata keys that each method takes, without the prefix."""
@@ -39,6 +39,8 @@ class CallMetadata:
     """The `message_id` of the message that this one answers. Empty if it answers none."""
     client_id: str = ""
     """The client whose replies are sent for or received."""
+    daemon_epoch: str = ""
+    """The run of the daemon that the call counts on. Empty for any."""
     lease: float | None = None
     """The lease of a received message, in seconds. None for no lease."""
     outputs: bool = False
@@ -75,6 +77,7 @@ def read_metadata(method: str, metadata: Iterable[tuple[str, str | bytes]], limi
         message_id=_uuid("message-id", found),
         correlation_id=_uuid("correlation-id", found),
         client_id=found.get("client-id", ""),
+        daemon_epoch=found.get("daemon-epoch", ""),
         lease=_lease(found.get("lease"), limits.longest_lease),
         outputs=_outputs(found.get("outputs")),
     )

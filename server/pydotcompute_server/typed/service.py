@@ -108,25 +108,26 @@ class _TypedLane:
     async def send(self, body: bytes, context: Context) -> bytes:
         """Put a message into the kernel's mailbox, and return an empty body."""
         said, _ = self._read("Send", context)
-        request = pb.SendRequest(kernel_id=said.kernel_id, client_id=said.client_id)
+        request = pb.SendRequest(kernel_id=said.kernel_id, client_id=said.client_id, daemon_epoch=said.daemon_epoch)
         self._fill(request.message, body, said)
         with _as_the_whole_request():
             response = await self._unary.send(request, context)
         with suppress(ClientGoneError):
-            await send_header(context, [(f"{PREFIX}message-id", response.message_id)])
+            header = [(f"{PREFIX}message-id", response.message_id), (f"{PREFIX}daemon-epoch", response.daemon_epoch)]
+            await send_header(context, header)
         return b""
 
     @answers_itself
     async def receive(self, empty: bytes, context: Context) -> None:
         """Answer with a reply or an output."""
         said, _ = self._read("Receive", context)
-        request = pb.ReceiveRequest(kernel_id=said.kernel_id, client_id=said.client_id)
+        request = pb.ReceiveRequest(kernel_id=said.kernel_id, client_id=said.client_id, daemon_epoch=said.daemon_epoch)
         if said.lease is not None:
             request.lease.CopyFrom(duration(said.lease))
         await self._unary.receive(request, context, self._output_type, self._answer)
 
     async def _answer(self, context: Context, response: pb.ReceiveResponse) -> None:
-        header = [*header_of(response.message)]
+        header = [*header_of(response.message), (f"{PREFIX}daemon-epoch", response.daemon_epoch)]
         if response.delivery_id:
             header.append((f"{PREFIX}delivery-id", response.delivery_id))
             header.append((f"{PREFIX}redelivered", "true" if response.redelivered else "false"))

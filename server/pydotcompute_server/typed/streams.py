@@ -103,8 +103,7 @@ class Stream:
                 done, _ = await asyncio.wait((self._writer,), timeout=patience)
                 if not done:
                     assert patience is not None
-                    oldest = min(self._numbers.values(), default=None)
-                    self._fail(oldest, QueueTimeoutError(self._kernel.kernel_id, patience, "Stream"))
+                    self._fail(*self._time_out(patience))
                     self._writer.cancel()
                 self._reader.cancel()
         finally:
@@ -143,11 +142,22 @@ class Stream:
                 self._error.message = f"message {number} of the stream: {self._error.message}"
         self._close()
 
+    def _time_out(self, patience: float) -> tuple[int | None, QueueTimeoutError]:
+        """Return the number of the oldest request without a reply, None if there is none, and why it has none."""
+        kernel = self._kernel
+        key = min(self._numbers, key=self._numbers.__getitem__, default=None)
+        if key is None:
+            return None, QueueTimeoutError(kernel.kernel_id, patience, "Stream", *kernel.mail.delays.of_receive())
+        delay = kernel.mail.delays.of_all({key})[key]
+        return self._numbers[key], QueueTimeoutError(kernel.kernel_id, patience, "Stream", *delay)
+
     def _status(self) -> status_pb2.Status | None:
         """Return the status with which the stream ends, or None for OK."""
         if not self._draining:
             return self._error
-        if self._error is not None:
+        if self._error is not None and self._error.code == SHUTTING_DOWN.code:
+            detail = f": message {self._failed:g} of the stream: not handled" if self._failed < inf else ""
+        elif self._error is not None:
             detail = f": {self._error.message}"
         elif self._numbers:
             detail = f": message {min(self._numbers.values())} of the stream is not answered"
@@ -155,7 +165,8 @@ class Stream:
             return None
         else:
             detail = ""
-        return status_pb2.Status(code=SHUTTING_DOWN.code, message=f"{SHUTTING_DOWN.message}{detail}")
+        message = f"{SHUTTING_DOWN.message}{detail}"
+        return status_pb2.Status(code=SHUTTING_DOWN.code, message=message, details=SHUTTING_DOWN.details)
 
     # -- from the client -----------------------------------------------------------------------------------------------
 

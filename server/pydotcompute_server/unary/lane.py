@@ -17,6 +17,7 @@ from pydotcompute.exceptions import (
     MessageError,
     MessageTooLargeError,
     QueueFullError,
+    SessionLostError,
 )
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
@@ -28,7 +29,7 @@ from pydotcompute.wire.messages import MESSAGE, from_message, write_body
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.clients import leave
+from pydotcompute_server.clients import ENDING, leave
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
@@ -79,11 +80,13 @@ class _Desk:
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, epoch: str) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._answers = Answers(catalog, limits)
         self._limits = limits
+        self._epoch = epoch
+        self._draining = False
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
@@ -94,15 +97,16 @@ class UnaryLane:
 
         Raises:
             StatusError: the reply cannot be sent, or is not of the class `wanted`.
+            ConnectionLostError: the daemon is about to end.
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
-        kernel = self._runtime.kernel(request.kernel_id)
+        kernel = self._kernel_for_more(request.kernel_id)
         message = self._message(request.message, kernel)
         try:
             reply = await kernel.send_and_receive(message, timeout=_patience(request, context, self._limits))
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
-        response = pb.AskResponse()
+        response = pb.AskResponse(daemon_epoch=self._epoch)
         codec, body = self._answers.encode(kernel, reply, wanted)
         write_body(response.message, reply, codec, body)
         return response
@@ -114,9 +118,12 @@ class UnaryLane:
 
         Raises:
             MessageDeserializationError: another message was sent with this id.
+            SessionLostError: the client has sent to an earlier run of the daemon.
+            ConnectionLostError: the daemon is about to end.
             PyDotComputeError: as `RingKernel.send`.
         """
-        kernel = self._runtime.kernel(request.kernel_id)
+        self._require_epoch(request)
+        kernel = self._kernel_for_more(request.kernel_id)
         message = self._message(request.message, kernel)
         desk = self._desk(kernel)
         timeout = _patience(request, context, self._limits)
@@ -127,7 +134,7 @@ class UnaryLane:
                 await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, timeout)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
-        return pb.SendResponse(message_id=str(message.message_id))
+        return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
 
     async def _send_once(
         self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
@@ -163,8 +170,10 @@ class UnaryLane:
             QueueFullError: as many leases are open as the output mailbox holds messages.
             StatusError: the message cannot be sent, or is not of the class `wanted`.
             ClientGoneError: the client is gone.
+            SessionLostError: the client has sent to an earlier run of the daemon.
             PyDotComputeError: as `RingKernel.receive`.
         """
+        self._require_epoch(request)
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request, self._limits.longest_lease)
@@ -177,7 +186,8 @@ class UnaryLane:
             owner = client if client.took is message else None
             client.took = None
             put_back = partial(_put_back, kernel, desk, owner, message)
-            response = pb.ReceiveResponse(redelivered=desk.returned.pop(message.message_id.int, False) is None)
+            redelivered = desk.returned.pop(message.message_id.int, False) is None
+            response = pb.ReceiveResponse(redelivered=redelivered, daemon_epoch=self._epoch)
             codec, body = self._answers.encode(kernel, message, wanted)
             write_body(response.message, message, codec, body)
             if lease is not None:
@@ -199,6 +209,10 @@ class UnaryLane:
         desk = self._desk(self._runtime.kernel(request.kernel_id))
         return pb.AcknowledgeResponse(unknown_delivery_ids=desk.leases.acknowledge(request.delivery_ids))
 
+    def drain(self) -> None:
+        """Take no more messages, because the daemon is about to end. What waits can still be received."""
+        self._draining = True
+
     def close(self) -> None:
         """End all leases, because the daemon ends."""
         for kernel, desk in self._desks.items():
@@ -208,6 +222,21 @@ class UnaryLane:
                     extra={"kernel_id": kernel.kernel_id, "messages": unacknowledged},
                 )
             desk.leases.close()
+
+    def _kernel_for_more(self, kernel_id: str) -> Kernel:
+        """Return the kernel for a message that comes now. Raises ConnectionLostError, KernelNotFoundError."""
+        if self._draining:
+            raise ENDING.again()
+        return self._runtime.kernel(kernel_id)
+
+    def _require_epoch(self, request: pb.SendRequest | pb.ReceiveRequest) -> None:
+        """Raise SessionLostError if the client counts on another run of the daemon."""
+        if request.daemon_epoch and request.daemon_epoch != self._epoch:
+            problem = (
+                f"the daemon has restarted since (its epoch was {request.daemon_epoch[:LONGEST_ID]} and is "
+                f"{self._epoch}); what was sent before and not answered is lost"
+            )
+            raise SessionLostError("", problem, request.kernel_id)
 
     # -- conversions and desks -----------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
         await runtime.activate("late")
         handlers: Any = Handlers(catalog.pool, Limits())
         add_reflection(handlers, [], catalog.pool)
-        unary = UnaryLane(runtime, catalog, Limits())
+        unary = UnaryLane(runtime, catalog, Limits(), "epoch")
         handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits())])
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((handlers,))

@@ -72,7 +72,7 @@ async def test_send_and_receive_share_a_client_id(wire: Wire) -> None:
     for client in ("a", "b"):
         call = service.send({**kernel, "client-id": client}, amount=ord(client))
         assert (await call).SerializeToString() == b""
-        assert set(await header(call)) == {"message-id"}
+        assert set(await header(call)) == {"message-id", "daemon-epoch"}
     assert (await service.receive({**kernel, "client-id": "b"})).amount == ord("b")
     assert (await service.receive({**kernel, "client-id": "a"})).amount == ord("a")
 
@@ -114,7 +114,7 @@ async def test_without_a_lease_there_is_no_delivery_id(wire: Wire) -> None:
     await service.send(kernel, amount=5)
     call = service.receive(kernel)
     await call
-    assert set(await header(call)) == {"message-id", "priority", "correlation-id"}
+    assert set(await header(call)) == {"message-id", "priority", "correlation-id", "daemon-epoch"}
 
 
 async def test_the_deadline_of_the_call_is_the_time_out(wire: Wire) -> None:
