@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -22,6 +23,7 @@ __all__ = [
     "Executor",
     "KernelFunction",
     "KernelType",
+    "declared_during",
     "kernel_type_of",
     "registered_kernel_types",
     "ring_kernel",
@@ -129,11 +131,26 @@ def _camel(kernel_id: str) -> str:
 
 
 _registry: dict[str, KernelType] = {}
+_listeners: list[list[KernelType]] = []
 
 
 def registered_kernel_types() -> dict[str, KernelType]:
     """Return the kernel types declared in this process, by name, without those of `auto_register=False`."""
     return dict(_registry)
+
+
+@contextmanager
+def declared_during() -> Iterator[list[KernelType]]:
+    """Collect the kernel types that are registered inside the `with`, also those that a later one of the name replaces.
+
+    The list is filled while the `with` runs, in the order of declaration.
+    """
+    declared: list[KernelType] = []
+    _listeners.append(declared)
+    try:
+        yield declared
+    finally:
+        _listeners[:] = [each for each in _listeners if each is not declared]
 
 
 def kernel_type_of(func: Callable[..., object]) -> KernelType | None:
@@ -226,6 +243,8 @@ def ring_kernel(
         func.__ring_kernel__ = kernel_type  # type: ignore[attr-defined]
         if auto_register:
             _registry[kernel_type.name] = kernel_type
+            for declared in _listeners:
+                declared.append(kernel_type)
         return func
 
     return declare if func is None else declare(func)

@@ -183,8 +183,9 @@ def main(
 ) -> None:
     """Serve the ring kernels that KERNELS declare, over gRPC.
 
-    KERNELS are .py files, directories of .py files, or names of importable modules. If there are none on the command
-    line, the daemon takes them from the environment variable PYDOTCOMPUTE_KERNELS, separated by spaces.
+    KERNELS are .py files, directories of .py files, or names of modules, which may be in the current directory. If
+    there are none on the command line, the daemon takes them from the environment variable PYDOTCOMPUTE_KERNELS,
+    separated by spaces.
 
     The first line of standard output is `listening on ADDRESS`. The log and the output of kernels go to standard error.
 

@@ -162,7 +162,23 @@ def test_the_first_line_is_the_address_with_the_port_chosen_and_there_is_no_seco
         daemon.ask_to_end()
         assert daemon.line() is None
         assert daemon.ended() == 0
-        assert daemon.log_line("loading pydotcompute_kernels.talkative")
+        assert daemon.log_line("loading talkative")
+
+
+@pytest.mark.parametrize("source", ["shop", "shop/prices.py", "shop.prices"])
+def test_a_package_in_a_plain_checkout_is_served(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop").mkdir()
+    write(tmp_path / "shop" / "__init__.py", "")
+    write(tmp_path / "shop" / "words.py", TALKATIVE.partition("@ring_kernel")[0])
+    kernel = TALKATIVE.partition("@ring_kernel")[2].partition("@ring_kernel")[0]
+    write(
+        tmp_path / "shop" / "prices.py",
+        f"import logging\nfrom pydotcompute import ring_kernel\nfrom .words import Line\n@ring_kernel{kernel}",
+    )
+    monkeypatch.chdir(tmp_path)
+    with started(source, "--launch", "talkative", "--listen", "127.0.0.1:0") as daemon:
+        assert daemon.line()
+        assert daemon.log_line("loading shop.words")
 
 
 def test_help_names_every_setting_with_its_variable() -> None:

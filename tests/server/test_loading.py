@@ -1,5 +1,6 @@
 """What the daemon makes of the files, directories and modules that it is told to load."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pydotcompute.ring_kernels import declaration
-from pydotcompute_server.loading import NAMESPACE, LoadError, load_kernel_types
+from pydotcompute_server.loading import LoadError, load_kernel_types
 
 KERNEL = '''
 from pydotcompute import message, ring_kernel
@@ -102,6 +103,82 @@ def test_a_module_may_be_named_twice() -> None:
     assert list(load_kernel_types(["module_of_this_test", "module_of_this_test"])) == ["twice"]
 
 
+@pytest.mark.parametrize("again", ["once.py", "./once.py", "once", "."])
+def test_a_file_that_is_named_twice_is_loaded_once(again: str) -> None:
+    kernel("once.py", "once")
+    write("once.py", Path("once.py").read_text() + "with open('runs', 'a') as runs: runs.write('x')\n")
+    assert list(load_kernel_types(["once.py", again])) == ["once"]
+    assert list(load_kernel_types([again])) == ["once"]
+    assert Path("runs").read_text() == "x"
+
+
+def test_a_file_that_another_one_imports_is_the_same_module_to_both() -> None:
+    kernel("both/ours.py", "ours")
+    write(
+        "both/theirs.py", "from ours import Note\n" + KERNEL.format(name="theirs").replace("class Note", "class Other")
+    )
+    assert sorted(load_kernel_types(["both/theirs.py", "both/ours.py"])) == ["ours", "theirs"]
+    assert sys.modules["theirs"].Note is sys.modules["ours"].Note
+
+
+# -- packages ----------------------------------------------------------------------------------------------------------
+
+RELATIVE = KERNEL.replace('@message\nclass Note:\n    text: str = ""', "from .deep.messages import Note")
+
+
+@pytest.mark.parametrize("source", ["project/src/pack", "project/src/pack/actors.py", "pack", "pack.actors"])
+def test_a_package_is_loaded_with_its_relative_imports(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("project/src/pack/__init__.py", "")
+    write("project/src/pack/deep/__init__.py", "")
+    write("project/src/pack/deep/messages.py", KERNEL.split("@ring_kernel")[0])
+    write("project/src/pack/actors.py", RELATIVE.format(name="inside"))
+    if "/" not in source:
+        monkeypatch.chdir("project/src")
+    (loaded,) = load_kernel_types([source]).values()
+    assert loaded.input_type is not None
+    assert loaded.input_type.__module__ == "pack.deep.messages"
+    assert loaded.func.__module__ == "pack.actors"
+
+
+def test_a_package_may_declare_its_kernels_in_its_init() -> None:
+    kernel("pack_with_init/__init__.py", "in_init")
+    assert list(load_kernel_types(["pack_with_init"])) == ["in_init"]
+
+
+def test_a_module_of_the_current_folder_is_found_by_its_name() -> None:
+    kernel("local_module_of_this_test.py", "local")
+    assert list(load_kernel_types(["local_module_of_this_test"])) == ["local"]
+
+
+def test_a_module_of_the_current_folder_does_not_give_way_to_another_in_silence() -> None:
+    kernel("json.py", "mine")
+    text = failure("json")
+    assert re.fullmatch(r"json: the name 'json' belongs to .*; give the path instead, json.py", text)
+
+
+# -- files of one name -------------------------------------------------------------------------------------------------
+
+
+def test_two_files_of_one_name_in_two_folders_are_two_modules() -> None:
+    kernel("a/kernels.py", "first")
+    kernel("b/kernels.py", "second")
+    assert list(load_kernel_types(["a/kernels.py", "b/kernels.py"])) == ["first", "second"]
+
+
+@pytest.mark.parametrize("sources", [("a", "b", "c"), ("a/main.py", "b/main.py", "c/main.py")])
+def test_each_folder_imports_the_helper_of_its_own(sources: tuple[str, ...]) -> None:
+    for folder in "abc":
+        write(f"{folder}/utils.py", "from constants import NAME\nclass Helper: name = NAME\n")
+        write(f"{folder}/constants.py", f"NAME = 'helper of {folder}'\n")
+        main = "from utils import Helper\n" + KERNEL.format(name=folder) + "actor.helper = Helper.name\n"
+        write(f"{folder}/main.py", main)
+    loaded = load_kernel_types(sources)
+    assert {name: getattr(each.func, "helper", None) for name, each in loaded.items()} == {
+        name: f"helper of {name}" for name in "abc"
+    }
+    assert sys.modules["utils"].Helper.name == "helper of a"
+
+
 def test_a_file_named_like_a_module_of_the_library_takes_nothing_away_from_it() -> None:
     kernel("json.py", "mine")
     assert list(load_kernel_types(["json.py"])) == ["mine"]
@@ -115,7 +192,7 @@ def test_the_package_of_the_types_is_named_after_the_file() -> None:
 
     (loaded,) = load_kernel_types([kernel("weather.py", "forecast")]).values()
     assert loaded.input_type is not None
-    assert loaded.input_type.__module__ == f"{NAMESPACE}.weather"
+    assert loaded.input_type.__module__ == "weather"
     assert introspect(loaded.input_type).full_name == "weather.v1.Note"
 
 
@@ -133,7 +210,34 @@ def test_a_file_that_does_not_exist_is_named() -> None:
 
 
 def test_a_module_that_does_not_exist_is_named() -> None:
-    assert failure("no_such_module") == "no_such_module: ModuleNotFoundError: No module named 'no_such_module'"
+    assert failure("no_such_module") == "no_such_module: no such file, folder or module"
+    assert failure("no_such_package.inside") == "no_such_package.inside: no such file, folder or module"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("sensor.py", "sensors.py"),
+        ("sensor", "sensors.py"),
+        ("kernels/sensors", "kernels/sensors.py"),
+        ("kernels.sensor", "kernels/sensors.py"),
+        ("kernel/sensors.py", None),
+        ("kernel", "kernels"),
+    ],
+)
+def test_a_source_that_does_not_exist_is_answered_with_one_that_may_be_meant(asked: str, meant: str | None) -> None:
+    kernel("sensors.py", "a")
+    kernel("kernels/sensors.py", "b")
+    text = failure(asked)
+    assert text.startswith(f"{asked}: no such file")
+    assert text.partition("; ")[2] == (f"did you mean {meant}?" if meant else "")
+
+
+def test_a_module_that_a_source_misses_is_not_taken_for_the_source() -> None:
+    write("asks.py", "import no_such_module\n")
+    expected = "line 1: ModuleNotFoundError: No module named 'no_such_module'"
+    assert failure("asks") == f"asks: {expected}"
+    assert failure("asks.py") == f"asks.py: {expected}"
 
 
 def test_a_syntax_error_is_shown_with_its_line() -> None:
@@ -179,16 +283,28 @@ def test_a_type_that_two_files_declare_is_refused_with_both_names(sources: tuple
     assert failure(*sources) == f"{directory}two.py: kernel type 'same' is already declared in {directory}one.py"
 
 
-def test_two_files_of_one_name_are_refused_with_both_paths() -> None:
-    kernel("a/kernels.py", "first")
-    kernel("b/kernels.py", "second")
-    text = failure("a/kernels.py", "b/kernels.py")
-    assert text.startswith("b/kernels.py: another file of kernels is called kernels.py too: ")
-    assert text.endswith("a/kernels.py")
+def test_a_type_that_a_file_declares_twice_is_refused_with_both_lines() -> None:
+    twice = KERNEL.format(name="same") + KERNEL.format(name="same").replace("async def actor", "async def another")
+    hint = "give one of them another kernel_id"
+    assert (
+        failure(write("twice.py", twice))
+        == f"twice.py: kernel type 'same' is declared twice, in lines 8 and 18; {hint}"
+    )
+    loop = "for _ in range(2):\n" + "".join(f"    {line}\n" for line in KERNEL.format(name="same").splitlines())
+    assert failure(write("loop.py", loop)) == f"loop.py: kernel type 'same' is declared twice, in line 9; {hint}"
 
 
-def test_a_file_that_is_named_twice_is_refused() -> None:
-    assert "is called once.py too" in failure(kernel("once.py", "once"), "once.py")
+def test_a_package_of_a_name_that_python_has_already_is_refused_with_words() -> None:
+    write("json/__init__.py", "")
+    text = failure(kernel("json/inside.py", "inside"))
+    assert re.fullmatch(r"json/inside.py: the name 'json' belongs to .*json/__init__.py; rename the folder", text)
+
+
+def test_a_relative_import_outside_a_package_says_what_to_do() -> None:
+    hint = "a relative import needs a package: put an empty __init__.py beside the file, or import without the dot"
+    write("plain/neighbour.py", "")
+    assert failure(write("plain/alone.py", "\nfrom .neighbour import x\n")) == f"plain/alone.py: line 2: {hint}"
+    assert failure(write("plain/json.py", "from . import neighbour\n")) == f"plain/json.py: line 1: {hint}"
 
 
 def test_an_interrupt_is_a_fault_of_the_file_like_any_other() -> None:
