@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from numbers import Integral
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -29,6 +31,13 @@ class Header(Protocol):
         """The `message_id` of the request that this message answers, or None."""
 
 
+def _settle_priority(message: Any) -> None:
+    """Makes an int of a priority that is one of NumPy's integers, as in a field of the body."""
+    priority = message.priority
+    if isinstance(priority, Integral) and not isinstance(priority, int):
+        object.__setattr__(message, "priority", operator.index(priority))  # The class may be frozen.
+
+
 def check_header(message: Any) -> None:
     """Raises an error if the header of the message is invalid.
 
@@ -46,6 +55,7 @@ def check_header(message: Any) -> None:
         return
     if not isinstance(message.message_id, UUID):
         raise MessageTypeError("UUID", type(message.message_id).__name__, "$.message_id")
+    _settle_priority(message)
     if not isinstance(message.priority, int) or isinstance(message.priority, bool):
         raise MessageTypeError("int", type(message.priority).__name__, "$.priority")
     if not 0 <= message.priority <= MAX_PRIORITY:

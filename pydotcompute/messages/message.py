@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast, dataclass_transform, overload
@@ -15,7 +17,8 @@ from pydotcompute.messages.constructor import first_check, is_generated
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.schema.check import door_check
-from pydotcompute.schema.introspect import package_of
+from pydotcompute.schema.introspect import introspect, package_of
+from pydotcompute.schema.names import type_name
 from pydotcompute.schema.nodes import HEADER_FIELDS
 
 __all__ = ["RingKernelMessage", "door", "is_message_class", "message", "message_classes"]
@@ -76,6 +79,7 @@ def message(cls: type[T] | None = None, /, *, package: str | None = None) -> typ
 
 
 def _message_class(cls: type[T], package: str | None) -> type[T]:
+    _refuse_foreign_init(cls)
     if "__dataclass_fields__" not in cls.__dict__:
         cls = dataclass(cls)
     if package is not None:
@@ -110,6 +114,9 @@ def _with_header(cls: type[T]) -> type[T]:
         else:
             continue
         namespace["__annotations__"][name] = _annotations[name]
+    parameters = getattr(cls, "__parameters__", ())
+    if parameters:  # A subclass of a generic class is generic only if it says so.
+        namespace["__orig_bases__"] = (cast(Any, cls)[parameters],)
     params = cls.__dataclass_params__  # type: ignore[attr-defined]
     if not is_generated(cast(Any, cls).__init__):
         raise MessageTypeError("a class with the __init__ that dataclass makes (use __post_init__)", cls.__name__)
@@ -117,7 +124,23 @@ def _with_header(cls: type[T]) -> type[T]:
     derived = make(cls.__name__, (cls,), namespace)
     made = cast(type[T], dataclass(repr=False, eq=False, frozen=params.frozen)(derived))
     _classes.add(made)
+    if "<locals>" in made.__qualname__:  # Only now are the classes of the function to be found for sure.
+        with suppress(MessageTypeError):
+            introspect(made)
     return made
+
+
+def _refuse_foreign_init(cls: type) -> None:
+    """Refuses a class that inherits an `__init__`, which the one that dataclass makes would replace."""
+    for base in cls.__mro__[1:]:
+        init = base.__dict__.get("__init__")
+        if inspect.isfunction(init) and init.__module__ != "typing" and not is_generated(init):
+            what = "a pydantic model" if base.__module__.partition(".")[0] == "pydantic" else "one"
+            raise MessageTypeError(
+                "a class without an __init__, also in its bases (write a dataclass with the same fields)",
+                f"{what} with that of {type_name(base)}",
+                cls.__name__,
+            )
 
 
 def door(*classes: type | None) -> Callable[[object], None]:

@@ -17,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.protobuf.conventions import (
+    BASICS,
     BOX_FIELD,
     DURATION,
     ONEOF,
@@ -177,8 +178,11 @@ def _ndarray() -> type:
     return numpy.ndarray
 
 
-_STATIC_TYPES: dict[str, Callable[[], type]] = {
+_STATIC_TYPES: dict[str, Callable[[], Any]] = {
     TIMESTAMP.full_name: lambda: datetime.datetime,
     DURATION.full_name: lambda: datetime.timedelta,
     TENSOR.full_name: _ndarray,
+    BASICS["list"].full_name: lambda: list,
+    BASICS["dict"].full_name: lambda: dict,
+    BASICS["Any"].full_name: lambda: Any,
 }

@@ -16,8 +16,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from pydotcompute.messages.constructor import only_assigns
+from pydotcompute.protobuf import basics, tensors
 from pydotcompute.protobuf import runtime_helpers as helpers
-from pydotcompute.protobuf import tensors
 from pydotcompute.protobuf.conventions import BOX_FIELD, ONEOF, message_type
 from pydotcompute.protobuf.flat import Layout, layout_of
 from pydotcompute.schema import nodes
@@ -34,7 +34,7 @@ class Compiler:
         self._schema = schema
         self._descriptor = descriptor
         self._source = Source(f"codec of {schema.full_name}")
-        self._names: dict[tuple[type, str], int] = {}
+        self._names: dict[tuple[nodes.MessageSchema, str], int] = {}
         self._waiting: list[tuple[nodes.MessageSchema, Descriptor]] = []
 
     def compile(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Compiler:
                     source.line(f"{self._call(helpers.explain_reading)}({bound_schema}, error)")
         while self._waiting:
             schema, descriptor = self._waiting.pop()
-            number = self._names[schema.cls, descriptor.full_name]
+            number = self._names[schema, descriptor.full_name]
             with source.block(f"def write_{number}(pb, message):"):
                 self._write_fields(schema, descriptor)
                 source.line("return")
@@ -183,7 +183,7 @@ class Compiler:
 
     def _number(self, message: nodes.Message, descriptor: Descriptor) -> int:
         """Returns the N in the names of a class's functions, and marks the functions to be generated."""
-        key = (message.cls, descriptor.full_name)
+        key = (message.schema, descriptor.full_name)
         if key not in self._names:
             self._names[key] = len(self._names)
             self._waiting.append((message.schema, descriptor))
@@ -264,6 +264,8 @@ class Compiler:
                 source.line(f"{self._call(helpers.write_duration)}({pb}, {value})")
             case nodes.Array():
                 source.line(f"{self._call(tensors.write_tensor)}({pb}, {value})")
+            case nodes.Basic(kind):
+                source.line(f"{self._call(basics.WRITERS[kind])}({pb}, {value})")
             case nodes.Message():
                 source.line(f"write_{self._number(node, descriptor)}({pb}, {value})")
             case nodes.Union():
@@ -407,6 +409,8 @@ class Compiler:
                 return f"{self._call(helpers.read_duration)}({value}, {path})"
             case nodes.Array():
                 return f"{self._call(helpers.read_array)}({value}, {path})"
+            case nodes.Basic(kind):
+                return f"{self._call(basics.READERS[kind])}({value}, {path})"
             case nodes.Message():
                 return f"read_{self._number(node, message_type(field))}({value}, {path})"
             case nodes.Union():

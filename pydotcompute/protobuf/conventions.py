@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
+from pydotcompute.schema.basic import Kind
 from pydotcompute.schema.names import snake
 from pydotcompute.v1 import tensor_pb2
 
 __all__ = [
+    "BASICS",
     "BOX_FIELD",
     "DURATION",
     "ONEOF",
@@ -30,7 +32,13 @@ ONEOF = "one_of"
 TIMESTAMP = timestamp_pb2.Timestamp.DESCRIPTOR
 DURATION = duration_pb2.Duration.DESCRIPTOR
 TENSOR = tensor_pb2.Tensor.DESCRIPTOR
-STATIC = {TIMESTAMP.full_name: TIMESTAMP, DURATION.full_name: DURATION, TENSOR.full_name: TENSOR}
+BASICS: dict[Kind, Descriptor] = {
+    "list": struct_pb2.ListValue.DESCRIPTOR,
+    "dict": struct_pb2.Struct.DESCRIPTOR,
+    "Any": struct_pb2.Value.DESCRIPTOR,
+}
+"""The types of a `list`, a `dict` and `Any` without arguments."""
+STATIC = {each.full_name: each for each in (TIMESTAMP, DURATION, TENSOR, *BASICS.values())}
 """The types that are not made from classes, by full name."""
 
 _KINDS: dict[int, str] = {

@@ -11,7 +11,7 @@ from typing import assert_never
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, SourceCodeInfo
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.protobuf.conventions import BOX_FIELD, DURATION, ONEOF, TENSOR, TIMESTAMP
+from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, DURATION, ONEOF, TENSOR, TIMESTAMP
 from pydotcompute.schema import nodes
 from pydotcompute.schema.names import camel, snake, type_name
 
@@ -26,23 +26,25 @@ def files_of(schema: nodes.MessageSchema) -> list[FileDescriptorProto]:
     Raises:
         MessageTypeError: two classes have the same full name, or messages of different packages contain each other.
     """
-    messages = {found.cls: found for found in nodes.reachable(schema)}
-    names: dict[str, type] = {}
+    messages = nodes.reachable(schema)
+    names: dict[str, nodes.MessageSchema | type] = {}
     enums: dict[type, nodes.EnumNode] = {}
-    for found in messages.values():
+    for found in messages:
         enums.update((node.cls, node) for node in _inside(found) if isinstance(node, nodes.EnumNode))
-    named: list[nodes.MessageSchema | nodes.EnumNode] = [*messages.values(), *enums.values()]
+    named: list[nodes.MessageSchema | nodes.EnumNode] = [*messages, *enums.values()]
     for item in named:
-        other = names.setdefault(item.full_name, item.cls)
-        if other is not item.cls:
-            raise MessageTypeError(f"one class for {item.full_name}", f"{type_name(other)} and {type_name(item.cls)}")
+        own = item if isinstance(item, nodes.MessageSchema) else item.cls
+        other = names.setdefault(item.full_name, own)
+        if other is not own:
+            cls = other.cls if isinstance(other, nodes.MessageSchema) else other
+            raise MessageTypeError(f"one class for {item.full_name}", f"{type_name(cls)} and {type_name(item.cls)}")
 
     # Protobuf does not allow cycles of imports. So classes that contain each other share a file.
-    reach = {cls: {found.cls for found in nodes.reachable(message)} for cls, message in messages.items()}
+    reach = {message: nodes.reachable(message) for message in messages}
     file_names: dict[str, str] = {enum.full_name: _file_name(enum.full_name) for enum in enums.values()}
     groups: dict[str, list[nodes.MessageSchema]] = {}
-    for cls, message in messages.items():
-        group = [messages[other] for other in reach[cls] if cls in reach[other]]
+    for message in messages:
+        group = [other for other in reach[message] if message in reach[other]]
         packages = sorted({member.package for member in group})
         if len(packages) > 1:
             raise MessageTypeError("messages of one package where they contain each other", " and ".join(packages))
@@ -109,6 +111,8 @@ def _message_file(name: str, group: list[nodes.MessageSchema], file_names: dict[
                     imports.add(TIMESTAMP.file.name)
                 case nodes.Duration():
                     imports.add(DURATION.file.name)
+                case nodes.Basic(kind):
+                    imports.add(BASICS[kind].file.name)
                 case nodes.Array():
                     imports.add(TENSOR.file.name)
                 case _:
@@ -214,6 +218,8 @@ class _MessageBuilder:
                 _refer(field, FieldDescriptorProto.TYPE_MESSAGE, f".{DURATION.full_name}")
             case nodes.Array():
                 _refer(field, FieldDescriptorProto.TYPE_MESSAGE, f".{TENSOR.full_name}")
+            case nodes.Basic(kind):
+                _refer(field, FieldDescriptorProto.TYPE_MESSAGE, f".{BASICS[kind].full_name}")
             case nodes.Optional() | nodes.List() | nodes.Tuple() | nodes.Map():
                 self._nest(field, box).add(BOX_FIELD, 1, node, isinstance(node, nodes.Optional))
             case nodes.Union():

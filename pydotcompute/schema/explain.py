@@ -8,8 +8,7 @@ from typing import Any, NoReturn, assert_never
 from uuid import UUID
 
 from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
-from pydotcompute.schema import arrays, nodes
-from pydotcompute.schema.fits import is_encodable
+from pydotcompute.schema import arrays, basic, nodes
 from pydotcompute.schema.names import type_name
 
 __all__ = ["explain"]
@@ -65,17 +64,18 @@ class _Checker:
     def _check_single(self, node: nodes.Single, value: Any, path: str, depth: int) -> None:
         match node:
             case nodes.Float():
+                if basic.is_too_large(value):
+                    self._refuse(f"{basic.shown_int(value)} is outside the range of float", path)
                 self._expect(type(value) is float, node, value, path)
             case nodes.Int():
                 self._expect(type(value) is int, node, value, path)
                 if not nodes.INT64_MIN <= value <= nodes.INT64_MAX:
-                    shown = value if value.bit_length() <= 128 else f"an int of {value.bit_length()} bits"
-                    self._refuse(f"{shown} is outside the range of int64", path)
+                    self._refuse(f"{basic.shown_int(value)} is outside the range of int64", path)
             case nodes.Bool():
                 self._expect(type(value) is bool, node, value, path)
             case nodes.Str() | nodes.Literal():
                 self._expect(isinstance(value, str), node, value, path)
-                if not is_encodable(value):
+                if not basic.is_encodable(value):
                     self._refuse("the text has a lone surrogate, which UTF-8 cannot hold", path)
             case nodes.Bytes():
                 self._expect(isinstance(value, bytes), node, value, path)
@@ -97,6 +97,8 @@ class _Checker:
                 problem = arrays.misfit(node, value, self._lengths, path)
                 if problem is not None:
                     raise MessageTypeError(*problem, path)
+            case nodes.Basic(kind):
+                basic.explain(self._message_type, kind, value, path, depth)
             case nodes.Message(cls):
                 self._expect(type(value) is cls, node, value, path)
                 if depth > nodes.MAX_DEPTH:

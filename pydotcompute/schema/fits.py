@@ -12,10 +12,10 @@ from uuid import UUID
 
 import numpy
 
-from pydotcompute.schema import arrays, nodes
+from pydotcompute.schema import arrays, basic, nodes
 from pydotcompute.schema.codegen import Source
 
-__all__ = ["FieldTests", "compiled", "has_numbers", "is_encodable"]
+__all__ = ["FieldTests", "compiled", "has_numbers"]
 
 
 def compiled(
@@ -28,11 +28,11 @@ def compiled(
     subclass of `str`. It never lets a message pass that does not fit.
     """
     source = Source(f"door of {schema.full_name}")
-    fits = {found.cls: f"fits_{position}" for position, found in enumerate(nodes.reachable(schema))}
+    fits = {found: f"fits_{position}" for position, found in enumerate(nodes.reachable(schema))}
     # The generated functions hand on the lengths of named dimensions: a name means one length in the whole message.
     lengths = ", lengths" if not numbers_only and _has_named_lengths(schema) else ""
     for found in nodes.reachable(schema):
-        with source.block(f"def {fits[found.cls]}(message, depth{lengths}):"):
+        with source.block(f"def {fits[found]}(message, depth{lengths}):"):
             source.line(f"if depth > {nodes.MAX_DEPTH}: return False")
             FieldTests(source, fits, "return False", numbers_only=numbers_only, lengths=lengths).emit(found, "depth")
             source.line("return True")
@@ -53,14 +53,20 @@ class FieldTests:
 
     Args:
         source: the source that the lines are added to.
-        fits: for each class of a message inside, the name of the function that tests it.
+        fits: for the schema of each message inside, the name of the function that tests it.
         failure: the statement that runs where a value does not fit. It leaves the function.
         numbers_only: True if only the types of numbers and arrays are tested.
         lengths: the argument, with a comma before it, for the lengths of named dimensions. Empty if there are none.
     """
 
     def __init__(
-        self, source: Source, fits: dict[type, str], failure: str, *, numbers_only: bool, lengths: str = ""
+        self,
+        source: Source,
+        fits: dict[nodes.MessageSchema, str],
+        failure: str,
+        *,
+        numbers_only: bool,
+        lengths: str = "",
     ) -> None:
         self._source = source
         self._fits = fits
@@ -119,7 +125,7 @@ class FieldTests:
             case nodes.Bool():
                 return f"{value} is not True and {value} is not False"
             case nodes.Str() | nodes.Literal():
-                encodable = bind(is_encodable, "is_encodable")
+                encodable = bind(basic.is_encodable, "is_encodable")
                 return f"type({value}) is not str or not ({value}.isascii() or {encodable}({value}))"
             case nodes.Bytes():
                 return f"type({value}) is not bytes"
@@ -136,13 +142,15 @@ class FieldTests:
                 return f"type({value}) is not {bind(numpy.ndarray, 'ndarray')}"
             case nodes.Array():
                 return f"not {bind(arrays.tester(node), 'fits_array')}({value}, {self._lengths.strip(', ') or '{}'})"
+            case nodes.Basic(kind):
+                return f"not {bind(basic.TESTS[kind], 'is_basic')}({value}, {depth})"
             case nodes.Message(cls):
-                test = f"{self._fits[cls]}({value}, {depth} + 1{self._lengths})"
+                test = f"{self._fits[node.schema]}({value}, {depth} + 1{self._lengths})"
                 return f"type({value}) is not {bind(cls, 'cls')} or not {test}"
             case nodes.Union(members):
                 tests = [
                     f"(type({value}) is {bind(member.cls, 'cls')}"
-                    f" and {self._fits[member.cls]}({value}, {depth} + 2{self._lengths}))"
+                    f" and {self._fits[member.schema]}({value}, {depth} + 2{self._lengths}))"
                     for member in members
                 ]
                 return f"not ({' or '.join(tests)})"
@@ -160,18 +168,9 @@ def has_numbers(node: nodes.Node) -> bool:
     inside = list(nodes.walk(node))
     for message in [item for item in inside if isinstance(item, nodes.Message)]:
         inside += nodes.walk_all(message.schema)
-    return any(isinstance(item, nodes.Float | nodes.Int | nodes.Bool | nodes.Array) for item in inside)
+    return any(isinstance(item, nodes.Float | nodes.Int | nodes.Bool | nodes.Array | nodes.Basic) for item in inside)
 
 
 def _has_named_lengths(schema: nodes.MessageSchema) -> bool:
     asked = [node for node in nodes.walk_all(schema) if isinstance(node, nodes.Array)]
     return any(isinstance(length, str) for node in asked for length in node.shape or ())
-
-
-def is_encodable(text: str) -> bool:
-    """Returns True if UTF-8 can encode the text, which means that it has no lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.schema import arrays, lock, nodes
+from pydotcompute.schema import arrays, generics, lock, nodes
 from pydotcompute.schema.foreign_arrays import is_cupy
-from pydotcompute.schema.names import json_name, type_name
+from pydotcompute.schema.names import annotation_text, json_name, type_name
 
 __all__ = ["FieldNumber", "introspect", "package_of"]
 
 SUPPORTED = (
     "float, int, bool, str, bytes, UUID, an Enum, Literal of str, datetime, timedelta, ndarray, a dataclass, a union "
-    "of dataclasses, or a list, tuple, dict or None of these"
+    "of dataclasses, a list, tuple, dict or None of these, or list, dict or Any alone"
 )
 
 _LEAVES: dict[object, nodes.Node] = {
@@ -37,8 +37,19 @@ _LEAVES: dict[object, nodes.Node] = {
     datetime.datetime: nodes.Timestamp(),
     datetime.timedelta: nodes.Duration(),
 }
-_Schemas: TypeAlias = "dict[type, nodes.MessageSchema | None]"
+_BASIC: dict[object, nodes.Node] = {
+    list: nodes.Basic("list"),
+    typing.List: nodes.Basic("list"),  # noqa: UP006  # The alias without arguments is another object than `list`.
+    dict: nodes.Basic("dict"),
+    typing.Dict: nodes.Basic("dict"),  # noqa: UP006
+    Any: nodes.Basic("Any"),
+}
+_Key: TypeAlias = "tuple[type, tuple[Any, ...]]"
+"""A class, and the arguments of a generic class."""
+_Schemas: TypeAlias = "dict[_Key, nodes.MessageSchema | None]"
 """The classes met so far. The value is None while the class is being read; a cycle of references is allowed."""
+_DEEPEST_ARGUMENTS = 30
+"""How deep the arguments of a generic class may nest. A class that contains itself with longer ones would never end."""
 _HEADER_ANNOTATIONS = (uuid.UUID, int, uuid.UUID | None)
 
 
@@ -65,34 +76,38 @@ def introspect(cls: type) -> nodes.MessageSchema:
         MessageTypeError: an annotation, a name or a number cannot be expressed on the wire. `path` says where, such as
             `$.items[].weight`. No schema is kept then.
     """
-    schema: nodes.MessageSchema | None = nodes.kept_on_class(cls, nodes.SCHEMA_KEY)
+    schema = nodes.kept_schema(cls)
     if schema is None:
         read: _Schemas = {}
-        schema = _read(cls, "$", read)
-        for found_class, found in read.items():
-            nodes.keep_on_class(found_class, nodes.SCHEMA_KEY, found)
+        schema = _read(cls, (), "$", read)
+        for (found_class, arguments), found in read.items():
+            assert found is not None
+            nodes.keep_schema(found_class, arguments, found)
     return schema
 
 
-def _read(cls: type, path: str, read: _Schemas) -> nodes.MessageSchema:
+def _read(cls: type, arguments: tuple[Any, ...], path: str, read: _Schemas) -> nodes.MessageSchema:
     """Introspects `cls` and, through `_node`, all classes that it refers to. Puts their schemas into `read`."""
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise MessageTypeError("a dataclass", type_name(cls) if isinstance(cls, type) else repr(cls), path)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", cls.__name__):
         raise MessageTypeError("an ASCII name for the message", repr(cls.__name__), path)
-    read[cls] = None
+    read[cls, arguments] = None
+    if str(arguments).count("[") > _DEEPEST_ARGUMENTS:
+        raise MessageTypeError("a generic class that contains itself only as it is", type_name(cls), path)
     declared = dataclasses.fields(cls)
-    hints = _hints(cls, declared, path)
+    hints = generics.resolved(cls, arguments, _hints(cls, declared, path))
+    name = cls.__name__ + generics.suffix(arguments)
     header = _header(cls)
-    for name, annotation in zip(header, _HEADER_ANNOTATIONS, strict=False):
-        if hints[name] != annotation:
-            raise MessageTypeError(f"{annotation} for the header field", str(hints[name]), f"{path}.{name}")
-    for name, annotation in hints.items():
+    for field, annotation in zip(header, _HEADER_ANNOTATIONS, strict=False):
+        if hints[field] != annotation:
+            raise MessageTypeError(f"{annotation} for the header field", str(hints[field]), f"{path}.{field}")
+    for field, annotation in hints.items():
         if isinstance(annotation, InitVar):
-            raise MessageTypeError("a field that an instance holds", "InitVar", f"{path}.{name}")
+            raise MessageTypeError("a field that an instance holds", "InitVar", f"{path}.{field}")
     package = package_of(cls, path)
     body = {field.name: _pinned(hints[field.name]) for field in declared if field.name not in header}
-    locked = lock.in_force().messages.get(f"{package}.{cls.__name__}", {})
+    locked = lock.in_force().messages.get(f"{package}.{name}", {})
     numbers = _numbers(body, locked, path)
     fields = [
         _field(field, hints[field.name], numbers[field.name], f"{path}.{field.name}", read)
@@ -104,7 +119,8 @@ def _read(cls: type, path: str, read: _Schemas) -> nodes.MessageSchema:
     if doc.startswith(f"{cls.__name__}("):  # Dataclasses write this text where there is no docstring.
         doc = ""
     reserved = tuple(item for item in locked.items() if item[0] not in body)
-    read[cls] = schema = nodes.MessageSchema(cls, package, doc, tuple(fields), header, reserved)
+    schema = nodes.MessageSchema(cls, name, package, doc, tuple(fields), header, reserved)
+    read[cls, arguments] = schema
     return schema
 
 
@@ -113,12 +129,29 @@ def _hints(cls: type, declared: tuple[dataclasses.Field[Any], ...], path: str) -
     # itself, which a local class needs to contain itself. Only classes are added, because a field such as
     # `bytes: bytes = b""` must not hide the type.
     names = {name: value for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, type)}
+    around = _names_around(cls)
     try:
-        return typing.get_type_hints(cls, localns={**names, cls.__name__: cls}, include_extras=True)
+        return typing.get_type_hints(cls, localns={**around, **names, cls.__name__: cls}, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         name = getattr(error, "name", None)
         where = next((f"{path}.{field.name}" for field in declared if name and name in str(field.type)), path)
         raise MessageTypeError("annotations that can be evaluated in their module", str(error), where) from error
+
+
+def _names_around(cls: type) -> dict[str, Any]:
+    """Returns the variables of the functions in which a class was declared and that are running now.
+
+    With `from __future__ import annotations`, a class's annotations are texts, which can name classes of the function.
+    """
+    parts = cls.__qualname__.split(".<locals>.")[:-1]
+    wanted = {".<locals>.".join(parts[: end + 1]) for end in range(len(parts))}
+    names: dict[str, Any] = {}
+    frame = inspect.currentframe() if wanted else None
+    while frame is not None:
+        if frame.f_code.co_qualname in wanted and frame.f_globals.get("__name__") == cls.__module__:
+            names = {**frame.f_locals, **names}  # A function is met before the one around it, and hides its names.
+        frame = frame.f_back
+    return names
 
 
 def _header(cls: type) -> tuple[str, ...]:
@@ -185,7 +218,10 @@ def _node(annotation: Any, path: str, read: _Schemas) -> nodes.Node:
 
     To add a kind of annotation, add a node in nodes.py, its case here, and a case at each place where mypy complains.
     """
+    annotation = _plain(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
+    if _is_basic(annotation):
+        return _BASIC[annotation]
     if origin is Annotated:
         if any(isinstance(extra, FieldNumber) for extra in annotation.__metadata__):
             raise MessageTypeError("FieldNumber on the field itself", "one inside its annotation", path)
@@ -214,8 +250,28 @@ def _node(annotation: Any, path: str, read: _Schemas) -> nodes.Node:
         if issubclass(annotation, enum.Enum):
             return _enum(annotation, path)
         if dataclasses.is_dataclass(annotation):
-            return _message(annotation, path, read)
-    raise MessageTypeError(SUPPORTED, _text(annotation), path)
+            return _message(annotation, (), path, read)
+    elif isinstance(origin, type) and dataclasses.is_dataclass(origin):
+        return _message(origin, args, path, read)
+    elif isinstance(annotation, typing.TypeVar):
+        raise MessageTypeError("arguments of the generic class, as in Page[int]", f"none for {annotation}", path)
+    raise MessageTypeError(SUPPORTED, annotation_text(annotation), path)
+
+
+def _plain(annotation: Any) -> Any:
+    """Returns the type that a NewType, or an alias made by the statement `type`, stands for."""
+    while True:
+        if isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def _is_basic(annotation: Any) -> bool:
+    """Returns True for a `list`, a `dict` or `Any` without arguments."""
+    return any(annotation is basic for basic in _BASIC)
 
 
 def _array(node: nodes.Node, asked: list[arrays.Array], path: str) -> nodes.Array:
@@ -234,7 +290,7 @@ def _union(annotation: Any, args: tuple[Any, ...], path: str, read: _Schemas) ->
         node = union = nodes.Union(tuple(node for node in found if isinstance(node, nodes.Message)))
         names = {name for name, _ in union.named()}
         if len(names) != len(found):
-            raise MessageTypeError("a union of dataclasses with different names", _text(annotation), path)
+            raise MessageTypeError("a union of dataclasses with different names", annotation_text(annotation), path)
     return node if len(rest) == len(args) else nodes.Optional(node)
 
 
@@ -242,7 +298,9 @@ def _tuple(annotation: Any, args: tuple[Any, ...], path: str, read: _Schemas) ->
     variadic = args[-1] is Ellipsis
     items = args[:-1] if variadic else args
     if any(item != items[0] for item in items):
-        raise MessageTypeError("a tuple whose items are all of one type, or a dataclass", _text(annotation), path)
+        raise MessageTypeError(
+            "a tuple whose items are all of one type, or a dataclass", annotation_text(annotation), path
+        )
     return nodes.Tuple(_node(items[0], f"{path}[]", read), None if variadic else len(items))
 
 
@@ -258,14 +316,14 @@ def _enum(cls: type[enum.Enum], path: str) -> nodes.EnumNode:
     return node
 
 
-def _message(cls: type, path: str, read: _Schemas) -> nodes.Message:
-    if cls not in read and nodes.kept_on_class(cls, nodes.SCHEMA_KEY) is None:
-        _read(cls, path, read)
+def _message(cls: type, arguments: tuple[Any, ...], path: str, read: _Schemas) -> nodes.Message:
+    if (cls, arguments) not in read and nodes.kept_schema(cls, arguments) is None:
+        _read(cls, arguments, path, read)
     header = _header(cls)
     for field in dataclasses.fields(cls):
         if field.name in header and field.default is MISSING and field.default_factory is MISSING:
             raise MessageTypeError("a default for the header of a nested message", "none", f"{path}.{field.name}")
-    return nodes.Message(cls)
+    return nodes.Message(cls, arguments)
 
 
 def _is_array_type(cls: Any) -> bool:
@@ -290,7 +348,3 @@ def package_of(cls: type, path: str) -> str:
     if not isinstance(package, str) or not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", package):
         raise MessageTypeError("a protobuf package such as 'calculator.v1'", repr(package), path)
     return package
-
-
-def _text(annotation: Any) -> str:
-    return type_name(annotation) if type(annotation) is type else str(annotation)

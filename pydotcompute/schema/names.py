@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["camel", "json_name", "snake", "type_name"]
+__all__ = ["annotation_text", "camel", "json_name", "snake", "type_name"]
 
 
 def snake(name: str) -> str:
@@ -20,6 +20,11 @@ def camel(name: str) -> str:
 def json_name(name: str) -> str:
     """Returns the name of a field in JSON, as protoc makes it: `field_name` → `fieldName`, and `name_` → `name`."""
     return re.sub("_+(.?)", lambda match: match[1].upper(), name)
+
+
+def annotation_text(annotation: object) -> str:
+    """Returns an annotation as errors show it."""
+    return type_name(annotation) if type(annotation) is type else str(annotation)
 
 
 def type_name(cls: type) -> str:

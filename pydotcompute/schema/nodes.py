@@ -11,9 +11,10 @@ from dataclasses import MISSING, dataclass
 from datetime import UTC, datetime, timedelta
 from math import copysign
 from typing import Any, TypeAlias, TypeVar, cast
+from typing import Literal as OneOf
 
 from pydotcompute.schema.lock import numbers_above
-from pydotcompute.schema.names import snake, type_name
+from pydotcompute.schema.names import annotation_text, snake, type_name
 
 __all__ = [
     "EPOCH",
@@ -22,8 +23,8 @@ __all__ = [
     "INT64_MIN",
     "LONGEST_DURATION",
     "MAX_DEPTH",
-    "SCHEMA_KEY",
     "Array",
+    "Basic",
     "Bool",
     "Bytes",
     "Duration",
@@ -46,7 +47,9 @@ __all__ = [
     "Uuid",
     "is_boxed",
     "keep_on_class",
+    "keep_schema",
     "kept_on_class",
+    "kept_schema",
     "reachable",
     "walk",
     "walk_all",
@@ -235,6 +238,19 @@ class Array:
 
 
 @dataclass(frozen=True, slots=True)
+class Basic:
+    """A `list`, a `dict` or `Any` without arguments, on the wire a ListValue, a Struct or a Value of google.protobuf.
+
+    The values inside are those that JSON has: see `basic`.
+    """
+
+    kind: OneOf["list", "dict", "Any"]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
 class Optional:
     """`X | None`. `None` is absent on the wire, and an empty value is present, so the two stay distinct."""
 
@@ -286,14 +302,17 @@ class Message:
     """
 
     cls: type
+    arguments: tuple[Any, ...] = ()
+    """The arguments of a generic class: `Page[int]` has the class `Page` and the argument `int`."""
 
     @property
     def schema(self) -> MessageSchema:
         """The schema of the class. `introspect` keeps it on the class before it hands out this node."""
-        return cast(MessageSchema, kept_on_class(self.cls, SCHEMA_KEY))
+        return cast(MessageSchema, kept_schema(self.cls, self.arguments))
 
     def __str__(self) -> str:
-        return type_name(self.cls)
+        name = type_name(self.cls)
+        return f"{name}[{', '.join(map(annotation_text, self.arguments))}]" if self.arguments else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +330,20 @@ class Union:
 
 
 Single: TypeAlias = (
-    Float | Int | Bool | Str | Bytes | Uuid | Literal | EnumNode | Timestamp | Duration | Array | Message | Union
+    Float
+    | Int
+    | Bool
+    | Str
+    | Bytes
+    | Uuid
+    | Literal
+    | EnumNode
+    | Timestamp
+    | Duration
+    | Array
+    | Basic
+    | Message
+    | Union
 )
 """The nodes that protobuf can hold directly as an element of a list. The others need a box: see `is_boxed`."""
 Node: TypeAlias = Single | Optional | List | Tuple | Map
@@ -369,6 +401,8 @@ class MessageSchema:
     """The schema of one message class: the fields that are sent, with their names and numbers."""
 
     cls: type
+    name: str
+    """The name of the protobuf message, without its package. It is that of the class, and of the arguments after it."""
     package: str
     doc: str
     fields: tuple[Field, ...]
@@ -379,17 +413,12 @@ class MessageSchema:
     """The names and numbers of former fields, which are in the lock and no longer in the class."""
 
     @property
-    def name(self) -> str:
-        """The name of the protobuf message, without its package."""
-        return self.cls.__name__
-
-    @property
     def full_name(self) -> str:
         """The name of the protobuf message, with its package."""
         return f"{self.package}.{self.name}"
 
 
-SCHEMA_KEY = "__pydotcompute_schema__"
+_SCHEMAS = "__pydotcompute_schemas__"
 
 
 def kept_on_class(cls: type, key: str) -> Any:
@@ -406,6 +435,18 @@ def keep_on_class(cls: type, key: str, value: T) -> T:
     """Keeps `value` in an attribute of the class, exactly as long as the class lives. Returns `value`."""
     setattr(cls, key, (cls, value))
     return value
+
+
+def kept_schema(cls: type, arguments: tuple[Any, ...] = ()) -> MessageSchema | None:
+    """Returns the schema that `keep_schema` kept for this class with these arguments, or None."""
+    schemas: dict[tuple[Any, ...], MessageSchema] = kept_on_class(cls, _SCHEMAS) or {}
+    return schemas.get(arguments)
+
+
+def keep_schema(cls: type, arguments: tuple[Any, ...], schema: MessageSchema) -> None:
+    """Keeps the schema of a class. A generic class has one for each of the arguments with which it is used."""
+    schemas: dict[tuple[Any, ...], MessageSchema] = kept_on_class(cls, _SCHEMAS) or keep_on_class(cls, _SCHEMAS, {})
+    schemas[arguments] = schema
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -428,15 +469,15 @@ def reachable(schema: MessageSchema) -> list[MessageSchema]:
 
     Each schema is there once, in the order in which a breadth-first search finds it.
     """
-    found = {schema.cls: schema}
-    waiting = [schema]
-    while waiting:
-        for field in waiting.pop(0).fields:
+    found = [schema]
+    seen = {schema}
+    for each in found:  # The list grows meanwhile.
+        for field in each.fields:
             for node in walk(field.node):
-                if isinstance(node, Message) and node.cls not in found:
-                    found[node.cls] = node.schema
-                    waiting.append(node.schema)
-    return list(found.values())
+                if isinstance(node, Message) and node.schema not in seen:
+                    seen.add(node.schema)
+                    found.append(node.schema)
+    return found
 
 
 def walk_all(schema: MessageSchema) -> Iterator[Node]:

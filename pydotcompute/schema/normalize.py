@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from pydotcompute.schema import nodes
+from pydotcompute.schema import basic, nodes
 from pydotcompute.schema.codegen import Source
 from pydotcompute.schema.fits import FieldTests, compiled, has_numbers
 from pydotcompute.schema.foreign_arrays import as_numpy, is_cupy
@@ -73,6 +73,8 @@ def settled(node: nodes.Node, value: Any, depth: int = 0) -> Any:
         case nodes.Array(on_device=on_device) if not (on_device and is_cupy(type(value))):
             with suppress(TypeError):  # The check will refuse the value.
                 return as_numpy(value)
+        case nodes.Basic():
+            return basic.settled(value, depth)
         case nodes.Optional(item) if value is not None:
             return settled(item, value, depth)
         case nodes.List(item) if isinstance(value, list):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, NewType, TypeVar
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -61,6 +61,27 @@ class Inherited(RingKernelMessage):
     total: float = 0.0
 
 
+UserId = NewType("UserId", int)
+T = TypeVar("T")
+
+
+@dataclass
+class Page(Generic[T]):
+    """A generic part of a message."""
+
+    items: list[T] = field(default_factory=list)
+
+
+@message
+class Loose:
+    """A message whose body is not fixed."""
+
+    value: Any = None
+    items: list = field(default_factory=list)  # type: ignore[type-arg]
+    table: dict | None = None  # type: ignore[type-arg]
+    users: Page[UserId] = field(default_factory=Page)
+
+
 def result_of(job: Job, position: int = 0, note: str = "") -> Result:
     """The reply to a job: its number squared."""
     return Result(job.number**2, job.client, position, note, correlation_id=job.message_id)
@@ -84,6 +105,13 @@ async def square(ctx: KernelContext[Job, Result]) -> None:
 
 @ring_kernel(input_type=Bare, output_type=Bare)
 async def echo(ctx: KernelContext[Bare, Bare]) -> None:
+    """Sends each request back as it is."""
+    async for request in ctx:
+        await ctx.send(request)
+
+
+@ring_kernel(input_type=Loose, output_type=Loose)
+async def echo_loose(ctx: KernelContext[Loose, Loose]) -> None:
     """Sends each request back as it is."""
     async for request in ctx:
         await ctx.send(request)

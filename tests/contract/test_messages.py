@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from pydotcompute import message
 from pydotcompute.exceptions import KernelFailedError, MessageError, MessageSerializationError, MessageTypeError
 from tests.contract import kernels
-from tests.contract.kernels import Bare, Inherited, Job, Result
+from tests.contract.kernels import Bare, Inherited, Job, Loose, Page, Result, UserId
 from tests.contract.world import PATIENCE, World
 
 # -- 3. order ----------------------------------------------------------------------------------------------------------
@@ -88,6 +89,26 @@ async def test_a_float_comes_back_as_it_was(world: World, value: float) -> None:
 
 
 # -- what counts as a message ------------------------------------------------------------------------------------------
+
+
+async def test_values_of_any_kind_arrive_as_json_has_them(world: World) -> None:
+    kernel_id = await world.launch(kernels.echo_loose)
+    value = {"n": [1, -2, 0.5, 3.0, 2**53, True, None, "é"], "": {"deep": [[], {}]}}
+    sent = Loose(value, [np.int64(7), np.float32(0.5)], {"a": -0.0}, Page([UserId(5)]))
+    back = await world.runtime.send_and_receive(kernel_id, sent, timeout=PATIENCE)
+    assert back.value == value
+    assert repr((back.value["n"][3], back.items, back.table)) == "(3, [7, 0.5], {'a': -0.0})"
+    assert back.users == Page([UserId(5)])
+    back = await world.runtime.send_and_receive(kernel_id, Loose(), timeout=PATIENCE)
+    assert (back.value, back.items, back.table) == (None, [], None)
+
+
+async def test_a_priority_of_numpy_is_an_int_to_the_actor(world: World) -> None:
+    kernel_id = await world.launch(kernels.echo_job)
+    job = Job(1)
+    object.__setattr__(job, "priority", np.int64(7))  # As if it was set after the message was made.
+    back = await world.runtime.send_and_receive(kernel_id, job, timeout=PATIENCE)
+    assert (back.priority, type(back.priority)) == (7, int)
 
 
 async def test_a_message_needs_no_declared_header(world: World) -> None:
@@ -202,6 +223,14 @@ async def test_a_field_of_the_wrong_type_is_refused_at_send(
         await put(world, kernel_id, sent)
     assert getattr(refused.value, "path") == path  # noqa: B009
     assert (await world.runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)).number == 9
+
+
+@both_ways
+async def test_a_value_that_json_has_not_is_refused_at_send(world: World, put: Put) -> None:
+    kernel_id = await world.launch(kernels.echo_loose)
+    with pytest.raises(MessageTypeError) as refused:
+        await put(world, kernel_id, Loose({"a": [b"bytes"]}))
+    assert refused.value.path == '$.value["a"][0]'
 
 
 @both_ways

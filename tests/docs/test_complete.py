@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, make_dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, NewType, TypeVar, get_args
 from uuid import UUID
 
 import numpy as np
@@ -157,9 +157,18 @@ class Circle:
     radius: float = 0.0
 
 
-NAMES = {"Colour": Colour, "Point": Point, "Circle": Circle, "UUID": UUID, "Literal": Literal, "np": np}
+T = TypeVar("T")
+
+
+@dataclass
+class Page(Generic[T]):
+    first: T | None = None
+
+
+NAMES: dict[str, Any] = {"Any": Any, "Page": Page, "UserId": NewType("UserId", int)}
+NAMES |= {"Colour": Colour, "Point": Point, "Circle": Circle, "UUID": UUID, "Literal": Literal, "np": np}
 NAMES |= {"datetime": datetime, "timedelta": timedelta}
-for cls in (Colour, Point, Circle):
+for cls in (Colour, Point, Circle, Page):
     setattr(cls, "__proto_package__", PACKAGE)  # noqa: B010  # It is no attribute that mypy knows.
 
 

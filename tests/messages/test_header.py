@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,14 @@ def test_the_extremes_of_priority_are_taken(cls: Any, priority: int) -> None:
 
 
 @pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("priority", [np.int64(7), np.uint8(7)])
+def test_a_priority_may_be_an_integer_of_numpy(cls: Any, priority: Any) -> None:
+    for _ in range(2):  # The first instance of a class has another constructor than the next.
+        made = make(cls, priority=priority)
+        assert (made.priority, type(made.priority)) == (7, int)
+
+
+@pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -55,6 +64,8 @@ def test_the_extremes_of_priority_are_taken(cls: Any, priority: int) -> None:
         ("priority", "high"),
         ("priority", 1.0),
         ("priority", True),
+        ("priority", np.True_),
+        ("priority", np.array([1])),
         ("correlation_id", 7),
     ],
 )

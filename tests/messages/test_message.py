@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import pickle
 import sys
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -27,6 +27,15 @@ from tests.messages.classes import (
     Validated,
     make,
 )
+
+T = TypeVar("T")
+
+
+@message
+class Box(Generic[T]):
+    """A message class with a parameter."""
+
+    item: T
 
 
 @message
@@ -184,6 +193,39 @@ def test_the_protobuf_package_can_be_named() -> None:
 
     assert introspect(Basket).full_name == "shop.v1.Basket"
     assert introspect(Bag).full_name == "test_message.v1.Bag"
+
+
+class Model:
+    """As pydantic's BaseModel: it has an `__init__` of its own, and is no dataclass."""
+
+    def __init__(self, **data: Any) -> None:
+        self.__dict__.update(data)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"), [("pydantic.main", "a pydantic model"), ("shop.base", r"one with that of shop\.base\.Model")]
+)
+def test_a_class_that_inherits_an_init_is_refused(module: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "__module__", module)
+    with pytest.raises(MessageTypeError, match=words):
+
+        @message
+        class Basket(Model):
+            apples: int = 0
+
+
+def test_a_generic_message_class_may_be_a_base_and_a_part() -> None:
+    @message
+    class IntBox(Box[int]):
+        label: str = ""
+
+    @message
+    class Shelf:
+        boxes: list[Box[float]]
+
+    assert repr(IntBox(3).item) == "3"
+    assert [str(each.node) for each in introspect(IntBox).fields] == ["int", "str"]
+    assert repr(Shelf([Box[float](2)]).boxes[0].item) == "2.0"
 
 
 def test_a_name_that_no_protobuf_package_can_have_is_refused_at_once() -> None:

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as numpy_strategies
 
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.basic import as_number
 
 HEADER: dict[str, Any] = {"message_id": UUID(int=1), "priority": 7, "correlation_id": UUID(int=2)}
 
@@ -113,6 +114,17 @@ NUMBERS = numpy_strategies.scalar_dtypes().filter(lambda dtype: dtype.kind in "b
 ARRAYS = numpy_strategies.arrays(NUMBERS, numpy_strategies.array_shapes(min_dims=0, min_side=0, max_side=3))
 
 
+BASIC = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | UNICODE
+    | st.floats(allow_nan=False, allow_infinity=False, width=64).filter(lambda value: as_number(value) is value),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(UNICODE, inner, max_size=3),
+    max_leaves=10,
+)
+
+
 KEYS = [Kind(str, UNICODE), Kind(int, INT64), Kind(bool, st.booleans())]
 
 
@@ -125,6 +137,9 @@ LEAVES = [
     Kind(datetime, MOMENTS),
     Kind(timedelta, DURATIONS),
     Kind(np.ndarray, ARRAYS),
+    Kind(Any, BASIC),
+    Kind(list, st.lists(BASIC, max_size=3)),
+    Kind(dict, st.dictionaries(UNICODE, BASIC, max_size=3)),
     *KEYS,
 ]
 

@@ -3,9 +3,10 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, make_dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -25,6 +26,8 @@ from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import MAX_DEPTH
 from tests.properties import examples
 from tests.protobuf.kinds import ANY_MESSAGE, HEADER, Color, Crate, Item, Tree, codec_of, one, same, through_bytes
+
+T = TypeVar("T")
 
 
 @settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
@@ -78,6 +81,53 @@ def test_texts_come_back_exactly(value: str) -> None:
     assert through_bytes(str, value) == value
 
 
+@pytest.mark.parametrize("value", [0, 7, -3, 2**53, 0.5, -0.0, 1e300, 5e-324, True, None])
+def test_basic_values_keep_their_types(value: Any) -> None:
+    for annotation, whole in ((Any, value), (list, [value, [value]]), (dict, {"a": {"b": value}})):
+        assert same(through_bytes(annotation, whole), whole)
+
+
+@pytest.mark.parametrize(("number", "problem"), [(math.nan, "nan"), (math.inf, "inf")])
+def test_a_number_that_json_has_not_is_refused_in_a_basic_value(number: float, problem: str) -> None:
+    codec = codec_of(one(list))
+    pb = codec.to_proto(codec.schema.cls([1, [2]]))
+    pb.x.values[1].list_value.values[0].number_value = number  # type: ignore[attr-defined]
+    with pytest.raises(MessageDeserializationError, match=rf"\$\.x\[1\]\[0\]: {problem} is no number of JSON"):
+        codec.decode(pb.SerializeToString(), **HEADER)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_the_deepest_basic_value_that_passes_the_door_survives(wrap: Callable[[Any], Any]) -> None:
+    cls = make_dataclass("Holder", [("tree", Tree), ("x", Any)])
+    codec, check = codec_of(cls), door_check(cls)
+    value: Any = 1
+    deepest = 0
+    with suppress(MessageSerializationError):
+        while True:
+            message = cls(Tree(), value)
+            check(message)
+            assert codec.decode(codec.encode(message), **HEADER).x == value
+            value, deepest = wrap(value), deepest + 1
+    assert 25 < deepest < MAX_DEPTH
+
+
+@dataclass
+class Pair(Generic[T]):
+    first: T
+    second: T | None = None
+
+
+def test_a_generic_class_comes_back_with_the_types_of_its_arguments() -> None:
+    cls = make_dataclass("Pairs", [("ints", Pair[int]), ("texts", list[Pair[str]]), ("deep", Pair[Pair[float]])])
+    codec = codec_of(cls)
+    message: Any = cls(Pair(1), [Pair("a", "b")], Pair(Pair(0.5), None))
+    door_check(cls)(message)
+    assert same(codec.decode(codec.encode(message), **HEADER), message)
+    message.texts[0].second = 2
+    with pytest.raises(MessageTypeError, match=r"\$\.texts\[0\]\.second: expected str, got int"):
+        door_check(cls)(message)
+
+
 @pytest.mark.parametrize(
     ("annotation", "values"),
     [
@@ -98,6 +148,9 @@ def test_texts_come_back_exactly(value: str) -> None:
         (list[list[int] | None], [[None], [[]], [[0], None]]),
         (dict[str, list[int] | None], [{}, {"": None}, {"": []}]),
         (dict[str, Item], [{}, {"": Item()}]),
+        (Any, [None, "", 0, False, [], {}]),
+        (dict | None, [None, {}]),
+        (list | None, [None, []]),
     ],
 )
 def test_empty_and_absent_stay_apart(annotation: Any, values: list[Any]) -> None:

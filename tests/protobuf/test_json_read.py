@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.conventions import BASICS, STATIC
 from pydotcompute.protobuf.json.read import MOST_VIOLATIONS, document_of, load, read_json
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
@@ -126,12 +127,14 @@ def places(value: Any, path: str, message: Descriptor, into: list[tuple[Any, Any
     for name, each in value.items():
         found = message.fields_by_name[name]
         for holder, key, at in around(value, name, each, f"{path}.{name}", found):
-            into.append((holder, key, at))
             inner = holder[key]
             nested = found.message_type
             if nested is not None and nested.GetOptions().map_entry:
                 nested = None if at == f"{path}.{name}" else nested.fields_by_name["value"].message_type
-            if nested is not None and isinstance(inner, dict):
+            is_whole = found.is_repeated and at == f"{path}.{name}"
+            if nested is None or nested.full_name != BASICS["Any"].full_name or is_whole:  # There, any value is right.
+                into.append((holder, key, at))
+            if nested is not None and isinstance(inner, dict) and nested.full_name not in STATIC:
                 places(inner, at, nested, into)
 
 
@@ -320,6 +323,42 @@ def test_a_document_that_is_too_deep_is_told() -> None:
 
 
 # -- what is right -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path", "problem"),
+    [
+        (dict, [], "$.x", "expected any object, got a list"),
+        (list, "a", "$.x", 'expected a list of any values, got "a"'),
+        (list, None, "$.x", "a value is required, and there is none"),
+        (list[dict], [{}, 1], "$.x[1]", "expected any object, got 1"),  # type: ignore[type-arg]
+        (Any, {"a": [2**53 + 1]}, '$.x["a"][0]', "9007199254740993 is beyond 2**53"),
+        (Any, [1, float("nan")], "$.x[1]", "nan is no number of JSON"),
+    ],
+)
+def test_a_wrong_basic_value_is_told_with_its_place(annotation: Any, value: Any, path: str, problem: str) -> None:
+    ((told_path, told),) = violations({"x": value}, codec_of(one(annotation)))
+    assert told_path == path
+    assert told.startswith(problem)
+
+
+def test_names_that_are_there_twice_are_told_inside_basic_values_too() -> None:
+    codec = codec_of(one(Any))
+    document = load('{"x": {"a": [{"b": 1, "b": 2}], "c": 3, "c": 4}}')
+    problem = "the name is there more than once"
+    assert violations(document, codec) == [('$.x["c"]', problem), ('$.x["a"][0]["b"]', problem)]
+
+
+def test_null_is_a_value_of_any() -> None:
+    assert read({"x": None}, codec_of(one(Any))).x is None
+    assert read({"x": [None, {"a": None}]}, codec_of(one(list))).x == [None, {"a": None}]
+    assert read({"x": [None]}, codec_of(one(list[Any]))).x == [None]
+
+
+def test_a_deep_basic_value_is_refused_and_does_no_harm() -> None:
+    document = load('{"x": ' + "[" * 300 + "]" * 300 + "}")
+    ((_, problem),) = violations(document, codec_of(one(Any)))
+    assert "deep" in problem
 
 
 def test_null_is_absent() -> None:

@@ -77,6 +77,9 @@ def test_the_sample_of_a_request_is_its_defaults_without_the_header() -> None:
         (dict[str, list[int]], {"a": [1]}, {"a": {"value": [1]}}),
         (Point, Point(1.5), {"x": 1.5, "y": 1}),
         (Point | Circle, Circle(1.0), {"circle": {"radius": 1}}),
+        (Any, [1, {"a": None}], [1, {"a": None}]),
+        (list, [1.5], [1.5]),
+        (dict, {"a": "b"}, {"a": "b"}),
         (np.ndarray, np.array([1], "|u1"), {"dtype": "|u1", "shape": [1], "data": "AQ=="}),
     ],
 )

@@ -69,6 +69,10 @@ class Tree:
     children: "list[Tree]"
 
 
+UserId = typing.NewType("UserId", int)
+UserName = typing.NewType("UserName", str)
+
+
 def only_node(annotation: Any) -> nodes.Node:
     """The node of a class that has this annotation alone."""
     (made,) = introspect(make_dataclass("Only", [("x", annotation)])).fields
@@ -104,6 +108,16 @@ SUPPORTED: list[tuple[Any, nodes.Node]] = [
     (Circle | Square, nodes.Union((nodes.Message(Circle), nodes.Message(Square)))),
     (Circle | None | Square, nodes.Optional(nodes.Union((nodes.Message(Circle), nodes.Message(Square))))),
     (Annotated[int, "ignored"], nodes.Int()),
+    (Any, nodes.Basic("Any")),
+    (Any | None, nodes.Optional(nodes.Basic("Any"))),
+    (list, nodes.Basic("list")),
+    (typing.List, nodes.Basic("list")),  # noqa: UP006
+    (dict, nodes.Basic("dict")),
+    (typing.Dict | None, nodes.Optional(nodes.Basic("dict"))),  # noqa: UP006
+    (list[Any], nodes.List(nodes.Basic("Any"))),
+    (dict[str, dict], nodes.Map(nodes.Str(), nodes.Basic("dict"))),  # type: ignore[type-arg]
+    (UserId, nodes.Int()),
+    (dict[UserName, list[UserId] | None], nodes.Map(nodes.Str(), nodes.Optional(nodes.List(nodes.Int())))),
 ]
 
 
@@ -130,12 +144,16 @@ class Box(Generic[T]):
     item: T
 
 
+@dataclass
+class Forever(Generic[T]):
+    again: "Forever[list[T]] | None" = None
+
+
 @pytest.mark.parametrize(
     ("annotation", "path"),
     [
         (complex, "$.x"),
         (object, "$.x"),
-        (Any, "$.x"),
         (None, "$.x"),
         (date, "$.x"),
         (Decimal, "$.x"),
@@ -143,9 +161,6 @@ class Box(Generic[T]):
         (set[int], "$.x"),
         (frozenset[int], "$.x"),
         (Sequence[int], "$.x"),
-        (list, "$.x"),
-        (typing.List, "$.x"),  # noqa: UP006
-        (dict, "$.x"),
         (tuple, "$.x"),
         (tuple[()], "$.x"),
         (tuple[int, str], "$.x"),
@@ -157,7 +172,8 @@ class Box(Generic[T]):
         (Shouting, "$.x"),
         (Unspecified, "$.x"),
         (Nothing, "$.x"),
-        (Box[int], "$.x"),
+        (Box[complex], "$.x.item"),
+        (Box[int] | Box[str], "$.x"),
         (Box, "$.x.item"),
         (type[int], "$.x"),
         (list[complex], "$.x[]"),
@@ -176,6 +192,122 @@ def test_any_other_annotation_is_refused_with_its_path(annotation: Any, path: st
     with pytest.raises(MessageTypeError) as caught:
         only_node(annotation)
     assert caught.value.path == path
+
+
+# -- generic classes ---------------------------------------------------------------------------------------------------
+
+K = TypeVar("K")
+
+
+@dataclass
+class Page(Generic[K, T]):
+    items: dict[K, list[T]]
+    box: Box[T]
+    more: "Page[K, T] | None" = None
+
+
+@dataclass
+class Pages(Page[str, T], Generic[T]):
+    """The T of this class stands in the place of another variable of its base."""
+
+    first: T | None = None
+
+
+@dataclass
+class Numbers(Pages[float]):
+    total: float = 0.0
+
+
+def annotations_of(schema: nodes.MessageSchema) -> dict[str, str]:
+    return {each.name: str(each.node).replace(f"{__name__}.", "") for each in schema.fields}
+
+
+def test_a_generic_class_with_arguments_has_a_schema_of_its_own() -> None:
+    node = only_node(list[Page[str, UserId]])
+    assert isinstance(node, nodes.List)
+    assert isinstance(node.item, nodes.Message)
+    schema = node.item.schema
+    assert (schema.cls, schema.name) == (Page, "PageStrUserId")
+    assert annotations_of(schema)["items"] == "dict[str, list[int]]"
+    assert annotations_of(schema)["more"].startswith("Page[str, ")
+    (box,) = [found for found in nodes.reachable(schema) if found.cls is Box]
+    assert (box.name, annotations_of(box)) == ("BoxUserId", {"item": "int"})
+    other = only_node(Page[str, list[float]])
+    assert isinstance(other, nodes.Message)
+    assert other.schema.name == "PageStrListFloat"
+
+
+def test_a_class_gets_the_annotations_of_the_generic_classes_that_it_inherits_from() -> None:
+    assert annotations_of(introspect(Numbers)) == {
+        "items": "dict[str, list[float]]",
+        "box": "Box[float]",
+        "more": "Page[str, float] | None",
+        "first": "float | None",
+        "total": "float",
+    }
+    assert introspect(Numbers).name == "Numbers"
+
+
+def test_a_class_that_contains_itself_with_ever_longer_arguments_is_refused() -> None:
+    with pytest.raises(MessageTypeError, match="contains itself only as it is"):
+        only_node(Forever[int])
+
+
+# -- classes of functions ----------------------------------------------------------------------------------------------
+
+LOCAL = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import NewType
+from pydotcompute import message, ring_kernel
+
+def outside():
+    @dataclass
+    class Outer:
+        x: int = 0
+
+    def inside():
+        Weight = NewType("Weight", float)
+
+        @dataclass
+        class Inner:
+            outer: Outer
+            weight: Weight = Weight(1.0)
+
+        @message
+        class Early:
+            inner: Inner
+
+        @message
+        class Late:
+            later: Later
+
+        @dataclass
+        class Later:
+            outer: Outer
+            early: Early
+
+        @ring_kernel(input_type=Late, output_type=Early, auto_register=False)
+        async def actor(ctx): ...
+
+        assert Outer
+        return Early, Late, Inner, Outer
+
+    return inside()
+"""
+
+
+def test_classes_of_a_function_find_each_other_though_their_annotations_are_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "declares_in_functions.py").write_text(LOCAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    from declares_in_functions import outside  # type: ignore[import-not-found]
+
+    early, late, inner, outer = outside()
+    assert [type(each.node).__name__ for each in introspect(inner).fields] == ["Message", "Float"]
+    assert early(inner(outer())).inner.weight == 1.0
+    assert str(introspect(late).fields[0].node).endswith(".Later")
 
 
 def test_the_path_leads_through_nested_messages() -> None:

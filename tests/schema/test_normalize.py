@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydotcompute.exceptions import MessageTypeError
+from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
 from pydotcompute.schema.check import door_check
 from pydotcompute.schema.normalize import normalizer
 from tests.schema.doors import Crate, Item, Level, Tree, one, passed, refusal
@@ -32,12 +32,18 @@ def test_any_real_number_becomes_a_float(value: Any) -> None:
     assert result == 3.0
 
 
-@pytest.mark.parametrize(
-    "value", [True, "3", np.True_, 3j, np.complex64(3), np.array([3.0]), None, b"3", 10**400, "nan"]
-)
+@pytest.mark.parametrize("value", [True, "3", np.True_, 3j, np.complex64(3), np.array([3.0]), None, b"3", "nan"])
 def test_what_is_no_real_number_is_refused_in_a_float_field(value: Any) -> None:
     error = refusal(float, value, MessageTypeError)
     assert (error.expected, error.path) == ("float", "$.x")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), Fraction(10**400)])
+def test_a_number_beyond_all_floats_is_refused_with_the_range(value: Any) -> None:
+    error = refusal(float, value, MessageSerializationError)
+    assert error.path == "$.x"
+    assert error.problem.endswith("is outside the range of float")
+    assert len(error.problem) < 500
 
 
 @pytest.mark.parametrize(("value", "result"), [(True, 1), (np.int64(5), 5), (np.array(5), 5), (Level.LOW, 1)])

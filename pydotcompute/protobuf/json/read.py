@@ -8,6 +8,7 @@ refuses them.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,8 +16,9 @@ import google.protobuf.message
 from google.protobuf import message_factory, struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from pydotcompute.exceptions import MessageDeserializationError, Violation
-from pydotcompute.protobuf.conventions import BOX_FIELD, ONEOF, TENSOR, is_map, message_type
+from pydotcompute.exceptions import MessageDeserializationError, MessageSerializationError, Violation
+from pydotcompute.protobuf import basics
+from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, ONEOF, TENSOR, is_map, message_type
 from pydotcompute.protobuf.json.values import (
     WELL_KNOWN,
     WrongError,
@@ -29,7 +31,7 @@ from pydotcompute.protobuf.json.values import (
     step,
 )
 from pydotcompute.protobuf.runtime_helpers import ABSENT, UnreadableError, read_array, wrong_length
-from pydotcompute.schema import nodes
+from pydotcompute.schema import basic, nodes
 
 __all__ = ["MOST_VIOLATIONS", "document_of", "load", "read_json"]
 
@@ -108,6 +110,25 @@ def read_json(document: Any, descriptor: Descriptor, schema: nodes.MessageSchema
     return message
 
 
+_KINDS: dict[str, basic.Kind] = {message.full_name: kind for kind, message in BASICS.items()}
+
+
+def _is_any(field: FieldDescriptor) -> bool:
+    """Returns True if null is a value of the field, and does not stand for its absence."""
+    return (
+        not field.is_repeated and field.message_type is not None and _KINDS.get(field.message_type.full_name) == "Any"
+    )
+
+
+def _repeated(value: Any, path: str) -> Iterator[str]:
+    """Yields the path of each name in a value, at any depth, that its object has twice."""
+    if isinstance(value, _Object):
+        yield from (f"{path}[{json.dumps(name)}]" for name in value.repeated)
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _repeated(item, f"{path}[{json.dumps(key)}]")
+
+
 class _Object(dict[str, Any]):
     """A JSON object that remembers which of its names were there more than once."""
 
@@ -169,7 +190,7 @@ class _Reader:
             field = fields.get(name)
             if field is None:
                 self._report(path + step(name), _unknown(name, descriptor))
-            elif each is not None:
+            elif each is not None or _is_any(field):
                 # Only one member of a union can be set, and only one of the two spellings of a name.
                 only = (
                     ONEOF if field.containing_oneof is not None and field.containing_oneof.name == ONEOF else field.name
@@ -265,6 +286,9 @@ class _Reader:
         self, part: Any, field: FieldDescriptor, node: nodes.Node | None, value: Any, path: str, depth: int
     ) -> None:
         name = message_type(field).full_name
+        if (kind := _KINDS.get(name)) is not None:
+            self._basic(part, kind, value, path, depth)
+            return
         if name in WELL_KNOWN:
             if not (isinstance(value, str) and _parsed(part, value)):
                 self._report(path, f"expected {WELL_KNOWN[name]}, got {shown(value)}")
@@ -276,6 +300,20 @@ class _Reader:
                 read_array(part, None)
             except UnreadableError as error:
                 self._report(path, error.problem)
+
+    def _basic(self, part: Any, kind: basic.Kind, value: Any, path: str, depth: int) -> None:
+        if kind != "Any" and not isinstance(value, list if kind == "list" else dict):
+            self._report(path, f"expected {WELL_KNOWN[part.DESCRIPTOR.full_name]}, got {shown(value)}")
+            return
+        plain = basic.settled(value, depth)
+        try:
+            basic.explain("", kind, plain, path, depth)
+        except MessageSerializationError as error:
+            self._report(error.path, error.problem)
+            return
+        for place in _repeated(value, path):
+            self._report(place, "the name is there more than once")
+        basics.WRITERS[kind](part, plain)
 
 
 def _inside(node: nodes.Node | None) -> _Inside:

@@ -28,12 +28,12 @@ def sample_json(schema: nodes.MessageSchema) -> dict[str, Any]:
     return _message(schema, ())
 
 
-def _message(schema: nodes.MessageSchema, outer: tuple[type, ...]) -> dict[str, Any]:
-    """Returns an example of a message that stands inside messages of the classes `outer`."""
+def _message(schema: nodes.MessageSchema, outer: tuple[nodes.MessageSchema, ...]) -> dict[str, Any]:
+    """Returns an example of a message that stands inside messages of the schemas `outer`."""
     return {
         field.name: _json(field.node, field.make_default())
         if field.has_default
-        else _example(field.node, (*outer, schema.cls))
+        else _example(field.node, (*outer, schema))
         for field in schema.fields
     }
 
@@ -53,7 +53,7 @@ def _json(node: nodes.Node, value: Any) -> Any:
             if not math.isfinite(number):
                 return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
             return int(number) if number.is_integer() and abs(number) < 2**53 else number
-        case nodes.Int() | nodes.Bool() | nodes.Str() | nodes.Literal():
+        case nodes.Int() | nodes.Bool() | nodes.Str() | nodes.Literal() | nodes.Basic():
             return value
         case nodes.Bytes():
             return _base64(value)
@@ -83,9 +83,9 @@ def _json(node: nodes.Node, value: Any) -> Any:
             assert_never(node)
 
 
-def _example(node: nodes.Node, outer: tuple[type, ...]) -> Any:
+def _example(node: nodes.Node, outer: tuple[nodes.MessageSchema, ...]) -> Any:
     """Returns the JSON of an example of `node`. It is empty if it would repeat a message of `outer` inside itself."""
-    repeats = any(isinstance(inner, nodes.Message) and inner.cls in outer for inner in nodes.walk(node))
+    repeats = any(isinstance(inner, nodes.Message) and inner.schema in outer for inner in nodes.walk(node))
     match node:
         case nodes.Float():
             return 1.5
@@ -109,6 +109,8 @@ def _example(node: nodes.Node, outer: tuple[type, ...]) -> Any:
             return _json(node, timedelta(seconds=1.5))
         case nodes.Array():
             return _example_tensor(node)
+        case nodes.Basic(kind):
+            return {"list": [1, "text"], "dict": {"name": "text"}, "Any": {"name": ["text", 1]}}[kind]
         case nodes.Optional(item):
             return None if repeats else _boxed(item, _example(item, outer))
         case nodes.List(item):
@@ -117,10 +119,10 @@ def _example(node: nodes.Node, outer: tuple[type, ...]) -> Any:
             return [] if repeats else [_boxed(item, _example(item, outer))] * (1 if length is None else length)
         case nodes.Map(key, item):
             return {} if repeats else {_key(_example(key, outer)): _boxed(item, _example(item, outer))}
-        case nodes.Message(cls):
-            return {} if cls in outer else _message(node.schema, outer)
+        case nodes.Message():
+            return {} if node.schema in outer else _message(node.schema, outer)
         case nodes.Union():
-            name, member = next(((n, m) for n, m in node.named() if m.cls not in outer), node.named()[0])
+            name, member = next(((n, m) for n, m in node.named() if m.schema not in outer), node.named()[0])
             return {name: _example(member, outer)}
         case _:
             assert_never(node)

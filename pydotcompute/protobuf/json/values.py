@@ -13,8 +13,9 @@ from uuid import UUID
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from pydotcompute.protobuf.conventions import BOX_FIELD, DURATION, ONEOF, TIMESTAMP
+from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, DURATION, ONEOF, TIMESTAMP
 from pydotcompute.schema import nodes
+from pydotcompute.schema.basic import EXACT_INTEGER
 from pydotcompute.schema.names import snake
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
     "step",
 ]
 
-EXACT_INTEGER = 2**53
-"""A double holds every integer up to this one exactly."""
 MOST_NAMES = 10
 """The largest number of field names that the text of a problem quotes."""
 LONGEST_SHOWN = 40
@@ -67,6 +66,9 @@ _KINDS = {
 WELL_KNOWN = {
     TIMESTAMP.full_name: 'a time such as "2000-01-01T00:00:00Z"',
     DURATION.full_name: 'a duration such as "1.5s"',
+    BASICS["list"].full_name: "a list of any values",
+    BASICS["dict"].full_name: "any object",
+    BASICS["Any"].full_name: "any value",
 }
 _UUID = 'a UUID such as "00000000-0000-4000-8000-000000000000"'
 

@@ -191,6 +191,7 @@ class Mail(Generic[TIn, TOut]):
         message_id, priority = header.message_id, header.priority
         if priority.__class__ is not int or not 0 <= priority <= 255:
             check_header(message)
+            priority = header.priority  # It may have been one of NumPy's integers.
         expected = replies.expect(message_id, caller)
         if expected is TAKEN:
             raise self._id_taken(message)
