@@ -299,7 +299,11 @@ class MessageError(PyDotComputeError):
 
 
 class MessageTypeError(MessageError):
-    """A value or a whole message is of the wrong type, or an annotation cannot be expressed on the wire."""
+    """A value or a whole message is of the wrong type, or an annotation cannot be expressed on the wire.
+
+    If a class does not fit the type of the other side, `actual` may be empty, and `expected` says in a sentence which
+    of the two lacks what.
+    """
 
     reason = "MESSAGE_INVALID"
     fields = ("expected", "actual", "path")
@@ -308,8 +312,9 @@ class MessageTypeError(MessageError):
         self.expected = expected
         self.actual = actual
         self.path = path
-        self.violations = (Violation(path, f"expected {expected}, got {actual}"),)
-        super().__init__(f"{path}: expected {expected}, got {actual}")
+        problem = f"expected {expected}, got {actual}" if actual else expected
+        self.violations = (Violation(path, problem),)
+        super().__init__(f"{path}: {problem}")
 
 
 class MessageSerializationError(MessageError):

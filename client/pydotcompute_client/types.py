@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
@@ -11,6 +11,7 @@ from pydotcompute.messages.message import message, message_classes
 from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.compatible import compatible
+from pydotcompute.protobuf.conventions import required_fields
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -33,18 +34,20 @@ def _distrusted(full_name: str) -> Iterator[None]:
 class RemoteTypes:
     """The daemon's types, and the classes of this program that stand for them.
 
-    A class stands for a type if it has the same name and the same fields; its module does not matter.
+    A class stands for a type if it has the same name and is `compatible`; its module does not matter.
     """
 
     def __init__(self) -> None:
         self._pool = TypePool()
         self._codecs: dict[tuple[type, str], Codec[Any]] = {}
         self._classes: dict[str, type] = {}
+        self._required: set[str] = set()
 
     def learn(self, message_type: pb.MessageType) -> str:
         """Take in a type that the daemon described. Return the type's full name. MessageTypeError if it is none."""
         with _distrusted(message_type.full_name):
             self._pool.add_files(message_type.files.file)
+            self._required |= required_fields(message_type.files.file)
         return message_type.full_name
 
     def prefer(self, cls: type) -> None:
@@ -63,8 +66,7 @@ class RemoteTypes:
             if cls.__name__ != descriptor.name:
                 raise MessageTypeError(descriptor.name, cls.__name__)
             with _distrusted(full_name):
-                compatible(introspect(cls), descriptor)
-                codec = self._codecs[cls, full_name] = Codec(cls, self._pool, descriptor)
+                codec = self._codecs[cls, full_name] = Codec(cls, self._pool, descriptor, self._required)
         return codec
 
     def receiving_codec(self, full_name: str) -> Codec[Any]:
@@ -85,18 +87,10 @@ class RemoteTypes:
         descriptor = self._pool.descriptor(full_name)
         candidates = [cls for cls in message_classes() if cls.__name__ == descriptor.name]
         candidates.sort(key=lambda cls: (cls.__module__ != "__main__", cls.__module__, cls.__qualname__))
-        for cls in candidates:
-            try:
+        fitting: list[tuple[bool, int, int, type]] = []
+        for position, cls in enumerate(candidates):
+            with suppress(MessageTypeError):
                 schema = introspect(cls)
-                compatible(schema, descriptor)
-            except MessageTypeError:
-                continue
-            if schema.full_name == full_name:
-                return cls
-        for cls in candidates:
-            try:
-                compatible(introspect(cls), descriptor)
-            except MessageTypeError:
-                continue
-            return cls
-        return message(dataclass_from(descriptor))
+                lacking = compatible(schema, descriptor, self._required)
+                fitting.append((schema.full_name != full_name, lacking, position, cls))
+        return min(fitting)[-1] if fitting else message(dataclass_from(descriptor))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -42,12 +42,14 @@ class Codec(Generic[T]):
     """Turns instances of one message class into bytes of its protobuf type, and back.
 
     All values come back exactly, floats bit for bit. A datetime comes back as the same instant in UTC. An array comes
-    back as a read-only view of the received bytes. Unknown fields are ignored, as protobuf does.
+    back as a read-only view of the received bytes. Unknown fields are ignored, as protobuf does. Fields that the type
+    lacks have what absent means, when they are read, and must have it when they are written.
 
     Args:
         cls: the message class.
         pool: the pool that the type of the class is added to, if no `descriptor` is given.
         descriptor: the type to encode to and decode from, for example that of the other side. It must be `compatible`.
+        required: the full names of the fields of that type that must have a value.
 
     Raises:
         MessageTypeError: the class cannot be a protobuf type, or it is not compatible with `descriptor`.
@@ -56,7 +58,8 @@ class Codec(Generic[T]):
     encode: Callable[[T], bytes]
     """Returns the body of a message as bytes, without the header. The message must have passed `door_check`.
 
-    Raises MessageTypeError or MessageSerializationError, with the path of the value, if protobuf refuses a value.
+    Raises MessageTypeError or MessageSerializationError, with the path of the value, if protobuf refuses a value, or
+    the type has no place for it.
     """
     gather: Callable[[T], list[Any]] | None
     """Does the same as `encode`, but returns the bytes in pieces, to avoid copying arrays.
@@ -84,12 +87,14 @@ class Codec(Generic[T]):
     from_proto: FromProto[T]
     """Does the same as `decode`, but takes protobuf's own object."""
 
-    def __init__(self, cls: type[T], pool: TypePool, descriptor: Descriptor | None = None) -> None:
+    def __init__(
+        self, cls: type[T], pool: TypePool, descriptor: Descriptor | None = None, required: Collection[str] = ()
+    ) -> None:
         self.schema = introspect(cls)
         if descriptor is None:
             descriptor = pool.add(cls)
         else:
-            compatible(self.schema, descriptor)
+            compatible(self.schema, descriptor, required)
         self.descriptor = descriptor
         """The protobuf type of the bytes."""
         self.message_class = message_factory.GetMessageClass(descriptor)

@@ -18,7 +18,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pydotcompute.messages.constructor import only_assigns
 from pydotcompute.protobuf import basics, tensors
 from pydotcompute.protobuf import runtime_helpers as helpers
-from pydotcompute.protobuf.conventions import BOX_FIELD, ONEOF, message_type
+from pydotcompute.protobuf.compatible import lacks_theirs
+from pydotcompute.protobuf.conventions import BOX_FIELD, ONEOF, describe, members, message_type
 from pydotcompute.protobuf.flat import Layout, layout_of
 from pydotcompute.schema import nodes
 from pydotcompute.schema.codegen import Source
@@ -119,6 +120,8 @@ class Compiler:
         found = {}
         for field in self._schema.fields:
             match field.node:
+                case _ if field.name not in self._descriptor.fields_by_name:
+                    pass
                 case nodes.Array() | nodes.Optional(nodes.Array()):
                     found[field.name] = False
                 case nodes.List(nodes.Array()) | nodes.Tuple(nodes.Array()):
@@ -203,8 +206,26 @@ class Compiler:
 
     def _write_fields(self, schema: nodes.MessageSchema, descriptor: Descriptor, but: Collection[str] = ()) -> None:
         for field in schema.fields:
-            if field.name not in but:
-                self._write(field.node, descriptor.fields_by_name[field.name], "pb", f"message.{field.name}")
+            if field.name in but:
+                continue
+            theirs = descriptor.fields_by_name.get(field.name)
+            if theirs is None:
+                self._write_nothing(schema, field, descriptor)
+            else:
+                self._write(field.node, theirs, "pb", f"message.{field.name}")
+
+    def _write_nothing(self, schema: nodes.MessageSchema, field: nodes.Field, descriptor: Descriptor) -> None:
+        """Adds a statement that refuses a value of a field that the other side lacks, unless it is its default."""
+        default = settled(field.node, field.make_absent())
+        if not helpers.same(default, settled(field.node, field.make_absent())):
+            return  # The default is another one each time, such as a new UUID: nobody can tell if it was set.
+        problem = (
+            f"{lacks_theirs(schema, field, descriptor)}; it can only be sent while it has its default, {default!r:.100}"
+        )
+        bound = self._source.bind(default, "default")
+        self._source.line(f"if not {self._call(helpers.same)}(message.{field.name}, {bound}):")
+        arguments = f"{schema.name!r}, {problem!r}, {f'$.{field.name}'!r}"
+        self._source.line(f"    {self._call(helpers.refuse)}({arguments})")
 
     def _write(self, node: nodes.Node, field: FieldDescriptor, pb: str, value: str) -> None:
         source, target = self._source, f"{pb}.{field.name}"
@@ -217,9 +238,13 @@ class Compiler:
                         self._write_message(item, field, target, kept)
                     else:
                         self._write(item, field, pb, kept)
+                if not field.has_presence:
+                    problem = f"the daemon's {_owner(field).full_name} has no None here: its type is {describe(field)}"
+                    arguments = f"{self._schema.name!r}, {problem!r}, {f'$.{field.name}'!r}"
+                    source.line(f"else: {self._call(helpers.refuse)}({arguments})")
             case nodes.List(item) | nodes.Tuple(item):
                 if field.message_type is None:
-                    each = self._to_scalar(item, "each")
+                    each = self._to_scalar(item, field, "each")
                     source.line(f"{target}.extend({value if each == 'each' else f'[{each} for each in {value}]'})")
                 else:
                     added, each = source.fresh("add"), source.fresh("each")
@@ -232,22 +257,29 @@ class Compiler:
                 with source.block(f"for {key}, {each} in {value}.items():"):
                     value_field = message_type(field).fields_by_name["value"]
                     if value_field.message_type is None:
-                        source.line(f"{entries}[{key}] = {self._to_scalar(item, each)}")
+                        source.line(f"{entries}[{key}] = {self._to_scalar(item, value_field, each)}")
                     else:
                         self._write_message(item, value_field, f"{entries}[{key}]", each)
             case _ if field.message_type is None:
-                source.line(f"{target} = {self._to_scalar(node, value)}")
+                source.line(f"{target} = {self._to_scalar(node, field, value)}")
             case _:
                 self._write_message(node, field, target, value)
 
-    def _to_scalar(self, node: nodes.Node, value: str) -> str:
+    def _to_scalar(self, node: nodes.Node, field: FieldDescriptor, value: str) -> str:
         """Returns an expression for the protobuf scalar of a value that is not a message in protobuf."""
         match node:
             case nodes.Uuid():
                 return f"{self._call(str)}({value})"
             case nodes.EnumNode():
-                numbers = {member: number for member, _, number in node.values()}
-                return f"{self._source.bind(numbers, 'numbers')}[{value}]"
+                theirs = members(field.enum_type) if field.enum_type is not None else {}
+                ours = {member: (name.removeprefix(node.prefix), number) for member, name, number in node.values()}
+                numbers = {member: number for member, (name, number) in ours.items() if name in theirs}
+                bound = self._source.bind(numbers, "numbers")
+                if len(numbers) == len(ours):
+                    return f"{bound}[{value}]"
+                other = f"the daemon's {field.enum_type.full_name}" if field.enum_type is not None else "the daemon"
+                arguments = f"{self._schema.name!r}, {other!r}, {f'$.{field.name}'!r}"
+                return f"{self._call(helpers.enum_number)}({bound}, {value}, {arguments})"
             case _:
                 return value
 
@@ -270,12 +302,18 @@ class Compiler:
                 source.line(f"write_{self._number(node, descriptor)}({pb}, {value})")
             case nodes.Union():
                 source.line(f"kind = type({value})")
-                for position, (name, member) in enumerate(node.named()):
+                known = [(name, member) for name, member in node.named() if name in descriptor.fields_by_name]
+                for position, (name, member) in enumerate(known):
                     test = f"{'elif' if position else 'if'} kind is {source.bind(member.cls, 'cls')}:"
                     with source.block(test):
                         self._write_message(member, descriptor.fields_by_name[name], f"{pb}.{name}", value)
                 with source.block("else:"):
-                    source.line("raise TypeError(kind)")
+                    if len(known) == len(node.members):
+                        source.line("raise TypeError(kind)")
+                    else:
+                        problem = f"the daemon's union has only {', '.join(name for name, _ in known)}"
+                        arguments = f"{self._schema.name!r}, kind.__name__ + {f': {problem}'!r}, {f'$.{field.name}'!r}"
+                        source.line(f"{self._call(helpers.refuse)}({arguments})")
             case _:
                 self._write(node, descriptor.fields_by_name[BOX_FIELD], pb, value)
 
@@ -296,7 +334,9 @@ class Compiler:
         values = {name: name for name in header}
         for field in schema.fields:
             kept = values[field.name] = source.fresh("value")
-            if field.name in in_front:
+            if field.name not in descriptor.fields_by_name:
+                source.line(f"{kept} = {self._lacking_value(field)}")
+            elif field.name in in_front:
                 source.line(f"{kept} = {self._taken_field(field)}")
             else:
                 source.line(f"{kept} = {self._read_field(field, descriptor.fields_by_name[field.name], kept)}")
@@ -349,6 +389,10 @@ class Compiler:
             return f"{self._call(helpers.absent)}({path})"
         return f"{self._source.bind(lambda: settled(field.node, field.make_default()), 'default')}()"
 
+    def _lacking_value(self, field: nodes.Field) -> str:
+        """Returns an expression for the value of a field that the other side lacks: what absent means."""
+        return f"{self._source.bind(lambda: settled(field.node, field.make_absent()), 'default')}()"
+
     def _read_field(self, field: nodes.Field, descriptor: FieldDescriptor, kept: str) -> str:
         """Returns an expression for the value of a field. If the field is absent, that is None or the default."""
         source, path = self._source, f"(path, {field.name!r})"
@@ -369,8 +413,10 @@ class Compiler:
         target = f"{pb}.{field.name}"
         match node:
             case nodes.Optional(item):
-                present = f"{self._method(_owner(field), 'HasField')}({pb}, {field.name!r})"
                 value = self._read_single(item, field, target, path)
+                if not field.has_presence:
+                    return value
+                present = f"{self._method(_owner(field), 'HasField')}({pb}, {field.name!r})"
                 return f"{value} if {present} else None"
             case nodes.List(item):
                 return self._read_elements(item, field, target, path, "list")
@@ -401,8 +447,11 @@ class Compiler:
             case nodes.Uuid():
                 return f"{self._call(helpers.read_uuid)}({value}, {path})"
             case nodes.EnumNode():
-                members = self._source.bind({number: member for member, _, number in node.values()}, "members")
-                return f"{self._call(helpers.read_enum)}({members}, {value}, {path})"
+                ours = self._source.bind({number: member for member, _, number in node.values()}, "members")
+                theirs = members(field.enum_type) if field.enum_type is not None else {}
+                unknown = {number: name for name, number in theirs.items()}
+                names = self._source.bind(unknown, "names")
+                return f"{self._call(helpers.read_enum)}({ours}, {value}, {path}, {names})"
             case nodes.Timestamp():
                 return f"{self._call(helpers.read_timestamp)}({value}, {path})"
             case nodes.Duration():
@@ -425,10 +474,12 @@ class Compiler:
         which = f"({kind} := {self._method(descriptor, 'WhichOneof')}({value}, {ONEOF!r}))"
         choices = ""
         for name, member in node.named():
+            if name not in descriptor.fields_by_name:
+                continue
             member_type = message_type(descriptor.fields_by_name[name])
             choices += f"read_{self._number(member, member_type)}({value}.{name}, {path}) if {which} == {name!r} else "
             which = kind
-        return f"{choices}{self._call(helpers.absent)}({path})"
+        return f"{choices}{self._call(helpers.no_member)}({which if which == kind else 'None'}, {path})"
 
 
 def _owner(field: FieldDescriptor) -> Descriptor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 
 from pydotcompute.schema.basic import Kind
 from pydotcompute.schema.names import snake
@@ -15,13 +17,16 @@ __all__ = [
     "BOX_FIELD",
     "DURATION",
     "ONEOF",
+    "REQUIRED",
     "STATIC",
     "TENSOR",
     "TIMESTAMP",
+    "comments_of_fields",
     "describe",
     "is_map",
     "members",
     "message_type",
+    "required_fields",
 ]
 
 BOX_FIELD = "value"
@@ -40,6 +45,9 @@ BASICS: dict[Kind, Descriptor] = {
 """The types of a `list`, a `dict` and `Any` without arguments."""
 STATIC = {each.full_name: each for each in (TIMESTAMP, DURATION, TENSOR, *BASICS.values())}
 """The types that are not made from classes, by full name."""
+
+REQUIRED = "Required."
+"""The line in the comment of a field that must have a value. Protobuf itself has no word for it."""
 
 _KINDS: dict[int, str] = {
     number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()
@@ -76,3 +84,25 @@ def members(enum_type: EnumDescriptor) -> dict[str, int]:
     """Returns the names of an enum's values, without their prefix, and their numbers. The zero is left out."""
     prefix = snake(enum_type.name).upper() + "_"
     return {value.name.removeprefix(prefix): value.number for value in enum_type.values if value.number != 0}
+
+
+def comments_of_fields(files: Iterable[FileDescriptorProto]) -> dict[str, str]:
+    """Returns the comment of each field that has one, by the full name of the field."""
+    found = {}
+    for file in files:
+        for location in file.source_code_info.location:
+            match list(location.path):
+                # 4 is the number of `message_type` in FileDescriptorProto, and 2 that of `field` in DescriptorProto.
+                case [4, index, 2, position]:
+                    message = file.message_type[index]
+                    name = f"{file.package}.{message.name}.{message.field[position].name}"
+                    found[name] = location.leading_comments
+                case _:
+                    pass
+    return found
+
+
+def required_fields(files: Iterable[FileDescriptorProto]) -> set[str]:
+    """Returns the full names of the fields that must have a value, as their comments say."""
+    comments = comments_of_fields(files).items()
+    return {name for name, text in comments if REQUIRED in map(str.strip, text.splitlines())}

@@ -11,7 +11,7 @@ from typing import assert_never
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, SourceCodeInfo
 
 from pydotcompute.exceptions import MessageTypeError
-from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, DURATION, ONEOF, TENSOR, TIMESTAMP
+from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, DURATION, ONEOF, REQUIRED, TENSOR, TIMESTAMP
 from pydotcompute.schema import nodes
 from pydotcompute.schema.names import camel, snake, type_name
 
@@ -135,8 +135,8 @@ def _field_doc(field: nodes.Field) -> str:
                 lines.append(f"Exactly {length}." if node is alone else f"Each of exactly {length}.")
             case nodes.Array() if node.wanted:
                 lines.append(f"{'Must be this' if node is alone else 'Each must be this'}: {node.wanted}.")
-    if isinstance(field.node, nodes.Uuid | nodes.EnumNode) and not field.has_default:
-        lines.append("Required.")  # The field is `optional` only because its type has no zero.
+    if field.is_required:
+        lines.append(REQUIRED)
     if field.has_default and field.has_presence and not isinstance(field.node, nodes.Optional):
         lines.append(f"If absent: {_default_text(field)}.")
     elif field.is_absent_if_empty:

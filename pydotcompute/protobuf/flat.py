@@ -161,7 +161,10 @@ def layout_of(schema: nodes.MessageSchema, descriptor: Descriptor) -> Layout | N
     for field in schema.fields:
         optional = isinstance(field.node, nodes.Optional)
         node = field.node.item if isinstance(field.node, nodes.Optional) else field.node
-        number = descriptor.fields_by_name[field.name].number
+        theirs = descriptor.fields_by_name.get(field.name)
+        if theirs is None or (optional and not theirs.has_presence):
+            return None  # The class and the type differ.
+        number = theirs.number
         if number > 15:
             return None  # The tag of the field is longer than a byte.
         match node:

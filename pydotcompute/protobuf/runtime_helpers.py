@@ -12,20 +12,26 @@ import google.protobuf.message
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
 from pydotcompute.protobuf import tensors
 from pydotcompute.schema.check import checker
+from pydotcompute.schema.introspect import introspect
+from pydotcompute.schema.names import type_name
 from pydotcompute.schema.nodes import EPOCH, LONGEST_DURATION, MessageSchema
 
 __all__ = [
     "ABSENT",
     "UnreadableError",
     "absent",
+    "enum_number",
     "explain_reading",
     "explain_writing",
+    "no_member",
     "of_length",
     "read_array",
     "read_duration",
     "read_enum",
     "read_timestamp",
     "read_uuid",
+    "refuse",
+    "same",
     "text_of",
     "write_duration",
     "write_timestamp",
@@ -73,9 +79,12 @@ def explain_writing(schema: MessageSchema, message: object, error: Exception) ->
 
     Raises:
         MessageTypeError: a value is of the wrong type.
-        MessageSerializationError: a value is out of range, or `error` has another reason.
+        MessageSerializationError: a value is out of range, the other side has no place for it, or `error` has another
+            reason.
     """
     checker(schema.cls)(message)
+    if isinstance(error, MessageError):
+        raise error
     raise MessageSerializationError(schema.name, text_of(error)) from error
 
 
@@ -120,12 +129,54 @@ def read_uuid(text: str, path: _Path) -> UUID:
     return value
 
 
-def read_enum(members: dict[int, Any], number: int, path: _Path) -> Any:
-    """Returns the enum member with this number. Raises UnreadableError if there is none."""
+def read_enum(members: dict[int, Any], number: int, path: _Path, names: dict[int, str]) -> Any:
+    """Returns the enum member with this number. Raises UnreadableError if there is none.
+
+    `names` are the members' names at the other side, which may have more of them.
+    """
     try:
         return members[number]
     except KeyError:
-        raise UnreadableError(f"{number} is none of the enum's members", path) from None
+        shown = f"{names[number]} = {number}, which the other side has," if number in names else str(number)
+        raise UnreadableError(f"{shown} is none of the enum's members", path) from None
+
+
+def no_member(name: str | None, path: _Path) -> NoReturn:
+    """Raises UnreadableError for a union whose value is of no known class. `name` is that of the member, if known."""
+    problem = ABSENT if name is None else f"{name}, which the other side has, is none of the union's members"
+    raise UnreadableError(problem, path)
+
+
+def refuse(message_type: str, problem: str, path: str) -> NoReturn:
+    """Raises MessageSerializationError for a value for which the other side has no place."""
+    raise MessageSerializationError(message_type, problem, path)
+
+
+def enum_number(numbers: dict[Any, int], member: Any, message_type: str, other: str, path: str) -> int:
+    """Returns the number of an enum's member. Raises MessageSerializationError if the other side has no such member."""
+    try:
+        return numbers[member]
+    except KeyError:
+        problem = f"{other} lacks the member {member.name}, which your {type_name(type(member))} has"
+        raise MessageSerializationError(message_type, problem, path) from None
+
+
+def same(value: Any, default: Any) -> bool:
+    """Returns True if a value is certainly equal to a default, also if it is a NaN or has arrays."""
+    if value is default:
+        return True
+    if type(value) is not type(default):
+        return False
+    if isinstance(value, list | tuple):
+        return len(value) == len(default) and all(map(same, value, default))
+    if isinstance(value, dict):
+        return value.keys() == default.keys() and all(same(item, default[key]) for key, item in value.items())
+    if hasattr(value, "__dataclass_fields__"):
+        schema = introspect(type(value))
+        return all(same(getattr(value, field.name), getattr(default, field.name)) for field in schema.fields)
+    if hasattr(value, "dtype"):
+        return (value.dtype, value.shape) == (default.dtype, default.shape) and bool((value == default).all())
+    return bool(value == default) or (value != value and default != default)
 
 
 def write_timestamp(pb: Any, value: datetime) -> None:

@@ -348,7 +348,7 @@ Single: TypeAlias = (
 """The nodes that protobuf can hold directly as an element of a list. The others need a box: see `is_boxed`."""
 Node: TypeAlias = Single | Optional | List | Tuple | Map
 
-_ZERO: dict[type, object] = {Float: 0, Int: 0, Bool: False, Str: "", Literal: "", Bytes: b""}
+_ZERO: dict[type, object] = {Float: 0.0, Int: 0, Bool: False, Str: "", Literal: "", Bytes: b""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +370,33 @@ class Field:
     def make_default(self) -> Any:
         """Returns the value of this field in an instance that is made without it. The field must have a default."""
         return self.default if self.default_factory is None else self.default_factory()
+
+    @property
+    def is_required(self) -> bool:
+        """True if there must be a value on the wire: absent means neither a default, nor None, nor protobuf's zero."""
+        match self.node:
+            case _ if self.has_default:
+                return False
+            case Tuple(length=length):
+                return bool(length)
+            case Optional():
+                return False
+            case _:
+                return self.has_presence
+
+    def make_absent(self) -> Any:
+        """Returns the value that this field has if it is absent on the wire. The field must not be required."""
+        if self.has_default:
+            return self.make_default()
+        match self.node:
+            case List():
+                return []
+            case Tuple():
+                return ()
+            case Map():
+                return {}
+            case node:
+                return _ZERO.get(type(node))
 
     @property
     def has_presence(self) -> bool:

@@ -7,17 +7,16 @@ import sysconfig
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from pydotcompute.protobuf.export.files import compiled, lock_of
-from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema import lock
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
 from pydotcompute_client.cli.failures import Failure
-
-PACKAGE = "pairs.v1"
+from tests.versions import CASES, PACKAGE, Case, files, made
 
 
 class Color(enum.Enum):
@@ -42,16 +41,6 @@ class Square:
 
 for cls in (Color, Hue, Circle, Square):
     setattr(cls, "__proto_package__", PACKAGE)  # noqa: B010  # It is no attribute that mypy knows.
-
-
-def made(name: str, *fields: tuple[str, Any]) -> type:
-    return make_dataclass(name, fields, namespace={"__proto_package__": PACKAGE})
-
-
-def files(*classes: type) -> FileDescriptorSet:
-    pool = TypePool()
-    names = [pool.add(cls).full_name for cls in classes]
-    return FileDescriptorSet(file={file.name: file for name in names for file in pool.file_set(name).file}.values())
 
 
 def with_service(cls: type, *methods: str, package: str = PACKAGE) -> FileDescriptorSet:
@@ -81,6 +70,24 @@ def of_field(before: Any, now: Any) -> list[str]:
 
 def test_nothing_has_changed() -> None:
     assert texts(files(made("M", ("a", int))), files(made("M", ("a", int)))) == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_breaks_is_what_the_clients_refuse(case: Case) -> None:
+    with case.classes() as (before, now):
+        assert (texts(files(before), files(now)) == []) is case.fits
+
+
+def test_what_is_required_is_neither_new_nor_gone() -> None:
+    plain, required = files(made("M", ("a", int))), files(made("M", ("a", int), ("b", UUID)))
+    assert texts(plain, required) == ["pairs.v1.M.b: is new and required; give it a default"]
+    gone = files(made("M", ("a", int)))
+    gone.file[-1].message_type[0].reserved_name.append("b")
+    gone.file[-1].message_type[0].reserved_range.add(start=2, end=3)
+    assert texts(required, gone) == [
+        "pairs.v1.M.b: was required, is gone; declare it again, or export anew once it has a default"
+    ]
+    assert [change.rule for change in changes(required, plain)] == ["FIELD_NO_DELETE_UNLESS_NAME_RESERVED"]
 
 
 def test_a_new_field_a_new_message_and_a_new_service_break_nothing() -> None:
@@ -201,7 +208,7 @@ def test_what_is_no_longer_reserved_is_refused() -> None:
 
 def test_a_type_may_go_with_the_fields_that_held_it() -> None:
     held = made("Held", ("circle", Circle), ("color", Color))
-    before, now = files(made("M", ("a", int), ("held", held))), files(made("M", ("a", int)))
+    before, now = files(made("M", ("a", int), ("held", held | None))), files(made("M", ("a", int)))
     now.file[-1].message_type[0].reserved_name.append("held")
     now.file[-1].message_type[0].reserved_range.add(start=2, end=3)
     assert texts(before, now) == []
@@ -248,7 +255,7 @@ def test_a_package_with_a_service_may_not_go() -> None:
 
 def test_a_package_that_only_fields_held_may_go_with_them() -> None:
     held = make_dataclass("Held", [("a", int)], namespace={"__proto_package__": "held.v1"})
-    before, now = files(made("M", ("a", int), ("held", held))), files(made("M", ("a", int)))
+    before, now = files(made("M", ("a", int), ("held", held | None))), files(made("M", ("a", int)))
     now.file[-1].message_type[0].reserved_name.append("held")
     now.file[-1].message_type[0].reserved_range.add(start=2, end=3)
     assert texts(before, now) == []

@@ -146,6 +146,7 @@ NOTED = """\
   // Each must be a UUID.
   repeated string friends = 4;
   // Exactly 3.
+  // Required.
   repeated double point = 5;
   // Each of exactly 2.
   repeated Noted.LineValue line = 6;

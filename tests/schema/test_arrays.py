@@ -166,7 +166,9 @@ def test_the_type_tells_what_is_asked() -> None:
     assert [line.strip() for line in render(files).splitlines() if "//" in line] == [
         "// Where.",
         "// Must be this: float32 array of shape (n, 3).",
+        "// Required.",
         "// Each must be this: float32 array of shape (n, 3).",
+        "// Required.",
     ]
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
+from pydotcompute.protobuf.conventions import required_fields
 from pydotcompute_client.cli.failures import BadInput, Failure
 
 __all__ = ["Breaking", "breaking_changes"]
@@ -34,6 +35,8 @@ KEEP_SERVICE = "declare it again, under this name with service="
 KEEP_TYPES = "keep the types, or name another service with service="
 KEEP_MESSAGE = "declare it again, under this name"
 KEEP = "keep it as it was"
+GIVE_A_DEFAULT = "give it a default"
+KEEP_REQUIRED = "declare it again, or export anew once it has a default"
 
 _FOUND = 100
 """The exit code of buf when something breaks."""
@@ -130,7 +133,28 @@ def breaking_changes(before: FileDescriptorSet, now: FileDescriptorSet) -> list[
         if violation.rule not in _NO_DELETE or _named(violation) in sent:
             subject, change = _in_words(violation, files.get(violation.path))
             found.setdefault(subject, change)
-    return sorted(found.values(), key=lambda change: (change.name, change.problem))
+    named = {change.name for change in found.values()}
+    required = [change for change in _required(before, now) if change.name not in named]
+    return sorted([*found.values(), *required], key=lambda change: (change.name, change.problem))
+
+
+def _required(before: FileDescriptorSet, now: FileDescriptorSet) -> Iterator[Breaking]:
+    """Yield the fields that must have a value and that one of the two sides lacks. Protobuf itself knows none."""
+    fields_before, fields_now = _fields(before), _fields(now)
+    for name in required_fields(now.file):
+        if name.rpartition(".")[0] in fields_before and name not in fields_before:
+            yield Breaking(name, "is new and required", GIVE_A_DEFAULT, "REQUIRED_FIELD_NEW")
+    for name in required_fields(before.file):
+        if name.rpartition(".")[0] in fields_now and name not in fields_now:
+            yield Breaking(name, "was required, is gone", KEEP_REQUIRED, "REQUIRED_FIELD_NO_DELETE")
+
+
+def _fields(files: FileDescriptorSet) -> set[str]:
+    """Return the full names of all messages and of their fields."""
+    messages = [(f"{file.package}.{message.name}", message) for file in files.file for message in file.message_type]
+    return {name for name, _ in messages} | {
+        f"{name}.{each.name}" for name, message in messages for each in message.field
+    }
 
 
 def _rank(violation: _Violation) -> int:

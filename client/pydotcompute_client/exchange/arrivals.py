@@ -7,9 +7,10 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from pydotcompute.exceptions import MessageError
 from pydotcompute.messages.ids import uuids_from_bytes
 from pydotcompute.protobuf.codec import Codec
-from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -56,28 +57,40 @@ class Arrivals:
         self.incoming.grant(WINDOW, WINDOW_BYTES)
 
     def take_batch(self, batch: pb.Batch) -> None:
-        """Take in a batch, and deliver its messages.
+        """Take in a batch, and deliver its messages. Who waits for one that cannot be read is told.
 
         Raises:
-            ProtocolError, MessageDeserializationError: the batch breaks the rules.
+            ProtocolError: the batch breaks the rules.
         """
         bodies, message_ids, priorities, correlation_ids, types = read(batch, len(self.codecs), self.bodies)
         again = self.incoming.receive(batch.first_sequence, list(map(len, bodies)))
         codecs = self.codecs
-        if len(batch.types) <= 1:
-            decode = codecs[batch.types[0] if batch.types else 0].decode
-            messages: list[Any] = list(map(decode, bodies, message_ids, priorities, correlation_ids))
-        else:
-            messages = [
-                codecs[kind].decode(body, message_id, priority, answers)
-                for body, message_id, priority, answers, kind in zip(
-                    bodies, message_ids, priorities, correlation_ids, types, strict=True
-                )
-            ]
+        messages: list[Any]
+        unreadable = False
+        try:
+            if len(batch.types) <= 1:
+                decode = codecs[batch.types[0] if batch.types else 0].decode
+                messages = list(map(decode, bodies, message_ids, priorities, correlation_ids))
+            else:
+                messages = [
+                    codecs[kind].decode(body, message_id, priority, answers)
+                    for body, message_id, priority, answers, kind in zip(
+                        bodies, message_ids, priorities, correlation_ids, types, strict=True
+                    )
+                ]
+        except MessageError:
+            unreadable = True
+            each = zip(types, bodies, message_ids, priorities, correlation_ids, strict=True)
+            messages = [_decoded(codecs[kind], *parts) for kind, *parts in each]  # type: ignore[arg-type]
         replies, outputs = self._replies, set(batch.outputs)
         self._acks.arrived(batch.first_sequence, messages, self.incoming.received, self.incoming.received_bytes)
         later = self._later_replies(batch.before_replies_to) if batch.before_replies_to else None
-        if not (again or later or outputs) and len(messages) > 1 and batch.correlation_ids and not batch.uncorrelated:
+        if (
+            not (again or later or outputs or unreadable)
+            and len(messages) > 1
+            and batch.correlation_ids
+            and not batch.uncorrelated
+        ):
             keys = [message.correlation_id.int for message in messages]
             if replies.deliver_all(messages, keys):
                 return
@@ -85,8 +98,11 @@ class Arrivals:
             message = messages[index]
             if index in outputs:
                 self._acks.output_arrived(batch.first_sequence + index, message)
-                replies.outputs.put_anyway(message, message.priority)
+                replies.outputs.put_anyway(message, priorities[index])
                 replies.wanted.notify()
+            elif unreadable and isinstance(message, Unanswered):
+                self._acks.undeliverable(message)
+                replies.fail(message.message_id, message.error)
             elif not (later and self._keep_back(message, later)):
                 self._deliver(message)
         if batch.body_in_parts and self._kept_back and not outputs:
@@ -143,6 +159,14 @@ class Arrivals:
         self._kept_back.clear()
         if self.bodies is not None:
             self.bodies.close()
+
+
+def _decoded(codec: Codec[Any], body: Any, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
+    """Return a message, or what stands for one that this program's class refuses or cannot hold."""
+    try:
+        return codec.decode(body, message_id, priority, correlation_id)
+    except MessageError as error:
+        return Unanswered(correlation_id or message_id, error)
 
 
 def _request_of(reply: Any) -> int:

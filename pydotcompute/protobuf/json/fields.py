@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from pydotcompute.protobuf.conventions import is_map, message_type
+from pydotcompute.protobuf.conventions import comments_of_fields, is_map, message_type
 from pydotcompute.protobuf.json.values import kind_of
 
 __all__ = ["field_lines"]
@@ -17,25 +17,10 @@ Row = tuple[str, str, str]
 
 def field_lines(message: Descriptor, files: Iterable[FileDescriptorProto]) -> list[str]:
     """Returns a line for each field, at any depth, with its place, its kind of value and its documentation."""
-    rows = list(_rows(message, "", _comments(files), (message.full_name,)))
+    comments = {name: " ".join(text.split()) for name, text in comments_of_fields(files).items()}
+    rows = list(_rows(message, "", comments, (message.full_name,)))
     places, kinds = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     return [f"{place:{places}}  {kind:{kinds}}  {doc}".rstrip() for place, kind, doc in rows] or ["(none)"]
-
-
-def _comments(files: Iterable[FileDescriptorProto]) -> dict[str, str]:
-    """Returns the comments of all fields, each as one line, by the full name of the field."""
-    found = {}
-    for file in files:
-        for location in file.source_code_info.location:
-            match list(location.path):
-                # 4 is the number of `message_type` in FileDescriptorProto, and 2 that of `field` in DescriptorProto.
-                case [4, index, 2, position]:
-                    message = file.message_type[index]
-                    name = f"{file.package}.{message.name}.{message.field[position].name}"
-                    found[name] = " ".join(location.leading_comments.split())
-                case _:
-                    pass
-    return found
 
 
 def _rows(message: Descriptor, before: str, comments: dict[str, str], outer: tuple[str, ...]) -> Iterator[Row]:

@@ -335,13 +335,10 @@ def _inside(node: nodes.Node | None) -> _Inside:
 
 def _need(field: nodes.Field) -> str:
     """Returns the problem, in words, if this field is absent. Empty if the field may be absent."""
-    match field.node:
-        case nodes.Optional():
-            return ""
-        case nodes.Tuple(_, length):  # An absent tuple is an empty tuple.
-            return wrong_length(length, 0) if length and not field.has_default else ""
-        case _:
-            return ABSENT if field.has_presence and not field.has_default else ""
+    if not field.is_required:
+        return ""
+    # An absent tuple is an empty tuple.
+    return wrong_length(field.node.length or 0, 0) if isinstance(field.node, nodes.Tuple) else ABSENT
 
 
 def _parsed(message: Any, value: str) -> bool:

@@ -5,8 +5,7 @@ Whole columns are moved by C code (`zip`, `map`, `extend`, `join`), so that a me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from collections.abc import Callable, Sequence
 from operator import itemgetter, methodcaller
 from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
@@ -102,9 +101,9 @@ class Columns(NamedTuple):
 
     bodies: Sequence[Opened]
     message_ids: list[UUID]
-    priorities: Iterable[int]
-    correlation_ids: Iterable[UUID | None]
-    types: Iterable[int]
+    priorities: Sequence[int]
+    correlation_ids: Sequence[UUID | None]
+    types: Sequence[int]
 
 
 def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> Columns:
@@ -123,17 +122,17 @@ def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> 
     count = len(opened)
     if len(batch.message_ids) != 16 * count:
         raise malformed("message_ids", f"{len(batch.message_ids)} bytes for {count} messages of 16 each")
-    priorities: Iterable[int] = repeat(DEFAULT_PRIORITY, count)
+    priorities: Sequence[int] = [DEFAULT_PRIORITY] * count
     if batch.priorities:
         priorities = spread(batch.priorities, count, DEFAULT_PRIORITY, "priorities")
         if max(batch.priorities) > MAX_PRIORITY:
             raise malformed("priorities", f"{max(batch.priorities)} is outside 0 to {MAX_PRIORITY}")
-    types: Iterable[int] = repeat(0, count)
+    types: Sequence[int] = [0] * count
     if batch.types:
         types = spread(batch.types, count, 0, "types")
         if max(batch.types) >= type_count:
             raise malformed("types", f"{max(batch.types)} is none of the {type_count} types")
-    correlation_ids: Iterable[UUID | None] = repeat(None, count)
+    correlation_ids: Sequence[UUID | None] = [None] * count
     if batch.correlation_ids:
         if len(batch.correlation_ids) != 16 * count:
             raise malformed("correlation_ids", f"{len(batch.correlation_ids)} bytes for {count} messages of 16 each")
@@ -146,11 +145,11 @@ def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> 
     if batch.body_in_parts or batch.shared_bodies:
         if bodies is None:
             raise ProtocolError("a body travels in a way that was not agreed on")
-        opened = bodies.open(batch, list(types) if batch.types else [0] * count)
+        opened = bodies.open(batch, list(types))
     return Columns(opened, uuids_from_bytes(batch.message_ids), priorities, correlation_ids, types)
 
 
-def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterable[int]:
+def spread(column: Sequence[int], count: int, default: int, name: str) -> Sequence[int]:
     """Return a column with one value for each of `count` messages.
 
     On the wire, an empty column means `default` for every message, and a single value is that of every message.
@@ -159,9 +158,9 @@ def spread(column: Sequence[int], count: int, default: int, name: str) -> Iterab
         MessageDeserializationError: the column has another number of values; `name` is its name in the error.
     """
     if not column:
-        return repeat(default, count)
+        return [default] * count
     if len(column) == 1:
-        return repeat(column[0], count)
+        return [column[0]] * count
     if len(column) != count:
         raise malformed(name, f"{len(column)} values for {count} messages")
     return column
