@@ -14,6 +14,7 @@ from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.protobuf.conventions import STATIC
 from pydotcompute.protobuf.descriptors import files_of
 from pydotcompute.schema.introspect import introspect
+from pydotcompute.schema.names import json_name
 
 __all__ = ["TypePool", "in_order"]
 
@@ -64,6 +65,9 @@ class TypePool:
             self._add(file)
 
     def _add(self, file: FileDescriptorProto) -> None:
+        for message in _all_messages(file.message_type):
+            for field in message.field:
+                field.json_name = json_name(field.name)  # As a compiler sets it; programs print these names.
         known = self._files.get(file.name)
         if known is not None:
             if _without_comments(known) != _without_comments(file):

@@ -32,16 +32,16 @@ def test_the_same_as_json(ok: Callable[..., str]) -> None:
     def state(*arguments: str) -> str:
         kernel = json.loads(ok(*arguments, "--json"))["kernel"]
         assert set(kernel) == {
-            *("kernel_id", "kernel_type", "state", "queue_depth", "failure", "output_depth", "output_queue_size"),
+            *("kernelId", "kernelType", "state", "queueDepth", "failure", "outputDepth", "outputQueueSize"),
             "device",
-            "device_name",
+            "deviceName",
         }
-        assert (kernel["kernel_id"], kernel["kernel_type"]) == ("runner", "calculator")
+        assert (kernel["kernelId"], kernel["kernelType"]) == ("runner", "calculator")
         return str(kernel["state"])
 
     assert state("launch", "runner", "--type", "calculator", "--activate") == "KERNEL_STATE_ACTIVE"
-    kernels = {kernel["kernel_id"]: kernel for kernel in json.loads(ok("ps", "--json"))["kernels"]}
-    assert kernels["runner"]["queue_depth"] == 0
+    kernels = {kernel["kernelId"]: kernel for kernel in json.loads(ok("ps", "--json"))["kernels"]}
+    assert kernels["runner"]["queueDepth"] == 0
     assert state("deactivate", "runner") == "KERNEL_STATE_DEACTIVATED"
     assert state("reactivate", "runner") == "KERNEL_STATE_ACTIVE"
     assert state("terminate", "runner") == "KERNEL_STATE_TERMINATED"
@@ -54,12 +54,12 @@ def test_a_kernel_is_launched_with_other_settings_than_declared(
     ok: Callable[..., str], launched: Callable[..., str]
 ) -> None:
     kernel = launched("calculator", "--input-queue-size", "5", "--output-queue-size", "6", "--backpressure", "reject")
-    assert json.loads(ok("describe", kernel, "--json"))["kernel_type"]["config"] == {
-        "input_queue_size": 5,
-        "output_queue_size": 6,
-        "backpressure_strategy": "BACKPRESSURE_STRATEGY_REJECT",
-        "grid_size": 1,
-        "block_size": 256,
+    assert json.loads(ok("describe", kernel, "--json"))["kernelType"]["config"] == {
+        "inputQueueSize": 5,
+        "outputQueueSize": 6,
+        "backpressureStrategy": "BACKPRESSURE_STRATEGY_REJECT",
+        "gridSize": 1,
+        "blockSize": 256,
     }
 
 
@@ -82,7 +82,7 @@ def test_types_are_listed_with_what_they_take(ok: Callable[..., str]) -> None:
         ),
         "Takes notes, and keeps them.",
     ]
-    names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernel_types"]]
+    names = [kernel_type["name"] for kernel_type in json.loads(ok("types", "--json"))["kernelTypes"]]
     assert names == ["calculator", "crasher", "keeper", "mixer", "private", "repeater", "silent", "vague"]
     private = next(line for line in lines if line.startswith("private "))
     assert private.split()[1:4] == ["-", "-", "-"]
@@ -107,8 +107,8 @@ def test_describe_tells_all_of_a_kernel(ok: Callable[..., str]) -> None:
         assert line in text.splitlines()
     described = json.loads(ok("describe", "calculator", "--json"))
     assert described["kernel"]["state"] == "KERNEL_STATE_ACTIVE"
-    assert described["input_type"]["full_name"] == "calculator.v1.CalculationRequest"
-    fields = described["input_type"]["files"]["file"][0]["message_type"][0]["field"]
+    assert described["inputType"]["fullName"] == "calculator.v1.CalculationRequest"
+    fields = described["inputType"]["files"]["file"][0]["messageType"][0]["field"]
     assert [(field["name"], field["type"]) for field in fields] == [
         *(("a", "TYPE_DOUBLE"), ("b", "TYPE_DOUBLE"), ("operation", "TYPE_STRING")),
     ]
@@ -183,8 +183,8 @@ def test_what_a_kernel_computes_on_and_where_its_actor_runs_is_told(
         assert line in described
     assert "DEVICE        cuda:0 Fake 0" in lines("describe", "echo")
     (text,) = lines("describe", "doubler", "--json")
-    kernel, kernel_type = json.loads(text)["kernel"], json.loads(text)["kernel_type"]
-    assert (kernel["device"], kernel["device_name"]) == ("cuda:0", "Fake 0")
-    assert (kernel_type["device"], kernel_type["memory_limit_bytes"]) == ("auto", str(3 << 29))
+    kernel, kernel_type = json.loads(text)["kernel"], json.loads(text)["kernelType"]
+    assert (kernel["device"], kernel["deviceName"]) == ("cuda:0", "Fake 0")
+    assert (kernel_type["device"], kernel_type["memoryLimitBytes"]) == ("auto", 3 << 29)
     assert kernel_type["executor"] == "EXECUTOR_THREAD"
     daemon.stop()

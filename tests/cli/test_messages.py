@@ -16,7 +16,7 @@ def test_the_installed_command_asks_the_calculator(target: str) -> None:
 
 def test_ask_prints_the_whole_message_as_json(ok: Callable[..., str]) -> None:
     message = json.loads(ok("ask", "calculator", '{"a": 1, "b": 0, "operation": "div"}', "--json"))["message"]
-    assert UUID(message["message_id"]) != UUID(message["correlation_id"])
+    assert UUID(message["messageId"]) != UUID(message["correlationId"])
     assert message["priority"] == 128
     assert message["body"] == {
         "@type": "type.googleapis.com/calculator.v1.CalculationResponse",
@@ -31,11 +31,11 @@ def test_what_was_sent_is_answered_to_the_same_client_id(
 ) -> None:
     kernel = launched("calculator")
     first = ok("send", kernel, '{"a": 1}', "--client-id", "one").strip()
-    second = json.loads(ok("send", kernel, '{"a": 2}', "--client-id", "two", "--json"))["message_id"]
+    second = json.loads(ok("send", kernel, '{"a": 2}', "--client-id", "two", "--json"))["messageId"]
     reply = json.loads(ok("receive", kernel, "--client-id", "two", "--json"))["message"]
-    assert (reply["correlation_id"], reply["body"]["result"]) == (second, 2.0)
+    assert (reply["correlationId"], reply["body"]["result"]) == (second, 2.0)
     reply = json.loads(ok("receive", kernel, "--client-id", "one", "--json"))["message"]
-    assert (reply["correlation_id"], reply["body"]["result"]) == (first, 1.0)
+    assert (reply["correlationId"], reply["body"]["result"]) == (first, 1.0)
     assert "timed out after 0.01 s" in fail(4, "receive", kernel, "--client-id", "one", "--timeout", "0.01")
 
 
@@ -58,7 +58,7 @@ def test_receive_takes_as_many_messages_as_it_is_told(ok: Callable[..., str], la
     kernel = launched("repeater")
     ok("send", kernel, '{"text": "again and again", "count": 3}')
     bodies = [json.loads(line) for line in ok("receive", kernel, "--count", "3").splitlines()]
-    assert bodies == [{"text": "again and again", "count": str(index)} for index in range(3)]
+    assert bodies == [{"text": "again and again", "count": index} for index in range(3)]
 
 
 def test_what_was_received_with_a_lease_is_acknowledged_by_its_delivery_id(
@@ -71,8 +71,8 @@ def test_what_was_received_with_a_lease_is_acknowledged_by_its_delivery_id(
     assert (UUID(delivery_id).version, json.loads(body)) == (4, {"result": 0.0, "success": True})
     received = json.loads(ok("receive", kernel, "--lease", "60", "--json"))
     assert (received["message"]["body"]["result"], received["redelivered"]) == (1.0, False)
-    assert ok("acknowledge", kernel, delivery_id, received["delivery_id"]) == "2 acknowledged\n"
-    assert json.loads(ok("acknowledge", kernel, delivery_id, "--json")) == {"unknown_delivery_ids": []}
+    assert ok("acknowledge", kernel, delivery_id, received["deliveryId"]) == "2 acknowledged\n"
+    assert json.loads(ok("acknowledge", kernel, delivery_id, "--json")) == {"unknownDeliveryIds": []}
     assert "or never received with a lease: 7f3a, 7f3b" in fail(1, "acknowledge", kernel, "7f3a", delivery_id, "7f3b")
     assert "at most 600 s" in fail(1, "receive", kernel, "--lease", "601")
 

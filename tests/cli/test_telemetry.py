@@ -33,10 +33,10 @@ def test_telemetry_counts_messages(ok: Callable[..., str], launched: Callable[..
     assert (shown["KERNEL"], shown["STATE"], shown["PROCESSED"], shown["DROPPED"]) == (kernel, "ACTIVE", "1", "0")
     assert shown["P50"].endswith("s")
     snapshot = json.loads(ok("telemetry", kernel, "--json"))["kernels"][0]
-    assert (snapshot["kernel_id"], snapshot["messages_processed"]) == (kernel, "1")
-    assert snapshot["uptime_seconds"] > 0
+    assert (snapshot["kernelId"], snapshot["messagesProcessed"]) == (kernel, 1)
+    assert snapshot["uptimeSeconds"] > 0
     everything = json.loads(ok("telemetry", "--json"))["kernels"]
-    assert {"calculator", kernel} <= {snapshot["kernel_id"] for snapshot in everything}
+    assert {"calculator", kernel} <= {snapshot["kernelId"] for snapshot in everything}
 
 
 def test_watching_prints_a_line_of_json_a_snapshot_until_interrupted(target: str) -> None:
@@ -46,8 +46,8 @@ def test_watching_prints_a_line_of_json_a_snapshot_until_interrupted(target: str
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=WAIT)
     assert (process.returncode, stderr) == (130, b"")
-    assert [snapshot["kernels"][0]["kernel_id"] for snapshot in snapshots] == ["calculator"] * 3
-    uptimes = [snapshot["kernels"][0]["uptime_seconds"] for snapshot in snapshots]
+    assert [snapshot["kernels"][0]["kernelId"] for snapshot in snapshots] == ["calculator"] * 3
+    uptimes = [snapshot["kernels"][0]["uptimeSeconds"] for snapshot in snapshots]
     assert uptimes == sorted(set(uptimes))
 
 

@@ -86,7 +86,7 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
 
     # Its life.
     lifecycle = "pydotcompute.v1.KernelService"
-    (listed,) = call(f"{lifecycle}/ListKernelTypes", {})["kernel_types"]
+    (listed,) = call(f"{lifecycle}/ListKernelTypes", {})["kernelTypes"]
     assert (listed["name"], listed["service"]) == ("calculator", "calculator.v1.Calculator")
     launch = {"kernel_id": "adder", "kernel_type": "calculator"}
     for method, request, state in (
@@ -96,9 +96,9 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
         ("Reactivate", ARGUMENTS, "ACTIVE"),
     ):
         assert call(f"{lifecycle}/{method}", request)["kernel"]["state"] == f"KERNEL_STATE_{state}"
-    assert [kernel["kernel_id"] for kernel in call(f"{lifecycle}/ListKernels", {})["kernels"]] == ["adder"]
+    assert [kernel["kernelId"] for kernel in call(f"{lifecycle}/ListKernels", {})["kernels"]] == ["adder"]
     described = call(f"{lifecycle}/DescribeKernel", ARGUMENTS)
-    assert described["service_files"]["file"][-1]["name"] == "calculator/v1/calculator_service.proto"
+    assert described["serviceFiles"]["file"][-1]["name"] == "calculator/v1/calculator_service.proto"
 
     # Its own service. The header is metadata.
     to_it = ("-H", "pydotcompute-kernel-id: adder")
@@ -117,23 +117,23 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
     assert answer["body"]["result"] == 7
     sent = call(f"{messages}/Send", {**MINE, "message": message})
     received = call(f"{messages}/Receive", {**MINE, "timeout": "5s", "lease": "30s"})
-    assert received["message"]["correlation_id"] == sent["message_id"]
-    delivery = {**ARGUMENTS, "delivery_ids": [received["delivery_id"]]}
+    assert received["message"]["correlationId"] == sent["messageId"]
+    delivery = {**ARGUMENTS, "delivery_ids": [received["deliveryId"]]}
     assert call(f"{messages}/Acknowledge", delivery) == {}
     opening = {"open": {**ARGUMENTS, "credit": {"messages": "1", "bytes": "1000"}}}
     opened, *_ = call(f"{messages}/Exchange", opening, {"bye": {}})
-    assert opened["opened"]["session_token"]
+    assert opened["opened"]["sessionToken"]
 
     telemetry = "pydotcompute.v1.TelemetryService"
     (counters,) = call(f"{telemetry}/GetTelemetry", {"kernel_ids": ["adder"]})["kernels"]
-    assert counters["messages_processed"] == "7"
+    assert counters["messagesProcessed"] == "7"
     watching = {"kernel_ids": ["adder"], "interval": "0.01s"}
     watched = call(f"{telemetry}/WatchTelemetry", watching, exits=DEADLINE_EXCEEDED, options=("-max-time", "0.5"))
     assert len(watched) > 1
     call(f"{telemetry}/GetDevices", {}, exits=OK if there_is_a_gpu() else FAILED_PRECONDITION)
 
     dead_letters = "pydotcompute.v1.DeadLetterService"
-    assert "dead_letters" not in call(f"{dead_letters}/ListDeadLetters", ARGUMENTS)
+    assert "deadLetters" not in call(f"{dead_letters}/ListDeadLetters", ARGUMENTS)
     assert call(f"{dead_letters}/RequeueDeadLetters", ARGUMENTS) == {}
 
     health = "grpc.health.v1.Health"
@@ -146,7 +146,7 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
 
     for version in ("v1", "v1alpha"):
         method = f"grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
-        found = call(method, {"list_services": ""})["list_services_response"]["service"]
+        found = call(method, {"list_services": ""})["listServicesResponse"]["service"]
         assert {service["name"] for service in found} == set(services)
 
     ended = call(f"{lifecycle}/Terminate", ARGUMENTS)
@@ -171,7 +171,7 @@ def test_an_error_says_where_and_why(grpcurl: Grpcurl) -> None:
     assert "calculator.v1.CalculationRequest" in error["message"]
     details = {detail["@type"].rpartition("/")[2]: detail for detail in error["details"]}
     assert details["google.rpc.ErrorInfo"]["reason"] == "MESSAGE_INVALID"
-    (violation,) = details["google.rpc.BadRequest"]["field_violations"]
+    (violation,) = details["google.rpc.BadRequest"]["fieldViolations"]
     assert violation["field"] == "$.message.body"
 
 

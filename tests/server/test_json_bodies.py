@@ -225,5 +225,5 @@ def test_grpcurl_prints_every_part_of_an_error(target: str) -> None:
     info, detail, bad_request = status["details"]
     assert (info["reason"], info["domain"]) == ("MESSAGE_INVALID", "pydotcompute")
     assert detail["path"] == "$.message.body.value.big"
-    fields = [violation["field"] for violation in bad_request["field_violations"]]
+    fields = [violation["field"] for violation in bad_request["fieldViolations"]]
     assert fields == ["$.message.body.value.big", "$.message.body.value.id"]

@@ -4,18 +4,19 @@ import base64
 import json
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import json_format, message_factory
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from pydotcompute.schema.names import json_name
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from tests.stubs import Wire
 from tests.tools import tool
@@ -102,10 +103,16 @@ def structure(file: FileDescriptorProto) -> FileDescriptorProto:
     """A file without what reflection may leave out."""
     file = FileDescriptorProto.FromString(file.SerializeToString())
     file.ClearField("source_code_info")
-    for message in file.message_type:
-        for field in message.field:
-            field.ClearField("json_name")
+    for field in fields_of(file.message_type):
+        field.ClearField("json_name")
     return file
+
+
+def fields_of(messages: Iterable[DescriptorProto]) -> Iterator[FieldDescriptorProto]:
+    """All fields of these messages, and of those inside them."""
+    for message in messages:
+        yield from message.field
+        yield from fields_of(message.nested_type)
 
 
 def test_every_service_is_listed_and_no_other(reflection: Reflection) -> None:
@@ -128,6 +135,12 @@ def test_a_service_is_reflected_as_it_was_compiled(reflection: Reflection, modul
     module.DESCRIPTOR.CopyToProto(compiled)
     (service,) = module.DESCRIPTOR.services_by_name.values()
     assert structure(reflection.files(service.full_name)[compiled.name]) == structure(compiled)
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_field_has_its_name_in_json(reflection: Reflection, service: str) -> None:
+    fields = [field for file in reflection.files(service).values() for field in fields_of(file.message_type)]
+    assert [field.json_name for field in fields] == [json_name(field.name) for field in fields]
 
 
 @pytest.mark.parametrize("symbol", ["pydotcompute.v1.QueueFullDetail", "google.rpc.Status", "pydotcompute.v1.Tensor"])

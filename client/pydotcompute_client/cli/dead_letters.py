@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from pydotcompute.protobuf.json.write import as_document
+from pydotcompute.protobuf.json.write import as_document, whole_number
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute_client.cli import tables
@@ -35,7 +35,7 @@ def dead_letters(daemon: Connection, kernel: str) -> None:
         documents += [as_document(letter, types) for letter in page.dead_letters]
         discarded = page.discarded
     if daemon.as_json:
-        echo_json({"dead_letters": documents, "discarded": str(discarded)})
+        echo_json({"deadLetters": documents, "discarded": whole_number(discarded)})
     else:
         tables.show_dead_letters(documents, discarded)
 

@@ -255,7 +255,7 @@ def show_dead_letters(letters: Iterable[dict[str, Any]], discarded: int) -> None
     """Print one row for each dead letter, from its JSON document."""
     rows = [
         (
-            letter["id"],
+            str(letter["id"]),
             datetime.fromisoformat(letter["time"]).astimezone().isoformat(" ", "seconds"),
             letter["direction"].removeprefix("DEAD_LETTER_DIRECTION_"),
             letter["reason"].removeprefix("DEAD_LETTER_REASON_"),

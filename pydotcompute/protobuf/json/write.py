@@ -13,8 +13,9 @@ from google.protobuf.message import DecodeError, Message
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.protobuf.conventions import is_map, message_type
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.basic import EXACT_INTEGER
 
-__all__ = ["as_document", "type_inside", "unpacked"]
+__all__ = ["as_document", "type_inside", "unpacked", "whole_number"]
 
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 _GOOGLE = "google.protobuf."
@@ -23,7 +24,9 @@ _LEAST_WITH_EXPONENT = 1e16
 
 
 def as_document(message: Message, types: TypePool | None = None) -> Any:
-    """Returns a message in protobuf's JSON form, with the names of the `.proto` and in the order of declaration.
+    """Returns a message in protobuf's JSON form, in the order of declaration.
+
+    Unlike protobuf's own, 64-bit integers are numbers as long as a double holds them.
 
     Fields without presence are written even if they are zero or empty. A message that is packed in an Any is written as
     JSON if `types` has its type. Otherwise its bytes are written in base64.
@@ -33,9 +36,9 @@ def as_document(message: Message, types: TypePool | None = None) -> Any:
     if name == _ANY:
         return _any(cast(any_pb2.Any, message), types)
     if name.startswith(_GOOGLE):  # Some of protobuf's own types have special forms in JSON.
-        return json_format.MessageToDict(message, preserving_proto_field_name=True)
+        return json_format.MessageToDict(message)
     return {
-        field.name: _field(field, getattr(message, field.name), types)
+        field.json_name: _field(field, getattr(message, field.name), types)
         for field in descriptor.fields
         if not field.has_presence or message.HasField(field.name)
     }
@@ -89,11 +92,16 @@ def _single(field: FieldDescriptor, value: Any, types: TypePool | None) -> Any:
             known = field.enum_type.values_by_number.get(value)
             return value if known is None else known.name
         case FieldDescriptor.CPPTYPE_INT64 | FieldDescriptor.CPPTYPE_UINT64:
-            return str(value)
+            return whole_number(value)
         case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
             return _number(value)
         case _:
             return base64.b64encode(value).decode() if field.type == FieldDescriptor.TYPE_BYTES else value
+
+
+def whole_number(value: int) -> int | str:
+    """Returns an integer as a value for `json.dumps`: as a text, as protobuf has it, if a double may not hold it."""
+    return value if abs(value) < EXACT_INTEGER else str(value)
 
 
 def _number(value: float) -> float | int | str:
