@@ -28,15 +28,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pydotcompute/v1/message_service.proto\x12\x0fpydotcompute.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"}\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x15\n\x08priority\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t\x12\"\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyB\x0b\n\t_priority\"\xa0\x01\n\x0bSendRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x05 \x01(\t\"8\n\x0cSendResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x02 \x01(\t\"\xa2\x01\n\x0eReceiveRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x05 \x01(\t\"|\n\x0fReceiveResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x04 \x01(\t\"=\n\x12\x41\x63knowledgeRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x02 \x03(\t\"3\n\x13\x41\x63knowledgeResponse\x12\x1c\n\x14unknown_delivery_ids\x18\x01 \x03(\t\"v\n\nAskRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x0b\x41skResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x02 \x01(\t\"\x86\x02\n\x0f\x45xchangeRequest\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.pydotcompute.v1.OpenH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12#\n\x03\x62ye\x18\x03 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12%\n\x04part\x18\x05 \x01(\x0b\x32\x15.pydotcompute.v1.PartH\x00\x12+\n\x07inquiry\x18\x06 \x01(\x0b\x32\x18.pydotcompute.v1.InquiryH\x00\x12!\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x14.pydotcompute.v1.AckB\x07\n\x05\x66rame\"\xf5\x02\n\x10\x45xchangeResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.OpenedH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12+\n\x07refused\x18\x03 \x01(\x0b\x32\x18.pydotcompute.v1.RefusedH\x00\x12)\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.ClosedH\x00\x12#\n\x03\x62ye\x18\x05 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12%\n\x04part\x18\x07 \x01(\x0b\x32\x15.pydotcompute.v1.PartH\x00\x12\x33\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32\x1c.pydotcompute.v1.ExplanationH\x00\x12+\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x0b\x32\x19.pydotcompute.v1.AcceptedB\x07\n\x05\x66rame\"\xb9\x01\n\x04Open\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\x18\n\x10received_through\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x12\n\npart_bytes\x18\x06 \x01(\x04\x12\x15\n\rshared_memory\x18\x07 \x01(\x08\"\xf0\x03\n\x06Opened\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x15\n\racks_received\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12+\n\x05types\x18\x05 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x44\n\x15\x62\x61\x63kpressure_strategy\x18\x06 \x01(\x0e\x32%.pydotcompute.v1.BackpressureStrategy\x12\x18\n\x10input_queue_size\x18\x07 \x01(\r\x12\x19\n\x11output_queue_size\x18\x08 \x01(\r\x12\x19\n\x11max_message_bytes\x18\t \x01(\x04\x12\"\n\x06\x63losed\x18\n \x01(\x0b\x32\x12.google.rpc.Status\x12\x32\n\x0fsession_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npart_bytes\x18\x0c \x01(\x04\x12\x34\n\rshared_memory\x18\r \x01(\x0b\x32\x1d.pydotcompute.v1.SharedMemory\x12\x10\n\x08\x65xplains\x18\x0e \x01(\x08\"q\n\x0cSharedMemory\x12\x30\n\x08requests\x18\x01 \x01(\x0b\x32\x1e.pydotcompute.v1.SharedSegment\x12/\n\x07replies\x18\x02 \x01(\x0b\x32\x1e.pydotcompute.v1.SharedSegment\"I\n\rSharedSegment\x12\x12\n\nprocess_id\x18\x01 \x01(\r\x12\x17\n\x0f\x66ile_descriptor\x18\x02 \x01(\r\x12\x0b\n\x03key\x18\x03 \x01(\x0c\":\n\nSharedBody\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\")\n\x06\x43redit\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"S\n\x0bMessageType\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x31\n\x05\x66iles\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\"\xa2\x02\n\x05\x42\x61tch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x02 \x01(\x0c\x12\x0e\n\x06\x62odies\x18\x03 \x03(\x0c\x12\x12\n\npriorities\x18\x04 \x03(\r\x12\x17\n\x0f\x63orrelation_ids\x18\x05 \x01(\x0c\x12\x14\n\x0cuncorrelated\x18\x06 \x03(\r\x12\r\n\x05types\x18\x07 \x03(\r\x12\x0f\n\x07outputs\x18\x08 \x03(\r\x12\x13\n\x0btimeouts_us\x18\t \x03(\x04\x12\x15\n\rbody_in_parts\x18\n \x01(\x08\x12\x19\n\x11\x62\x65\x66ore_replies_to\x18\x0b \x01(\x0c\x12\x32\n\rshared_bodies\x18\x0c \x03(\x0b\x32\x1b.pydotcompute.v1.SharedBody\"8\n\x04Part\x12\x12\n\nbody_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"[\n\x08\x41\x63\x63\x65pted\x12\x0f\n\x07through\x18\x01 \x01(\x04\x12\'\n\x06\x63redit\x18\x02 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x15\n\racks_received\x18\x03 \x01(\x04\"M\n\x07Refused\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12*\n\x08refusals\x18\x02 \x03(\x0b\x32\x18.pydotcompute.v1.Refusal\"S\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\",\n\x06\x43losed\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\"/\n\x07Inquiry\x12\x13\n\x0bmessage_ids\x18\x01 \x01(\x0c\x12\x0f\n\x07receive\x18\x02 \x01(\x08\"5\n\x0b\x45xplanation\x12&\n\x06\x64\x65lays\x18\x01 \x03(\x0b\x32\x16.pydotcompute.v1.Delay\"K\n\x05\x44\x65lay\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"\x9c\x01\n\x03\x41\x63k\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07through\x18\x02 \x01(\x04\x12\'\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x0f\n\x07outputs\x18\x04 \x01(\x04\x12\x15\n\rundeliverable\x18\x05 \x03(\x04\x12\x10\n\x08returned\x18\x06 \x03(\x04\x12\x11\n\twithdrawn\x18\x07 \x03(\x0c\")\n\x03\x42ye\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status*\xa7\x01\n\x14\x42\x61\x63kpressureStrategy\x12%\n!BACKPRESSURE_STRATEGY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x42\x41\x43KPRESSURE_STRATEGY_BLOCK\x10\x01\x12 \n\x1c\x42\x41\x43KPRESSURE_STRATEGY_REJECT\x10\x02\x12%\n!BACKPRESSURE_STRATEGY_DROP_OLDEST\x10\x03\x32\x94\x03\n\x0eMessageService\x12\x43\n\x04Send\x12\x1c.pydotcompute.v1.SendRequest\x1a\x1d.pydotcompute.v1.SendResponse\x12L\n\x07Receive\x12\x1f.pydotcompute.v1.ReceiveRequest\x1a .pydotcompute.v1.ReceiveResponse\x12X\n\x0b\x41\x63knowledge\x12#.pydotcompute.v1.AcknowledgeRequest\x1a$.pydotcompute.v1.AcknowledgeResponse\x12@\n\x03\x41sk\x12\x1b.pydotcompute.v1.AskRequest\x1a\x1c.pydotcompute.v1.AskResponse\x12S\n\x08\x45xchange\x12 .pydotcompute.v1.ExchangeRequest\x1a!.pydotcompute.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pydotcompute/v1/message_service.proto\x12\x0fpydotcompute.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"}\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x15\n\x08priority\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t\x12\"\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyB\x0b\n\t_priority\"\xa0\x01\n\x0bSendRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x05 \x01(\t\"8\n\x0cSendResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x02 \x01(\t\"\xa2\x01\n\x0eReceiveRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x05 \x01(\t\"|\n\x0fReceiveResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x04 \x01(\t\"=\n\x12\x41\x63knowledgeRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x02 \x03(\t\"3\n\x13\x41\x63knowledgeResponse\x12\x1c\n\x14unknown_delivery_ids\x18\x01 \x03(\t\"v\n\nAskRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x0b\x41skResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x02 \x01(\t\"\x86\x02\n\x0f\x45xchangeRequest\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.pydotcompute.v1.OpenH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12#\n\x03\x62ye\x18\x03 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12%\n\x04part\x18\x05 \x01(\x0b\x32\x15.pydotcompute.v1.PartH\x00\x12+\n\x07inquiry\x18\x06 \x01(\x0b\x32\x18.pydotcompute.v1.InquiryH\x00\x12!\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x14.pydotcompute.v1.AckB\x07\n\x05\x66rame\"\xa1\x03\n\x10\x45xchangeResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.OpenedH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.pydotcompute.v1.BatchH\x00\x12+\n\x07refused\x18\x03 \x01(\x0b\x32\x18.pydotcompute.v1.RefusedH\x00\x12)\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.ClosedH\x00\x12#\n\x03\x62ye\x18\x05 \x01(\x0b\x32\x14.pydotcompute.v1.ByeH\x00\x12%\n\x04part\x18\x07 \x01(\x0b\x32\x15.pydotcompute.v1.PartH\x00\x12\x33\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32\x1c.pydotcompute.v1.ExplanationH\x00\x12*\n\x05types\x18\t \x01(\x0b\x32\x19.pydotcompute.v1.NewTypesH\x00\x12+\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x0b\x32\x19.pydotcompute.v1.AcceptedB\x07\n\x05\x66rame\"\xcc\x01\n\x04Open\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\x18\n\x10received_through\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x12\n\npart_bytes\x18\x06 \x01(\x04\x12\x15\n\rshared_memory\x18\x07 \x01(\x08\x12\x11\n\tnew_types\x18\x08 \x01(\x08\"7\n\x08NewTypes\x12+\n\x05types\x18\x01 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\"\xf0\x03\n\x06Opened\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x15\n\racks_received\x18\x03 \x01(\x04\x12\'\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12+\n\x05types\x18\x05 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x44\n\x15\x62\x61\x63kpressure_strategy\x18\x06 \x01(\x0e\x32%.pydotcompute.v1.BackpressureStrategy\x12\x18\n\x10input_queue_size\x18\x07 \x01(\r\x12\x19\n\x11output_queue_size\x18\x08 \x01(\r\x12\x19\n\x11max_message_bytes\x18\t \x01(\x04\x12\"\n\x06\x63losed\x18\n \x01(\x0b\x32\x12.google.rpc.Status\x12\x32\n\x0fsession_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npart_bytes\x18\x0c \x01(\x04\x12\x34\n\rshared_memory\x18\r \x01(\x0b\x32\x1d.pydotcompute.v1.SharedMemory\x12\x10\n\x08\x65xplains\x18\x0e \x01(\x08\"q\n\x0cSharedMemory\x12\x30\n\x08requests\x18\x01 \x01(\x0b\x32\x1e.pydotcompute.v1.SharedSegment\x12/\n\x07replies\x18\x02 \x01(\x0b\x32\x1e.pydotcompute.v1.SharedSegment\"I\n\rSharedSegment\x12\x12\n\nprocess_id\x18\x01 \x01(\r\x12\x17\n\x0f\x66ile_descriptor\x18\x02 \x01(\r\x12\x0b\n\x03key\x18\x03 \x01(\x0c\":\n\nSharedBody\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\")\n\x06\x43redit\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"S\n\x0bMessageType\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x31\n\x05\x66iles\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\"\xa2\x02\n\x05\x42\x61tch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x02 \x01(\x0c\x12\x0e\n\x06\x62odies\x18\x03 \x03(\x0c\x12\x12\n\npriorities\x18\x04 \x03(\r\x12\x17\n\x0f\x63orrelation_ids\x18\x05 \x01(\x0c\x12\x14\n\x0cuncorrelated\x18\x06 \x03(\r\x12\r\n\x05types\x18\x07 \x03(\r\x12\x0f\n\x07outputs\x18\x08 \x03(\r\x12\x13\n\x0btimeouts_us\x18\t \x03(\x04\x12\x15\n\rbody_in_parts\x18\n \x01(\x08\x12\x19\n\x11\x62\x65\x66ore_replies_to\x18\x0b \x01(\x0c\x12\x32\n\rshared_bodies\x18\x0c \x03(\x0b\x32\x1b.pydotcompute.v1.SharedBody\"8\n\x04Part\x12\x12\n\nbody_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"[\n\x08\x41\x63\x63\x65pted\x12\x0f\n\x07through\x18\x01 \x01(\x04\x12\'\n\x06\x63redit\x18\x02 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x15\n\racks_received\x18\x03 \x01(\x04\"M\n\x07Refused\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12*\n\x08refusals\x18\x02 \x03(\x0b\x32\x18.pydotcompute.v1.Refusal\"S\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\",\n\x06\x43losed\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\"/\n\x07Inquiry\x12\x13\n\x0bmessage_ids\x18\x01 \x01(\x0c\x12\x0f\n\x07receive\x18\x02 \x01(\x08\"5\n\x0b\x45xplanation\x12&\n\x06\x64\x65lays\x18\x01 \x03(\x0b\x32\x16.pydotcompute.v1.Delay\"K\n\x05\x44\x65lay\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"\x9c\x01\n\x03\x41\x63k\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07through\x18\x02 \x01(\x04\x12\'\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x17.pydotcompute.v1.Credit\x12\x0f\n\x07outputs\x18\x04 \x01(\x04\x12\x15\n\rundeliverable\x18\x05 \x03(\x04\x12\x10\n\x08returned\x18\x06 \x03(\x04\x12\x11\n\twithdrawn\x18\x07 \x03(\x0c\")\n\x03\x42ye\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status*\xa7\x01\n\x14\x42\x61\x63kpressureStrategy\x12%\n!BACKPRESSURE_STRATEGY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x42\x41\x43KPRESSURE_STRATEGY_BLOCK\x10\x01\x12 \n\x1c\x42\x41\x43KPRESSURE_STRATEGY_REJECT\x10\x02\x12%\n!BACKPRESSURE_STRATEGY_DROP_OLDEST\x10\x03\x32\x94\x03\n\x0eMessageService\x12\x43\n\x04Send\x12\x1c.pydotcompute.v1.SendRequest\x1a\x1d.pydotcompute.v1.SendResponse\x12L\n\x07Receive\x12\x1f.pydotcompute.v1.ReceiveRequest\x1a .pydotcompute.v1.ReceiveResponse\x12X\n\x0b\x41\x63knowledge\x12#.pydotcompute.v1.AcknowledgeRequest\x1a$.pydotcompute.v1.AcknowledgeResponse\x12@\n\x03\x41sk\x12\x1b.pydotcompute.v1.AskRequest\x1a\x1c.pydotcompute.v1.AskResponse\x12S\n\x08\x45xchange\x12 .pydotcompute.v1.ExchangeRequest\x1a!.pydotcompute.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BACKPRESSURESTRATEGY']._serialized_start=3875
-  _globals['_BACKPRESSURESTRATEGY']._serialized_end=4042
+  _globals['_BACKPRESSURESTRATEGY']._serialized_start=3995
+  _globals['_BACKPRESSURESTRATEGY']._serialized_end=4162
   _globals['_MESSAGE']._serialized_start=176
   _globals['_MESSAGE']._serialized_end=301
   _globals['_SENDREQUEST']._serialized_start=304
@@ -58,43 +58,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGEREQUEST']._serialized_start=1132
   _globals['_EXCHANGEREQUEST']._serialized_end=1394
   _globals['_EXCHANGERESPONSE']._serialized_start=1397
-  _globals['_EXCHANGERESPONSE']._serialized_end=1770
-  _globals['_OPEN']._serialized_start=1773
-  _globals['_OPEN']._serialized_end=1958
-  _globals['_OPENED']._serialized_start=1961
-  _globals['_OPENED']._serialized_end=2457
-  _globals['_SHAREDMEMORY']._serialized_start=2459
-  _globals['_SHAREDMEMORY']._serialized_end=2572
-  _globals['_SHAREDSEGMENT']._serialized_start=2574
-  _globals['_SHAREDSEGMENT']._serialized_end=2647
-  _globals['_SHAREDBODY']._serialized_start=2649
-  _globals['_SHAREDBODY']._serialized_end=2707
-  _globals['_CREDIT']._serialized_start=2709
-  _globals['_CREDIT']._serialized_end=2750
-  _globals['_MESSAGETYPE']._serialized_start=2752
-  _globals['_MESSAGETYPE']._serialized_end=2835
-  _globals['_BATCH']._serialized_start=2838
-  _globals['_BATCH']._serialized_end=3128
-  _globals['_PART']._serialized_start=3130
-  _globals['_PART']._serialized_end=3186
-  _globals['_ACCEPTED']._serialized_start=3188
-  _globals['_ACCEPTED']._serialized_end=3279
-  _globals['_REFUSED']._serialized_start=3281
-  _globals['_REFUSED']._serialized_end=3358
-  _globals['_REFUSAL']._serialized_start=3360
-  _globals['_REFUSAL']._serialized_end=3443
-  _globals['_CLOSED']._serialized_start=3445
-  _globals['_CLOSED']._serialized_end=3489
-  _globals['_INQUIRY']._serialized_start=3491
-  _globals['_INQUIRY']._serialized_end=3538
-  _globals['_EXPLANATION']._serialized_start=3540
-  _globals['_EXPLANATION']._serialized_end=3593
-  _globals['_DELAY']._serialized_start=3595
-  _globals['_DELAY']._serialized_end=3670
-  _globals['_ACK']._serialized_start=3673
-  _globals['_ACK']._serialized_end=3829
-  _globals['_BYE']._serialized_start=3831
-  _globals['_BYE']._serialized_end=3872
-  _globals['_MESSAGESERVICE']._serialized_start=4045
-  _globals['_MESSAGESERVICE']._serialized_end=4449
+  _globals['_EXCHANGERESPONSE']._serialized_end=1814
+  _globals['_OPEN']._serialized_start=1817
+  _globals['_OPEN']._serialized_end=2021
+  _globals['_NEWTYPES']._serialized_start=2023
+  _globals['_NEWTYPES']._serialized_end=2078
+  _globals['_OPENED']._serialized_start=2081
+  _globals['_OPENED']._serialized_end=2577
+  _globals['_SHAREDMEMORY']._serialized_start=2579
+  _globals['_SHAREDMEMORY']._serialized_end=2692
+  _globals['_SHAREDSEGMENT']._serialized_start=2694
+  _globals['_SHAREDSEGMENT']._serialized_end=2767
+  _globals['_SHAREDBODY']._serialized_start=2769
+  _globals['_SHAREDBODY']._serialized_end=2827
+  _globals['_CREDIT']._serialized_start=2829
+  _globals['_CREDIT']._serialized_end=2870
+  _globals['_MESSAGETYPE']._serialized_start=2872
+  _globals['_MESSAGETYPE']._serialized_end=2955
+  _globals['_BATCH']._serialized_start=2958
+  _globals['_BATCH']._serialized_end=3248
+  _globals['_PART']._serialized_start=3250
+  _globals['_PART']._serialized_end=3306
+  _globals['_ACCEPTED']._serialized_start=3308
+  _globals['_ACCEPTED']._serialized_end=3399
+  _globals['_REFUSED']._serialized_start=3401
+  _globals['_REFUSED']._serialized_end=3478
+  _globals['_REFUSAL']._serialized_start=3480
+  _globals['_REFUSAL']._serialized_end=3563
+  _globals['_CLOSED']._serialized_start=3565
+  _globals['_CLOSED']._serialized_end=3609
+  _globals['_INQUIRY']._serialized_start=3611
+  _globals['_INQUIRY']._serialized_end=3658
+  _globals['_EXPLANATION']._serialized_start=3660
+  _globals['_EXPLANATION']._serialized_end=3713
+  _globals['_DELAY']._serialized_start=3715
+  _globals['_DELAY']._serialized_end=3790
+  _globals['_ACK']._serialized_start=3793
+  _globals['_ACK']._serialized_end=3949
+  _globals['_BYE']._serialized_start=3951
+  _globals['_BYE']._serialized_end=3992
+  _globals['_MESSAGESERVICE']._serialized_start=4165
+  _globals['_MESSAGESERVICE']._serialized_end=4569
 # @@protoc_insertion_point(module_scope)

@@ -133,7 +133,7 @@ class ExchangeRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., inquiry: _Optional[_Union[Inquiry, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
 
 class ExchangeResponse(_message.Message):
-    __slots__ = ("opened", "batch", "refused", "closed", "bye", "part", "explanation", "accepted")
+    __slots__ = ("opened", "batch", "refused", "closed", "bye", "part", "explanation", "types", "accepted")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +141,7 @@ class ExchangeResponse(_message.Message):
     BYE_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     batch: Batch
@@ -149,11 +150,12 @@ class ExchangeResponse(_message.Message):
     bye: Bye
     part: Part
     explanation: Explanation
+    types: NewTypes
     accepted: Accepted
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., types: _Optional[_Union[NewTypes, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes", "shared_memory")
+    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes", "shared_memory", "new_types")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +163,7 @@ class Open(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    NEW_TYPES_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     session_token: bytes
     received_through: int
@@ -168,7 +171,14 @@ class Open(_message.Message):
     max_message_bytes: int
     part_bytes: int
     shared_memory: bool
-    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ..., shared_memory: bool = ...) -> None: ...
+    new_types: bool
+    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ..., shared_memory: bool = ..., new_types: bool = ...) -> None: ...
+
+class NewTypes(_message.Message):
+    __slots__ = ("types",)
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    types: _containers.RepeatedCompositeFieldContainer[MessageType]
+    def __init__(self, types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes", "shared_memory", "explains")
