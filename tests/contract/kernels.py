@@ -117,6 +117,21 @@ async def echo_loose(ctx: KernelContext[Loose, Loose]) -> None:
         await ctx.send(request)
 
 
+@ring_kernel(input_type=Job)
+async def undeclared(ctx: KernelContext[Job, Any]) -> None:
+    """Answers an even number with a Result, and an odd one with a Bare; 0 is sent back, and -1 gives a Loose output."""
+    async for job in ctx:
+        match job.number:
+            case 0:
+                await ctx.send(job)
+            case -1:
+                await ctx.send(Loose({"number": -1}))
+            case number if number % 2:
+                await ctx.send(Bare(float(number), correlation_id=job.message_id))  # type: ignore[call-arg]
+            case _:
+                await ctx.send(result_of(job))
+
+
 @ring_kernel(input_type=Job, output_type=Job)
 async def echo_job(ctx: KernelContext[Job, Job]) -> None:
     """Sends each job back as it is."""

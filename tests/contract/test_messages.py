@@ -91,6 +91,22 @@ async def test_a_float_comes_back_as_it_was(world: World, value: float) -> None:
 # -- what counts as a message ------------------------------------------------------------------------------------------
 
 
+async def test_a_kernel_without_an_output_type_answers_with_messages_of_any_class(world: World) -> None:
+    kernel_id = await world.launch(kernels.undeclared)
+
+    async def answer(number: int) -> object:
+        return await world.runtime.send_and_receive(kernel_id, Job(number), timeout=PATIENCE)
+
+    first = await answer(3)
+    assert (type(first), first.x) == (Bare, 3.0)  # type: ignore[attr-defined]
+    answers = await asyncio.gather(*map(answer, range(100)))
+    assert [type(each) for each in answers] == [Job, *([Bare, Result] * 50)[:99]]
+    await world.runtime.send(kernel_id, Job(-1))
+    output = await world.runtime.receive(kernel_id, timeout=PATIENCE)
+    assert (type(output), output.value) == (Loose, {"number": -1})
+    assert world.runtime.get_dead_letters(kernel_id) == []
+
+
 async def test_values_of_any_kind_arrive_as_json_has_them(world: World) -> None:
     kernel_id = await world.launch(kernels.echo_loose)
     value = {"n": [1, -2, 0.5, 3.0, 2**53, True, None, "é"], "": {"deep": [[], {}]}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -43,7 +43,7 @@ class Arrivals:
 
     def __init__(self, replies: Replies[Any], acks: Acks) -> None:
         self.incoming = Incoming()
-        self.codecs: Sequence[Codec[Any]] = ()
+        self.codecs: list[Codec[Any]] = []
         """The codecs of the kernel's message types, in the daemon's order."""
         self.bodies: Bodies | None = None
         """The way in which bodies travel in this session; None until the session is open."""

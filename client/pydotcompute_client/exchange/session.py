@@ -136,6 +136,7 @@ class Session:
                 max_message_bytes=self._max_message_bytes,
                 part_bytes=PART_BYTES,
                 shared_memory=self._shared_memory,
+                new_types=True,
             )
             self._arrivals.incoming.begin(self._arrivals.incoming.received)
             try:
@@ -157,10 +158,9 @@ class Session:
             raise
 
     def _opened(self, opened: pb.Opened) -> None:
+        codecs = self._arrivals.codecs
+        self._learn(opened.types[len(codecs) :])
         if not self._token:
-            self._type_names = [self._types.learn(message_type) for message_type in opened.types]
-            self._arrivals.codecs = [self._types.receiving_codec(name) for name in self._type_names]
-            codecs = self._arrivals.codecs
             self._bodies = self._arrivals.bodies = Bodies(
                 self._arrivals.incoming,
                 request_part,
@@ -178,6 +178,13 @@ class Session:
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
             self._departures.close(self._error(opened.closed))
+
+    def _learn(self, message_types: Iterable[pb.MessageType]) -> None:
+        """Take in the next types of the kernel."""
+        for message_type in message_types:
+            name = self._types.learn(message_type)
+            self._type_names.append(name)
+            self._arrivals.codecs.append(self._types.receiving_codec(name))
 
     async def _say_bye(self) -> None:
         """Tell the daemon to end a session that was just opened."""
@@ -380,6 +387,8 @@ class Session:
                 self._arrivals.take_batch(frame.batch)
             case "part":
                 self._bodies.take_part(frame.part)
+            case "types":
+                self._learn(frame.types.types)
             case "refused":
                 self._take_refused(frame.refused)
             case "closed":

@@ -85,7 +85,8 @@ class Conversation:
             KernelStateError: the kernel is not activated yet.
             ProtocolError, MessageDeserializationError: the client broke the rules.
         """
-        await self._open(opening, catalog)
+        self._catalog = catalog
+        await self._open(opening)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(part) for part in (self._read(), self._write(), self._feed())]
@@ -104,7 +105,7 @@ class Conversation:
             self._session.bodies.begin()
         return self._said_bye
 
-    async def _open(self, opening: pb.Open, catalog: Catalog) -> None:
+    async def _open(self, opening: pb.Open) -> None:
         session, kernel = self._session, self._session.kernel
         inbound, outbound = session.inbound, session.outbound
         require_activated(kernel)
@@ -116,12 +117,13 @@ class Conversation:
         closed = inbound.refusal
         self._closed_told = closed is not None
         self._acceptance = Acceptance(session)
+        outbound.untold_types()  # They are all in `opened`.
         opened = pb.Opened(
             session_token=session.token,
             received_through=inbound.incoming.received,
             acks_received=outbound.acks_received,
             credit=self._acceptance.told.credit,
-            types=[catalog.message_type(codec.schema.cls) for codec in session.codecs],
+            types=[self._catalog.message_type(codec.schema.cls) for codec in session.codecs],
             backpressure_strategy=strategy_to_proto(kernel.config.backpressure_strategy),
             input_queue_size=kernel.config.input_queue_size,
             output_queue_size=kernel.config.output_queue_size,
@@ -225,6 +227,9 @@ class Conversation:
         session, outgoing, acceptance = self._session, self._session.outbound.outgoing, self._acceptance
         if self._explanations:  # A caller that is about to give up waits for it.
             return pb.ExchangeResponse(explanation=self._explanations.popleft())
+        if session.outbound.types_told < len(session.codecs):
+            untold = map(self._catalog.message_type, session.outbound.untold_types())
+            return pb.ExchangeResponse(types=pb.NewTypes(types=untold))
         if acceptance.is_due and not self._frames and outgoing.has_pieces and (news := self._news()) is not None:
             return news  # The news does not wait for the many pieces of a long body.
         if not self._frames and (outgoing.queue or outgoing.long or outgoing.again):

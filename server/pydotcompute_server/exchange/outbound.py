@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -25,6 +25,8 @@ from pydotcompute_server.clients import leave
 
 __all__ = ["Outbound", "Refused", "frames_of"]
 
+MOST_TYPES = 1_000
+"""The most types of messages that a kernel may send in one session."""
 _OUTPUTS = object()
 """Stands for the sender of all outputs, which keep their order."""
 
@@ -40,11 +42,17 @@ class Outbound:
     """Takes messages for a client from the kernel, and keeps each until the client has acknowledged it.
 
     Args:
-        codecs: the codecs of the messages that the kernel may send.
+        codecs: the codecs of the messages that the kernel may send. Those of further types are appended.
+        new_codec: makes the codec of a further type; None if the client takes none.
     """
 
     def __init__(
-        self, kernel: RingKernel[Any, Any], caller: Caller[Any], codecs: Sequence[Codec[Any]], bodies: Bodies
+        self,
+        kernel: RingKernel[Any, Any],
+        caller: Caller[Any],
+        codecs: list[Codec[Any]],
+        bodies: Bodies,
+        new_codec: Callable[[type], Codec[Any]] | None,
     ) -> None:
         self.outgoing: Outgoing[Packed | Refused] = Outgoing()
         self.acks_received = 0
@@ -52,6 +60,10 @@ class Outbound:
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
+        self._codecs = codecs
+        self._new_codec = new_codec
+        self.types_told = len(codecs)
+        """How many of the codecs have types that the client knows."""
         self._encoders = {codec.schema.cls: (index, bodies.encoder(codec)) for index, codec in enumerate(codecs)}
         self._outputs_sent = 0
         self.outputs_wanted = 0
@@ -208,13 +220,30 @@ class Outbound:
         """
         error: PyDotComputeError
         try:
-            index, encode = self._encoders[message.__class__]
+            index, encode = self._encoders.get(message.__class__) or self._encoder_of_new(message.__class__)
             return self._queue_body(message, encode(message), index, is_output=is_output)
-        except KeyError:
-            error = MessageTypeError(" or ".join(cls.__name__ for cls in self._encoders), type(message).__name__)
         except MessageError as unfit:  # The actor has changed the message after it sent it.
             error = unfit
         return self._cannot_send(message, error)
+
+    def _encoder_of_new(self, cls: type) -> tuple[int, Callable[[Any], bytes | Body]]:
+        """Return the index and the encoder of a class that the kernel, which declares no output type, sends first now.
+
+        Raises:
+            MessageTypeError: the client takes no further types, or the class cannot cross the wire.
+        """
+        if self._new_codec is None or len(self._codecs) >= MOST_TYPES:
+            raise MessageTypeError(" or ".join(known.__name__ for known in self._encoders), cls.__name__)
+        codec = self._new_codec(cls)
+        encoder = self._encoders[cls] = (len(self._codecs), self._bodies.encoder(codec))
+        self._codecs.append(codec)
+        return encoder
+
+    def untold_types(self) -> list[type]:
+        """Return the classes whose types the client does not know yet. From now on it does."""
+        untold = [codec.schema.cls for codec in self._codecs[self.types_told :]]
+        self.types_told = len(self._codecs)
+        return untold
 
     def _queue_body(self, message: Any, body: bytes | Body, index: int, *, is_output: bool = False) -> bool:
         bodies = self._bodies

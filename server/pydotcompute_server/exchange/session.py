@@ -54,7 +54,8 @@ class Session:
             part_bytes=opening.part_bytes,
             memory=SharedMemory.create(limits.shared_memory_bytes, self.codecs) if shares_memory else None,
         )
-        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies)
+        new_codec = catalog.codec if opening.new_types else None
+        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies, new_codec)
         self.inbound = Inbound(kernel, caller, self.codecs[0], incoming, self.bodies, limits, self.outbound.refuse)
         self.over = False
         self.lock = asyncio.Lock()

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -13,6 +13,41 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from tests.contract.world import eventually
 from tests.server.exchange.helpers import MIB, SESSION_TIMEOUT, Talks, answered, ids, jobs
 from tests.stubs import KERNELS, PATIENCE, Failure, Letter, Talk, Wire, failure_of, how_it_ends, job_bytes, read_status
+
+# -- types that the kernel has not declared ----------------------------------------------------------------------------
+
+
+def names(types: Iterable[pb.MessageType]) -> list[str]:
+    return [each.full_name.rpartition(".")[2] for each in types]
+
+
+async def test_a_new_type_is_named_before_its_first_message_and_on_the_next_stream(wire: Wire, talk: Talks) -> None:
+    one = talk()
+    opened = await one.open(await wire.launch("undeclared"), new_types=True)
+    assert names(opened.types) == ["Job"]
+    await one.send(*jobs(0, 2))
+    assert names((await one.hear("types")).types) == ["Result"]
+    await one.received(2)
+    assert [list(batch.types) for batch in one.batches if batch.types] in ([[0, 1]], [[1]])
+    await one.send(*jobs(4, 3))
+    assert names((await one.hear("types")).types) == ["Bare"]
+    await one.received(4)
+    one.cut()
+    assert names((await one.resume(received_through=0)).types) == ["Job", "Result", "Bare"]
+    await one.send(*jobs(6))
+    await one.received(9)
+    assert [frame.WhichOneof("frame") for frame in one.frames].count("types") == 2
+
+
+async def test_a_client_that_takes_no_new_types_is_told_and_goes_on(wire: Wire, talk: Talks) -> None:
+    one, kernel_id = talk(), await wire.launch("undeclared")
+    await one.open(kernel_id)
+    await one.send(*(sent := jobs(2, 0)))
+    refused = await one.hear("refused")
+    assert refused.refusals[0].message_id == sent[0].message_id
+    assert read_status(refused.refusals[0].status).reason == "MESSAGE_INVALID"
+    assert answered(await one.received(1)) in ([None], ids(sent[1:]))
+
 
 # -- a stream is cut ---------------------------------------------------------------------------------------------------
 
