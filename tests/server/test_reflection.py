@@ -164,7 +164,7 @@ async def test_the_types_of_every_kernel_are_reflected(reflection: Reflection, w
     types = (await wire.kernels.ListKernelTypes(request)).kernel_types
     names = {name for kernel_type in types for name in (kernel_type.input_type, kernel_type.output_type)}
     assert {"kernels.v1.Job", "vector_add.v1.VectorAddRequest"} <= names
-    for name in names:
+    for name in names - {""}:
         pool_of(reflection.files(name)).FindMessageTypeByName(name)
 
 
