@@ -71,4 +71,4 @@ def test_a_forged_line_stands_in_the_row_of_its_kernel(target: str) -> None:
 
 def test_json_is_valid_and_means_the_same(target: str) -> None:
     (kernel,) = json.loads(on_a_terminal(target, ["ps", "--json"]))["kernels"]
-    assert (kernel["kernel_id"], kernel["failure"]) == (POISON, POISON)
+    assert (kernel["kernelId"], kernel["failure"]) == (POISON, POISON)
