@@ -43,11 +43,11 @@ def test_what_was_sent_to_another_run_of_the_daemon_is_lost_and_one_is_told(
     ok: Callable[..., str], fail: Callable[..., str], launched: Callable[..., str]
 ) -> None:
     kernel = launched("calculator")
-    epoch = json.loads(ok("send", kernel, '{"a": 1}', "--json"))["daemon_epoch"]
+    epoch = json.loads(ok("send", kernel, '{"a": 1}', "--json"))["daemonEpoch"]
     assert epoch
     ok("send", kernel, '{"a": 2}', "--daemon-epoch", epoch)
     received = json.loads(ok("receive", kernel, "--daemon-epoch", epoch, "--json"))
-    assert received["daemon_epoch"] == epoch
+    assert received["daemonEpoch"] == epoch
     for command in (["send", kernel, "{}"], ["receive", kernel]):
         told = fail(1, *command, "--daemon-epoch", "earlier")
         assert "the daemon has restarted since (its epoch was earlier and is" in told
