@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
@@ -16,6 +17,7 @@ from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_client.delays import delay
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.targets import proxy_options, with_proxy
 
@@ -158,12 +160,12 @@ class Channels:
         """Return once the daemon answers.
 
         A call that waits for its connection does not say why it waited in vain. So each attempt fails at once if there
-        is no connection.
+        is no connection. Where a proxy answers for a daemon that is down there is one: then the pauses grow.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
         list_types = KernelServiceStub(channel).ListKernelTypes
-        while True:
+        for failures in count():
             left = max(0.0, deadline - loop.time())
             try:
                 await list_types(kernel_pb.ListKernelTypesRequest(), timeout=left)
@@ -179,6 +181,8 @@ class Channels:
             try:
                 async with asyncio.timeout_at(deadline):
                     await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+                    if channel.get_state() is grpc.ChannelConnectivity.READY:
+                        await asyncio.sleep(delay(failures))
             except TimeoutError:
                 raise lost from None
 

@@ -133,6 +133,8 @@ class Outgoing(Generic[T]):
         self._kept: deque[Chunk[T]] = deque()
         self.again: deque[Chunk[T]] = deque()
         """Items that must be sent again on this stream, before any new item."""
+        self.holds_long = False
+        """True while no piece of a long item may go, and other items go instead."""
 
     @property
     def all_sent(self) -> bool:
@@ -158,6 +160,11 @@ class Outgoing(Generic[T]):
     def has_enough_long(self) -> bool:
         """True if no more long items should be made ready now."""
         return len(self.long) >= LONG_AT_ONCE
+
+    @property
+    def long_under_way(self) -> T | None:
+        """The long item of which pieces have gone on this stream, and which has no sequence yet; None if none has."""
+        return self.long[0].item if self.long and self.long[0].begun else None
 
     def put(self, item: T, sender: object = None) -> None:
         """Queue an item.
@@ -235,6 +242,8 @@ class Outgoing(Generic[T]):
 
     def _next_of_long(self) -> bytes | Chunk[T] | None:
         """Return the next piece, or the long item if all its pieces are out. None if others go first, or no credit."""
+        if self.holds_long:
+            return None
         long = self.long[0]
         if self.allowed <= 0 and (not long.begun or long.body.all_out):
             return None
