@@ -346,7 +346,7 @@ class ConnectionLostError(PyDotComputeError, ConnectionError):
 
 
 class SessionLostError(ConnectionLostError):
-    """A session with a kernel cannot go on: the daemon has restarted, or the connection was lost for too long.
+    """A session with a kernel cannot go on: the daemon has restarted, or a message or the client did not get through.
 
     The kernel may or may not have handled the requests in `message_ids`, and may still handle them. The requests in
     `unsent_ids` certainly did not reach the kernel, so they can be sent again.

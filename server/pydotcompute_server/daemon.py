@@ -33,6 +33,7 @@ from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -79,7 +80,7 @@ class Daemon:
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
         self._unary = UnaryLane(self._runtime, self._catalog, limits)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, Epoch())
         self._stop = asyncio.Event()
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""

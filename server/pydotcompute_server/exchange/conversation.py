@@ -125,6 +125,7 @@ class Conversation:
             shared_memory=session.bodies.offer,
             closed=closed,
             session_timeout=duration(self._limits.session_timeout),
+            daemon_epoch=session.epoch.name,
         )
         await self._context.write(pb.ExchangeResponse(opened=opened))
 

@@ -15,6 +15,7 @@ from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import SHUTTING_DOWN
+from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
@@ -38,11 +39,12 @@ class ExchangeLane:
         runtime: RingKernelRuntime,
         catalog: Catalog,
         limits: Limits,
+        epoch: Epoch,
     ) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._limits = limits
-        self._sessions = Sessions(limits)
+        self._sessions = Sessions(limits, epoch)
         self._conversations: dict[bytes, Conversation] = {}  # By the token of the session that each carries.
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
@@ -66,7 +68,7 @@ class ExchangeLane:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits)
+            session = Session(kernel, self._catalog, opening, self._limits, self._sessions.epoch)
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
