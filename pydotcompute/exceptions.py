@@ -31,6 +31,7 @@ __all__ = [
     "MessageSerializationError",
     "MessageTooLargeError",
     "MessageTypeError",
+    "MisuseError",
     "PyDotComputeError",
     "QueueError",
     "QueueFullError",
@@ -73,6 +74,13 @@ class PyDotComputeError(Exception):
         return all(getattr(self, name) == getattr(other, name) for name in self.fields)
 
     __hash__ = Exception.__hash__
+
+
+class MisuseError(PyDotComputeError, RuntimeError):
+    """The program breaks a rule for the use of a runtime: which one, and what to do instead, is in the text.
+
+    A runtime may be used in one event loop only, and a connected one not in a process that is forked later.
+    """
 
 
 class KernelError(PyDotComputeError):

@@ -20,6 +20,7 @@ from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import Caller, TaskCallers, Unanswered
+from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
@@ -209,7 +210,10 @@ class Replies(Generic[T]):
         """Return a future of the reply to this one request; None if a request of this id still waits for its reply."""
         if self.is_taken(message_id):
             return None
-        reply = self._asked[message_id.int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop is not self.callers.loop:
+            require_loop(self.callers.loop)
+        reply = self._asked[message_id.int] = loop.create_future()
         return reply
 
     def unask(self, message_id: UUID) -> None:
@@ -475,6 +479,8 @@ class Replies(Generic[T]):
         return None
 
     async def _wait_for_next(self, caller: Caller[T] | None, timeout: float | None) -> T | Unanswered:
+        if asyncio.current_task(self.callers.loop) is None:
+            require_loop(self.callers.loop)
         signals = [self.wanted]
         if caller is not None:
             signals.append(caller.arrived)
