@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
-from pydotcompute.messages.message import message, message_classes
+from pydotcompute.messages.message import classes_declared, message, message_classes
 from pydotcompute.protobuf.classes import dataclass_from
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.compatible import compatible
@@ -40,6 +40,8 @@ class RemoteTypes:
         self._pool = TypePool()
         self._codecs: dict[tuple[type, str], Codec[Any]] = {}
         self._classes: dict[str, type] = {}
+        self._made: dict[str, type] = {}  # The classes that were made for types.
+        self._declared = 0
 
     def learn(self, message_type: pb.MessageType) -> str:
         """Take in a type that the daemon described. Return the type's full name. MessageTypeError if it is none."""
@@ -48,7 +50,8 @@ class RemoteTypes:
         return message_type.full_name
 
     def prefer(self, cls: type) -> None:
-        """Decode messages of the type that this class stands for as this class."""
+        """Decode messages of the type that this class stands for as this class, until it is declared again."""
+        self._look_again()
         self._classes[introspect(cls).full_name] = cls
 
     def codec(self, cls: type, full_name: str) -> Codec[Any]:
@@ -70,33 +73,44 @@ class RemoteTypes:
     def receiving_codec(self, full_name: str) -> Codec[Any]:
         """Return the codec for received messages of a type of the daemon.
 
-        It decodes to the class of this program that stands for the type, or to a class made for it.
+        It decodes to the class of this program that stands for the type, or to a class made for it. If the class was
+        declared again, as in a notebook, it decodes to the one that was declared last.
 
         Raises:
             MessageTypeError: no class can be made for the type.
         """
-        cls = self._classes.get(full_name)
+        self._look_again()
+        cls = self._classes.get(full_name) or self._made.get(full_name)
         if cls is None:
             with _distrusted(full_name):
-                cls = self._classes[full_name] = self._find(full_name)
+                cls = self._find(full_name)
         return self.codec(cls, full_name)
 
+    def _look_again(self) -> None:
+        """Replace the classes that have been declared again, if they still stand for their types."""
+        if self._declared == classes_declared():
+            return
+        declared = {(cls.__module__, cls.__qualname__): cls for cls in message_classes(after=self._declared)}
+        for full_name, cls in self._classes.items():
+            newest = declared.get((cls.__module__, cls.__qualname__))
+            if newest is not None and self._stands_for(newest, full_name):
+                self._classes[full_name] = newest
+        self._declared = classes_declared()
+
+    def _stands_for(self, cls: type, full_name: str) -> bool:
+        try:
+            compatible(introspect(cls), self._pool.descriptor(full_name))
+        except MessageTypeError:
+            return False
+        return True
+
     def _find(self, full_name: str) -> type:
-        descriptor = self._pool.descriptor(full_name)
-        candidates = [cls for cls in message_classes() if cls.__name__ == descriptor.name]
+        name = full_name.rpartition(".")[2]
+        candidates = [
+            cls for cls in reversed(message_classes()) if cls.__name__ == name and self._stands_for(cls, full_name)
+        ]
         candidates.sort(key=lambda cls: (cls.__module__ != "__main__", cls.__module__, cls.__qualname__))
-        for cls in candidates:
-            try:
-                schema = introspect(cls)
-                compatible(schema, descriptor)
-            except MessageTypeError:
-                continue
-            if schema.full_name == full_name:
-                return cls
-        for cls in candidates:
-            try:
-                compatible(introspect(cls), descriptor)
-            except MessageTypeError:
-                continue
-            return cls
-        return message(dataclass_from(descriptor))
+        candidates.sort(key=lambda cls: introspect(cls).full_name != full_name)
+        if candidates:
+            return self._classes.setdefault(full_name, candidates[0])
+        return self._made.setdefault(full_name, message(dataclass_from(self._pool.descriptor(full_name))))

@@ -19,6 +19,8 @@ from pydotcompute.exceptions import (
     SessionLostError,
 )
 from pydotcompute.messages.ids import uuid_from_int, uuids_from_ints
+from pydotcompute.messages.message import classes_declared
+from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -162,8 +164,7 @@ class Session:
     def _opened(self, opened: pb.Opened) -> None:
         if not self._token:
             self._type_names = [self._types.learn(message_type) for message_type in opened.types]
-            self._arrivals.codecs = [self._types.receiving_codec(name) for name in self._type_names]
-            codecs = self._arrivals.codecs
+            codecs = self._find_codecs()
             self._bodies = self._arrivals.bodies = Bodies(
                 self._arrivals.incoming,
                 request_part,
@@ -181,6 +182,12 @@ class Session:
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
             self._departures.close(self._error(opened.closed))
+
+    def _find_codecs(self) -> list[Codec[Any]]:
+        """Return the codecs of the kernel's types, for the classes that were declared last, and receive with them."""
+        self._declared = classes_declared()
+        self._arrivals.codecs = codecs = [self._types.receiving_codec(name) for name in self._type_names]
+        return codecs
 
     async def _say_bye(self) -> None:
         """Tell the daemon to end a session that was just opened."""
@@ -422,6 +429,8 @@ class Session:
         """Act on a frame. Return the error that ends the session, or None if it goes on."""
         match frame.WhichOneof("frame"):
             case "batch":
+                if self._declared != classes_declared():
+                    self._find_codecs()
                 self._arrivals.take_batch(frame.batch)
             case "part":
                 self._bodies.take_part(frame.part)
