@@ -19,7 +19,6 @@ from pydotcompute.exceptions import (
 from pydotcompute.messages.header import MAX_PRIORITY, check_header
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.mail.callers import Caller
-from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.replies import TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -87,7 +86,6 @@ class Departures:
             PyDotComputeError: the kernel takes no messages, or the session is over.
         """
         if caller is None:
-            require_loop(self._replies.callers.loop)
             caller = self._replies.callers.running()
         if caller.ready.size >= self._reply_limit:
             await self._wait_until_received(caller, timeout)

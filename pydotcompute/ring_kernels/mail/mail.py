@@ -34,7 +34,6 @@ from pydotcompute.ring_kernels.mail.dead_letters import (
 from pydotcompute.ring_kernels.mail.gate import OPEN, Gate, KernelState
 from pydotcompute.ring_kernels.mail.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mail.journal import Journal
-from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import wait_any
@@ -168,7 +167,6 @@ class Mail(Generic[TIn, TOut]):
         self.check_in(message)
         replies = self.replies
         if caller is None:
-            require_loop(replies.callers.loop)
             caller = replies.callers.running()
         if caller.ready.size >= self.outputs.capacity:
             await self._wait_until_received(caller, timeout)

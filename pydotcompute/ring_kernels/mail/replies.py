@@ -479,8 +479,6 @@ class Replies(Generic[T]):
         return None
 
     async def _wait_for_next(self, caller: Caller[T] | None, timeout: float | None) -> T | Unanswered:
-        if asyncio.current_task(self.callers.loop) is None:
-            require_loop(self.callers.loop)
         signals = [self.wanted]
         if caller is not None:
             signals.append(caller.arrived)
@@ -509,12 +507,15 @@ class Replies(Generic[T]):
 
     async def _wait(self, signals: list[Signal], timeout: float | None) -> bool:
         """Wait as `wait_any` does, and count this task in `receiving` meanwhile."""
+        loop = asyncio.get_running_loop()
+        if loop is not self.callers.loop:
+            require_loop(self.callers.loop)
         if self.on_receiving is None:
-            return await wait_any(signals, timeout)
+            return await wait_any(signals, timeout, loop)
         self.receiving += 1
         self.on_receiving()
         try:
-            return await wait_any(signals, timeout)
+            return await wait_any(signals, timeout, loop)
         finally:
             self.receiving -= 1
             self.on_receiving()
