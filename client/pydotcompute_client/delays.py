@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 __all__ = ["LONGEST_DELAY", "delay"]
@@ -15,4 +16,4 @@ def delay(failures: int) -> float:
 
     They are not always the same, so that many clients do not come all at once.
     """
-    return min(SHORTEST_DELAY * 2 ** min(failures, 30), LONGEST_DELAY) * random.uniform(0.5, 1.0)
+    return min(math.ldexp(SHORTEST_DELAY, min(failures, 30)), LONGEST_DELAY) * random.uniform(0.5, 1.0)

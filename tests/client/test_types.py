@@ -120,5 +120,6 @@ async def test_a_class_that_launch_names_is_used_although_another_was_declared_a
 async def test_classes_made_for_a_program_without_them_stay_the_same(target: str) -> None:
     async with connect(target) as runtime, connect(target) as other:
         described = await runtime.describe("repeat")
+        assert described.output_type is not None
         await other.describe("repeat")
         assert type(await reply_to(runtime, described.output_type("hello"))) is described.output_type
