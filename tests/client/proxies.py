@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
 import socket
@@ -11,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from tests.contract.world import PATIENCE
+from tests.contract.world import PATIENCE, eventually
 from tests.docs.pages import ROOT, blocks
 from tests.tools import tool
 
@@ -25,7 +27,6 @@ daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 worker_processes 1;
-{main}
 events {{}}
 http {{
     access_log {folder}/access.log;
@@ -40,7 +41,6 @@ http {{
 HAPROXY = """
 global
     log {folder}/log len 4096 local0
-    {main}
 
 {block}
 """
@@ -65,7 +65,6 @@ class ProcessProxy:
     Args:
         edits: regular expressions, and what stands in the page's configuration in the place of what they find. Each
             must find something.
-        main: lines for the section that is not on the page, such as `worker_shutdown_timeout 1s;`.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class ProcessProxy:
         *,
         tls: bool = False,
         edits: Mapping[str, str] | None = None,
-        main: str = "",
     ) -> None:
         self.kind = kind
         self.folder = folder
@@ -93,7 +91,7 @@ class ProcessProxy:
             assert count, f"{found} is not in the {kind} block of docs/proxies.md"
         frame = NGINX if kind == "nginx" else HAPROXY
         self._file = folder / f"{kind}.conf"
-        self._file.write_text(frame.format(folder=folder, main=main, block=text))
+        self._file.write_text(frame.format(folder=folder, block=text))
         self._log = folder / "output.log"
 
     def _command(self) -> list[str]:
@@ -119,9 +117,18 @@ class ProcessProxy:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
 
-    def reload(self) -> None:
-        """Have it read its configuration again; new workers take over, and the old ones end when they may."""
+    async def reload(self) -> None:
+        """Have it read its configuration again: a new worker takes over, and the old one ends, with all streams."""
+        before = self._workers()
         self.process.send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+        await eventually(lambda: bool(self._workers() - before))
+        for worker in before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGTERM)
+
+    def _workers(self) -> set[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return {int(pid) for pid in children.split()}
 
     def log(self) -> str:
         """All that it has written."""

@@ -55,6 +55,8 @@ async def test_messages_short_and_long_pass_and_so_do_errors(kind: Kind, tmp_pat
             await ask(runtime, kernel_id, 1, "x" * (5 * MIB))
             with pytest.raises(KernelNotFoundError, match="nobody"):
                 await runtime.activate("nobody")
+            with pytest.raises(KernelNotFoundError, match="nobody"):
+                await runtime.send("nobody", Job(1), timeout=PATIENCE)
             assert kernel_id in runtime.kernel_ids
 
 
@@ -97,20 +99,17 @@ async def test_calls_and_messages_do_not_notice_the_goaway_of_a_proxy(tmp_path: 
 
 @both
 async def test_nothing_is_lost_while_the_proxy_reloads(kind: Kind, tmp_path: Path, daemon: Any) -> None:
-    main = {"nginx": "worker_shutdown_timeout 50ms;", "haproxy": "hard-stop-after 50ms"}[kind]
-    with ProcessProxy(kind, tmp_path, daemon.target, main=main) as proxy:
+    with ProcessProxy(kind, tmp_path, daemon.target) as proxy:
         async with connect(proxy.address, scoped=True, timeout=PATIENCE) as runtime:
             kernel_id = await launched(runtime, kernels.echo_job)
             await ask(runtime, kernel_id, 0)
             session = runtime._sessions[kernel_id]
             for _ in range(3):
                 before = session._opened_at
-                proxy.reload()
-                asked = 0
+                await proxy.reload()
                 async with asyncio.timeout(PATIENCE):
                     while session._opened_at == before:
                         await asyncio.gather(*(ask(runtime, kernel_id, number) for number in range(50)))
-                        asked += 50
             assert session is runtime._sessions[kernel_id]
             assert session.over is None
             telemetry = await runtime.fetch_telemetry(kernel_id)
@@ -142,6 +141,26 @@ async def test_the_proxy_ends_tls_and_shows_the_daemon_a_certificate(
             await ask(runtime, "echo_job", 1)
             await ask(runtime, "echo_job", 2, "x" * (2 * MIB))
     daemon.stop()
+
+
+@both
+async def test_the_loss_of_a_session_is_told_at_once(
+    kind: Kind, tmp_path: Path, start_daemon: Callable[..., Any]
+) -> None:
+    daemons = [start_daemon(str(KERNELS), "--launch", "gate") for _ in range(2)]
+    async with Forwarder(daemons[0].target) as way:
+        with ProcessProxy(kind, tmp_path, way.address) as proxy:
+            async with connect(proxy.address, timeout=PATIENCE) as runtime:
+                asking = asyncio.create_task(runtime.send_and_receive("gate", Job(1), timeout=PATIENCE))
+                async with asyncio.timeout(PATIENCE):
+                    while not (await runtime.fetch_all_telemetry())["gate"].messages_processed:
+                        pass
+                way.target = daemons[1].target
+                way.cut()
+                with pytest.raises(SessionLostError, match="another daemon has the session"):
+                    await asking
+    for daemon in daemons:
+        daemon.stop()
 
 
 # -- as the page warns of ----------------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ class Departures:
         """The error that `send` raises because the kernel takes no messages; None while it takes them."""
         self.refusing = Signal()
         """Notified when `refusal` is set."""
+        self.batch_bytes = LARGEST_BATCH_BYTES
+        """Bytes of bodies at which a frame is full."""
         self._kernel_id = kernel_id
         self._types = types
         self._replies = replies
@@ -282,7 +284,7 @@ class Departures:
         If the next thing to send is a part of a body, leave `frame` as it is, and return that part's bytes.
         """
         outgoing = self.outgoing
-        chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+        chunk = outgoing.next_chunk(LARGEST_BATCH, self.batch_bytes)
         if chunk is None:
             return None
         self._tried = True

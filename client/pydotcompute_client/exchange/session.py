@@ -29,6 +29,7 @@ from pydotcompute.wire.exchange.batches import credit_to_proto, key_of
 from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_response, request_part, to_bytes
+from pydotcompute.wire.exchange.limits import LARGEST_BATCH_BYTES
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_client.delays import LONGEST_DELAY, delay
 from pydotcompute_client.exchange.acks import Acks
@@ -54,6 +55,8 @@ STAND_IN = "Internal error from Core"
 """What gRPC says of a stream on which a write has failed, until the real status comes."""
 REAL_STATUS_SECONDS = 0.2
 """How long to wait for that."""
+NARROW_BATCH_BYTES = 64 << 10
+"""Bytes of bodies at which a frame is full, after a stream on which nothing got through."""
 HINT = "; perhaps a proxy on the way limits the bytes or the seconds of a stream, see docs/proxies.md"
 
 _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
@@ -143,6 +146,7 @@ class Session:
                 max_message_bytes=self._max_message_bytes,
                 part_bytes=PART_BYTES,
                 shared_memory=self._shared_memory,
+                error_in_bye=True,
             )
             self._arrivals.incoming.begin(self._arrivals.incoming.received)
             try:
@@ -152,6 +156,9 @@ class Session:
                 raise await self._why_it_broke() from None
             if not isinstance(frame, pb.ExchangeResponse):
                 raise await self._why_it_broke()
+            if frame.HasField("bye"):
+                await self._end_call()
+                raise self._error(frame.bye.status)
             try:
                 self._opened(frame.opened)
             except BackendUnavailableError:
@@ -193,6 +200,11 @@ class Session:
         """Tell the daemon to end a session that was just opened."""
         with suppress(grpc.aio.AioRpcError, *_BROKEN):
             await self._call.write(pb.ExchangeRequest(bye=pb.Bye()))
+        await self._end_call()
+
+    async def _end_call(self) -> None:
+        """End this side of a stream, and wait for the daemon to end its own."""
+        with suppress(grpc.aio.AioRpcError, *_BROKEN):
             await self._call.done_writing()
             await asyncio.wait((asyncio.ensure_future(self._call.code()),), timeout=LAST_WORD_SECONDS)
 
@@ -235,6 +247,8 @@ class Session:
         """
         cuts, now = self._cuts, monotonic()
         cuts.cut(self._obstacle(now), now)
+        # If nothing got through, the way may be too narrow for a frame and not for a message.
+        self._departures.batch_bytes = LARGEST_BATCH_BYTES if cuts.obstacle is None else NARROW_BATCH_BYTES
         if cuts.count > 1:
             what = getattr(cuts.obstacle, "what", "") or "anything"
             problem = f"{cuts.count} streams in a row were cut before {what} got through"

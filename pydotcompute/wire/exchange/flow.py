@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -206,7 +207,7 @@ class Outgoing(Generic[T]):
             most_bytes: the most bytes of bodies in the chunk. A single longer item makes a chunk of its own.
         """
         if self.again:
-            return self._next_again(most)
+            return self._next_again(most, most_bytes)
         if self.long:
             if (found := self._next_of_long()) is not None:
                 return found
@@ -265,12 +266,14 @@ class Outgoing(Generic[T]):
         """Return the most items, up to `most`, that can go in one chunk: no long item was queued between them."""
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
-    def _next_again(self, most: int) -> Chunk[T] | bytes:
-        """Return the next items to send again, at most `most`, or a piece of the body of the first of them."""
+    def _next_again(self, most: int, most_bytes: int) -> Chunk[T] | bytes:
+        """Return the next items to send again, as `next_chunk` does, or a piece of the body of the first of them."""
         body = body_of(self.again[0].items[0])
         if isinstance(body, Ahead) and not body.all_out:
             return body.next_piece()
         chunk = self.again.popleft()
+        sizes = accumulate(map(len, map(body_of, chunk.items)))
+        most = max(1, min(most, sum(1 for size in sizes if size <= most_bytes)))
         if len(chunk.items) > most:
             self.again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
             chunk = Chunk(chunk.first, chunk.items[:most], before=chunk.before)
