@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from tests.contract.world import PATIENCE, eventually
+from tests.contract.world import PATIENCE
 from tests.docs.pages import ROOT, blocks
 from tests.tools import tool
 
@@ -120,8 +121,10 @@ class ProcessProxy:
     async def reload(self) -> None:
         """Have it read its configuration again: a new worker takes over, and the old one ends, with all streams."""
         before = self._workers()
-        self.process.send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
-        await eventually(lambda: bool(self._workers() - before))
+        async with asyncio.timeout(PATIENCE):
+            while not self._workers() - before:
+                self.process.send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+                await asyncio.sleep(0.2)  # HAProxy ignores the signal while it is still starting.
         for worker in before:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGTERM)

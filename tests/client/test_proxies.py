@@ -12,7 +12,9 @@ import pytest
 
 from pydotcompute.exceptions import ConnectionLostError, KernelNotFoundError, SessionLostError
 from pydotcompute_client import RemoteRuntime, connect
+from pydotcompute_client.exchange import session
 from tests.certificates import Certificates, make_certificates
+from tests.chaos.proxy import Options, Proxy
 from tests.client.proxies import KINDS, Kind, ProcessProxy, free_port
 from tests.client.test_sessions import launched
 from tests.contract import kernels
@@ -71,17 +73,17 @@ async def test_a_stream_that_the_proxy_ends_because_it_is_silent_is_opened_again
             kernel_id = await launched(direct, kernels.gate)
             asking = asyncio.create_task(runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE))
             await eventually(lambda: kernel_id in runtime._sessions)
-            session = runtime._sessions[kernel_id]
-            streams = {session._opened_at}
+            talk = runtime._sessions[kernel_id]
+            streams = {talk._opened_at}
 
             def has_begun_again() -> bool:
-                streams.add(session._opened_at)
+                streams.add(talk._opened_at)
                 return len(streams) == 3
 
             await eventually(has_begun_again)
             assert not asking.done()
             assert (await runtime.send_and_receive(kernel_id, Job(4, note="open"), timeout=PATIENCE)).number == 16
-            assert session.over is None
+            assert talk.over is None
             asking.cancel()
             await asyncio.wait((asking,))
 
@@ -103,15 +105,15 @@ async def test_nothing_is_lost_while_the_proxy_reloads(kind: Kind, tmp_path: Pat
         async with connect(proxy.address, scoped=True, timeout=PATIENCE) as runtime:
             kernel_id = await launched(runtime, kernels.echo_job)
             await ask(runtime, kernel_id, 0)
-            session = runtime._sessions[kernel_id]
+            talk = runtime._sessions[kernel_id]
             for _ in range(3):
-                before = session._opened_at
+                before = talk._opened_at
                 await proxy.reload()
                 async with asyncio.timeout(PATIENCE):
-                    while session._opened_at == before:
+                    while talk._opened_at == before:
                         await asyncio.gather(*(ask(runtime, kernel_id, number) for number in range(50)))
-            assert session is runtime._sessions[kernel_id]
-            assert session.over is None
+            assert talk is runtime._sessions[kernel_id]
+            assert talk.over is None
             telemetry = await runtime.fetch_telemetry(kernel_id)
             assert telemetry is not None
             assert telemetry.messages_dropped == 0
@@ -206,6 +208,51 @@ async def test_short_messages_pass_a_proxy_that_counts_bytes_and_nobody_is_told(
                 )
             await eventually(lambda: proxy.streams_ended() >= 5)
     assert not [record for record in caplog.records if "in a row" in record.message]
+
+
+@pytest.mark.parametrize("size", [131_000, 400_000, 1_000_000])
+async def test_messages_that_fit_pass_although_a_frame_of_many_does_not(
+    size: int, tmp_path: Path, daemon: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ProcessProxy("nginx", tmp_path, daemon.target, edits=NO_LIMIT) as proxy:
+        async with connect(proxy.address, scoped=True, timeout=PATIENCE) as runtime:
+            kernel_id = await launched(runtime, kernels.echo_job)
+            await asyncio.gather(*(ask(runtime, kernel_id, number, "x" * size) for number in range(16)))
+            assert proxy.streams_ended() < 60
+
+
+@pytest.mark.parametrize(("limit", "what"), [(2 * MIB, "a reply of 5,2"), (MIB, "a reply")])
+async def test_a_reply_that_does_not_get_through_is_given_up_too_and_others_pass(
+    limit: int, what: str, daemon: Any
+) -> None:
+    host, _, port = daemon.target.rpartition(":")
+    given = Options((host, int(port)), stream_bytes=limit)
+    async with connect(daemon.target, scoped=True) as direct, Proxy(given) as way:
+        kernel_id = await launched(direct, kernels.stretcher)
+        async with connect(way.address, timeout=PATIENCE, reconnect_timeout=0.5) as runtime:
+            short = await runtime.send_and_receive(kernel_id, Job(1, client=10), timeout=PATIENCE)
+            assert short.number == 1
+            with pytest.raises(SessionLostError, match=what) as lost:
+                await runtime.send_and_receive(kernel_id, Job(2, client=5 * MIB), timeout=PATIENCE)
+            assert len(lost.value.message_ids) == 1
+            again = await runtime.send_and_receive(kernel_id, Job(3, client=10), timeout=PATIENCE)
+            assert again.number == 3
+
+
+async def test_a_stream_that_ends_with_nothing_on_its_way_is_no_try(
+    daemon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LONGEST_DELAY", 0.05)  # What lasts longer than that had time to get on.
+    host, _, port = daemon.target.rpartition(":")
+    given = Options((host, int(port)), stream_seconds=0.2)
+    async with connect(daemon.target, scoped=True) as direct, Proxy(given) as way:
+        kernel_id = await launched(direct, kernels.gate)
+        async with connect(way.address, timeout=PATIENCE, reconnect_timeout=0.5) as runtime:
+            asking = asyncio.create_task(runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE))
+            await eventually(lambda: way.statistics()["faults"].get("stream_seconds", 0) >= 8)
+            assert not asking.done(), "nothing was on its way: the kernel has the request"
+            await runtime.send(kernel_id, Job(5, note="open"))
+            assert (await asking).number == 9
 
 
 async def test_connect_asks_seldom_where_a_proxy_answers_for_a_daemon_that_is_down(tmp_path: Path) -> None:

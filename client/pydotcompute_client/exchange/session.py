@@ -275,7 +275,8 @@ class Session:
             return Obstacle(("from the kernel", coming), f"a reply of {coming.body_bytes:,} bytes")
         if has_moved or now - self._opened_at > LONGEST_DELAY:
             return None
-        return Obstacle(self._reached)
+        # Perhaps the beginning of a reply has come, which nobody sees here.
+        return Obstacle(self._reached, "a reply" if self.replies.waiting_keys() else "")
 
     @property
     def _progress(self) -> tuple[int, int]:
