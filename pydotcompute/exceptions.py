@@ -32,6 +32,7 @@ __all__ = [
     "MessageSerializationError",
     "MessageTooLargeError",
     "MessageTypeError",
+    "MisuseError",
     "PyDotComputeError",
     "QueueError",
     "QueueFullError",
@@ -75,6 +76,13 @@ class PyDotComputeError(Exception):
         return all(getattr(self, name) == getattr(other, name) for name in self.fields)
 
     __hash__ = Exception.__hash__
+
+
+class MisuseError(PyDotComputeError, RuntimeError):
+    """The program breaks a rule for the use of a runtime: which one, and what to do instead, is in the text.
+
+    A runtime may be used in one event loop only, and a connected one not in a process that is forked later.
+    """
 
 
 class KernelError(PyDotComputeError):
@@ -440,7 +448,7 @@ class ConnectionLostError(PyDotComputeError, ConnectionError):
 
 
 class SessionLostError(ConnectionLostError):
-    """A session with a kernel cannot go on: the daemon has restarted, or the connection was lost for too long.
+    """A session with a kernel cannot go on: the daemon has restarted, or a message or the client did not get through.
 
     The kernel may or may not have handled the requests in `message_ids`, and may still handle them. The requests in
     `unsent_ids` certainly did not reach the kernel, so they can be sent again.

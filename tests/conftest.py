@@ -152,4 +152,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left out", yellow=True)
         for tool, count in sorted(missing.items()):
             terminalreporter.line(f"{count} {'test' if count == 1 else 'tests'}, because {tool} is not installed")
-        terminalreporter.line("`.ci/install-tools` brings what is missing, as far as Go and npm are here.")
+        terminalreporter.line("`.ci/install-tools` brings what is missing, as far as Go, npm and apt are here.")

@@ -27,7 +27,8 @@ class MissingToolError(Exception):
 
 def find_tool(name: str) -> str:
     """The path of a program; MissingToolError without it."""
-    path = os.pathsep.join([str(TOOLS), os.environ.get("PATH", os.defpath)])
+    # Debian has servers in /usr/sbin, which is not in everybody's path.
+    path = os.pathsep.join([str(TOOLS), os.environ.get("PATH", os.defpath), "/usr/sbin"])
     found = shutil.which(name, path=path)
     if found is None:
         raise MissingToolError(name)

@@ -1,5 +1,6 @@
 """The client of a daemon: `async with connect("host:50051") as runtime:` gives the API of the in-process runtime."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from pydotcompute_client.runtime import RemoteRuntime
 
 __all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
+
+# With gRPC's own support for forks, even a child that never uses gRPC may crash; see `forks`. This must be set before
+# gRPC is imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # No module here has the name of a function: once imported, the module would stand in the function's place.
 _MODULES = {

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 
 from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_client.delays import delay
+from pydotcompute_client.forks import require_no_fork
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.targets import proxy_options, with_proxy
 
@@ -100,6 +104,13 @@ class Channels:
         self._stubs: Stubs | None = None
         self._blocking_channel: grpc.Channel | None = None
         self._blocking_stubs: Stubs | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def let_go(self) -> object:
+        """Forget the connections without closing them, and return them."""
+        connections = self._loop, self._channel, self._stubs, self._blocking_channel, self._blocking_stubs
+        self._channel = self._stubs = self._blocking_channel = self._blocking_stubs = self._loop = None
+        return connections
 
     @property
     def are_open(self) -> bool:
@@ -110,6 +121,7 @@ class Channels:
     def channel(self) -> grpc.aio.Channel:
         """The channel that the event loop waits for. ConnectionLostError if it is not open."""
         if self._channel is None:
+            require_no_fork()
             raise ConnectionLostError(self.target, "not connected; use `async with connect(…) as runtime:`")
         return self._channel
 
@@ -119,12 +131,19 @@ class Channels:
         return self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     def require_open(self) -> None:
-        """Raise ConnectionLostError if the channels are not open."""
+        """Raise ConnectionLostError if the channels are not open, and MisuseError in another loop than theirs."""
         _ = self.channel
+        require_loop(self._loop)
+
+    @property
+    def are_orphans(self) -> bool:
+        """True if the channels are open, but their event loop is closed."""
+        return self._loop is not None and self._loop.is_closed()
 
     @property
     def stubs(self) -> Stubs:
-        """The services over `channel`. ConnectionLostError if it is not open."""
+        """The services over `channel`. Raises as `require_open`."""
+        self.require_open()
         if self._stubs is None:
             self._stubs = Stubs(self.channel)
         return self._stubs
@@ -134,7 +153,7 @@ class Channels:
 
         A call that blocks the event loop cannot use `channel`, because that needs the event loop.
         """
-        self.require_open()
+        _ = self.channel
         if self._blocking_stubs is None:
             if self._credentials is None:
                 channel = grpc.insecure_channel(self.target, options=self._options)
@@ -145,7 +164,14 @@ class Channels:
         return self._blocking_stubs
 
     async def open(self) -> None:
-        """Connect. ConnectionLostError if there is no daemon within the time-out."""
+        """Connect.
+
+        Raises:
+            ConnectionLostError: there is no daemon within the time-out.
+            MisuseError: this process was forked from one that had connected.
+        """
+        require_no_fork()
+        self._loop = asyncio.get_running_loop()
         if self._credentials is None:
             channel = grpc.aio.insecure_channel(self.target, options=self._options, interceptors=self._awaited)
         else:
@@ -163,12 +189,12 @@ class Channels:
         """Return once the daemon answers.
 
         A call that waits for its connection does not say why it waited in vain. So each attempt fails at once if there
-        is no connection.
+        is no connection. Where a proxy answers for a daemon that is down there is one: then the pauses grow.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
         list_types = KernelServiceStub(channel).ListKernelTypes
-        while True:
+        for failures in count():
             left = max(0.0, deadline - loop.time())
             try:
                 await list_types(kernel_pb.ListKernelTypesRequest(), timeout=left)
@@ -184,12 +210,14 @@ class Channels:
             try:
                 async with asyncio.timeout_at(deadline):
                     await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+                    if channel.get_state() is grpc.ChannelConnectivity.READY:
+                        await asyncio.sleep(delay(failures))
             except TimeoutError:
                 raise lost from None
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""
-        channel, self._channel, self._stubs = self._channel, None, None
+        channel, self._channel, self._stubs, self._loop = self._channel, None, None, None
         if channel is not None:
             await channel.close()
         if self._blocking_channel is not None:

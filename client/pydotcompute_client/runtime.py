@@ -34,6 +34,7 @@ from pydotcompute_client import dead_letters, questions
 from pydotcompute_client.channels import Channels
 from pydotcompute_client.description import KernelDescription, read_description
 from pydotcompute_client.exchange.session import Session
+from pydotcompute_client.forks import survives_no_fork
 from pydotcompute_client.kernel import RemoteKernel
 from pydotcompute_client.types import RemoteTypes
 
@@ -79,18 +80,32 @@ class RemoteRuntime:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Connect. ConnectionLostError if there is no daemon within the time-out of `connect`."""
-        if not self._channels.are_open:
-            await self._channels.open()
+        """Connect. Idempotent.
+
+        Raises:
+            ConnectionLostError: there is no daemon within the time-out of `connect`.
+            MisuseError: the runtime is used in another event loop, or this process was forked from one that connected.
+        """
+        self._let_go_of_closed_loop()
+        if self._channels.are_open:
+            self._channels.require_open()
+            return
+        survives_no_fork(self)
+        await self._channels.open()
 
     async def shutdown(self, timeout: float = 10.0) -> None:
         """Disconnect. Idempotent.
 
         If `connect` was called with `scoped`, the kernels that this client launched are terminated first, each within
         `timeout` seconds.
+
+        Raises:
+            MisuseError: the runtime was started in another event loop, which still exists.
         """
+        self._let_go_of_closed_loop()
         if not self._channels.are_open:
             return
+        self._channels.require_open()
         try:
             if self._scoped:
                 async with asyncio.TaskGroup() as group:
@@ -107,6 +122,17 @@ class RemoteRuntime:
             await self.terminate(kernel_id, timeout)
         except PyDotComputeError:
             return  # Another client has terminated it, or the daemon is gone, and the kernel with it.
+
+    def let_go(self) -> object:
+        """Forget all connections without closing them, and return them. See `forks`."""
+        connections = self._channels.let_go(), self._sessions
+        self._sessions, self._opening = {}, {}
+        return connections
+
+    def _let_go_of_closed_loop(self) -> None:
+        """Forget the connections if their event loop is closed: nothing can be awaited there any more."""
+        if self._channels.are_orphans:
+            self.let_go()
 
     async def _disconnect(self) -> None:
         await self._channels.close()

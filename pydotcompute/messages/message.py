@@ -21,7 +21,7 @@ from pydotcompute.schema.introspect import introspect, package_of
 from pydotcompute.schema.names import type_name
 from pydotcompute.schema.nodes import HEADER_FIELDS
 
-__all__ = ["RingKernelMessage", "door", "is_message_class", "message", "message_classes"]
+__all__ = ["RingKernelMessage", "classes_declared", "door", "is_message_class", "message", "message_classes"]
 
 T = TypeVar("T")
 
@@ -43,7 +43,8 @@ class RingKernelMessage:
 
 _header = {f.name: f for f in dataclasses.fields(RingKernelMessage)}
 _annotations: dict[str, object] = {"message_id": UUID, "priority": int, "correlation_id": UUID | None}
-_classes: weakref.WeakSet[type] = weakref.WeakSet()
+_classes: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
+_declared = 0
 
 
 @overload
@@ -123,7 +124,9 @@ def _with_header(cls: type[T]) -> type[T]:
     make: Any = type(cls)
     derived = make(cls.__name__, (cls,), namespace)
     made = cast(type[T], dataclass(repr=False, eq=False, frozen=params.frozen)(derived))
-    _classes.add(made)
+    global _declared
+    _declared += 1
+    _classes[_declared] = made
     if "<locals>" in made.__qualname__:  # Only now are the classes of the function to be found for sure.
         with suppress(MessageTypeError):
             introspect(made)
@@ -178,6 +181,15 @@ def is_message_class(cls: object) -> bool:
     return isinstance(cls, type) and all(name in getattr(cls, "__dataclass_fields__", ()) for name in HEADER_FIELDS)
 
 
-def message_classes() -> list[type]:
-    """Returns all message classes that are declared in this process and still exist, in no particular order."""
-    return list(_classes)
+def message_classes(after: int = 0) -> list[type]:
+    """Returns the message classes that were declared in this process and still exist, in the order of declaration.
+
+    Args:
+        after: what `classes_declared` has returned, to get only those that were declared after that.
+    """
+    return [cls for number, cls in _classes.items() if number > after]
+
+
+def classes_declared() -> int:
+    """Returns how many message classes were declared so far. If it has grown, one may have been declared again."""
+    return _declared

@@ -155,7 +155,7 @@ class ExchangeResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., types: _Optional[_Union[NewTypes, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes", "shared_memory", "new_types")
+    __slots__ = ("kernel_id", "session_token", "received_through", "credit", "max_message_bytes", "part_bytes", "shared_memory", "new_types", "error_in_bye")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +164,7 @@ class Open(_message.Message):
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     NEW_TYPES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_IN_BYE_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     session_token: bytes
     received_through: int
@@ -172,7 +173,8 @@ class Open(_message.Message):
     part_bytes: int
     shared_memory: bool
     new_types: bool
-    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ..., shared_memory: bool = ..., new_types: bool = ...) -> None: ...
+    error_in_bye: bool
+    def __init__(self, kernel_id: _Optional[str] = ..., session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., part_bytes: _Optional[int] = ..., shared_memory: bool = ..., new_types: bool = ..., error_in_bye: bool = ...) -> None: ...
 
 class NewTypes(_message.Message):
     __slots__ = ("types",)
@@ -181,7 +183,7 @@ class NewTypes(_message.Message):
     def __init__(self, types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes", "shared_memory", "explains")
+    __slots__ = ("session_token", "received_through", "acks_received", "credit", "types", "backpressure_strategy", "input_queue_size", "output_queue_size", "max_message_bytes", "closed", "session_timeout", "part_bytes", "shared_memory", "explains", "daemon_epoch")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     ACKS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +198,7 @@ class Opened(_message.Message):
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     EXPLAINS_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_token: bytes
     received_through: int
     acks_received: int
@@ -210,7 +213,8 @@ class Opened(_message.Message):
     part_bytes: int
     shared_memory: SharedMemory
     explains: bool
-    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ..., explains: bool = ...) -> None: ...
+    daemon_epoch: str
+    def __init__(self, session_token: _Optional[bytes] = ..., received_through: _Optional[int] = ..., acks_received: _Optional[int] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., types: _Optional[_Iterable[_Union[MessageType, _Mapping]]] = ..., backpressure_strategy: _Optional[_Union[BackpressureStrategy, str]] = ..., input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., closed: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., session_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., part_bytes: _Optional[int] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ..., explains: bool = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
 
 class SharedMemory(_message.Message):
     __slots__ = ("requests", "replies")

@@ -171,5 +171,5 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
         return ConnectionLostError(target, known.problem) if type(known) is ConnectionLostError else known
     details = error.details() or ""
     if error.code() in _GRPCS_OWN:
-        return ConnectionLostError(target, details)
+        return ConnectionLostError(target, details or error.code().name)
     return PyDotComputeError(f"{error.code().name}: {details}")

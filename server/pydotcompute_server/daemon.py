@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +34,7 @@ from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
+from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -79,11 +79,12 @@ class Daemon:
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
-        self.epoch = secrets.token_hex(8)
+        epoch = Epoch()
+        self.epoch = epoch.name
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
         self._unary = UnaryLane(self._runtime, self._catalog, limits, self.epoch)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, epoch)
         self._stop = asyncio.Event()
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""

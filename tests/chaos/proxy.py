@@ -2,6 +2,9 @@
 
     python -m tests.chaos.proxy --to 127.0.0.1:50051 --every 50-300 --faults cut=3,reset=1 --seed 7
 
+With `--stream-bytes` and `--stream-seconds` it ends each HTTP/2 stream after so many bytes in one direction, or so many
+seconds, as nginx does by default.
+
 Its first line of output is `listening on HOST:PORT`. A line of input names a fault for all connections that there are;
 the answer is the fault and how many they were. The line `statistics` is answered with a line of JSON, and so is
 SIGTERM, which ends it.
@@ -23,8 +26,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
+from tests.chaos.streams import StreamLimits
+
 __all__ = ["FAULTS", "Link", "Options", "Proxy", "Statistics", "options"]
 
+CLOCK_SECONDS = 0.05
+"""How often to look for streams that have lasted too long."""
 CHUNK = 64 << 10
 """Bytes read at once."""
 STALL_SECONDS = (0.005, 0.4)
@@ -53,6 +60,8 @@ class _Pipe:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.lock = asyncio.Lock()
+        """Held while bytes are written, which may be a part of a frame."""
         self.closed = False
         """Whether what comes is thrown away, because this direction was closed on purpose."""
 
@@ -65,8 +74,10 @@ class Link:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         daemon: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         dice: random.Random,
+        limits: StreamLimits | None = None,
     ) -> None:
         self._dice = dice
+        self._limits = limits
         self._pipes = (_Pipe(client[0], daemon[1]), _Pipe(daemon[0], client[1]))
         self._writers = (client[1], daemon[1])
         self._flowing = asyncio.Event()
@@ -79,9 +90,12 @@ class Link:
 
     async def run(self) -> None:
         """Forward until both directions have ended."""
+        clock = None if self._limits is None else asyncio.create_task(self._end_expired(), name="clock")
         try:
             await asyncio.gather(*(self._forward(pipe) for pipe in self._pipes))
         finally:
+            if clock is not None:
+                clock.cancel()
             for writer in self._writers:
                 writer.close()
 
@@ -92,12 +106,33 @@ class Link:
                 if self.silent or pipe.closed:
                     continue
                 self.bytes += len(data)
-                await self._pass(pipe.writer, data)
+                await self._pass_as_limited(pipe, data)
         # Also after a reset: the other side hears of an end.
         if not (self.silent or pipe.closed or pipe.writer.is_closing()):
             await self._flowing.wait()
             with contextlib.suppress(OSError):
                 pipe.writer.write_eof()
+
+    async def _pass_as_limited(self, pipe: _Pipe, data: bytes) -> None:
+        if self._limits is None:
+            await self._pass(pipe.writer, data)
+            return
+        to_daemon, to_client = self._pipes
+        back = to_client if pipe is to_daemon else to_daemon
+        now = asyncio.get_running_loop().time()
+        passed = self._limits.from_client(data, now) if pipe is to_daemon else self._limits.from_daemon(data)
+        for direction, allowed in ((pipe, passed.on), (back, passed.back)):
+            async with direction.lock:
+                await self._pass(direction.writer, bytes(allowed))
+
+    async def _end_expired(self) -> None:
+        assert self._limits is not None
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            told = self._limits.expired(asyncio.get_running_loop().time())
+            for pipe in self._pipes:
+                async with pipe.lock:
+                    await self._pass(pipe.writer, told)
 
     async def _pass(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         at = 0
@@ -176,6 +211,10 @@ class Options:
     """Which there are, and how often each in proportion."""
     seed: int = 0
     """Of all that is random."""
+    stream_bytes: float = float("inf")
+    """How many bytes may go on one HTTP/2 stream in one direction."""
+    stream_seconds: float = float("inf")
+    """How long such a stream may last."""
 
 
 class Proxy:
@@ -220,7 +259,11 @@ class Proxy:
             writer.close()
             return
         self._connections += 1
-        link = Link((reader, writer), daemon, self._dice)
+        options = self._options
+        limits = None
+        if min(options.stream_bytes, options.stream_seconds) < float("inf"):
+            limits = StreamLimits(options.stream_bytes, options.stream_seconds, self._done)
+        link = Link((reader, writer), daemon, self._dice, limits)
         self._links.append(link)
         try:
             await link.run()
@@ -269,6 +312,8 @@ def options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--every", metavar="MIN-MAX", help="milliseconds between faults")
     parser.add_argument("--faults", default="cut=1", metavar="NAME=WEIGHT,…", help=", ".join(FAULTS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stream-bytes", type=float, default=float("inf"), metavar="N")
+    parser.add_argument("--stream-seconds", type=float, default=float("inf"), metavar="S")
     given = parser.parse_args(arguments)
     host, _, port = given.to.rpartition(":")
     faults = []
@@ -281,7 +326,8 @@ def options(arguments: list[str] | None = None) -> Options:
     if given.every is not None:
         least, _, most = given.every.partition("-")
         every = (float(least) / 1000, float(most or least) / 1000)
-    return Options((host, int(port)), every, tuple(faults), given.seed)
+    limits = (given.stream_bytes, given.stream_seconds)
+    return Options((host, int(port)), every, tuple(faults), given.seed, *limits)
 
 
 async def _serve(options: Options) -> None:

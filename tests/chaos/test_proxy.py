@@ -6,7 +6,9 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import grpc
 import pytest
 
 from tests.chaos.processes import Processes
@@ -154,9 +156,60 @@ async def test_faults_come_by_themselves_if_they_are_to() -> None:
             assert faults["cut"] >= 5
 
 
+@pytest.mark.parametrize("given", [{"stream_bytes": 100_000}, {"stream_seconds": 0.3}], ids=["bytes", "seconds"])
+async def test_streams_end_at_a_limit_and_others_on_the_connection_go_on(given: dict[str, float]) -> None:
+    async with grpc_echo() as to, Proxy(Options(to, **given)) as proxy:  # type: ignore[arg-type]
+        async with grpc.aio.insecure_channel(proxy.address) as channel:
+            echo: Any = channel.stream_stream("/test/Echo")
+            for _ in range(20):  # So that what is dropped exhausts the connection's window, if that is not given back.
+                call = echo()
+                with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+                    await talk_on(call)
+                assert await call.code() is grpc.StatusCode.INTERNAL
+                short = echo()
+                await short.write(b"short")
+                assert await short.read() == b"short"
+                await short.done_writing()
+                assert await short.code() is grpc.StatusCode.OK
+                if "stream_seconds" in given:
+                    break
+        statistics = proxy.statistics()
+        assert statistics["connections"] == 1
+        assert statistics["faults"] == {next(iter(given)): 1 if "stream_seconds" in given else 20}
+
+
+async def talk_on(call: Any) -> None:
+    """Talk with the echo for ever."""
+    async with asyncio.timeout(10):
+        while True:
+            await call.write(b"x" * 10_000)
+            assert await call.read() == b"x" * 10_000
+
+
+@asynccontextmanager
+async def grpc_echo() -> AsyncIterator[tuple[str, int]]:
+    """The address of a gRPC server that sends back what it gets."""
+
+    async def echo(requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+    server = grpc.aio.server()
+    handler: Any = grpc.stream_stream_rpc_method_handler(echo)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test", {"Echo": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield "127.0.0.1", port
+    await server.stop(None)
+
+
 def test_the_command_line_says_what_and_how_often() -> None:
     assert options(["--to", "127.0.0.1:1", "--every", "50-300", "--faults", "cut=3,reset", "--seed", "7"]) == Options(
         ("127.0.0.1", 1), (0.05, 0.3), (("cut", 3.0), ("reset", 1.0)), 7
+    )
+    limits = ["--stream-bytes", "1000", "--stream-seconds", "0.5"]
+    assert options(["--to", "127.0.0.1:1", *limits]) == Options(
+        ("127.0.0.1", 1), stream_bytes=1_000.0, stream_seconds=0.5
     )
     with pytest.raises(SystemExit):
         options(["--to", "127.0.0.1:1", "--faults", "earthquake"])

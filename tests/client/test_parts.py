@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydotcompute.exceptions import MessageTooLargeError, QueueFullError
+from pydotcompute.exceptions import MessageTooLargeError, QueueTimeoutError
 from pydotcompute_client import RemoteRuntime, connect
 from tests.client.test_sessions import launched
 from tests.contract import kernels
@@ -60,6 +60,24 @@ async def test_those_who_ask_meanwhile_do_not_wait_for_a_long_message(runtime: R
         asked += 1
     assert (await long).note == LONG
     assert asked >= 3, "they went between its parts, there and back"
+
+
+async def test_requests_of_other_tasks_do_not_wait_for_a_long_one_that_does_not_get_through(
+    runtime: RemoteRuntime, way: Forwarder
+) -> None:
+    kernel_id = await launched(runtime, kernels.echo_job)
+    await runtime.send_and_receive(kernel_id, Job(0))
+    way.close()
+    async with asyncio.TaskGroup() as group:
+        long = group.create_task(runtime.send_and_receive(kernel_id, Job(1, note=LONG), timeout=PATIENCE))
+        await asyncio.sleep(0)
+        outgoing = runtime._sessions[kernel_id]._departures.outgoing
+        assert outgoing.long
+        others = [group.create_task(runtime.send_and_receive(kernel_id, Job(n), timeout=PATIENCE)) for n in range(5)]
+        await asyncio.sleep(0)
+        assert len(outgoing.queue) == 5, "none waits for the long one to be gone"
+        way.is_open = True
+    assert [task.result().number for task in (long, *others)] == [1, *range(5)]
 
 
 async def test_what_one_task_sends_after_a_long_message_stays_after_it_there_and_back(runtime: RemoteRuntime) -> None:
@@ -115,9 +133,9 @@ async def test_a_time_out_ends_the_wait_for_a_long_message_to_be_gone(runtime: R
     await runtime.send_and_receive(kernel_id, Job(0))
     way.close()
     await runtime.send(kernel_id, Job(1, note=LONG))
-    with pytest.raises(QueueFullError):
+    with pytest.raises(QueueTimeoutError, match="longer message"):
         await runtime.send(kernel_id, Job(2), timeout=0.01)
-    with pytest.raises(QueueFullError):
+    with pytest.raises(QueueTimeoutError, match="longer message"):
         await asyncio.create_task(runtime.send_and_receive(kernel_id, Job(3, note=LONG), timeout=0.01))
     way.is_open = True
     assert (await runtime.receive(kernel_id, timeout=PATIENCE)).number == 1

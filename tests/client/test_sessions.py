@@ -313,7 +313,7 @@ async def test_who_waits_in_receive_is_told_what_is_lost_when_the_daemon_was_res
         receiving = asyncio.create_task(runtime.receive("gate", timeout=60))
         await asyncio.sleep(0)
         mortal.rise()
-        with pytest.raises(SessionLostError) as lost:
+        with pytest.raises(SessionLostError, match="has restarted") as lost:
             await receiving
         assert known(lost.value, "gate", mortal.way.address) == (ids(*sent), ids(*unsent))
         await works(runtime)
@@ -404,6 +404,22 @@ async def test_replies_that_came_before_the_loss_are_received_first(mortal: Mort
         with pytest.raises(SessionLostError) as lost:
             await runtime.receive("gate", timeout=60)
         assert known(lost.value, "gate", mortal.way.address) == (ids(held), set())
+
+
+async def test_another_daemon_at_the_same_address_is_called_so(start_daemon: Callable[..., Any]) -> None:
+    one, two = (start_daemon(str(KERNELS), "--launch", "gate") for _ in range(2))
+    async with Forwarder(one.target) as way, connect(way.address) as runtime:
+        job = Job(1)
+        await hold(runtime, job)
+        way.target = two.target
+        receiving = asyncio.create_task(runtime.receive("gate", timeout=60))
+        await asyncio.sleep(0)
+        way.cut()
+        with pytest.raises(SessionLostError, match="another daemon has the session") as lost:
+            await receiving
+        assert known(lost.value, "gate", way.address) == (ids(job), set())
+    for daemon in (one, two):
+        daemon.stop()
 
 
 async def test_a_session_with_nothing_under_way_is_replaced_without_a_word(mortal: Mortal) -> None:

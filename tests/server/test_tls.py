@@ -10,81 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from click.testing import CliRunner
 
 from pydotcompute.exceptions import ConnectionLostError
 from pydotcompute_client import connect
 from pydotcompute_client.cli.main import main
+from tests.certificates import Certificates, make_certificates
 
 CALCULATOR = str(Path(__file__).resolve().parents[2] / "examples" / "calculator.py")
 COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
 WAIT = 20.0
-
-EXTENSIONS = """
-[req]
-distinguished_name = name
-x509_extensions = authority
-[name]
-[authority]
-basicConstraints = critical, CA:TRUE
-[address]
-subjectAltName = IP:127.0.0.1
-[name_only]
-subjectAltName = DNS:localhost
-[client]
-extendedKeyUsage = clientAuth
-"""
-
-
-class Certificates:
-    """Two authorities, and what the first has signed: `NAME.pem` and `NAME.key` in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._settings = directory / "openssl.cnf"
-        self._settings.write_text(EXTENSIONS)
-        for authority in ("ca", "other-ca"):
-            self._openssl("req", "-x509", *self._new(authority), "-out", self.certificate(authority))
-        for name in ("address", "name_only", "client"):
-            request = str(directory / f"{name}.csr")
-            self._openssl("req", *self._new(name), "-out", request)
-            self._openssl(
-                *("x509", "-req", "-in", request, "-days", "1", "-out", self.certificate(name)),
-                *("-CA", self.certificate("ca"), "-CAkey", self.key("ca"), "-CAcreateserial"),
-                *("-extfile", str(self._settings), "-extensions", name),
-            )
-
-    def certificate(self, name: str) -> str:
-        return str(self._directory / f"{name}.pem")
-
-    def key(self, name: str) -> str:
-        return str(self._directory / f"{name}.key")
-
-    def credentials(self, ca: str, client: str | None = None) -> grpc.ChannelCredentials:
-        """What `connect` takes, to trust this authority and to be this client."""
-        pair = [Path(self.key(client)), Path(self.certificate(client))] if client else []
-        return grpc.ssl_channel_credentials(Path(self.certificate(ca)).read_bytes(), *(f.read_bytes() for f in pair))
-
-    def encrypt(self, name: str) -> str:
-        """The key, with a passphrase."""
-        encrypted = str(self._directory / f"{name}.encrypted.key")
-        self._openssl("ec", "-in", self.key(name), "-aes128", "-passout", "pass:secret", "-out", encrypted)
-        return encrypted
-
-    def subject_hash(self, name: str) -> str:
-        """The name of its file in a directory of authorities."""
-        return self._openssl("x509", "-noout", "-subject_hash", "-in", self.certificate(name)).strip() + ".0"
-
-    def _new(self, name: str) -> list[str]:
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        return [*curve, "-keyout", self.key(name), "-subj", f"/CN={name}", "-config", str(self._settings)]
-
-    def _openssl(self, *arguments: str) -> str:
-        result = subprocess.run(["openssl", *arguments], capture_output=True, text=True, timeout=WAIT)
-        assert result.returncode == 0, f"openssl {' '.join(arguments)}\n{result.stderr}"
-        return result.stdout
 
 
 @dataclass(frozen=True)
@@ -98,11 +34,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the command openssl is missing: TLS would go untested")
-        pytest.skip("the command openssl, which makes the certificates, is missing")
-    return Certificates(tmp_path_factory.mktemp("certificates"))
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

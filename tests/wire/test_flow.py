@@ -781,3 +781,58 @@ class WholeSession(RuleBasedStateMachine):
 
 
 TestWholeSession = WholeSession.TestCase
+
+
+# -- a way that is too narrow ------------------------------------------------------------------------------------------
+
+
+def part(body_bytes: int, offset: int, data: memoryview) -> bytes:
+    """The frame of a part, as far as these tests look at it."""
+    return bytes(data)
+
+
+def test_what_is_sent_again_is_cut_into_chunks_of_the_bytes_that_are_asked_for() -> None:
+    outgoing = sender([4, 4, 4, 20, 1])
+    assert send_all(outgoing) == [[1, 2, 3, 4, 5]]
+    outgoing.resume(1)
+    assert send_all(outgoing, most_bytes=8) == [[2, 3], [4], [5]]
+    outgoing.resume(4)
+    assert send_all(outgoing, most_bytes=8) == [[5]]
+
+
+def test_while_long_items_are_held_others_go_and_after_that_they_do() -> None:
+    outgoing = sender()
+    long = Item(InParts(b"12345", 4, part), 1)
+    outgoing.put(long)
+    assert outgoing.long_under_way is None
+    assert outgoing.next_chunk(10, 100) == b"1234"
+    assert outgoing.long_under_way is long
+    outgoing.resume(0)
+    assert outgoing.long_under_way is None, "it begins again"
+    outgoing.holds_long = True
+    assert outgoing.next_chunk(10, 100) is None
+    outgoing.put(short := Item(b"x", 2))
+    chunk = outgoing.next_chunk(10, 100)
+    assert isinstance(chunk, Chunk)
+    assert chunk.items == [short]
+    outgoing.holds_long = False
+    assert [outgoing.next_chunk(10, 100) for _ in range(2)] == [b"1234", b"5"]
+    chunk = outgoing.next_chunk(10, 100)
+    assert isinstance(chunk, Chunk)
+    assert (chunk.first, chunk.items) == (2, [long])
+
+
+def test_a_body_of_which_parts_have_come_is_known_until_it_is_whole() -> None:
+    incoming = Incoming()
+    incoming.grant(10, 1_000)
+    reader = PartsReader(incoming, 100, most=10, least=1)
+    assert reader.coming is None
+    for offset in (0, 10):
+        reader.take(PartFrame(20, offset, memoryview(bytes(10))))
+        assert reader.coming == (0, 20)
+    reader.join()
+    assert reader.coming is None
+    reader.take(PartFrame(30, 0, memoryview(bytes(10))))
+    assert reader.coming == (1, 30)
+    reader.forget()
+    assert reader.coming is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -52,6 +53,8 @@ class Departures:
         """The error that `send` raises because the kernel takes no messages; None while it takes them."""
         self.refusing = Signal()
         """Notified when `refusal` is set."""
+        self.batch_bytes = LARGEST_BATCH_BYTES
+        """Bytes of bodies at which a frame is full."""
         self._kernel_id = kernel_id
         self._types = types
         self._replies = replies
@@ -64,6 +67,8 @@ class Departures:
         self._long_gone = Signal()
         self._reply_limit = WINDOW
         self._over = False
+        self._reached = 0  # The daemon has received everything through this sequence, as it said when the stream began.
+        self._tried = False  # True if messages were sent on this stream.
 
     def begin(self, opened: pb.Opened, bodies: Bodies, type_name: str) -> None:
         """Begin the session. `type_name` is the full name of the kernel's input type at the daemon."""
@@ -166,8 +171,9 @@ class Departures:
             raise
 
     def _sender(self) -> object:
-        """Return the caller for which the current task sends."""
-        return self._replies.callers.receiving(asyncio.current_task())
+        """Return the caller for which the current task sends; the task itself if there is none."""
+        task = asyncio.current_task()
+        return self._replies.callers.receiving(task) or task
 
     async def _outcome(self, message_id: UUID) -> None:
         """Wait until the kernel has taken a message. If the kernel refuses the message, raise its error."""
@@ -251,7 +257,8 @@ class Departures:
                 if self.refusal is not None:
                     raise self.refusal.again()
                 if not woken:
-                    raise QueueFullError(self._kernel_id, self._input_queue_size)
+                    assert timeout is not None
+                    raise QueueTimeoutError(self._kernel_id, timeout, "the wait for a longer message to be sent")
                 woken = await self._long_gone.wait(None if deadline is None else deadline - monotonic())
             await self._wait_for_credit(None if deadline is None else deadline - monotonic())
             if not (outgoing.long and goes_ahead):
@@ -259,19 +266,41 @@ class Departures:
 
     # -- to and from the daemon ----------------------------------------------------------------------------------------
 
+    def resume(self, received_through: int) -> None:
+        """Begin a new stream, when the daemon has received everything through this sequence."""
+        self.outgoing.resume(received_through)
+        self._reached, self._tried = received_through, False
+
+    def cut_short(self, has_moved: bool) -> tuple[int, int] | None:
+        """Return the `message_id.int` and the bytes of a message that the end of a stream has kept from the daemon.
+
+        None if no message was under way, or if others got through on that stream (`has_moved`) and none is a long one.
+        """
+        if not self._tried:
+            return None
+        outgoing = self.outgoing
+        items = [*islice(outgoing.unacknowledged(), max(0, self._reached - outgoing.acknowledged), None)]
+        if (long := outgoing.long_under_way) is not None:
+            items.append(long)
+        long = next((item for item in items if isinstance(item[0], Ahead)), None)
+        stuck = long or (items[0] if items and not has_moved else None)
+        return None if stuck is None else (key_of(stuck), len(stuck[0]))
+
     def next_frame(self, frame: pb.ExchangeRequest) -> bytes | None:
         """Put the next messages to send into `frame`, and return None.
 
         If the next thing to send is a part of a body, leave `frame` as it is, and return that part's bytes.
         """
         outgoing = self.outgoing
-        chunk = outgoing.next_chunk(LARGEST_BATCH, LARGEST_BATCH_BYTES)
+        chunk = outgoing.next_chunk(LARGEST_BATCH, self.batch_bytes)
+        if chunk is None:
+            return None
+        self._tried = True
         if isinstance(chunk, bytes):
             return chunk
-        if chunk is not None:
-            fill(frame.batch, chunk.first, chunk.items)
-            if self._long_gone.waiters and not outgoing.long:
-                self._long_gone.notify_all()
+        fill(frame.batch, chunk.first, chunk.items)
+        if self._long_gone.waiters and not outgoing.long:
+            self._long_gone.notify_all()
         return None
 
     def accepted(self, through: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -19,6 +19,8 @@ from pydotcompute.exceptions import (
     SessionLostError,
 )
 from pydotcompute.messages.ids import uuid_from_int, uuids_from_ints
+from pydotcompute.messages.message import classes_declared
+from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -27,9 +29,12 @@ from pydotcompute.wire.exchange.batches import credit_to_proto, key_of
 from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_response, request_part, to_bytes
+from pydotcompute.wire.exchange.limits import LARGEST_BATCH_BYTES
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
+from pydotcompute_client.delays import LONGEST_DELAY, delay
 from pydotcompute_client.exchange.acks import Acks
 from pydotcompute_client.exchange.arrivals import Arrivals, Outputs
+from pydotcompute_client.exchange.cuts import Cuts, Obstacle
 from pydotcompute_client.exchange.delays import Delays
 from pydotcompute_client.exchange.departures import Departures
 from pydotcompute_client.types import RemoteTypes
@@ -46,9 +51,14 @@ LAST_WORD_SECONDS = 0.5
 """How long `close` may take, after that, to tell the daemon that the client leaves."""
 OPEN_AGAIN_SECONDS = 1.0
 """How long to try again to begin a session, if the connection breaks meanwhile."""
-SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
-"""Seconds before a stream is opened again, if the last one was never answered: at first, and at most. (gRPC decides how
-long to wait before it connects again.)"""
+
+STAND_IN = "Internal error from Core"
+"""What gRPC says of a stream on which a write has failed, until the real status comes."""
+REAL_STATUS_SECONDS = 0.2
+"""How long to wait for that."""
+NARROW_BATCH_BYTES = 64 << 10
+"""Bytes of bodies at which a frame is full, after a stream on which nothing got through."""
+HINT = "; perhaps a proxy on the way limits the bytes or the seconds of a stream, see docs/proxies.md"
 
 _BROKEN = (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
 """The errors that reading and writing raise on a stream that has ended."""
@@ -90,6 +100,9 @@ class Session:
         self._news = Signal()
         self._stirred = False  # True if something has happened since the writer last looked for frames to send.
         self._acks = Acks(self._stir)
+        self._cuts = Cuts(reconnect_timeout)
+        self._broke = ""  # The status with which the last stream ended, in words.
+        self._release: asyncio.TimerHandle | None = None
         self._closing = self._leaving = False
         if replies is None:
             replies = Replies(kernel_id, Outputs(kernel_id), self._nobody_waits)
@@ -137,17 +150,19 @@ class Session:
                 part_bytes=PART_BYTES,
                 shared_memory=self._shared_memory,
                 new_types=True,
+                error_in_bye=True,
             )
             self._arrivals.incoming.begin(self._arrivals.incoming.received)
             try:
                 await self._call.write(pb.ExchangeRequest(open=opening))
                 frame = await self._call.read()
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error, self._target) from None
-            except _BROKEN:
+            except (grpc.aio.AioRpcError, *_BROKEN):
                 raise await self._why_it_broke() from None
             if not isinstance(frame, pb.ExchangeResponse):
                 raise await self._why_it_broke()
+            if frame.HasField("bye"):
+                await self._end_call()
+                raise self._error(frame.bye.status)
             try:
                 self._opened(frame.opened)
             except BackendUnavailableError:
@@ -158,8 +173,7 @@ class Session:
             raise
 
     def _opened(self, opened: pb.Opened) -> None:
-        codecs = self._arrivals.codecs
-        self._learn(opened.types[len(codecs) :])
+        codecs = self._learn(opened.types[len(self._type_names) :])
         if not self._token:
             self._bodies = self._arrivals.bodies = Bodies(
                 self._arrivals.incoming,
@@ -173,23 +187,34 @@ class Session:
         self._token = opened.session_token
         self._delays.connected(explains=opened.explains)
         self._bodies.begin()
-        self._departures.outgoing.resume(opened.received_through)
+        self._departures.resume(opened.received_through)
+        self._opened_at, self._reached = monotonic(), self._progress
         self._departures.grant(opened.credit)
         self._acks.resume(opened.acks_received)
         if opened.HasField("closed"):
             self._departures.close(self._error(opened.closed))
 
-    def _learn(self, message_types: Iterable[pb.MessageType]) -> None:
-        """Take in the next types of the kernel."""
-        for message_type in message_types:
-            name = self._types.learn(message_type)
-            self._type_names.append(name)
-            self._arrivals.codecs.append(self._types.receiving_codec(name))
+    def _learn(self, message_types: Iterable[pb.MessageType]) -> list[Codec[Any]]:
+        """Take in the next types of the kernel. Return the codecs of all its types."""
+        self._type_names += map(self._types.learn, message_types)
+        return self._find_codecs()
+
+    def _find_codecs(self) -> list[Codec[Any]]:
+        """Return the codecs of the kernel's types, for the classes that were declared last, and receive with them."""
+        self._declared = classes_declared()
+        codecs = self._arrivals.codecs
+        codecs[:] = map(self._types.receiving_codec, self._type_names)  # The shared memory has the same list.
+        return codecs
 
     async def _say_bye(self) -> None:
         """Tell the daemon to end a session that was just opened."""
         with suppress(grpc.aio.AioRpcError, *_BROKEN):
             await self._call.write(pb.ExchangeRequest(bye=pb.Bye()))
+        await self._end_call()
+
+    async def _end_call(self) -> None:
+        """End this side of a stream, and wait for the daemon to end its own."""
+        with suppress(grpc.aio.AioRpcError, *_BROKEN):
             await self._call.done_writing()
             await asyncio.wait((asyncio.ensure_future(self._call.code()),), timeout=LAST_WORD_SECONDS)
 
@@ -226,11 +251,24 @@ class Session:
             self._call.cancel()
 
     async def _reconnect(self) -> None:
-        """Open another stream for the session.
+        """Open another stream for the session, later each time if the streams before it were cut at the same place.
 
         Raises:
-            SessionLostError: the daemon has lost the session, or was not reached in time.
+            SessionLostError: the daemon has lost the session, or was not reached in time, or nothing gets through.
         """
+        cuts, now = self._cuts, monotonic()
+        cuts.cut(self._obstacle(now), now)
+        # If nothing got through, the way may be too narrow for a frame and not for a message.
+        self._departures.batch_bytes = LARGEST_BATCH_BYTES if cuts.obstacle is None else NARROW_BATCH_BYTES
+        if cuts.count > 1:
+            what = getattr(cuts.obstacle, "what", "") or "anything"
+            problem = f"{cuts.count} streams in a row were cut before {what} got through"
+            if cuts.is_hopeless(now):
+                raise self._lost(f"{problem}, in {cuts.seconds(now):.3g} s; the last ended with {self._broke!r}{HINT}")
+            if cuts.count == 2:
+                where = f"kernel {self.kernel_id!r} at {self._target}"
+                logger.warning("%s: %s; the last ended with %r%s", where, problem, self._broke, HINT)
+            await self._wait_before_next(cuts.delay())
         try:
             error = await self._open_again(self._reconnect_timeout)
         except SessionLostError as lost:
@@ -238,13 +276,44 @@ class Session:
         if error is not None:
             raise self._lost(f"not reached again within {self._reconnect_timeout:g} s ({error.problem})")
 
+    def _obstacle(self, now: float) -> Obstacle | None:
+        """Return what the stream that has just ended was cut short in; None if it got on, or had time to."""
+        has_moved = self._progress != self._reached
+        if (key_and_size := self._departures.cut_short(has_moved)) is not None:
+            key, size = key_and_size
+            return Obstacle(("to the kernel", key), f"a message of {size:,} bytes")
+        if (coming := self._bodies.coming) is not None:
+            return Obstacle(("from the kernel", coming), f"a reply of {coming.body_bytes:,} bytes")
+        if has_moved or now - self._opened_at > LONGEST_DELAY:
+            return None
+        # Perhaps the beginning of a reply has come, which nobody sees here.
+        return Obstacle(self._reached, "a reply" if self.replies.waiting_keys() else "")
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """The messages that have got through, in each direction."""
+        return self._departures.outgoing.acknowledged, self._arrivals.incoming.received
+
+    async def _wait_before_next(self, seconds: float) -> None:
+        """Wait before the next try. If only a long message is held up, the next stream has it wait, and nobody else."""
+        outgoing = self._departures.outgoing
+        if outgoing.long_under_way is None:
+            await asyncio.sleep(seconds)
+        else:
+            outgoing.holds_long = True
+            self._release = asyncio.get_running_loop().call_later(seconds, self._release_long)
+
+    def _release_long(self) -> None:
+        self._departures.outgoing.holds_long = False
+        self._stir()
+
     async def _open_again(self, timeout: float) -> ConnectionLostError | None:
         """Open another stream within `timeout` seconds. Return None, or the error if the daemon was not reached.
 
         Raises:
             SessionLostError: the daemon has no such session any more.
         """
-        delay = SHORTEST_DELAY
+        failures = 0
         error = ConnectionLostError(self._target, "the connection was cut off")
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -256,8 +325,8 @@ class Session:
                         raise
                     except ConnectionLostError as broken:
                         error = broken
-                    await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-                    delay = min(2 * delay, LONGEST_DELAY)
+                    await asyncio.sleep(delay(failures))
+                    failures += 1
         return error
 
     def _lost(self, problem: str, not_taken: Iterable[int] = ()) -> SessionLostError:
@@ -274,6 +343,11 @@ class Session:
 
     async def _why_it_broke(self) -> PyDotComputeError:
         """Return the status of a stream that has ended, as an error."""
+        code = await self._call.code()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REAL_STATUS_SECONDS):
+                while await self._call.details() == STAND_IN:  # noqa: ASYNC110  # gRPC does not say when it comes.
+                    await asyncio.sleep(0.001)
         code = await self._call.code()
         if code is grpc.StatusCode.OK:
             return ConnectionLostError(self._target, "the daemon has ended the stream")
@@ -372,18 +446,21 @@ class Session:
                 elif (ending := self._take(frame)) is not None:
                     return ending
             error = await self._why_it_broke()
-        except grpc.aio.AioRpcError as broken:
-            error = from_rpc_error(broken, self._target)
-        except _BROKEN:
+        except (grpc.aio.AioRpcError, *_BROKEN):
             error = await self._why_it_broke()
         if self._leaving or (self._closing and self._departures.outgoing.all_acknowledged):
             return ConnectionLostError(self._target, "the client has closed the connection")
-        return None if isinstance(error, ConnectionLostError) else error
+        if not isinstance(error, ConnectionLostError):
+            return error
+        self._broke = error.problem
+        return None
 
     def _take(self, frame: pb.ExchangeResponse) -> PyDotComputeError | None:
         """Act on a frame. Return the error that ends the session, or None if it goes on."""
         match frame.WhichOneof("frame"):
             case "batch":
+                if self._declared != classes_declared():
+                    self._find_codecs()
                 self._arrivals.take_batch(frame.batch)
             case "part":
                 self._bodies.take_part(frame.part)
@@ -440,6 +517,8 @@ class Session:
         self.over = error
         self._arrivals.end()
         self._acks.stop()
+        if self._release is not None:
+            self._release.cancel()
         told = self._departures.end(error)
         if isinstance(error, ConnectionLostError):
             if isinstance(error, SessionLostError):

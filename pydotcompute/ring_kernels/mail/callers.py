@@ -24,6 +24,7 @@ from uuid import UUID
 
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.messages.header import Header
+from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 from pydotcompute.ring_kernels.mail.signals import Signal
 
@@ -131,7 +132,14 @@ class TaskCallers(Generic[T]):
         return self.running(task) if caller is None or _sending_task.get() is not task else caller
 
     def running(self, task: asyncio.Task[Any] | None = None) -> Caller[T]:
-        """Return the caller that sends, as `sending` does. There must be a current task if none is named."""
+        """Return the caller that sends, as `sending` does. There must be a current task if none is named.
+
+        Raises:
+            MisuseError: the running event loop is not that of the callers.
+        """
+        # `sending` need not check this: where another loop runs in this thread, the callers' loop has no current task.
+        # Where it runs in another thread, there may be one, but the context of this thread has not sent for it.
+        require_loop(self.loop)
         task = task or current_task()
         assert task is not None
         caller = self._tasks.get(task)

@@ -21,6 +21,7 @@ from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import Caller, TaskCallers, Unanswered
 from pydotcompute.ring_kernels.mail.delays import UNKNOWN, Delay
+from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
@@ -237,7 +238,10 @@ class Replies(Generic[T]):
         """Return a future of the reply to this one request; None if a request of this id still waits for its reply."""
         if self.is_taken(message_id):
             return None
-        reply = self._asked[message_id.int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop is not self.callers.loop:
+            require_loop(self.callers.loop)
+        reply = self._asked[message_id.int] = loop.create_future()
         return reply
 
     def unask(self, message_id: UUID) -> None:
@@ -553,12 +557,15 @@ class Replies(Generic[T]):
 
     async def _wait(self, signals: list[Signal], timeout: float | None) -> bool:
         """Wait as `wait_any` does, and count this task in `receiving` meanwhile."""
+        loop = asyncio.get_running_loop()
+        if loop is not self.callers.loop:
+            require_loop(self.callers.loop)
         if self.on_receiving is None:
-            return await wait_any(signals, timeout)
+            return await wait_any(signals, timeout, loop)
         self.receiving += 1
         self.on_receiving()
         try:
-            return await wait_any(signals, timeout)
+            return await wait_any(signals, timeout, loop)
         finally:
             self.receiving -= 1
             self.on_receiving()

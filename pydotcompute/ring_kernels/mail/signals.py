@@ -54,12 +54,21 @@ class Signal:
         self.notify(len(self.waiters))
 
 
-async def wait_any(signals: Sequence[Signal], timeout: float | None = None) -> bool:
-    """Wait until one of the signals is notified. Return False if `timeout` seconds pass first."""
+async def wait_any(
+    signals: Sequence[Signal], timeout: float | None = None, loop: asyncio.AbstractEventLoop | None = None
+) -> bool:
+    """Wait until one of the signals is notified. Return False if `timeout` seconds pass first.
+
+    Args:
+        signals: the signals.
+        timeout: the seconds to wait; None waits without end.
+        loop: the running event loop, if the caller knows it.
+    """
     if timeout is not None and timeout <= 0:
         await asyncio.sleep(0)
         return False
-    loop = asyncio.get_running_loop()
+    if loop is None:
+        loop = asyncio.get_running_loop()
     waiter: asyncio.Future[bool] = loop.create_future()
     for signal in signals:
         signal.waiters[waiter] = None

@@ -15,7 +15,7 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
-from pydotcompute.wire.exchange.parts import LEAST_PART_BYTES, InParts, PartsReader
+from pydotcompute.wire.exchange.parts import LEAST_PART_BYTES, Coming, InParts, PartsReader
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
 
 __all__ = ["Bodies", "Body", "Opened", "malformed"]
@@ -100,6 +100,11 @@ class Bodies:
         self.offer = None
         if self._memory is not None:
             self._memory.settle()
+
+    @property
+    def coming(self) -> Coming | None:
+        """The body of which only some parts have come; None if there is none."""
+        return self._parts.coming
 
     def take_part(self, part: PartFrame | pb.Part) -> None:
         """Keep a part of a body that has come ahead of its message. Raises ProtocolError if it breaks the rules."""

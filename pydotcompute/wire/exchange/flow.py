@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -133,6 +134,8 @@ class Outgoing(Generic[T]):
         self._kept: deque[Chunk[T]] = deque()
         self.again: deque[Chunk[T]] = deque()
         """Items that must be sent again on this stream, before any new item."""
+        self.holds_long = False
+        """True while no piece of a long item may go, and other items go instead."""
 
     @property
     def all_sent(self) -> bool:
@@ -158,6 +161,11 @@ class Outgoing(Generic[T]):
     def has_enough_long(self) -> bool:
         """True if no more long items should be made ready now."""
         return len(self.long) >= LONG_AT_ONCE
+
+    @property
+    def long_under_way(self) -> T | None:
+        """The long item of which pieces have gone on this stream, and which has no sequence yet; None if none has."""
+        return self.long[0].item if self.long and self.long[0].begun else None
 
     def put(self, item: T, sender: object = None) -> None:
         """Queue an item.
@@ -199,7 +207,7 @@ class Outgoing(Generic[T]):
             most_bytes: the most bytes of bodies in the chunk. A single longer item makes a chunk of its own.
         """
         if self.again:
-            return self._next_again(most)
+            return self._next_again(most, most_bytes)
         if self.long:
             if (found := self._next_of_long()) is not None:
                 return found
@@ -235,6 +243,8 @@ class Outgoing(Generic[T]):
 
     def _next_of_long(self) -> bytes | Chunk[T] | None:
         """Return the next piece, or the long item if all its pieces are out. None if others go first, or no credit."""
+        if self.holds_long:
+            return None
         long = self.long[0]
         if self.allowed <= 0 and (not long.begun or long.body.all_out):
             return None
@@ -256,12 +266,14 @@ class Outgoing(Generic[T]):
         """Return the most items, up to `most`, that can go in one chunk: no long item was queued between them."""
         return min([most, *(long.after - self.sent for long in self.long if long.after > self.sent)])
 
-    def _next_again(self, most: int) -> Chunk[T] | bytes:
-        """Return the next items to send again, at most `most`, or a piece of the body of the first of them."""
+    def _next_again(self, most: int, most_bytes: int) -> Chunk[T] | bytes:
+        """Return the next items to send again, as `next_chunk` does, or a piece of the body of the first of them."""
         body = body_of(self.again[0].items[0])
         if isinstance(body, Ahead) and not body.all_out:
             return body.next_piece()
         chunk = self.again.popleft()
+        sizes = accumulate(map(len, map(body_of, chunk.items)))
+        most = max(1, min(most, sum(1 for size in sizes if size <= most_bytes)))
         if len(chunk.items) > most:
             self.again.appendleft(Chunk(chunk.first + most, chunk.items[most:], before=chunk.before))
             chunk = Chunk(chunk.first, chunk.items[:most], before=chunk.before)

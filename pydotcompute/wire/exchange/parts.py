@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import Ahead, Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 
-__all__ = ["LEAST_PART_BYTES", "InParts", "PartsReader"]
+__all__ = ["LEAST_PART_BYTES", "Coming", "InParts", "PartsReader"]
 
 LEAST_PART_BYTES = 4_096
 """The fewest bytes of a part that is not the last. The overhead of a shorter part could be more than its data."""
@@ -55,6 +56,14 @@ class InParts(Ahead):
         batch.body_in_parts = True
 
 
+class Coming(NamedTuple):
+    """A body of which some parts have come."""
+
+    before: int
+    """The number of bodies in parts that came before it."""
+    body_bytes: int
+
+
 class PartsReader:
     """Joins the parts of a body that is coming."""
 
@@ -73,12 +82,18 @@ class PartsReader:
         self._longest = longest
         self._most = most
         self._least = least
+        self._joined = 0
         self.forget()
 
     def forget(self) -> None:
         """Forget the parts that have come: their body will begin again."""
         self._parts: list[memoryview] = []
         self._parts_bytes = self._body_bytes = 0
+
+    @property
+    def coming(self) -> Coming | None:
+        """The body of which some parts have come, perhaps all; None if none has."""
+        return Coming(self._joined, self._body_bytes) if self._parts else None
 
     def take(self, part: PartFrame | pb.Part) -> None:
         """Keep a part of a body that has come. Raises ProtocolError if the part breaks the rules."""
@@ -104,5 +119,6 @@ class PartsReader:
         if not self._parts or self._parts_bytes != self._body_bytes:
             raise ProtocolError(f"only {self._parts_bytes} of {self._body_bytes} bytes have come in parts")
         parts = self._parts
+        self._joined += 1
         self.forget()
         return b"".join(parts)

@@ -133,6 +133,7 @@ class Conversation:
             closed=closed,
             session_timeout=duration(self._limits.session_timeout),
             explains=True,
+            daemon_epoch=session.epoch.name,
         )
         await self._context.write(pb.ExchangeResponse(opened=opened))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -12,9 +14,12 @@ from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute.wire.exchange.frames import PartFrame
+from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
+from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
@@ -38,11 +43,12 @@ class ExchangeLane:
         runtime: RingKernelRuntime,
         catalog: Catalog,
         limits: Limits,
+        epoch: Epoch,
     ) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._limits = limits
-        self._sessions = Sessions(limits)
+        self._sessions = Sessions(limits, epoch)
         self._conversations: dict[bytes, Conversation] = {}  # By the token of the session that each carries.
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
@@ -61,13 +67,31 @@ class ExchangeLane:
             raise ProtocolError("the first frame of a conversation is `open`")
         opening = first.open
         await about(opening.kernel_id)
+        try:
+            await self._serve(opening, context)
+        except PyDotComputeError as error:
+            if opening.error_in_bye:
+                await self._say_error(error, context)
+            raise
+
+    async def _say_error(self, error: PyDotComputeError, context: Context) -> None:
+        """Say `bye` with the error, and wait until the client has ended its side, but not for long."""
+        bye = pb.Bye(status=status_of(error, pb.ExchangeRequest.DESCRIPTOR.name))
+        with suppress(grpc.aio.InternalError, grpc.aio.UsageError, TimeoutError):  # The client is gone.
+            async with asyncio.timeout(self._limits.farewell):
+                await context.write(pb.ExchangeResponse(bye=bye))
+                while isinstance(await context.read(), pb.ExchangeRequest | PartFrame):
+                    pass
+
+    async def _serve(self, opening: pb.Open, context: Context) -> None:
+        """Find or begin the session that a stream asks for, and carry it."""
         if opening.session_token:
             session = self._sessions.find(opening.session_token, opening.kernel_id)
         elif self._draining is not None:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits)
+            session = Session(kernel, self._catalog, opening, self._limits, self._sessions.epoch)
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()

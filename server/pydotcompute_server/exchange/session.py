@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any
 
 from pydotcompute.ring_kernels.kernel import RingKernel
@@ -17,6 +16,7 @@ from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
 from pydotcompute_server.limits import Limits
@@ -33,8 +33,10 @@ class Session:
         catalog: Catalog,
         opening: pb.Open,
         limits: Limits,
+        epoch: Epoch,
     ) -> None:
-        self.token = secrets.token_bytes(16)
+        self.epoch = epoch
+        self.token = epoch.new_token()
         self.kernel = kernel
         self.codecs = catalog.codecs(kernel.type)
         max_message_bytes = limits.max_message_bytes

@@ -6,6 +6,7 @@ import asyncio
 
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
 
@@ -15,7 +16,8 @@ __all__ = ["Sessions"]
 class Sessions:
     """The sessions of a daemon, by their tokens."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, epoch: Epoch) -> None:
+        self.epoch = epoch
         self._timeout, self._kept = limits.session_timeout, limits.sessions_kept
         self._sessions: dict[bytes, Session] = {}
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
@@ -34,8 +36,7 @@ class Sessions:
         """Return the session of this token. SessionLostError if there is none, or if it has ended."""
         session = self._sessions.get(token)
         if session is None or session.kernel.kernel_id != kernel_id:
-            problem = "the daemon has no such session: it has restarted, or the session was too long without a stream"
-            raise SessionLostError("", problem, kernel_id)
+            raise SessionLostError("", f"the daemon has no such session: {self.epoch.why_unknown(token)}", kernel_id)
         return session
 
     def keep(self, session: Session) -> None:

@@ -48,6 +48,27 @@ async def test_each_conversation_has_a_token_of_its_own(wire: Wire, talk: Talks)
     assert len({(await talk().open(kernel_id)).session_token for _ in range(5)}) == 5
 
 
+async def test_an_error_comes_in_bye_too_if_the_client_asks_for_that(wire: Wire, talk: Talks) -> None:
+    one = talk()
+    await one.say(open=pb.Open(kernel_id="nobody", error_in_bye=True))
+    bye = await one.hear("bye")
+    assert read_status(bye.status).reason == "KERNEL_NOT_FOUND"
+    await one.call.done_writing()
+    ended = await one.ended()
+    assert isinstance(ended, Failure)
+    assert ended == read_status(bye.status)
+
+
+async def test_a_client_that_asks_for_bye_and_does_not_end_its_side_gets_the_error_all_the_same(
+    wire: Wire, talk: Talks
+) -> None:
+    one = talk()
+    await one.say(open=pb.Open(kernel_id="nobody", error_in_bye=True))
+    ended = await one.ended()
+    assert isinstance(ended, Failure)
+    assert ended.reason == "KERNEL_NOT_FOUND"
+
+
 async def test_a_type_that_is_input_and_output_is_named_once(wire: Wire, talk: Talks) -> None:
     assert len((await talk().open(await wire.launch("echo"))).types) == 1
 
