@@ -38,9 +38,9 @@ class Cell:
     def __init__(self, folder: Path) -> None:
         self._file = folder / f"{MODULE}.py"
 
-    def run(self, version: int, fields: str = "") -> Any:
+    def run(self, version: int, field: str = 'text: str = ""') -> Any:
         """Declare the class; returns it."""
-        text = DECLARATION.format(version=version).replace('text: str = ""', f'text: str = ""{fields}')
+        text = DECLARATION.format(version=version).replace('text: str = ""', field)
         self._file.write_text(text + f"# {version}\n" * version)
         importlib.invalidate_caches()
         old = sys.modules.get(MODULE)
@@ -101,10 +101,19 @@ async def test_another_client_begins_with_the_class_that_was_declared_last(targe
 async def test_one_that_no_longer_stands_for_the_type_is_left_out(runtime: RemoteRuntime, cell: Cell) -> None:
     old = cell.run(1)
     assert type(await reply_to(runtime, old("hello"))) is old
-    cell.run(2, fields="\n    size: float = 0.0")
+    cell.run(2, field="text: int = 0")
     assert type(await reply_to(runtime, old("hello"))) is old
     new = cell.run(3)
     assert type(await reply_to(runtime, old("hello"))) is new
+
+
+async def test_one_with_another_optional_field_stands_for_the_type(runtime: RemoteRuntime, cell: Cell) -> None:
+    old = cell.run(1)
+    assert type(await reply_to(runtime, old("hello"))) is old
+    new = cell.run(2, field='text: str = ""\n    size: float = 0.5')
+    reply = await reply_to(runtime, old("hello"))
+    assert type(reply) is new
+    assert (reply.text, reply.size) == ("hello", 0.5)
 
 
 async def test_a_class_that_launch_names_is_used_although_another_was_declared_after_it(

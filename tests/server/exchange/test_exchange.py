@@ -41,6 +41,8 @@ async def test_opened_tells_all_that_a_client_needs_to_know(wire: Wire, talk: Ta
     assert (opened.received_through, opened.acks_received) == (0, 0)
     assert not opened.HasField("closed")
     assert len(opened.session_token) >= 16
+    kernels = await wire.kernels.ListKernels(kernel_pb.ListKernelsRequest())
+    assert opened.daemon_epoch == kernels.daemon_epoch != ""
 
 
 async def test_each_conversation_has_a_token_of_its_own(wire: Wire, talk: Talks) -> None:
