@@ -18,6 +18,7 @@ from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.json.read import document_of, read_json
+from pydotcompute.schema.names import shortened
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "type_url", "write_body", "write_message"]
@@ -84,7 +85,7 @@ def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
         is_struct = type_name == _STRUCT
         if not is_struct and type_name != codec.descriptor.full_name:
             expected = f"{codec.descriptor.full_name}, or {_STRUCT} with its fields"
-            raise MessageTypeError(expected, type_name or "no body", BODY)
+            raise MessageTypeError(expected, shortened(type_name) or "no body", BODY)
     priority = message.priority if message.HasField("priority") else DEFAULT_PRIORITY
     if priority > MAX_PRIORITY:
         problem = f"{priority} is outside 0 to {MAX_PRIORITY}"
@@ -140,4 +141,4 @@ def _uuid(text: str, codec: Codec[Any], path: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise MessageDeserializationError(codec.schema.name, f"not a UUID: {text!r}", path) from None
+        raise MessageDeserializationError(codec.schema.name, f"not a UUID: {shortened(text)!r}", path) from None

@@ -94,6 +94,8 @@ def _read_part(data: bytes) -> PartFrame | None:
             return None
         at = head
         while (field := data[at]) != _DATA_TAG:
+            if at > _LONGEST_HEAD:
+                return None
             length, at = read_varint(data, at + 1)
             if field & 7 == _BYTES:
                 at += length
