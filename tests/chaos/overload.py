@@ -12,6 +12,7 @@ from pydotcompute.protobuf.varints import varint
 from pydotcompute.v1 import dead_letter_service_pb2, message_service_pb2, telemetry_service_pb2, tensor_pb2
 
 __all__ = [
+    "acknowledge_ids",
     "array_of_dimensions",
     "array_of_heads",
     "ask",
@@ -22,13 +23,12 @@ __all__ = [
     "messages",
     "part_of_heads",
     "repeated_body",
+    "requeue_ids",
     "struct_ask",
     "struct_of_nulls",
     "texts",
     "unknown_fields",
     "watch_of_ids",
-    "acknowledge_ids",
-    "requeue_ids",
 ]
 
 _FIRST = b"\x0a"

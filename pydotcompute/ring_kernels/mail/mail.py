@@ -7,7 +7,7 @@ has taken it. To *withdraw* a request is to take it out of the mailbox for its c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
 from itertools import repeat
 from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
@@ -266,12 +266,27 @@ class Mail(Generic[TIn, TOut]):
         self._forget_kept(message_id)
         return True
 
+    def withdraw_many(self, keys: Set[int], caller: Caller[Any]) -> None:
+        """Withdraw those requests of this caller that the actor has not taken yet. A key is a `message_id.int`."""
+        if not caller.unanswered:
+            return
+        is_from = self.replies.is_from
+
+        def is_one(item: Item[TIn]) -> bool:
+            message_id = cast(Header, item[0]).message_id
+            return message_id.int in keys and is_from(message_id, caller)
+
+        self._withdraw(is_one)
+
     def withdraw_all(self, caller: Caller[Any]) -> None:
         """Withdraw every request of this caller that the actor has not taken yet."""
         if not caller.unanswered:
             return
         is_from = self.replies.is_from
-        for message, _, terms in self.inbox.remove_all(lambda item: is_from(cast(Header, item[0]).message_id, caller)):
+        self._withdraw(lambda item: is_from(cast(Header, item[0]).message_id, caller))
+
+    def _withdraw(self, which: Callable[[Item[TIn]], bool]) -> None:
+        for message, _, terms in self.inbox.remove_all(which):
             if terms is not None:
                 self.inbox.left(terms)
             self.replies.forget(cast(Header, message).message_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,8 @@ from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import MESSAGE, from_message, write_body
+from pydotcompute.wire.messages import MESSAGE, from_message
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.catalog import Catalog
@@ -79,10 +81,11 @@ class _Desk:
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart) -> None:
         self._runtime = runtime
         self._catalog = catalog
-        self._answers = Answers(catalog, limits)
+        self._apart = apart
+        self._answers = Answers(catalog, limits, apart)
         self._limits = limits
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
 
@@ -97,14 +100,17 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
         kernel = self._runtime.kernel(request.kernel_id)
-        message = self._message(request.message, kernel)
+        message = await self._message(request.message, kernel)
         try:
             reply = await kernel.send_and_receive(message, timeout=_patience(request, context, self._limits))
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse()
-        codec, body = self._answers.encode(kernel, reply, wanted)
-        write_body(response.message, reply, codec, body)
+        try:
+            await self._answers.write(response.message, kernel, reply, wanted)
+        except asyncio.CancelledError:
+            kernel.mail.bury(reply, "its caller is gone")
+            raise
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -117,7 +123,7 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send`.
         """
         kernel = self._runtime.kernel(request.kernel_id)
-        message = self._message(request.message, kernel)
+        message = await self._message(request.message, kernel)
         desk = self._desk(kernel)
         timeout = _patience(request, context, self._limits)
         try:
@@ -178,8 +184,11 @@ class UnaryLane:
             client.took = None
             put_back = partial(_put_back, kernel, desk, owner, message)
             response = pb.ReceiveResponse(redelivered=desk.returned.pop(message.message_id.int, False) is None)
-            codec, body = self._answers.encode(kernel, message, wanted)
-            write_body(response.message, message, codec, body)
+            try:
+                await self._answers.write(response.message, kernel, message, wanted)
+            except asyncio.CancelledError:
+                put_back()
+                raise
             if lease is not None:
                 response.delivery_id = desk.leases.grant(lease, put_back)
         finally:
@@ -239,12 +248,16 @@ class UnaryLane:
             leave(kernel, forgotten, "its caller has not asked for it")
         return client
 
-    def _message(self, message: pb.Message, kernel: Kernel) -> Any:
+    async def _message(self, message: pb.Message, kernel: Kernel) -> Any:
+        """Return the message in a request. A long one is read apart."""
         input_type = kernel.type.input_type
         codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
-        if len(message.body.value) > self._limits.max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._limits.max_message_bytes)
-        return from_message(message, codec)
+        body = message.body.value
+        if len(body) > self._limits.max_message_bytes:
+            raise MessageTooLargeError(codec.schema.name, len(body), self._limits.max_message_bytes)
+        if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
+            return from_message(message, codec, body)
+        return await self._apart.run(from_message, message, codec, body, self._limits.max_message_elements)
 
 
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
