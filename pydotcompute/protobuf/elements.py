@@ -94,11 +94,11 @@ def _count(data: bytes | memoryview, table: _Table, most: int) -> int:
                 inside = table.get(tag)
                 if inside is None:
                     at += length
-                elif inside.__class__ is dict:
+                elif isinstance(inside, dict):
                     outer.append((end, table))
                     if at + length > end:
                         break
-                    end, table = at + length, inside  # type: ignore[assignment]
+                    end, table = at + length, inside
                 else:
                     found += _packed(data, at, length, inside, most - found)
                     at += length

@@ -159,12 +159,22 @@ class Mail(Generic[TIn, TOut]):
     # -- for callers ---------------------------------------------------------------------------------------------------
 
     async def send_as(
-        self, caller: Caller[Any] | None, message: TIn, timeout: float | None = None, terms: Terms | None = None
+        self,
+        caller: Caller[Any] | None,
+        message: TIn,
+        timeout: float | None = None,
+        terms: Terms | None = None,
+        *,
+        checked: bool = False,
     ) -> None:
-        """Send on behalf of `caller`, as `RingKernel.send` does. None is the task that runs this coroutine."""
+        """Send on behalf of `caller`, as `RingKernel.send` does. None is the task that runs this coroutine.
+
+        `checked` is True if the message has passed `check_in` already.
+        """
         if not self.gate.is_open:
             self.gate.require_open()
-        self.check_in(message)
+        if not checked:
+            self.check_in(message)
         replies = self.replies
         if caller is None:
             caller = replies.callers.running()
@@ -341,10 +351,16 @@ class Mail(Generic[TIn, TOut]):
             return _refuse(self.gate.error("receive", *OPEN))
         return self.replies.receive(caller, timeout)
 
-    async def hand_over(self, message: TIn, terms: Terms | None, timeout: float | None) -> asyncio.Future[Any]:
-        """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`."""
+    async def hand_over(
+        self, message: TIn, terms: Terms | None, timeout: float | None, *, checked: bool = False
+    ) -> asyncio.Future[Any]:
+        """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`.
+
+        `checked` is True if the message has passed `check_in` already.
+        """
         self.gate.require_open()
-        self.check_in(message)
+        if not checked:
+            self.check_in(message)
         check_header(message)
         header = cast(Header, message)
         message_id = header.message_id
@@ -362,10 +378,12 @@ class Mail(Generic[TIn, TOut]):
             raise
         return reply
 
-    async def ask(self, message: TIn, timeout: float | None = None) -> TOut:
-        """Send a request and wait for its reply. See `RingKernel.send_and_receive`."""
+    async def ask(self, message: TIn, timeout: float | None = None, *, checked: bool = False) -> TOut:
+        """Send a request and wait for its reply. See `RingKernel.send_and_receive`, and `hand_over` for `checked`."""
         deadline = None if timeout is None else monotonic() + timeout
-        reply = await self.hand_over(message, None if timeout is None else Terms(timeout, deadline), timeout)
+        reply = await self.hand_over(
+            message, None if timeout is None else Terms(timeout, deadline), timeout, checked=checked
+        )
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))

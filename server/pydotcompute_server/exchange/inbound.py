@@ -272,7 +272,7 @@ class Inbound:
             self._pending_bytes -= len(body)
             try:
                 message = self._decode_one(body, message_id, priority, correlation_id)
-                await self._kernel.mail.send_as(self._caller, message, terms=terms)
+                await self._kernel.mail.send_as(self._caller, message, terms=terms, checked=True)
             except PyDotComputeError as error:
                 self._refuse(message_id, to_status(error), self.incoming.done + 1)
         self.incoming.finish()

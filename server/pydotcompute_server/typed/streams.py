@@ -182,15 +182,16 @@ class Stream:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
         message_id = new_message_id()
         header = message_id, self._priority, None
-        if self._apart.is_heavy(self._codec, body):
-            message = (await self._apart.read(self._codec, self._codec.decode, body, header)).result()
+        is_heavy = self._apart.is_heavy(self._codec, body)
+        if is_heavy:
+            message = (await self._apart.read(self._codec, self._codec.decode_checked, body, header)).result()
         else:
             message = self._codec.decode(body, *header)
         while len(self._numbers) + caller.ready.size >= limits.stream_requests or not may_put(kernel, caller, limits):
             await wait_any((caller.room, kernel.mail.inbox.taken, kernel.gate.closing))
         self._numbers[message_id.int] = number
         try:
-            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits))
+            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits), checked=is_heavy)
         except BaseException:
             # A request that was put before its sender was cancelled is in the mailbox, and keeps its number.
             if not kernel.mail.replies.is_from(message_id, caller):

@@ -100,9 +100,9 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
         kernel = self._runtime.kernel(request.kernel_id)
-        message = await self._message(request.message, kernel)
+        message, checked = await self._message(request.message, kernel)
         try:
-            reply = await kernel.send_and_receive(message, timeout=_patience(request, context, self._limits))
+            reply = await kernel.mail.ask(message, _patience(request, context, self._limits), checked=checked)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse()
@@ -123,20 +123,27 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send`.
         """
         kernel = self._runtime.kernel(request.kernel_id)
-        message = await self._message(request.message, kernel)
+        message, checked = await self._message(request.message, kernel)
         desk = self._desk(kernel)
         timeout = _patience(request, context, self._limits)
         try:
             if request.message.message_id:
-                await self._send_once(kernel, desk, request, message, timeout)
+                await self._send_once(kernel, desk, request, message, timeout, checked)
             else:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+                client = self._client(kernel, desk, request.client_id)
+                await kernel.mail.send_as(client, message, timeout, checked=checked)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id))
 
     async def _send_once(
-        self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
+        self,
+        kernel: Kernel,
+        desk: _Desk,
+        request: pb.SendRequest,
+        message: Any,
+        timeout: float | None,
+        checked: bool,
     ) -> None:
         sends, key, digest = desk.sends, message.message_id.int, digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
@@ -149,7 +156,8 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, remaining)
+                client = self._client(kernel, desk, request.client_id)
+                await kernel.mail.send_as(client, message, remaining, checked=checked)
                 taken = True
             finally:
                 sends.end(key, taken=taken)
@@ -248,16 +256,22 @@ class UnaryLane:
             leave(kernel, forgotten, "its caller has not asked for it")
         return client
 
-    async def _message(self, message: pb.Message, kernel: Kernel) -> Any:
-        """Return the message in a request. A long one is read apart."""
+    async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
+        """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
         input_type = kernel.type.input_type
         codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
         body = message.body.value
         if len(body) > self._limits.max_message_bytes:
             raise MessageTooLargeError(codec.schema.name, len(body), self._limits.max_message_bytes)
         if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
-            return from_message(message, codec, body)
-        return await self._apart.run(from_message, message, codec, body, self._limits.max_message_elements)
+            return from_message(message, codec, body), False
+
+        def read_and_check() -> Any:
+            read = from_message(message, codec, body, self._limits.max_message_elements)
+            kernel.mail.check_in(read)
+            return read
+
+        return await self._apart.run(read_and_check), True
 
 
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
