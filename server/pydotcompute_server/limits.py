@@ -45,8 +45,8 @@ class Limits:
     meanwhile. If there are messages or texts in its lists, a sixteenth of this length is enough. A message of few
     elements needs no thread, however long it is."""
     decode_threads: int = 1
-    """How many such messages are read or written at the same time. They share one interpreter, so more of them are hardly
-    faster, and take more of its time from the event loop."""
+    """How many such messages are read or written at the same time. They share one interpreter, so more of them are
+    hardly faster, and take more of its time from the event loop."""
     shared_memory_bytes: int = 0
     """Memory that each session with a client of the same host and user shares with it, in each direction. 0 for
     none."""
