@@ -39,7 +39,7 @@ class Outer:
     floats: list[float] = field(default_factory=list)
     flags: list[bool] = field(default_factory=list)
     by_name: dict[str, Inner] = field(default_factory=dict)
-    array: np.ndarray = field(default_factory=lambda: np.zeros(0))  # type: ignore[type-arg]
+    array: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 CODEC = Codec(Outer, TypePool())
@@ -130,7 +130,7 @@ def test_only_types_without_messages_and_texts_in_lists_are_plain() -> None:
         b: bytes = b""
         c: str | None = None
         d: list[int] = field(default_factory=list)
-        e: np.ndarray = field(default_factory=lambda: np.zeros(0))  # type: ignore[type-arg]
+        e: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     assert Codec(Plain, TypePool()).is_plain
     assert not CODEC.is_plain

@@ -32,7 +32,7 @@ class Tree:
     by_name: dict[str, list[int]] = field(default_factory=dict)
     branches: list["Tree"] = field(default_factory=list)
     one: "Leaf | Tree | None" = None
-    array: np.ndarray | None = None  # type: ignore[type-arg]
+    array: np.ndarray | None = None
 
 
 @message
@@ -42,7 +42,7 @@ class Numbers:
 
     x: float = 0.0
     flag: bool = False
-    array: np.ndarray = field(default_factory=lambda: np.zeros(0))  # type: ignore[type-arg]
+    array: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @message

@@ -35,7 +35,8 @@ ELEMENTS = (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", "max_message_e
 
 
 async def call(wire: Wire, path: str, data: bytes) -> Any:
-    return await wire.channel.unary_unary(path)(data)  # type: ignore[misc]
+    method: Any = wire.channel.unary_unary(path)
+    return await method(data)
 
 
 async def service(wire: Wire) -> str:
