@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
@@ -14,12 +15,16 @@ from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import Behavior
 from pydotcompute_server.limits import Limits
 
-__all__ = ["Deserializer", "Requests", "Unread", "read_first", "takes_messages"]
+__all__ = ["Deserializer", "Requests", "Unread", "long_request", "read_first", "takes_messages"]
 
 Deserializer = Callable[[bytes], Any]
 
 MOST_FIELDS = 1_000
 """The most fields of a request around the message of a kernel. The daemon knows about ten, a newer client more."""
+
+
+long_request: ContextVar[bool] = ContextVar("long_request", default=False)
+"""True in a call whose request is long, so that even to copy the message's body should be done apart."""
 
 
 def takes_messages(behavior: Behavior) -> Behavior:
@@ -139,6 +144,7 @@ def read_first(behavior: Behavior, apart: Apart, *, hands_errors_on: bool) -> Be
     async def call(request: Any, context: Any) -> Any:
         if request.__class__ is Unread:
             request = await request.read(apart)
+            long_request.set(True)
             if isinstance(request, PyDotComputeError) and not hands_errors_on:
                 raise request
         return await behavior(request, context)

@@ -23,7 +23,7 @@ from pydotcompute_server.calls.answers import answer, answers_itself, send_heade
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError
 from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
-from pydotcompute_server.calls.requests import takes_messages
+from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
@@ -177,6 +177,8 @@ class _TypedLane:
         return said, kernel
 
     def _fill(self, message: pb.Message, body: bytes, said: CallMetadata) -> None:
+        if len(body) >= self._limits.decode_apart_bytes:
+            long_request.set(True)
         message.body.type_url = self._type_url
         message.body.value = body
         message.message_id = said.message_id

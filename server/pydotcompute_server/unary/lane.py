@@ -29,6 +29,7 @@ from pydotcompute.wire.messages import MESSAGE, from_message
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
+from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import leave
 from pydotcompute_server.limits import Limits
@@ -145,7 +146,8 @@ class UnaryLane:
         timeout: float | None,
         checked: bool,
     ) -> None:
-        sends, key, digest = desk.sends, message.message_id.int, digest_of(request)
+        sends, key = desk.sends, message.message_id.int
+        digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
             remaining = None if deadline is None else deadline - monotonic()
@@ -260,17 +262,22 @@ class UnaryLane:
         """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
         input_type = kernel.type.input_type
         codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
-        body = message.body.value
-        if len(body) > self._limits.max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(body), self._limits.max_message_bytes)
-        if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
-            return from_message(message, codec, body), False
+        limits = self._limits
+
+        def read(body: bytes, most_elements: int | None) -> Any:
+            if len(body) > limits.max_message_bytes:
+                raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
+            return from_message(message, codec, body, most_elements)
 
         def read_and_check() -> Any:
-            read = from_message(message, codec, body, self._limits.max_message_elements)
-            kernel.mail.check_in(read)
-            return read
+            made = read(message.body.value, limits.max_message_elements)
+            kernel.mail.check_in(made)
+            return made
 
+        if not long_request.get():
+            body = message.body.value
+            if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
+                return read(body, None), False
         return await self._apart.run(read_and_check), True
 
 
