@@ -117,8 +117,8 @@ def ask_load(count: int = MANY, note: str = "hold") -> Any:
 
 
 @asynccontextmanager
-async def daemon(**limits: Any) -> AsyncIterator[Wire]:
-    """A daemon with the kernels above, and holds that let everything pass."""
+async def daemon(*steps: Any, **limits: Any) -> AsyncIterator[Wire]:
+    """A daemon with the kernels above and these steps, and holds that let everything pass."""
     Holds.reading, Holds.writing = Hold(), Hold()
     types = {
         "short": KernelType("short", short, RingKernelConfig("short"), Order, Order),
@@ -126,7 +126,7 @@ async def daemon(**limits: Any) -> AsyncIterator[Wire]:
         "giving": KernelType("giving", giving, RingKernelConfig("giving"), Order, Load),
     }
     settings = Settings(listen="127.0.0.1:0", launch=["all"], limits=Limits(**{"grace": 1.0, **limits}))
-    running_daemon = Daemon(settings, types)
+    running_daemon = Daemon(settings, types, steps)
     await running_daemon.start()
     running = asyncio.create_task(running_daemon.run())
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
