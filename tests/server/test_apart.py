@@ -1,6 +1,7 @@
 """Long messages are read and written apart: others are answered meanwhile, and nothing is lost or doubled."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -183,6 +184,17 @@ async def test_a_malformed_long_message_is_refused_alone(wire: Wire) -> None:
     assert (refusal.sequence, refusal.message_id) == (2, bad.message_id)
     assert read_status(refusal.status).reason == "MESSAGE_INVALID"
     assert len(await talk.received(2)) == 2
+
+
+async def test_the_garbage_collector_pauses_only_while_a_long_message_is_read(wire: Wire) -> None:
+    Holds.reading.armed = True
+    assert gc.isenabled()
+    asking = asyncio.ensure_future(wire.messages.Ask(ask_load()))
+    await Holds.reading.reached()
+    assert not gc.isenabled()
+    Holds.reading.let_go.set()
+    await asking
+    assert gc.isenabled()
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
