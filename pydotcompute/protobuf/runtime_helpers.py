@@ -12,6 +12,7 @@ import google.protobuf.message
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
 from pydotcompute.protobuf import tensors
 from pydotcompute.schema.check import checker
+from pydotcompute.schema.names import shortened
 from pydotcompute.schema.nodes import EPOCH, LONGEST_DURATION, MessageSchema
 
 __all__ = [
@@ -60,7 +61,11 @@ def _path_text(path: _Path) -> str:
         return "$"
     parent, name, *key = path
     # A key is written as JSON, as in the paths of `schema.explain`.
-    return _path_text(parent) + (f"[{json.dumps(key[0])}]" if name is None else f".{name}")
+    return _path_text(parent) + (_key_text(key[0]) if name is None else f".{name}")
+
+
+def _key_text(key: Any) -> str:
+    return f"[{json.dumps(shortened(key) if isinstance(key, str) else key)}]"
 
 
 def text_of(error: BaseException) -> str:
@@ -116,7 +121,7 @@ def read_uuid(text: str, path: _Path) -> UUID:
     except ValueError:
         value = None
     if value is None or str(value) != text.lower():  # UUID() accepts other forms, too, such as braces.
-        raise UnreadableError(f"{text!r} is no UUID in its form of 36 characters", path)
+        raise UnreadableError(f"{shortened(text)!r} is no UUID in its form of 36 characters", path)
     return value
 
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import Any, Self
 
 from pydotcompute.device.lease import HOST
 from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError, PyDotComputeError
-from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
     KernelType,
@@ -26,6 +27,10 @@ from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 
 __all__ = ["RingKernelRuntime"]
+
+
+MOST_IDS_TOLD = 100
+"""The most ids of kernels that the error for an unknown one names."""
 
 
 class RingKernelRuntime:
@@ -133,7 +138,10 @@ class RingKernelRuntime:
     def _no_kernel(self, kernel_id: str) -> PyDotComputeError:
         if self._ending is not None:
             return self._ending.again()
-        return KernelNotFoundError(kernel_id, self.kernel_ids, kernel_id in self.kernel_types)
+        ids = (each for each, kernel in self._kernels.items() if kernel.state is not KernelState.TERMINATED)
+        known = list(islice(ids, MOST_IDS_TOLD + 1))
+        known[MOST_IDS_TOLD:] = ["…"] * (len(known) > MOST_IDS_TOLD)
+        return KernelNotFoundError(kernel_id[: LONGEST_ID + 1], known, kernel_id in self.kernel_types)
 
     def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["camel", "json_name", "snake", "type_name"]
+__all__ = ["LONGEST_SHOWN", "camel", "json_name", "shortened", "snake", "type_name"]
+
+LONGEST_SHOWN = 40
+"""The largest number of characters of a received value that the text of an error quotes."""
 
 
 def snake(name: str) -> str:
@@ -20,6 +23,14 @@ def camel(name: str) -> str:
 def json_name(name: str) -> str:
     """Returns the name of a field in JSON, as protoc makes it: `field_name` → `fieldName`, and `name_` → `name`."""
     return re.sub("_+(.?)", lambda match: match[1].upper(), name)
+
+
+def shortened(text: str) -> str:
+    """Returns a text of at most `LONGEST_SHOWN` characters: `text` itself, or its beginning and an ellipsis.
+
+    An error shortens what it quotes before it makes its text of it, because a client can send very much.
+    """
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
 def type_name(cls: type) -> str:

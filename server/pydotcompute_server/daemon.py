@@ -31,6 +31,7 @@ from pydotcompute.v1 import (
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
@@ -79,11 +80,12 @@ class Daemon:
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
+        self._apart = apart = Apart(limits)
         self.epoch = secrets.token_hex(8)
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
-        self._unary = UnaryLane(self._runtime, self._catalog, limits, self.epoch)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, self.epoch)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart)
         self._stop = asyncio.Event()
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
@@ -130,7 +132,7 @@ class Daemon:
             ],
         )
         # `Handlers` has those methods of a server that the generated functions call to add a service.
-        handlers: Any = Handlers(self._catalog.pool, limits, self._steps)
+        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
@@ -139,7 +141,7 @@ class Daemon:
         telemetry = TelemetryServicer(self._runtime, limits)
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits)
+        dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits, self._apart)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         # The last two serve clients that print an error, or write a body without knowing its type.
@@ -214,6 +216,7 @@ class Daemon:
         seconds = min(left(1.0), self._limits.last_calls)
         await _within(seconds, self._server.stop(seconds), "the end of the last calls")
         self._unary.close()
+        self._apart.close()
 
 
 async def _within(seconds: float, step: Awaitable[object], what: str) -> None:

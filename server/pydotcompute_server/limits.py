@@ -31,6 +31,22 @@ class Limits:
     max_message_bytes: int = 64 << 20
     """Length of the longest message body, in either direction. A longer request is refused with `MESSAGE_INVALID`. A
     longer answer becomes a dead letter; its caller gets a refusal over `Exchange`, or else the status `INTERNAL`."""
+    max_message_elements: int = 131_072
+    """How many elements a request may have: fields, items of lists, entries of maps, and messages in it with all that
+    is in them. The numbers of arrays do not count. A request with more is refused with `LIMIT_EXCEEDED` before it is
+    read."""
+    max_control_bytes: int = 1 << 20
+    """Length of the longest request that holds no message of a kernel. A longer one is refused with
+    `LIMIT_EXCEEDED`."""
+    max_control_items: int = 10_000
+    """How many ids such a request may name, in each of its fields."""
+    decode_apart_bytes: int = 256 << 10
+    """A message of at least this length is read and written in a thread, so that the daemon answers other clients
+    meanwhile. If there are messages or texts in its lists, a sixteenth of this length is enough. A message of few
+    elements needs no thread, however long it is."""
+    decode_threads: int = 1
+    """How many such messages are read or written at the same time. They share one interpreter, so more of them are
+    hardly faster, and take more of its time from the event loop."""
     shared_memory_bytes: int = 0
     """Memory that each session with a client of the same host and user shares with it, in each direction. 0 for
     none."""

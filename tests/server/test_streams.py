@@ -14,6 +14,7 @@ from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
@@ -99,7 +100,7 @@ LIMITS = Limits(max_message_bytes=1_000)
 def stream_of(
     kernel: RingKernel[Any, Any], catalog: Catalog, client: Any, limits: Limits = LIMITS, **options: Any
 ) -> Stream:
-    return Stream(kernel, catalog, client, limits, **options)
+    return Stream(kernel, catalog, client, limits, Apart(limits), **options)
 
 
 async def settled(what: Any) -> None:

@@ -80,6 +80,10 @@ class Bodies:
         """Return a function that encodes messages of this codec's class, into shared memory if there is any."""
         return codec.encode if self._memory is None else self._memory.writer.encoder(codec)
 
+    def place(self, body: bytes) -> bytes | Body:
+        """Put a body that is already encoded where the `encoder` would have put it."""
+        return body if self._memory is None else self._memory.writer.place(body)
+
     def pack(self, body: bytes | Body) -> bytes | Body:
         """Choose how a long body travels: longer than `longest_plain`, but not longer than `longest`. Return it so."""
         if not isinstance(body, bytes) or not self._part_bytes:

@@ -15,10 +15,11 @@ the pieces, and come before the message.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
@@ -339,12 +340,13 @@ class Outgoing(Generic[T]):
 
     def _chunk_of(self, sequence: int) -> Chunk[T]:
         if self.acknowledged < sequence <= self.sent:
-            for chunk in self._kept:
-                if sequence <= chunk.last:
-                    return chunk
+            return self._kept[bisect_left(self._kept, sequence, key=_last_of)]
         raise ProtocolError(
             f"sequence {sequence} is not one of {self.acknowledged + 1} to {self.sent}, which are under way"
         )
+
+
+_last_of: Callable[[Chunk[Any]], int] = attrgetter("last")
 
 
 class Incoming:

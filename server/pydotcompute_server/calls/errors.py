@@ -70,7 +70,7 @@ def report_of_one(behavior: Behavior, name: str) -> Behavior:
 
     async def call(request: Any, context: Context) -> Any:
         try:
-            if request.__class__ is MessageDeserializationError:
+            if isinstance(request, PyDotComputeError):
                 raise request
             return await behavior(request, context)
         except BaseException as error:
@@ -84,7 +84,7 @@ def report_of_stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> 
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            if request.__class__ is MessageDeserializationError:
+            if isinstance(request, PyDotComputeError):
                 raise request
             async for response in behavior(request, context):
                 yield response

@@ -12,6 +12,7 @@ from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
@@ -38,8 +39,10 @@ class ExchangeLane:
         runtime: RingKernelRuntime,
         catalog: Catalog,
         limits: Limits,
+        apart: Apart,
     ) -> None:
         self._runtime = runtime
+        self._apart = apart
         self._catalog = catalog
         self._limits = limits
         self._sessions = Sessions(limits)
@@ -67,7 +70,7 @@ class ExchangeLane:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits)
+            session = Session(kernel, self._catalog, opening, self._limits, self._apart)
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from asyncio import Future
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageError, MessageTooLargeError, MessageTypeError, PyDotComputeError
+from pydotcompute.exceptions import (
+    MessageError,
+    MessageSerializationError,
+    MessageTooLargeError,
+    MessageTypeError,
+    PyDotComputeError,
+)
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.runtime_helpers import text_of
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
@@ -21,9 +29,12 @@ from pydotcompute.wire.exchange.batches import Packed, fill
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.clients import leave
 
 __all__ = ["Outbound", "Refused", "frames_of"]
+
+T = TypeVar("T")
 
 _OUTPUTS = object()
 """Stands for the sender of all outputs, which keep their order."""
@@ -36,6 +47,10 @@ class Refused(NamedTuple):
     refusal: pb.Refusal
 
 
+class _HeavyError(Exception):
+    """Raised in place of writing a message that should be written apart."""
+
+
 class Outbound:
     """Takes messages for a client from the kernel, and keeps each until the client has acknowledged it.
 
@@ -44,7 +59,12 @@ class Outbound:
     """
 
     def __init__(
-        self, kernel: RingKernel[Any, Any], caller: Caller[Any], codecs: Sequence[Codec[Any]], bodies: Bodies
+        self,
+        kernel: RingKernel[Any, Any],
+        caller: Caller[Any],
+        codecs: Sequence[Codec[Any]],
+        bodies: Bodies,
+        apart: Apart,
     ) -> None:
         self.outgoing: Outgoing[Packed | Refused] = Outgoing()
         self.acks_received = 0
@@ -52,7 +72,12 @@ class Outbound:
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
-        self._encoders = {codec.schema.cls: (index, bodies.encoder(codec)) for index, codec in enumerate(codecs)}
+        self._apart = apart
+        self._codecs = codecs
+        self._encoders = {codec.schema.cls: (index, self._encoder(codec)) for index, codec in enumerate(codecs)}
+        self._being_written: tuple[Any, bool] | None = None
+        """The message that is being written apart, and True if it is an output. All later messages wait for it."""
+        self._over = False
         self._outputs_sent = 0
         self.outputs_wanted = 0
         """How many more outputs the client waits for."""
@@ -118,11 +143,26 @@ class Outbound:
         self.outgoing.queue.append(Refused(b"", refusal))
         self._caller.arrived.notify()
 
+    def _encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Body]:
+        """Return a function that encodes light messages of this codec's class, and raises _HeavyError for others."""
+        encode, weigh, heavy = self._bodies.encoder(codec), codec.weigh_elements, self._apart.heavy_weight
+        if weigh is None:
+            return encode
+
+        def encode_if_light(message: T) -> bytes | Body:
+            if weigh(message, heavy) >= heavy:
+                raise _HeavyError
+            return encode(message)
+
+        return encode_if_light
+
     def collect(self, most: int) -> bool:
         """Prepare up to `most` replies and outputs for sending, as far as the client's credit allows.
 
         Outputs are taken only as far as the client wants them. Return True if that was all for now.
         """
+        if self._being_written is not None:
+            return True
         outgoing = self.outgoing
         room = outgoing.allowed - len(outgoing.queue)
         left = min(room, most)
@@ -133,21 +173,29 @@ class Outbound:
                 begin = self._queue_alike(ready)
                 if begin < len(ready):
                     self._queue_each(ready, begin)
+                    if self._being_written is not None:
+                        return True
         while left > 0 and self.outputs_wanted > 0 and self.takes_outputs:
             output = self._kernel.mail.outputs.get_nowait()
             if output is None:
                 break
-            if self._queue(output, is_output=True):
-                self._outputs_sent += 1
-                self.outputs_wanted -= 1
+            try:
+                if not self._queue(output, is_output=True):
+                    left -= 1
+                    continue
+            except _HeavyError:
+                self._write_apart(output, is_output=True)
+                left = 0
+            self._outputs_sent += 1
+            self.outputs_wanted -= 1
             left -= 1
         return left > 0 or room <= most
 
     def _queue_alike(self, messages: list[Any]) -> int:
         """Queue messages that are all of one class, and return the number of messages queued.
 
-        Queuing ends after the first long message, and before the first message that cannot be sent. If the messages are
-        not all of one class, none is queued.
+        Queuing ends after the first long message, and before the first message that is heavy or cannot be sent. If the
+        messages are not all of one class, none is queued.
         """
         cls = messages[0].__class__
         known = self._encoders.get(cls)
@@ -158,7 +206,7 @@ class Outbound:
         for message in messages:
             try:
                 body = encode(message)
-            except MessageError:
+            except (MessageError, _HeavyError):
                 break
             if len(body) > longest:
                 long = body
@@ -187,24 +235,31 @@ class Outbound:
     def _queue_each(self, ready: list[Any], begin: int) -> None:
         """Queue replies and refusals, from the index `begin` on.
 
-        When enough long bodies are under way, the rest goes back to the caller's replies.
+        When enough long bodies are under way, or a heavy message is being written, the rest goes back to the caller's
+        replies.
         """
         for index in range(begin, len(ready)):
             item = ready[index]
-            if self.outgoing.has_enough_long:
+            if self.outgoing.has_enough_long or self._being_written is not None:
                 for each in reversed(ready[index:]):
                     priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
                     self._caller.ready.push_front(each, priority)
                 return
             if item.__class__ is Unanswered:
                 self.refuse(item.message_id, to_status(item.error))
-            else:
+                continue
+            try:
                 self._queue(item)
+            except _HeavyError:
+                self._write_apart(item)
 
     def _queue(self, message: Any, *, is_output: bool = False) -> bool:
         """Queue a message for sending. Return False if the message cannot be sent.
 
         Then it has become a dead letter, and its caller is told.
+
+        Raises:
+            _HeavyError: the message should be written apart.
         """
         error: PyDotComputeError
         try:
@@ -215,6 +270,33 @@ class Outbound:
         except MessageError as unfit:  # The actor has changed the message after it sent it.
             error = unfit
         return self._cannot_send(message, error)
+
+    def _write_apart(self, message: Any, *, is_output: bool = False) -> None:
+        """Begin to write a heavy message apart. It belongs to the session all the time, whatever becomes of the stream.
+
+        It counts as taken, so that an output is not wished for again.
+        """
+        self._being_written = message, is_output
+        index, _ = self._encoders[message.__class__]
+        self._apart.write(self._codecs[index], message).add_done_callback(self._written)
+
+    def _written(self, written: Future[bytes]) -> None:
+        """Queue the message that was written apart, unless the session has ended meanwhile."""
+        if self._over or written.cancelled():  # If the daemon ends, the session does too, and gives the message up.
+            return
+        assert self._being_written is not None
+        (message, is_output), self._being_written = self._being_written, None
+        index, _ = self._encoders[message.__class__]
+        error = written.exception()
+        if error is None:
+            queued = self._queue_body(message, self._bodies.place(written.result()), index, is_output=is_output)
+        else:
+            if not isinstance(error, MessageError):
+                error = MessageSerializationError(type(message).__name__, text_of(error))
+            queued = self._cannot_send(message, error)
+        if is_output and not queued:
+            self._outputs_sent -= 1
+        self._caller.arrived.notify()
 
     def _queue_body(self, message: Any, body: bytes | Body, index: int, *, is_output: bool = False) -> bool:
         bodies = self._bodies
@@ -239,17 +321,22 @@ class Outbound:
     def takes_outputs(self) -> bool:
         """True if outputs may be sent now. It is cheaper to look at `outputs_wanted` first."""
         outgoing = self.outgoing
-        return self.outputs_wanted > 0 and outgoing.allowed > len(outgoing.queue) and not outgoing.is_held_up(_OUTPUTS)
+        return (
+            self.outputs_wanted > 0
+            and outgoing.allowed > len(outgoing.queue)
+            and not outgoing.is_held_up(_OUTPUTS)
+            and self._being_written is None
+        )
 
     @property
     def all_is_told(self) -> bool:
         """True if all replies and refusals for the client have been sent."""
-        return self.outgoing.all_sent and not self._caller.ready.size
+        return self.outgoing.all_sent and not self._caller.ready.size and self._being_written is None
 
     @property
     def all_is_acknowledged(self) -> bool:
         """True if the client has acknowledged everything, and no more replies wait for it."""
-        return self.outgoing.all_acknowledged and not self._caller.ready.size
+        return self.outgoing.all_acknowledged and not self._caller.ready.size and self._being_written is None
 
     def end(self) -> None:
         """Give up the messages that the client never acknowledged, because the session is over.
@@ -257,18 +344,22 @@ class Outbound:
         Outputs go back to the kernel, for other clients. Replies become dead letters.
         """
         kernel = self._kernel
-        self._caller.gone = True
+        self._caller.gone = self._over = True
+        if self._being_written is not None:
+            self._give_up(*self._being_written)
         for item in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
             if isinstance(item, Refused):
                 continue
             *_, is_output, _, message = item
-            if message is None:
-                continue
-            if is_output:
-                kernel.mail.replies.give_back(message)
-            else:
-                kernel.mail.bury(message, "its caller is gone")
+            if message is not None:
+                self._give_up(message, is_output)
         leave(kernel, self._caller)
+
+    def _give_up(self, message: Any, is_output: bool) -> None:
+        if is_output:
+            self._kernel.mail.replies.give_back(message)
+        else:
+            self._kernel.mail.bury(message, "its caller is gone")
 
 
 def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:

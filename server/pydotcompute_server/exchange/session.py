@@ -16,6 +16,7 @@ from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
@@ -33,6 +34,7 @@ class Session:
         catalog: Catalog,
         opening: pb.Open,
         limits: Limits,
+        apart: Apart,
     ) -> None:
         self.token = secrets.token_bytes(16)
         self.kernel = kernel
@@ -54,8 +56,10 @@ class Session:
             part_bytes=opening.part_bytes,
             memory=SharedMemory.create(limits.shared_memory_bytes, self.codecs) if shares_memory else None,
         )
-        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies)
-        self.inbound = Inbound(kernel, caller, self.codecs[0], incoming, self.bodies, limits, self.outbound.refuse)
+        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies, apart)
+        self.inbound = Inbound(
+            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, self.outbound.refuse
+        )
         self.over = False
         self.lock = asyncio.Lock()
         """Held by the call that carries the session."""
@@ -69,8 +73,7 @@ class Session:
             ProtocolError: the acknowledgement breaks the rules.
         """
         if self.outbound.take_ack(ack):
-            for message_id in ack.withdrawn:
-                self.inbound.withdraw(message_id)
+            self.inbound.withdraw(ack.withdrawn)
 
     def explain(self, inquiry: pb.Inquiry) -> pb.Explanation:
         """Say why requests of this client are not answered yet. Of a request that is not waiting, nothing is known.

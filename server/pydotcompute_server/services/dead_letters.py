@@ -14,6 +14,7 @@ from pydotcompute.v1 import dead_letter_service_pb2_grpc
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.dead_letters import dead_letter_to_proto, header_to_proto
 from pydotcompute.wire.messages import write_body
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import encode
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
@@ -26,7 +27,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart) -> None:
+        self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
         self._limits = limits
@@ -38,10 +40,10 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         page = pb.ListDeadLettersResponse(discarded=dead_letters.discarded)
         classes: set[type] = set()
         size = 0
-        for letter in dead_letters:
+        for letter in list(dead_letters):  # The others may change while a long one is converted.
             if letter.id <= after:
                 continue
-            converted = self._convert(letter)
+            converted = await self._convert(letter)
             size += converted.ByteSize()
             if page.dead_letters and (len(page.dead_letters) == most or size > limits.dead_letters_page_bytes):
                 page.next_page_token = str(page.dead_letters[-1].id)
@@ -59,11 +61,11 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         remaining = len(self._runtime.kernel(request.kernel_id).dead_letters)
         return pb.RequeueDeadLettersResponse(ids=requeued, remaining=remaining)
 
-    def _convert(self, letter: DeadLetter) -> pb.DeadLetter:
+    async def _convert(self, letter: DeadLetter) -> pb.DeadLetter:
         """Return a dead letter as protobuf, without the message's body if that cannot be encoded."""
         message = letter.message
         try:
-            codec, body = encode(message, self._catalog, self._limits)
+            codec, body = await encode(message, self._catalog, self._limits, self._apart)
         except MessageError as error:
             return dead_letter_to_proto(letter, header_to_proto(message), str(error))
         converted = message_pb.Message()

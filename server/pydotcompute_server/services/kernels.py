@@ -88,11 +88,11 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         """
         try:
             kernel = self._runtime.kernel(kernel_id)
-        except KernelNotFoundError:
+        except KernelNotFoundError as unknown:
             kernel_type = self._runtime.kernel_types.get(kernel_id)
             if kernel_type is None:
-                known = dict.fromkeys([*self._runtime.kernel_ids, *sorted(self._runtime.kernel_types)])
-                raise KernelNotFoundError(kernel_id, list(known)) from None
+                known = dict.fromkeys([*unknown.available, *sorted(self._runtime.kernel_types)])
+                raise KernelNotFoundError(unknown.kernel_id, list(known)) from None
             return None, kernel_type
         return kernel, kernel.type
 

@@ -21,6 +21,7 @@ from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
@@ -53,12 +54,14 @@ class Stream:
         catalog: Catalog,
         context: Context,
         limits: Limits,
+        apart: Apart,
         *,
         priority: int | None = None,
         outputs: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._answers = Answers(catalog, limits)
+        self._apart = apart
+        self._answers = Answers(catalog, limits, apart)
         self._context = context
         self._codec = catalog.codecs(kernel.type)[0]
         self._output_type = kernel.type.output_type
@@ -189,12 +192,17 @@ class Stream:
         if len(body) > limits.max_message_bytes:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
         message_id = new_message_id()
-        message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
+        header = message_id, self._priority, None
+        is_heavy = self._apart.is_heavy(self._codec, body)
+        if is_heavy:
+            message = (await self._apart.read(self._codec, self._codec.decode_checked, body, header)).result()
+        else:
+            message = self._codec.decode(body, *header)
         while len(self._numbers) + caller.ready.size >= limits.stream_requests or not may_put(kernel, caller, limits):
             await wait_any((caller.room, kernel.mail.inbox.taken, kernel.gate.closing))
         self._numbers[message_id.int] = number
         try:
-            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits))
+            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits), checked=is_heavy)
         except BaseException:
             # A request that was put before its sender was cancelled is in the mailbox, and keeps its number.
             if not kernel.mail.replies.is_from(message_id, caller):
@@ -252,16 +260,14 @@ class Stream:
         """Write a message of the kernel to the client, or make it a dead letter. Return False if the client is gone."""
         kernel = self._kernel
         number = None if is_output else self._number_of(message)
-        try:
-            codec, body = self._answers.encode(kernel, message, self._output_type)
-        except StatusError as error:
-            self._fail(number, error)
-            return True
-        if self._output_type is None:
-            body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
         pass_outputs_on(kernel)  # While this message is being written, another client can take the next output.
         try:
+            codec, body = await self._answers.encode(kernel, message, self._output_type)
+            if self._output_type is None:
+                body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
             await self._context.write(body)
+        except StatusError as error:
+            self._fail(number, error)
         except BaseException as error:
             if is_output:
                 kernel.mail.replies.give_back(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -25,9 +26,11 @@ from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import MESSAGE, from_message, write_body
+from pydotcompute.wire.messages import MESSAGE, from_message
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
+from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave
 from pydotcompute_server.limits import Limits
@@ -80,10 +83,11 @@ class _Desk:
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, epoch: str) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, epoch: str) -> None:
         self._runtime = runtime
         self._catalog = catalog
-        self._answers = Answers(catalog, limits)
+        self._apart = apart
+        self._answers = Answers(catalog, limits, apart)
         self._limits = limits
         self._epoch = epoch
         self._draining = False
@@ -101,14 +105,17 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
         kernel = self._kernel_for_more(request.kernel_id)
-        message = self._message(request.message, kernel)
+        message, checked = await self._message(request.message, kernel)
         try:
-            reply = await kernel.send_and_receive(message, timeout=_patience(request, context, self._limits))
+            reply = await kernel.mail.ask(message, _patience(request, context, self._limits), checked=checked)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
-        codec, body = self._answers.encode(kernel, reply, wanted)
-        write_body(response.message, reply, codec, body)
+        try:
+            await self._answers.write(response.message, kernel, reply, wanted)
+        except asyncio.CancelledError:
+            kernel.mail.bury(reply, "its caller is gone")
+            raise
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -124,22 +131,30 @@ class UnaryLane:
         """
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
-        message = self._message(request.message, kernel)
+        message, checked = await self._message(request.message, kernel)
         desk = self._desk(kernel)
         timeout = _patience(request, context, self._limits)
         try:
             if request.message.message_id:
-                await self._send_once(kernel, desk, request, message, timeout)
+                await self._send_once(kernel, desk, request, message, timeout, checked)
             else:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+                client = self._client(kernel, desk, request.client_id)
+                await kernel.mail.send_as(client, message, timeout, checked=checked)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
 
     async def _send_once(
-        self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
+        self,
+        kernel: Kernel,
+        desk: _Desk,
+        request: pb.SendRequest,
+        message: Any,
+        timeout: float | None,
+        checked: bool,
     ) -> None:
-        sends, key, digest = desk.sends, message.message_id.int, digest_of(request)
+        sends, key = desk.sends, message.message_id.int
+        digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
             remaining = None if deadline is None else deadline - monotonic()
@@ -150,7 +165,8 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, remaining)
+                client = self._client(kernel, desk, request.client_id)
+                await kernel.mail.send_as(client, message, remaining, checked=checked)
                 taken = True
             finally:
                 sends.end(key, taken=taken)
@@ -188,8 +204,11 @@ class UnaryLane:
             put_back = partial(_put_back, kernel, desk, owner, message)
             redelivered = desk.returned.pop(message.message_id.int, False) is None
             response = pb.ReceiveResponse(redelivered=redelivered, daemon_epoch=self._epoch)
-            codec, body = self._answers.encode(kernel, message, wanted)
-            write_body(response.message, message, codec, body)
+            try:
+                await self._answers.write(response.message, kernel, message, wanted)
+            except asyncio.CancelledError:
+                put_back()
+                raise
             if lease is not None:
                 response.delivery_id = desk.leases.grant(lease, put_back)
         finally:
@@ -268,12 +287,27 @@ class UnaryLane:
             leave(kernel, forgotten, "its caller has not asked for it")
         return client
 
-    def _message(self, message: pb.Message, kernel: Kernel) -> Any:
+    async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
+        """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
         input_type = kernel.type.input_type
         codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
-        if len(message.body.value) > self._limits.max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._limits.max_message_bytes)
-        return from_message(message, codec)
+        limits = self._limits
+
+        def read(body: bytes, most_elements: int | None) -> Any:
+            if len(body) > limits.max_message_bytes:
+                raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
+            return from_message(message, codec, body, most_elements)
+
+        def read_and_check() -> Any:
+            made = read(message.body.value, limits.max_message_elements)
+            kernel.mail.check_in(made)
+            return made
+
+        if not long_request.get():
+            body = message.body.value
+            if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
+                return read(body, None), False
+        return await self._apart.run(read_and_check), True
 
 
 def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:

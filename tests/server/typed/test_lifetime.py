@@ -12,6 +12,7 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import kernel_service_pb2
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
@@ -39,10 +40,11 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
     async with RingKernelRuntime(kernel_types={"late": kernel_type}) as runtime:
         await runtime.launch("late")
         await runtime.activate("late")
-        handlers: Any = Handlers(catalog.pool, Limits())
+        apart = Apart(Limits())
+        handlers: Any = Handlers(catalog.pool, Limits(), apart)
         add_reflection(handlers, [], catalog.pool)
-        unary = UnaryLane(runtime, catalog, Limits(), "epoch")
-        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits())])
+        unary = UnaryLane(runtime, catalog, Limits(), apart, "epoch")
+        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits(), apart)])
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((handlers,))
         port = server.add_insecure_port("127.0.0.1:0")
