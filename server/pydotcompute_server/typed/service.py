@@ -24,6 +24,7 @@ from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane
@@ -37,12 +38,15 @@ Kernel = RingKernel[Any, Any]
 class TypedServices(grpc.GenericRpcHandler):
     """Finds the handler of a method in the catalog when the method is first called."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, limits: Limits) -> None:
+    def __init__(
+        self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, limits: Limits, memory: Memory
+    ) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
         self._limits = limits
-        self.streams = Streams()
+        self._memory = memory
+        self.streams = Streams(limits)
         """The running calls of Stream."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -51,7 +55,7 @@ class TypedServices(grpc.GenericRpcHandler):
         kernel_type = self._catalog.services.get(name)
         if kernel_type is None:
             return None
-        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary, self._limits)
+        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary, self._limits, self._memory)
 
         def named(behavior: Behavior) -> Behavior:
             return with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
@@ -84,6 +88,7 @@ class _TypedLane:
         catalog: Catalog,
         unary: UnaryLane,
         limits: Limits,
+        memory: Memory,
     ) -> None:
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
@@ -92,6 +97,7 @@ class _TypedLane:
         self._catalog = catalog
         self._unary = unary
         self._limits = limits
+        self._memory = memory
         self._type_url = type_url(catalog.codec(kernel_type.input_type))
 
     async def ask(self, body: bytes, context: Context) -> bytes:
@@ -142,6 +148,7 @@ class _TypedLane:
             self._catalog,
             context,
             self._limits,
+            self._memory,
             priority=said.priority,
             outputs=said.outputs,
         )
