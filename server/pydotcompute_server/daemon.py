@@ -200,6 +200,8 @@ class Daemon:
         return freed
 
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
+        if kernel.state is KernelState.LAUNCHED:
+            self._unary.forget_predecessor(kernel)
         logger.info("%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 

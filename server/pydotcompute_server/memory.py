@@ -36,7 +36,7 @@ MESSAGE_BYTES = 256
 POLL_SECONDS = 0.05
 """Seconds between two looks while somebody waits for memory."""
 MUCH = 32 << 20
-"""Bytes after whose release memory is given back to the operating system."""
+"""When so many bytes have come or gone, memory that is free by then is given back to the operating system."""
 BUSY = 8 << 20
 """If so many bytes come within `TIDY_SECONDS`, the daemon is busy, and gives memory back later."""
 TIDY_SECONDS = 1.0
@@ -66,7 +66,7 @@ class Memory:
         self._told = 0  # The bytes in use when tasks were last woken, or more if it has become more since.
         self._poll: asyncio.TimerHandle | None = None
         self._came = 0  # Bytes that have come since `_tidy` has counted them.
-        self._gone = 0  # Bytes that were released since memory was last given back.
+        self._moved = 0  # Bytes that have come or gone since memory was last given back.
         self._used_before = 0  # The bytes in use when `_tidy` last looked.
         self._busy_for = 0
         self._tidying: asyncio.TimerHandle | None = None
@@ -163,14 +163,14 @@ class Memory:
         """Give memory back to the operating system after much was released, when the daemon is not busy."""
         used = self.used
         came, self._came = self._came, 0
-        self._gone += max(0, self._used_before + came - used)
+        self._moved += came + max(0, self._used_before - used)
         self._used_before = used
         self._busy_for += 1
-        if self._gone >= MUCH and (came < BUSY or self._busy_for > BUSY_AT_MOST):
-            self._gone = self._busy_for = 0
-            gc.collect(1)
+        if self._moved >= MUCH and (came < BUSY or self._busy_for > BUSY_AT_MOST):
+            self._moved = self._busy_for = 0
+            gc.collect()
             asyncio.get_running_loop().run_in_executor(None, trim)
-        if used >= MUCH or self._gone >= MUCH or came >= MUCH:
+        if used >= MUCH or self._moved >= MUCH or came >= MUCH:
             self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
         else:
             self._tidying = None

@@ -316,6 +316,7 @@ class Outbound:
                 kernel.mail.replies.give_back(message)
             else:
                 kernel.mail.bury(message, "its caller is gone")
+        self.outgoing = Outgoing()  # Its bodies are of no more use. Others may refer to this object for a while.
         leave(kernel, self._caller)
 
 

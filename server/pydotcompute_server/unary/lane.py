@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import grpc
 
@@ -102,6 +102,7 @@ class UnaryLane:
         self._memory = memory
         self._in_calls = 0  # The bytes of the messages in running calls.
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
+        self._kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()  # Those that have a desk, by their ids.
 
     @property
     def held_bytes(self) -> int:
@@ -281,6 +282,17 @@ class UnaryLane:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
         self._draining = True
 
+    def forget_predecessor(self, kernel: Kernel) -> None:
+        """Make the replies of an earlier kernel of this id dead letters: nobody can ask for them any more."""
+        earlier = self._kernels.get(kernel.kernel_id)
+        if earlier is None or earlier is kernel:
+            return
+        del self._kernels[kernel.kernel_id]
+        desk = self._desks.pop(earlier)
+        desk.leases.give_up_all()
+        for client in desk.clients.values():
+            leave(earlier, client, "its kernel was launched again before its caller asked for it")
+
     def close(self) -> None:
         """End all leases, because the daemon ends."""
         for kernel, desk in self._desks.items():
@@ -311,7 +323,9 @@ class UnaryLane:
     def _desk(self, kernel: Kernel) -> _Desk:
         desk = self._desks.get(kernel)
         if desk is None:
+            self.forget_predecessor(kernel)
             desk = self._desks[kernel] = _Desk(kernel, self._limits)
+            self._kernels[kernel.kernel_id] = kernel
         return desk
 
     def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:

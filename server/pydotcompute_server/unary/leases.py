@@ -82,6 +82,11 @@ class Leases:
             self.held_bytes -= size
             give_up()
 
+    def give_up_all(self) -> None:
+        """Give up all leases."""
+        for delivery_id in tuple(self._open):
+            self.give_up(delivery_id)
+
     def close(self) -> None:
         """End all leases, without giving up or acknowledging any."""
         for timer, *_ in self._open.values():
