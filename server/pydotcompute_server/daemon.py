@@ -18,6 +18,7 @@ from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,

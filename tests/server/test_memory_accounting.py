@@ -38,28 +38,31 @@ class Blob:
     data: bytes = b""
 
 
-async def echo(ctx: KernelContext[Blob, Blob]) -> None:
+blob_of: Any = Blob
+
+
+async def echo(ctx: KernelContext[Any, Any]) -> None:
     """Answers each message with its bytes."""
     async for blob in ctx:
-        await ctx.send(Blob(blob.data, correlation_id=blob.message_id))
+        await ctx.send(blob_of(blob.data, correlation_id=blob.message_id))
 
 
-async def crier(ctx: KernelContext[Blob, Blob]) -> None:
+async def crier(ctx: KernelContext[Any, Any]) -> None:
     """Turns each message into an output."""
     async for blob in ctx:
         await ctx.send(Blob(blob.data))
 
 
-async def twice(ctx: KernelContext[Blob, Blob]) -> None:
+async def twice(ctx: KernelContext[Any, Any]) -> None:
     """Answers each message twice; fails at an empty one."""
     async for blob in ctx:
         if not blob.data:
             raise ValueError
         for _ in range(2):
-            await ctx.send(Blob(blob.data, correlation_id=blob.message_id))
+            await ctx.send(blob_of(blob.data, correlation_id=blob.message_id))
 
 
-async def sink(ctx: KernelContext[Blob, Blob]) -> None:
+async def sink(ctx: KernelContext[Any, Any]) -> None:
     """Answers nothing."""
     async for _ in ctx:
         pass
@@ -189,7 +192,7 @@ class Crowd:
     async def _stream(self) -> None:
         name = TYPES[self._kernel()].service
         outputs = self._dice.choice(("true", "false"))
-        call = self._channel.stream_stream(f"/{name}/Stream")(metadata=[("pydotcompute-outputs", outputs)])
+        call: Any = self._channel.stream_stream(f"/{name}/Stream")(metadata=[("pydotcompute-outputs", outputs)])
         for _ in range(self._dice.randint(1, 12)):
             await call.write(body(self._data()))
             if self._dice.random() < 0.4:

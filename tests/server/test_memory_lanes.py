@@ -315,7 +315,8 @@ async def test_a_stream_that_is_not_read_ends_with_a_status_that_says_so(strict_
     body = service.message(note="x" * MIB).SerializeToString()
     with grpc.insecure_channel(strict_daemon.target) as channel:
         # Not grpc.aio: there a write that fails hides the status.
-        stream = channel.stream_stream(f"/{service.name}/Stream")(repeat(body), metadata=keys({"kernel-id": kernel_id}))
+        start: Any = channel.stream_stream(f"/{service.name}/Stream")
+        stream = start(repeat(body), metadata=keys({"kernel-id": kernel_id}))
         async with asyncio.timeout(PATIENCE):  # Its replies are dead letters when the stream has ended.
             while not (await strict.counters(kernel_id)).messages_dropped:
                 pass
