@@ -52,8 +52,9 @@ class Limits:
     """A message is large if its body has at least this length."""
 
     unacknowledged_bytes: int = 64 << 20
-    """Bytes of messages that one client may have received and not acknowledged in a session, or that wait for it in a
-    `Stream`, not counting the last message. At that number the daemon takes no more requests from this client."""
+    """Bytes of replies that may wait for one client, not counting the last: in a session until it acknowledges them, in
+    a `Stream` until they are sent, for a `client_id` until they are received. At that number the daemon takes no more
+    requests from this client."""
 
     # Sessions and connections.
     session_timeout: float = 60.0

@@ -14,7 +14,7 @@ from pydotcompute_client import connect
 from tests.contract.kernels import Job
 from tests.server.exchange.helpers import MIB, go_on, large, pause
 from tests.server.typed.services import keys, service_of
-from tests.stubs import KERNELS, PATIENCE, Failure, Talk, Wire, failure_of
+from tests.stubs import KERNELS, PATIENCE, Failure, Letter, Talk, Wire, failure_of
 
 BUDGET = 8 * MIB
 UNACKNOWLEDGED = 2 * MIB
@@ -236,6 +236,42 @@ async def test_a_unary_send_waits_for_bytes_in_the_mailbox(start_daemon: Callabl
         await wire.send(kernel_id, note="the wait is no hindrance")
         await go_on(wire, kernel_id)
         assert (await waiting)["number"] == "7"
+
+
+# -- the replies that wait for one client ------------------------------------------------------------------------------
+
+
+async def test_replies_that_a_session_gives_no_credit_for_hold_it_back(strict: Wire) -> None:
+    kernel_id = await strict.launch("stretcher")
+    one = Talk(strict)
+    await one.open(kernel_id, credit_bytes=1)
+    asks_for_much = b"\x10\x80\x80\x20"  # A note of 512 KiB.
+    for count in range(1, 5):  # One after the other: what is in the mailbox already is answered.
+        await one.send(Letter(asks_for_much))
+        await strict.until(kernel_id, messages_processed=count)
+    for _ in range(100):
+        await one.send(Letter(asks_for_much))
+    assert "acknowledged nothing" in await cut_off(one)
+    assert (await strict.counters(kernel_id)).messages_processed == 4
+    await one.resume()
+    while len(one.letters) < 104:
+        await one.ack(one.seen, credit_bytes=1 << 40)
+        await one.hear("batch")
+    one.cut()
+
+
+async def test_replies_that_a_client_id_does_not_receive_hold_it_back(strict: Wire) -> None:
+    kernel_id = await strict.launch("echo_job")
+    for _ in range(2):
+        await strict.send(kernel_id, client_id="me", note="x" * MIB)
+    await strict.until(kernel_id, messages_processed=2)
+    assert (await failure_of(strict.send(kernel_id, timeout=0.01, client_id="me"))).reason == "QUEUE_FULL"
+    await strict.send(kernel_id, client_id="you")
+    waiting = asyncio.ensure_future(strict.send(kernel_id, client_id="me", number=7))
+    for _ in range(2):
+        assert (await strict.receive(kernel_id, client_id="me")).body.value
+    await waiting
+    assert strict.fields((await strict.receive(kernel_id, client_id="me")).body)["number"] == "7"
 
 
 # -- clients that make no progress -------------------------------------------------------------------------------------

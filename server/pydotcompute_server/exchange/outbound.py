@@ -101,8 +101,13 @@ class Outbound:
 
     @property
     def holds_back(self) -> bool:
-        """True if the client leaves so many bytes unacknowledged that no more of its requests are taken."""
-        return self.outgoing.kept_bytes >= self._most_bytes
+        """True if so many bytes wait for the client, or for its acknowledgement, that its requests must wait."""
+        outgoing, ready = self.outgoing, self._caller.ready
+        if outgoing.kept_bytes >= self._most_bytes:
+            return True
+        if not ready.size or (outgoing.allowed > len(outgoing.queue) and not self._has_enough_queued):
+            return False  # What is ready is about to be sent.
+        return outgoing.held_bytes + estimated_sum(ready, ready.size) >= self._most_bytes
 
     @property
     def is_at_limit(self) -> bool:

@@ -176,9 +176,28 @@ class UnaryLane:
         self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
     ) -> None:
         size = len(request.message.body.value)
-        timeout = await self._wait_for_room(kernel, size, timeout)
         client = self._client(kernel, desk, request.client_id)
+        timeout = await self._wait_until_received(kernel, client, timeout)
+        timeout = await self._wait_for_room(kernel, size, timeout)
         await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits))
+
+    async def _wait_until_received(self, kernel: Kernel, client: _Client, timeout: float | None) -> float | None:
+        """Wait while replies of too many bytes wait for this client. Return the seconds of `timeout` that are left.
+
+        Raises:
+            QueueFullError: the client did not receive enough of them in time.
+            PyDotComputeError: the kernel takes no messages any more.
+        """
+        ready, most = client.ready, self._limits.unacknowledged_bytes
+        if not ready.size or estimated_sum(ready, ready.size) < most:
+            return timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        while estimated_sum(ready, ready.size) >= most:
+            left = None if deadline is None else deadline - monotonic()
+            kernel.gate.require_open()
+            if not await wait_any((client.room, kernel.gate.closing), left):
+                raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
+        return None if deadline is None else deadline - monotonic()
 
     async def _wait_for_room(self, kernel: Kernel, size: int, timeout: float | None) -> float | None:
         """Wait until a mailbox that has too many bytes of large messages has fewer, if this message is large.
