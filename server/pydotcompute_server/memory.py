@@ -154,7 +154,7 @@ class Memory:
         now = self._clock()
         took = now - began
         self._not_before = now + LOOK_PAUSE * took if took > LONG_LOOK else now
-        self._look_again_at = now + LOOK_AFTER + LOOK_PAUSE * LOOK_AFTER * took
+        self._look_again_at = now + LOOK_AFTER
         return self._bound
 
     # -- giving back ---------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Memory:
         self._busy_for += 1
         if self._moved >= MUCH and (came < BUSY or self._busy_for > BUSY_AT_MOST):
             self._moved = self._busy_for = 0
-            gc.collect()
+            gc.collect(1)  # Of what is younger: all would take too long in a program with many objects.
             asyncio.get_running_loop().run_in_executor(None, trim)
         if used >= MUCH or self._moved >= MUCH or came >= MUCH:
             self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
