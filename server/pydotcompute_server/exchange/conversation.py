@@ -33,6 +33,7 @@ __all__ = ["Conversation", "CutOffError"]
 class CutOffError(Exception):
     """Raised to end a stream, and not its session, because the client makes no progress. The text says why."""
 
+
 LATEST_EXPLANATIONS = 16
 """The most answers to inquiries that wait to be sent to one client."""
 
