@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -127,6 +127,10 @@ class RingKernelRuntime:
     def kernel_types(self) -> Mapping[str, KernelType]:
         """The kernel types that can be launched by name."""
         return registered_kernel_types() if self._kernel_types is None else self._kernel_types
+
+    def all_kernels(self) -> Collection[RingKernel[Any, Any]]:
+        """Return all kernels that the runtime keeps, also those that are terminated."""
+        return self._kernels.values()
 
     def kernel(self, kernel_id: str) -> RingKernel[Any, Any]:
         """Return the kernel of this id, even if it is terminated. Raises KernelNotFoundError if there is none."""

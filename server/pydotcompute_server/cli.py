@@ -118,6 +118,13 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     help="Length of the longest message body, in bytes.",
 )
 @click.option(
+    "--memory-bytes",
+    default=Limits.memory_bytes,
+    type=click.IntRange(min=0),
+    show_envvar=True,
+    help="Bytes for the bodies of all messages that wait; 0: half of the machine's memory or of the cgroup's limit.",
+)
+@click.option(
     "--session-timeout",
     default=Limits.session_timeout,
     type=click.FloatRange(min=0),
@@ -171,6 +178,7 @@ def main(
     launch: tuple[str, ...],
     grace: float,
     max_message_bytes: int,
+    memory_bytes: int,
     session_timeout: float,
     shared_memory_bytes: int,
     limit: dict[str, float],
@@ -195,6 +203,7 @@ def main(
         limits = Limits(
             grace=grace,
             max_message_bytes=max_message_bytes,
+            memory_bytes=memory_bytes,
             session_timeout=session_timeout,
             shared_memory_bytes=shared_memory_bytes,
         )

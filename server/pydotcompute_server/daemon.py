@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,
@@ -38,6 +40,7 @@ from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
+from pydotcompute_server.memory import Memory, default_budget
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
@@ -83,9 +86,17 @@ class Daemon:
         self._apart = apart = Apart(limits)
         self.epoch = secrets.token_hex(8)
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
-        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, self.epoch)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart)
+        self.memory = memory = Memory(limits.memory_bytes or default_budget())
+        """The budget for messages, wherever they wait."""
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory)
+        memory.add_place("mailboxes", self._in_mailboxes)
+        memory.add_place("dead letters", self._in_dead_letters)
+        memory.add_place("calls", lambda: self._unary.held_bytes)
+        memory.add_place("streams", lambda: self._typed.streams.held_bytes)
+        memory.add_place("sessions", lambda: self._exchange.held_bytes)
+        memory.let_give_way(self._discard_dead_letters)
         self._stop = asyncio.Event()
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
@@ -167,7 +178,33 @@ class Daemon:
             )
         return server
 
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _in_mailboxes(self) -> int:
+        return sum(kernel.mail.held_bytes for kernel in self._runtime.all_kernels())
+
+    def _in_dead_letters(self) -> int:
+        return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
+
+    def _discard_dead_letters(self, wanted: int) -> int:
+        """Discard the oldest dead letters of all kernels, until `wanted` bytes are free. Return the bytes freed."""
+        stores = [kernel.mail.dead_letters for kernel in self._runtime.all_kernels() if kernel.mail.dead_letters]
+        by_age = [(letters[0].time, index) for index, letters in enumerate(stores)]
+        heapify(by_age)
+        freed = 0
+        while by_age and freed < wanted:
+            _, index = by_age[0]
+            letters = stores[index]
+            freed += letters.discard_oldest()
+            if letters:
+                heapreplace(by_age, (letters[0].time, index))
+            else:
+                heappop(by_age)
+        return freed
+
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
+        if kernel.state is KernelState.LAUNCHED:
+            self._unary.forget_predecessor(kernel)
         logger.info("%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 
@@ -217,6 +254,7 @@ class Daemon:
         await _within(seconds, self._server.stop(seconds), "the end of the last calls")
         self._unary.close()
         self._apart.close()
+        self.memory.close()
 
 
 async def _within(seconds: float, step: Awaitable[object], what: str) -> None:

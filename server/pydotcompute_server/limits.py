@@ -16,7 +16,15 @@ __all__ = ["Limits"]
 LEAST_SHARED_BYTES = 1 << 20
 """The least shared memory, in bytes: with less, hardly any message would fit."""
 
-_MAY_BE_ZERO = {"shared_memory_bytes", "session_timeout", "answer_margin", "grace", "last_calls", "last_resort"}
+_MAY_BE_ZERO = {
+    "memory_bytes",
+    "shared_memory_bytes",
+    "session_timeout",
+    "answer_margin",
+    "grace",
+    "last_calls",
+    "last_resort",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,9 @@ class Limits:
     """
 
     # Messages.
+    memory_bytes: int = 0
+    """Memory for the bodies of messages, wherever they wait in the daemon. Over it, messages are refused with
+    `MEMORY_EXHAUSTED`. 0 for half of the machine's memory, or of the cgroup's limit if that is less."""
     max_message_bytes: int = 64 << 20
     """Length of the longest message body, in either direction. A longer request is refused with `MESSAGE_INVALID`. A
     longer answer becomes a dead letter; its caller gets a refusal over `Exchange`, or else the status `INTERNAL`."""
@@ -51,10 +62,15 @@ class Limits:
     """Memory that each session with a client of the same host and user shares with it, in each direction. 0 for
     none."""
     mailbox_bytes: int = 256 << 20
-    """Bytes of large messages in one mailbox. When there are more, the mailbox takes no messages from streams until
-    there are fewer."""
+    """Bytes of large messages in one mailbox. When there are as many, the mailbox takes no large messages from unary
+    calls, and no messages from streams, until there are fewer."""
     large_message_bytes: int = 4_096
     """A message is large if its body has at least this length."""
+
+    unacknowledged_bytes: int = 64 << 20
+    """Bytes of replies that may wait for one client, not counting the last: in a session until it acknowledges them, in
+    a `Stream` until they are sent, for a `client_id` until they are received. At that number the daemon takes no more
+    requests from this client."""
 
     # Sessions and connections.
     session_timeout: float = 60.0
@@ -73,6 +89,14 @@ class Limits:
     """How long a connection may be silent before the daemon asks the client for a sign of life."""
     keepalive_timeout: float = 10.0
     """How long the client has to give that sign of life."""
+
+    stalled_reader: float = 30.0
+    """How long a client may leave a message unread that the daemon writes to it; and how long it may acknowledge
+    nothing while it has as many unacknowledged messages or bytes as it may have. Then its stream ends. A session can be
+    resumed on another stream."""
+    stalled_parts: float = 30.0
+    """How long a client may take from one part of a long body to the next. Then its stream ends, and the session can be
+    resumed on another one."""
 
     # A kernel's own service: `Stream`.
     stream_requests: int = 16_384

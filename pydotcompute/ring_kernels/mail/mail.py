@@ -39,6 +39,7 @@ from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import wait_any
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.mail.telemetry import Counters
 
 __all__ = ["Check", "Mail"]
@@ -83,6 +84,12 @@ class Mail(Generic[TIn, TOut]):
         self.dead_letters = DeadLetters(limits) if dead_letters is None else dead_letters
         self.journal = journal
         """Keeps the accepted messages until they are done; None if the kernel is not durable."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes that the messages in both mailboxes take, in part estimated. Dead letters are not among them."""
+        outputs = self.outputs.items
+        return self.inbox.held_bytes + (estimated_sum(outputs, outputs.size) if outputs.size else 0)
 
     def begin(self) -> None:
         """Begin, on the running event loop: put the messages that the journal has kept into the input mailbox."""
@@ -399,12 +406,14 @@ class Mail(Generic[TIn, TOut]):
             raise
         return reply
 
-    async def ask(self, message: TIn, timeout: float | None = None, *, checked: bool = False) -> TOut:
-        """Send a request and wait for its reply. See `RingKernel.send_and_receive`, and `hand_over` for `checked`."""
+    async def ask(self, message: TIn, timeout: float | None = None, size: int = 0, *, checked: bool = False) -> TOut:
+        """Send a request and wait for its reply.
+
+        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked`.
+        """
         deadline = None if timeout is None else monotonic() + timeout
-        reply = await self.hand_over(
-            message, None if timeout is None else Terms(timeout, deadline), timeout, checked=checked
-        )
+        terms = Terms(timeout or 0.0, deadline, size) if size or timeout is not None else None
+        reply = await self.hand_over(message, terms, timeout, checked=checked)
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))

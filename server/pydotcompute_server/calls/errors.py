@@ -60,6 +60,7 @@ def report(behavior: Behavior, name: str) -> Behavior:
         try:
             return await behavior(request, context)
         except BaseException as error:
+            request = None  # See `_end`.
             await _end(context, name, error)
 
     return call
@@ -74,6 +75,7 @@ def report_of_one(behavior: Behavior, name: str) -> Behavior:
                 raise request
             return await behavior(request, context)
         except BaseException as error:
+            request = None  # See `_end`.
             await _end(context, name, error)
 
     return call
@@ -91,13 +93,18 @@ def report_of_stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> 
         except GeneratorExit:
             raise
         except BaseException as error:
+            request = None  # See `_end`.
             await _end(context, name, error)
 
     return stream
 
 
 async def _end(context: Context, name: str, error: BaseException) -> None:
-    """End the call with the status of the error. Return only if the client is gone."""
+    """End the call with the status of the error. Return only if the client is gone.
+
+    gRPC keeps the exception that ends a call, and by it the frames here, until the garbage collector runs. So these
+    frames must hold no request, and the exception must not lead to the error, whose frames hold much more.
+    """
     if isinstance(error, ClientGoneError):
         return  # There is nobody left to tell.
     if isinstance(error, grpc.aio.AbortError) or context.done():
@@ -108,4 +115,9 @@ async def _end(context: Context, name: str, error: BaseException) -> None:
     if not isinstance(error, PyDotComputeError | StatusError | ProtocolError):
         logger.error("a handler failed", exc_info=error)
     status = rpc_status.to_status(status_of(error, name))
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    del error
+    try:
+        await context.abort(status.code, status.details, status.trailing_metadata)
+    except grpc.aio.AbortError as aborted:
+        aborted.__context__ = None
+        raise

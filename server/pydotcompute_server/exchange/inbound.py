@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageError, MessageTooLargeError, PyDotComputeError
+from pydotcompute.exceptions import MemoryExhaustedError, MessageError, MessageTooLargeError, PyDotComputeError
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.kernel import RingKernel
@@ -23,10 +23,13 @@ from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import read, spread
 from pydotcompute.wire.exchange.bodies import Bodies, Opened
 from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
+from pydotcompute.wire.exchange.frames import PartFrame
 from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
+from pydotcompute.wire.exchange.parts import Missing
 from pydotcompute_server.apart import Apart, Read
 from pydotcompute_server.clients import may_put, terms_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
 
 __all__ = ["Inbound", "Refuse"]
 
@@ -42,6 +45,18 @@ Waiting: TypeAlias = tuple[Opened | Read, "UUID | None", int, "UUID | None", "Te
 _WITHDRAWN: Waiting = (b"", None, 0, None, None)
 
 
+class _NoRoom(bytes):
+    """Stands for the body of a message that is to be refused, because there was no memory for it. It is empty."""
+
+    error: MemoryExhaustedError
+
+
+def _no_room(error: MemoryExhaustedError) -> _NoRoom:
+    body = _NoRoom()
+    body.error = error
+    return body
+
+
 class Inbound:
     """Takes in the messages of a client, and puts them into the mailbox as there is room."""
 
@@ -54,6 +69,7 @@ class Inbound:
         bodies: Bodies,
         limits: Limits,
         apart: Apart,
+        memory: Memory,
         refuse: Refuse,
     ) -> None:
         self.incoming = incoming
@@ -69,6 +85,9 @@ class Inbound:
         self._bytes_at_once = apart.bytes_at_once(codec)
         self._decode = codec.decode_checked
         self._limits = limits
+        self._memory = memory
+        self._without_room = 0  # How many messages in `pending` are to be refused, because there was no memory.
+        self._part_error: MemoryExhaustedError | None = None  # The error of the last part for which there was none.
         self._max_message_bytes = limits.max_message_bytes
         self._at_once = limits.messages_at_once
         self._refuse = refuse
@@ -96,6 +115,13 @@ class Inbound:
         opened, message_ids, priorities, correlation_ids, _ = read(batch, bodies=self._bodies)
         sizes = list(map(len, opened))
         again = self.incoming.receive(batch.first_sequence, sizes)
+        new_bytes = sum(sizes[again:])
+        is_missing = isinstance(cast(object, opened[0]), Missing)
+        if is_missing or not self._memory.has_room_for(new_bytes):
+            error = self._part_error if is_missing else None
+            opened = [_no_room(error or self._memory.error(size)) for size in sizes]
+            sizes, new_bytes = [0] * len(sizes), 0
+            self._without_room += len(sizes) - again
         terms: list[Terms | None] = [None] * len(sizes)
         if max(sizes) >= self._limits.large_message_bytes:
             terms = [terms_of(size, self._limits) for size in sizes]
@@ -108,7 +134,19 @@ class Inbound:
                     terms[index] = Terms(timeout, now + timeout, size)
         waiting = zip(opened, message_ids, priorities, correlation_ids, terms, strict=True)
         self.pending.extend(list(waiting)[again:] if again else waiting)
-        self._pending_bytes += sum(sizes[again:])
+        self._pending_bytes += new_bytes
+
+    def take_part(self, part: PartFrame | pb.Part) -> None:
+        """Take in a part of a long body. Raises ProtocolError if it breaks the rules."""
+        has_room = self._memory.has_room_for(len(part.data))
+        if not has_room:
+            self._part_error = self._memory.error(part.body_bytes)
+        self._bodies.take_part(part, keep=has_room)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that have arrived, also in parts, and are not in the mailbox yet."""
+        return self._pending_bytes + MESSAGE_BYTES * len(self.pending) + self._bodies.held_bytes
 
     def withdraw(self, message_ids: Iterable[bytes]) -> None:
         """Withdraw requests that the client has given up.
@@ -126,6 +164,7 @@ class Inbound:
         for index, (body, waiting_id, *_) in enumerate(self.pending):
             if waiting_id is not None and waiting_id.int in keys:
                 self.pending[index] = _WITHDRAWN
+                self._without_room -= body.__class__ is _NoRoom
                 self._pending_bytes -= len(body)
                 keys.discard(waiting_id.int)
         if len(keys) == 1:
@@ -230,10 +269,11 @@ class Inbound:
         self._pending_bytes -= sum(sizes)
         messages = None
         places: Sequence[int] = range(1, count + 1)
-        if max(sizes) <= self._max_message_bytes and all(message_ids) and bodies[0].__class__ is not Read:
+        is_plain = bodies[0].__class__ is not Read and not self._without_room
+        if is_plain and max(sizes) <= self._max_message_bytes and all(message_ids):
             with suppress(MessageError):
                 messages = list(map(decode, bodies, message_ids, priorities, correlation_ids))
-        if messages is None:  # One was withdrawn, or is malformed.
+        if messages is None:  # One was withdrawn, is malformed, or found no memory.
             messages, terms, places = self._decode_each(waiting)
         if messages:
             keys = [message.message_id.int for message in messages]
@@ -249,6 +289,7 @@ class Inbound:
         """
         messages, terms, places = [], [], []
         for place, (body, message_id, priority, correlation_id, each) in enumerate(pending, 1):
+            self._without_room -= body.__class__ is _NoRoom
             if message_id is None:
                 continue
             try:
@@ -262,6 +303,8 @@ class Inbound:
     def _decode_one(self, body: Opened | Read, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
         if isinstance(body, Read):
             return body.result()
+        if isinstance(body, _NoRoom):
+            raise body.error
         if len(body) > self._max_message_bytes:
             raise MessageTooLargeError(self._codec.schema.name, len(body), self._max_message_bytes)
         return self._decode(body, message_id, priority, correlation_id)
@@ -273,7 +316,7 @@ class Inbound:
                 self._refuse(message_id, status, self.incoming.done + place)
         self.incoming.finish(len(self.pending))
         self.pending.clear()
-        self._pending_bytes = 0
+        self._pending_bytes = self._without_room = 0
 
     async def _put_next(self) -> None:
         """Put the next message into the mailbox, or refuse it.
@@ -281,6 +324,7 @@ class Inbound:
         It is put as `RingKernel.send` does, for a mailbox that never makes senders wait.
         """
         body, message_id, priority, correlation_id, terms = self.pending.popleft()
+        self._without_room -= body.__class__ is _NoRoom
         if message_id is not None:
             self._pending_bytes -= len(body)
             try:
@@ -309,7 +353,11 @@ class Inbound:
                 and inbox.waiting_putters > (1 if self.pending else 0)  # Other senders wait, so there is no room.
             ):
                 room = self._limits.read_ahead - len(self.pending)
-        room_bytes = 0 if inbox.bytes >= self._limits.mailbox_bytes else WINDOW_BYTES - self._pending_bytes
+        room_bytes = WINDOW_BYTES - self._pending_bytes
+        if inbox.bytes >= self._limits.mailbox_bytes or self._memory.is_full:
+            room_bytes = 0
+        elif self._memory.is_tight:
+            room_bytes = TIGHT_BYTES - self._pending_bytes
         self.incoming.grant(min(room, WINDOW), room_bytes)
 
     @property
@@ -326,7 +374,7 @@ class Inbound:
     def end(self) -> None:
         """Make the messages that found no room dead letters, because the session is over."""
         for body, message_id, priority, correlation_id, _ in self.pending:
-            if message_id is None:
+            if message_id is None or body.__class__ is _NoRoom:
                 continue
             if not isinstance(body, Read) and self._is_heavy(body):
                 header = message_id, priority, correlation_id
@@ -335,6 +383,7 @@ class Inbound:
             with suppress(PyDotComputeError):  # A malformed one is dropped: its sender, who made the mistake, is gone.
                 self._bury(self._decode_one(body, message_id, priority, correlation_id))
         self.pending.clear()
+        self._pending_bytes = self._without_room = 0
 
     def _bury(self, message: Any) -> None:
         detail = "its session ended before there was room for it"

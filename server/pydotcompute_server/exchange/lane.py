@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import Any
 
@@ -16,12 +17,16 @@ from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
-from pydotcompute_server.exchange.conversation import Conversation
+from pydotcompute_server.exchange.conversation import Conversation, CutOffError
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
+from pydotcompute_server.progress import Progress
 
 __all__ = ["ExchangeLane"]
+
+logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,15 +45,23 @@ class ExchangeLane:
         catalog: Catalog,
         limits: Limits,
         apart: Apart,
+        memory: Memory,
     ) -> None:
         self._runtime = runtime
         self._apart = apart
         self._catalog = catalog
         self._limits = limits
+        self._memory = memory
         self._sessions = Sessions(limits)
         self._conversations: dict[bytes, Conversation] = {}  # By the token of the session that each carries.
+        self._progress = Progress(self._conversations.values(), limits)
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages of all sessions that are not in a mailbox."""
+        return self._sessions.held_bytes
 
     async def exchange(self, context: Context, about: About) -> None:
         """Serve one stream, and await `about` with the id of its kernel.
@@ -70,21 +83,26 @@ class ExchangeLane:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits, self._apart)
+            session = Session(kernel, self._catalog, opening, self._limits, self._apart, self._memory)
             self._sessions.add(session)
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
         session.newest_stream = context
-        async with session.lock:
-            if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
-                await self._carry(session, opening, context)
+        try:
+            async with session.lock:
+                if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
+                    await self._carry(session, opening, context)
+        except CutOffError as why:  # Here, without the lock: if the client does not read, it takes long to tell it.
+            logger.warning("a client is cut off", extra={"kernel_id": opening.kernel_id, "reason": str(why)})
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(why))
 
     async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
         """Carry a session on this stream until the session or the stream ends."""
         if session.over:
             raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
         self._sessions.attach(session)
-        conversation = self._conversations[session.token] = Conversation(session, context, self._limits)
+        conversation = self._conversations[session.token] = Conversation(session, context, self._limits, self._memory)
+        self._progress.watch()
         session.inbound.draining = self._draining
         if self._farewell is not None:
             conversation.farewell(self._farewell)

@@ -23,6 +23,7 @@ from pydotcompute.protobuf.runtime_helpers import text_of
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import Packed, fill
@@ -31,6 +32,7 @@ from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolErr
 from pydotcompute.wire.exchange.limits import WINDOW
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.clients import leave
+from pydotcompute_server.memory import MESSAGE_BYTES
 
 __all__ = ["Outbound", "Refused", "frames_of"]
 
@@ -56,6 +58,7 @@ class Outbound:
 
     Args:
         codecs: the codecs of the messages that the kernel may send.
+        most_bytes: the most bytes of messages that are not acknowledged, not counting the last message.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Outbound:
         codecs: Sequence[Codec[Any]],
         bodies: Bodies,
         apart: Apart,
+        most_bytes: int,
     ) -> None:
         self.outgoing: Outgoing[Packed | Refused] = Outgoing()
         self.acks_received = 0
@@ -73,6 +77,7 @@ class Outbound:
         self._caller = caller
         self._bodies = bodies
         self._apart = apart
+        self._most_bytes = most_bytes
         self._codecs = codecs
         self._encoders = {codec.schema.cls: (index, self._encoder(codec)) for index, codec in enumerate(codecs)}
         self._being_written: tuple[Any, bool] | None = None
@@ -106,11 +111,40 @@ class Outbound:
         return True
 
     def grant(self, credit: pb.Credit) -> None:
-        """Take the client's credit, but never more than `WINDOW` messages beyond the last acknowledged one.
+        """Take the client's credit, but no more than `WINDOW` messages, and `most_bytes`, beyond the acknowledged ones.
 
-        The daemon keeps every message that is not acknowledged, so their number must be bounded.
+        The daemon keeps every message that is not acknowledged, so they must be bounded.
         """
-        self.outgoing.grant(Credit(min(credit.messages, self.outgoing.acknowledged + WINDOW), credit.bytes))
+        outgoing = self.outgoing
+        most_bytes = outgoing.sent_bytes - outgoing.kept_bytes + self._most_bytes
+        most = Credit(outgoing.acknowledged + WINDOW, most_bytes)
+        outgoing.grant(Credit(min(credit.messages, most.messages), min(credit.bytes, most.bytes)))
+
+    @property
+    def holds_back(self) -> bool:
+        """True if so many bytes wait for the client, or for its acknowledgement, that its requests must wait."""
+        outgoing, ready = self.outgoing, self._caller.ready
+        if outgoing.kept_bytes >= self._most_bytes:
+            return True
+        if not ready.size or (outgoing.allowed > len(outgoing.queue) and not self._has_enough_queued):
+            return False  # What is ready is about to be sent.
+        return outgoing.held_bytes + estimated_sum(ready, ready.size) >= self._most_bytes
+
+    @property
+    def is_at_limit(self) -> bool:
+        """True if the client leaves so many messages or bytes unacknowledged that nothing more is sent to it."""
+        return self.holds_back or self.outgoing.sent - self.outgoing.acknowledged >= WINDOW
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all messages that are for the client and not acknowledged, in part estimated.
+
+        A message that is ready to be sent counts twice: there is its body, and the message itself in case the session
+        ends before it is acknowledged.
+        """
+        outgoing, ready = self.outgoing, self._caller.ready
+        count = outgoing.sent - outgoing.acknowledged + len(outgoing.queue)
+        return 2 * outgoing.held_bytes + MESSAGE_BYTES * count + estimated_sum(ready, ready.size)
 
     def forget_wish(self) -> None:
         """Send no more outputs: the stream on which the client asked for them is over."""
@@ -164,7 +198,7 @@ class Outbound:
         if self._being_written is not None:
             return True
         outgoing = self.outgoing
-        room = outgoing.allowed - len(outgoing.queue)
+        room = 0 if self._has_enough_queued else outgoing.allowed - len(outgoing.queue)
         left = min(room, most)
         if self._caller.ready.size and not (outgoing.long and outgoing.has_enough_long):
             ready = self._caller.take_many(left)
@@ -191,11 +225,17 @@ class Outbound:
             left -= 1
         return left > 0 or room <= most
 
+    @property
+    def _has_enough_queued(self) -> bool:
+        """True if the messages in the queue use up the client's credit of bytes."""
+        outgoing = self.outgoing
+        return outgoing.queued_bytes >= outgoing.allowed_bytes
+
     def _queue_alike(self, messages: list[Any]) -> int:
         """Queue messages that are all of one class, and return the number of messages queued.
 
-        Queuing ends after the first long message, and before the first message that is heavy or cannot be sent. If the
-        messages are not all of one class, none is queued.
+        Queuing ends after the first long message, before the first message that is heavy or cannot be sent, and when
+        the client's credit of bytes is used up. If the messages are not all of one class, none is queued.
         """
         cls = messages[0].__class__
         known = self._encoders.get(cls)
@@ -203,7 +243,10 @@ class Outbound:
             return 0
         index, encode = known
         bodies, size, longest, long = [], 0, self._bodies.longest_plain, None
+        most = self.outgoing.allowed_bytes - self.outgoing.queued_bytes
         for message in messages:
+            if size >= most:
+                break
             try:
                 body = encode(message)
             except (MessageError, _HeavyError):
@@ -235,12 +278,12 @@ class Outbound:
     def _queue_each(self, ready: list[Any], begin: int) -> None:
         """Queue replies and refusals, from the index `begin` on.
 
-        When enough long bodies are under way, or a heavy message is being written, the rest goes back to the caller's
-        replies.
+        When enough long bodies are under way, the client's credit of bytes is used up, or a heavy message is being
+        written, the rest goes back to the caller's replies.
         """
         for index in range(begin, len(ready)):
             item = ready[index]
-            if self.outgoing.has_enough_long or self._being_written is not None:
+            if self.outgoing.has_enough_long or self._has_enough_queued or self._being_written is not None:
                 for each in reversed(ready[index:]):
                     priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
                     self._caller.ready.push_front(each, priority)
@@ -324,6 +367,7 @@ class Outbound:
         return (
             self.outputs_wanted > 0
             and outgoing.allowed > len(outgoing.queue)
+            and not self._has_enough_queued
             and not outgoing.is_held_up(_OUTPUTS)
             and self._being_written is None
         )
@@ -353,6 +397,7 @@ class Outbound:
             *_, is_output, _, message = item
             if message is not None:
                 self._give_up(message, is_output)
+        self.outgoing = Outgoing()  # Its bodies are of no more use. Others may refer to this object for a while.
         leave(kernel, self._caller)
 
     def _give_up(self, message: Any, is_output: bool) -> None:

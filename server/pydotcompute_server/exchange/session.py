@@ -21,6 +21,7 @@ from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 
 __all__ = ["Session"]
 
@@ -35,6 +36,7 @@ class Session:
         opening: pb.Open,
         limits: Limits,
         apart: Apart,
+        memory: Memory,
     ) -> None:
         self.token = secrets.token_bytes(16)
         self.kernel = kernel
@@ -56,9 +58,9 @@ class Session:
             part_bytes=opening.part_bytes,
             memory=SharedMemory.create(limits.shared_memory_bytes, self.codecs) if shares_memory else None,
         )
-        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies, apart)
+        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies, apart, limits.unacknowledged_bytes)
         self.inbound = Inbound(
-            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, self.outbound.refuse
+            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, memory, self.outbound.refuse
         )
         self.over = False
         self.lock = asyncio.Lock()
@@ -94,6 +96,11 @@ class Session:
             cause, before, seconds = mail.delays.of_receive(caller.unanswered)
             explanation.delays.add(cause=cause, before=before, seconds=seconds)
         return explanation
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all messages of the session, in both directions, that are not in a mailbox."""
+        return self.inbound.held_bytes + self.outbound.held_bytes
 
     @property
     def all_is_sent(self) -> bool:

@@ -26,6 +26,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages of all sessions that are not in a mailbox."""
+        return sum(session.held_bytes for session in self._sessions.values())
+
     def add(self, session: Session) -> None:
         """Add a new session."""
         self._sessions[session.token] = session

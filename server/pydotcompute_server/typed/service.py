@@ -26,6 +26,7 @@ from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane
@@ -40,14 +41,21 @@ class TypedServices(grpc.GenericRpcHandler):
     """Finds the handler of a method in the catalog when the method is first called."""
 
     def __init__(
-        self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, limits: Limits, apart: Apart
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        unary: UnaryLane,
+        limits: Limits,
+        apart: Apart,
+        memory: Memory,
     ) -> None:
         self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
         self._limits = limits
-        self.streams = Streams()
+        self._memory = memory
+        self.streams = Streams(limits)
         """The running calls of Stream."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -56,7 +64,9 @@ class TypedServices(grpc.GenericRpcHandler):
         kernel_type = self._catalog.services.get(name)
         if kernel_type is None:
             return None
-        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary, self._limits, self._apart)
+        lane = _TypedLane(
+            kernel_type, self._runtime, self._catalog, self._unary, self._limits, self._apart, self._memory
+        )
 
         def named(behavior: Behavior) -> Behavior:
             marked = with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
@@ -91,6 +101,7 @@ class _TypedLane:
         unary: UnaryLane,
         limits: Limits,
         apart: Apart,
+        memory: Memory,
     ) -> None:
         self._apart = apart
         assert kernel_type.input_type is not None
@@ -100,6 +111,7 @@ class _TypedLane:
         self._catalog = catalog
         self._unary = unary
         self._limits = limits
+        self._memory = memory
         self._type_url = type_url(catalog.codec(kernel_type.input_type))
 
     async def ask(self, body: bytes, context: Context) -> bytes:
@@ -151,6 +163,7 @@ class _TypedLane:
             context,
             self._limits,
             self._apart,
+            self._memory,
             priority=said.priority,
             outputs=said.outputs,
         )

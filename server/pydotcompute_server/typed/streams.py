@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
@@ -19,6 +19,7 @@ from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
 from pydotcompute_server.apart import Apart
@@ -34,6 +35,8 @@ from pydotcompute_server.clients import (
     terms_of,
 )
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
+from pydotcompute_server.progress import Progress
 
 __all__ = ["Stream", "Streams"]
 
@@ -55,6 +58,7 @@ class Stream:
         context: Context,
         limits: Limits,
         apart: Apart,
+        memory: Memory,
         *,
         priority: int | None = None,
         outputs: bool = False,
@@ -66,6 +70,10 @@ class Stream:
         self._codec = catalog.codecs(kernel.type)[0]
         self._output_type = kernel.type.output_type
         self._limits = limits
+        self._memory = memory
+        self._read_bytes = 0  # The bytes of the request that was read and is not in the mailbox yet.
+        self._written_bytes = 0  # The bytes of the reply that is being written.
+        self._writing_since: float | None = None
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
         self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
@@ -126,6 +134,24 @@ class Stream:
         if self._writer is not None:
             self._writer.cancel()
 
+    def check_progress(self, now: float) -> None:
+        """End the stream if the client has read nothing for too long. `now` is of `time.monotonic()`."""
+        longest = self._limits.stalled_reader
+        if self._writing_since is not None and now - self._writing_since > longest:
+            text = f"the client has read nothing for {longest:g} s, and {self._caller.ready.size} replies wait for it"
+            self._fail(None, StatusError(status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text)))
+            self.give_up()
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that the stream has in its hands, in part estimated."""
+        return self._read_bytes + self._written_bytes + self._ready_bytes
+
+    @property
+    def _ready_bytes(self) -> int:
+        ready = self._caller.ready
+        return estimated_sum(ready, ready.size)
+
     def _close(self) -> None:
         self._closed = True
         if self._reader is not None:
@@ -181,16 +207,20 @@ class Stream:
                 self._close()
                 return
             self._read_count += 1
+            self._read_bytes = len(body)
             try:
                 await self._put(body, self._read_count)
             except PyDotComputeError as error:
                 self._fail(self._read_count, error)
+            finally:
+                self._read_bytes = 0
 
     async def _put(self, body: bytes, number: int) -> None:
         """Put a request into the mailbox."""
         kernel, caller, limits = self._kernel, self._caller, self._limits
         if len(body) > limits.max_message_bytes:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
+        await self._wait_for_memory(len(body))
         message_id = new_message_id()
         header = message_id, self._priority, None
         is_heavy = self._apart.is_heavy(self._codec, body)
@@ -208,6 +238,25 @@ class Stream:
             if not kernel.mail.replies.is_from(message_id, caller):
                 self._numbers.pop(message_id.int, None)
             raise
+
+    async def _wait_for_memory(self, size: int) -> None:
+        """Wait until there is memory for a request of `size` bytes, and its client has not too many replies waiting.
+
+        Raises:
+            MemoryExhaustedError: there is none for too long.
+        """
+        limits, caller, memory = self._limits, self._caller, self._memory
+        while caller.ready.size and self._ready_bytes >= limits.unacknowledged_bytes:
+            await caller.room.wait()
+        deadline = None
+        self._read_bytes = 0  # `memory` is asked for these bytes, and must not count them twice.
+        while not memory.has_room_for(size):
+            self._read_bytes = size
+            deadline = deadline or monotonic() + limits.stalled_reader
+            if size > memory.budget or not await memory.freed().wait(deadline - monotonic()):
+                raise memory.error(size)
+            self._read_bytes = 0
+        self._read_bytes = size
 
     # -- to the client -------------------------------------------------------------------------------------------------
 
@@ -265,6 +314,7 @@ class Stream:
             codec, body = await self._answers.encode(kernel, message, self._output_type)
             if self._output_type is None:
                 body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
+            self._writing_since, self._written_bytes = monotonic(), len(body)
             await self._context.write(body)
         except StatusError as error:
             self._fail(number, error)
@@ -276,6 +326,8 @@ class Stream:
             if isinstance(error, grpc.aio.InternalError | grpc.aio.UsageError):
                 return False
             raise
+        finally:
+            self._writing_since, self._written_bytes = None, 0
         return True
 
     def _number_of(self, reply: Any) -> int | None:
@@ -298,10 +350,16 @@ class Stream:
 class Streams:
     """The streams of a daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._streams: set[Stream] = set()
+        self._progress = Progress(self._streams, limits)
         self._ended = Signal()
         self._draining = False
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that the streams have in their hands, in part estimated."""
+        return sum(stream.held_bytes for stream in self._streams)
 
     async def run(self, stream: Stream) -> None:
         """Run a stream to its end.
@@ -313,6 +371,7 @@ class Streams:
         if self._draining:
             raise StatusError(SHUTTING_DOWN)
         self._streams.add(stream)
+        self._progress.watch()
         try:
             await stream.run()
         finally:

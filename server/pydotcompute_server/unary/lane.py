@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import grpc
 
@@ -23,6 +24,8 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.signals import wait_any
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
@@ -32,8 +35,9 @@ from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.clients import ENDING, leave
+from pydotcompute_server.clients import ENDING, leave, terms_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
 
@@ -79,11 +83,19 @@ class _Desk:
         self.returned: OrderedDict[int, None] = OrderedDict()
         """The ids (`message_id.int`) of messages that were in a response and came back, the oldest first."""
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that are leased, or wait for a client_id."""
+        waiting = (client.ready for client in self.clients.values() if client.ready.size)
+        return self.leases.held_bytes + sum(estimated_sum(ready, ready.size) for ready in waiting)
+
 
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, epoch: str) -> None:
+    def __init__(
+        self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, memory: Memory, epoch: str
+    ) -> None:
         self._runtime = runtime
         self._catalog = catalog
         self._apart = apart
@@ -91,7 +103,24 @@ class UnaryLane:
         self._limits = limits
         self._epoch = epoch
         self._draining = False
+        self._memory = memory
+        self._in_calls = 0  # The bytes of the messages in running calls.
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
+        self._kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()  # Those that have a desk, by their ids.
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that the lane has: in calls, leased, or waiting for a client_id."""
+        return self._in_calls + sum(desk.held_bytes for desk in self._desks.values())
+
+    @contextmanager
+    def _holding(self, size: int) -> Iterator[None]:
+        """Count the bytes of a message that is in a call."""
+        self._in_calls += size
+        try:
+            yield
+        finally:
+            self._in_calls -= size
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
         """Send a request to the kernel, and return its reply.
@@ -105,11 +134,15 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
         kernel = self._kernel_for_more(request.kernel_id)
-        message, checked = await self._message(request.message, kernel)
-        try:
-            reply = await kernel.mail.ask(message, _patience(request, context, self._limits), checked=checked)
-        except MessageError as error:
-            raise error.moved(*_ID_MOVED) from None
+        size = len(request.message.body.value)
+        self._memory.require(size)
+        with self._holding(size):
+            message, checked = await self._message(request.message, kernel)
+            timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
+            try:
+                reply = await kernel.mail.ask(message, timeout, self._counted(size), checked=checked)
+            except MessageError as error:
+                raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
         try:
             await self._answers.write(response.message, kernel, reply, wanted)
@@ -131,18 +164,77 @@ class UnaryLane:
         """
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
-        message, checked = await self._message(request.message, kernel)
-        desk = self._desk(kernel)
-        timeout = _patience(request, context, self._limits)
-        try:
-            if request.message.message_id:
-                await self._send_once(kernel, desk, request, message, timeout, checked)
-            else:
-                client = self._client(kernel, desk, request.client_id)
-                await kernel.mail.send_as(client, message, timeout, checked=checked)
-        except MessageError as error:
-            raise error.moved(*_ID_MOVED) from None
+        size = len(request.message.body.value)
+        self._memory.require(size)
+        with self._holding(size):
+            message, checked = await self._message(request.message, kernel)
+            desk = self._desk(kernel)
+            timeout = _patience(request, context, self._limits)
+            try:
+                if request.message.message_id:
+                    await self._send_once(kernel, desk, request, message, timeout, checked)
+                else:
+                    await self._put(kernel, desk, request, message, timeout, checked)
+            except MessageError as error:
+                raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
+
+    async def _put(
+        self,
+        kernel: Kernel,
+        desk: _Desk,
+        request: pb.SendRequest,
+        message: Any,
+        timeout: float | None,
+        checked: bool,
+    ) -> None:
+        size = len(request.message.body.value)
+        client = self._client(kernel, desk, request.client_id)
+        timeout = await self._wait_until_received(kernel, client, timeout)
+        timeout = await self._wait_for_room(kernel, size, timeout)
+        await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
+
+    async def _wait_until_received(self, kernel: Kernel, client: _Client, timeout: float | None) -> float | None:
+        """Wait while replies of too many bytes wait for this client. Return the seconds of `timeout` that are left.
+
+        Raises:
+            QueueFullError: the client did not receive enough of them in time.
+            PyDotComputeError: the kernel takes no messages any more.
+        """
+        ready, most = client.ready, self._limits.unacknowledged_bytes
+        if not ready.size or estimated_sum(ready, ready.size) < most:
+            return timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        while estimated_sum(ready, ready.size) >= most:
+            left = None if deadline is None else deadline - monotonic()
+            kernel.gate.require_open()
+            if not await wait_any((client.room, kernel.gate.closing), left):
+                raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
+        return None if deadline is None else deadline - monotonic()
+
+    async def _wait_for_room(self, kernel: Kernel, size: int, timeout: float | None) -> float | None:
+        """Wait until a mailbox that has too many bytes of large messages has fewer, if this message is large.
+
+        After this, put the message before anything else is awaited. Return the seconds of `timeout` that are left.
+
+        Raises:
+            QueueFullError: the mailbox had no room in time, or does not make senders wait.
+            PyDotComputeError: the kernel takes no messages any more.
+        """
+        inbox = kernel.mail.inbox
+        if self._counted(size) == 0 or inbox.bytes < self._limits.mailbox_bytes:
+            return timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        while inbox.bytes >= self._limits.mailbox_bytes:
+            left = None if deadline is None else deadline - monotonic()
+            kernel.gate.require_open()
+            if not (inbox.backpressure.waits and await wait_any((inbox.taken, kernel.gate.closing), left)):
+                raise QueueFullError(kernel.kernel_id, inbox.capacity)
+        return None if deadline is None else deadline - monotonic()
+
+    def _counted(self, size: int) -> int:
+        """Return the size of a message that is large, or 0 for one that is not: the mailbox does not count it."""
+        return size if size >= self._limits.large_message_bytes else 0
 
     async def _send_once(
         self,
@@ -165,8 +257,7 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                client = self._client(kernel, desk, request.client_id)
-                await kernel.mail.send_as(client, message, remaining, checked=checked)
+                await self._put(kernel, desk, request, message, remaining, checked)
                 taken = True
             finally:
                 sends.end(key, taken=taken)
@@ -210,12 +301,13 @@ class UnaryLane:
                 put_back()
                 raise
             if lease is not None:
-                response.delivery_id = desk.leases.grant(lease, put_back)
+                response.delivery_id = desk.leases.grant(lease, put_back, len(response.message.body.value))
         finally:
             if lease is not None:
                 desk.leases.free()
         try:
-            await answer(context, response)
+            with self._holding(len(response.message.body.value)):
+                await answer(context, response)
         except ClientGoneError:
             if lease is None:
                 put_back()
@@ -231,6 +323,17 @@ class UnaryLane:
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
         self._draining = True
+
+    def forget_predecessor(self, kernel: Kernel) -> None:
+        """Make the replies of an earlier kernel of this id dead letters: nobody can ask for them any more."""
+        earlier = self._kernels.get(kernel.kernel_id)
+        if earlier is None or earlier is kernel:
+            return
+        del self._kernels[kernel.kernel_id]
+        desk = self._desks.pop(earlier)
+        desk.leases.give_up_all()
+        for client in desk.clients.values():
+            leave(earlier, client, "its kernel was launched again before its caller asked for it")
 
     def close(self) -> None:
         """End all leases, because the daemon ends."""
@@ -262,7 +365,9 @@ class UnaryLane:
     def _desk(self, kernel: Kernel) -> _Desk:
         desk = self._desks.get(kernel)
         if desk is None:
+            self.forget_predecessor(kernel)
             desk = self._desks[kernel] = _Desk(kernel, self._limits)
+            self._kernels[kernel.kernel_id] = kernel
         return desk
 
     def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:

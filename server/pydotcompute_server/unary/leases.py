@@ -24,7 +24,9 @@ class Leases:
     def __init__(self, most: int, limits: Limits) -> None:
         self._most = most
         self._remembered = limits.acknowledged_deliveries
-        self._open: dict[str, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._open: dict[str, tuple[asyncio.TimerHandle, Callable[[], None], int]] = {}
+        self.held_bytes = 0
+        """The bytes of the messages that are leased."""
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
         self._reserved = 0
 
@@ -42,11 +44,18 @@ class Leases:
         """Free a reserved place. It must be called once after each `reserve`, also after `grant`."""
         self._reserved -= 1
 
-    def grant(self, seconds: float, give_up: Callable[[], None]) -> str:
-        """Open a lease in a reserved place, and return its delivery id. After `seconds` it calls `give_up`."""
+    def grant(self, seconds: float, give_up: Callable[[], None], size: int = 0) -> str:
+        """Open a lease in a reserved place, and return its delivery id. After `seconds` it calls `give_up`.
+
+        Args:
+            seconds: the time of the lease.
+            give_up: called when the lease is given up.
+            size: the bytes of the message.
+        """
         delivery_id = str(new_message_id())
         timer = asyncio.get_running_loop().call_later(seconds, self.give_up, delivery_id)
-        self._open[delivery_id] = timer, give_up
+        self._open[delivery_id] = timer, give_up, size
+        self.held_bytes += size
         return delivery_id
 
     def acknowledge(self, delivery_ids: Iterable[str]) -> list[str]:
@@ -56,6 +65,7 @@ class Leases:
             lease = self._open.pop(delivery_id, None)
             if lease is not None:
                 lease[0].cancel()
+                self.held_bytes -= lease[2]
                 self._acknowledged[delivery_id] = None
                 if len(self._acknowledged) > self._remembered:
                     self._acknowledged.popitem(last=False)
@@ -67,12 +77,19 @@ class Leases:
         """End a lease as if its time were over, and call its `give_up`. Does nothing if the lease is not open."""
         lease = self._open.pop(delivery_id, None)
         if lease is not None:
-            timer, give_up = lease
+            timer, give_up, size = lease
             timer.cancel()
+            self.held_bytes -= size
             give_up()
+
+    def give_up_all(self) -> None:
+        """Give up all leases."""
+        for delivery_id in tuple(self._open):
+            self.give_up(delivery_id)
 
     def close(self) -> None:
         """End all leases, without giving up or acknowledging any."""
-        for timer, _ in self._open.values():
+        for timer, *_ in self._open.values():
             timer.cancel()
         self._open.clear()
+        self.held_bytes = 0

@@ -16,6 +16,7 @@ from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
@@ -43,8 +44,9 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
         apart = Apart(Limits())
         handlers: Any = Handlers(catalog.pool, Limits(), apart)
         add_reflection(handlers, [], catalog.pool)
-        unary = UnaryLane(runtime, catalog, Limits(), apart, "epoch")
-        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits(), apart)])
+        memory = Memory(1 << 30)
+        unary = UnaryLane(runtime, catalog, Limits(), apart, memory, "epoch")
+        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits(), apart, memory)])
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((handlers,))
         port = server.add_insecure_port("127.0.0.1:0")
