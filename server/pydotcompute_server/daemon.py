@@ -133,7 +133,7 @@ class Daemon:
         longest = longest_frame(limits.max_message_bytes)
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", longest),
+                ("grpc.max_receive_message_length", min(longest, longest_frame(limits.max_request_bytes))),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.

@@ -46,6 +46,10 @@ class Limits:
     """How many elements a request may have: fields, items of lists, entries of maps, and messages in it with all that
     is in them. The numbers of arrays do not count. A request with more is refused with `LIMIT_EXCEEDED` before it is
     read."""
+    max_request_bytes: int = 8 << 20
+    """Length of the longest request that comes as a whole: of a unary call, or of a frame of `Exchange`. gRPC reads it
+    in the event loop, before the daemon sees it, so it holds up everybody: a longer one gets gRPC's own
+    `RESOURCE_EXHAUSTED`. The Python client sends long messages in parts, which have the limit `max_message_bytes`."""
     max_control_bytes: int = 1 << 20
     """Length of the longest request that holds no message of a kernel. A longer one is refused with
     `LIMIT_EXCEEDED`."""
