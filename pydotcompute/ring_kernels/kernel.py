@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.device.open_lease import open_lease
-from pydotcompute.exceptions import KernelFailedError, KernelStateError, PyDotComputeError
+from pydotcompute.exceptions import KernelFailedError, KernelStateError, LimitExceededError, PyDotComputeError
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
@@ -31,6 +31,7 @@ from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mail import Mail
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.places import Places
 
 __all__ = ["RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
 
@@ -74,9 +75,12 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
         limits: the limits on what the kernel keeps, and for how long.
+        threads: the places for actors' threads. The kernel takes one of them if its actor runs in a thread. None if the
+            kernel shares them with no other.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
+        LimitExceededError: a mailbox is longer than `limits` allows.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: DeadLetters | None = None,
         journal: Journal | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
+        threads: Places | None = None,
     ) -> None:
         if not isinstance(kernel_type, KernelType):
             kernel_type = KernelType(kernel_id, kernel_type, config or RingKernelConfig(kernel_id))
@@ -105,6 +110,11 @@ class RingKernel(Generic[TIn, TOut]):
         self.type = kernel_type
         self.config = replace(config or kernel_type.config, kernel_id=kernel_id)
         """The kernel's settings."""
+        longest = max(self.config.input_queue_size, self.config.output_queue_size)
+        if longest > limits.max_queue_size:
+            raise LimitExceededError("max_queue_size", limits.max_queue_size, longest)
+        self.number = 0
+        """The kernel's place in the order in which its runtime launched all of its kernels."""
         self.gate = Gate(kernel_id)
         """The kernel's state. Other tasks wait on it for a change."""
         self.mail: Mail[TIn, TOut] = Mail(
@@ -126,6 +136,7 @@ class RingKernel(Generic[TIn, TOut]):
         self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
+        self._threads = Places("max_threads", limits.max_threads) if threads is None else threads
 
     def __repr__(self) -> str:
         return f"<RingKernel {self.kernel_id!r} {self.state.name}>"
@@ -232,12 +243,15 @@ class RingKernel(Generic[TIn, TOut]):
             KernelStateError: the kernel is not CREATED.
             KernelFailedError: the actor raised before it first waited; `__cause__` is the actor's exception.
             BackendUnavailableError: the kernel's device is not available. The kernel stays CREATED.
+            LimitExceededError: there are as many threads of actors as are allowed. The kernel stays CREATED.
         """
         self.gate.require("launch", KernelState.CREATED)
         lease = await open_lease(self.type.device, self.kernel_id, cast(int | None, self.type.memory_limit))
         try:
             self.gate.require("launch", KernelState.CREATED)  # The kernel may have been terminated meanwhile.
-        except KernelStateError:
+            if self.type.executor == "thread":
+                self._threads.take()
+        except PyDotComputeError:
             await lease.close()
             raise
         self._context.lease = lease
@@ -336,7 +350,7 @@ class RingKernel(Generic[TIn, TOut]):
         receive_for_oneself()
         try:
             if self.type.executor == "thread":
-                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait)
+                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait, self._threads.leave)
             else:
                 await self.lease.drive(cast(Any, self.type.func)(self._context))
         except asyncio.CancelledError:
