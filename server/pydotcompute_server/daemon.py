@@ -33,6 +33,7 @@ from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.connections import connections_allowed
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -73,7 +74,7 @@ class Daemon:
         self._settings = settings
         self._limits = limits = settings.limits
         self._steps = steps
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
+        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
@@ -120,6 +121,8 @@ class Daemon:
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.
+                ("grpc.max_allowed_incoming_connections", connections_allowed(limits)),
+                ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
                 ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
                 ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
                 ("grpc.http2.ping_timeout_ms", round(1_000 * limits.keepalive_timeout)),
@@ -130,9 +133,10 @@ class Daemon:
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog)
+        kernels = KernelServicer(self._runtime, self._catalog, limits)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
         telemetry = TelemetryServicer(self._runtime, limits)
+        handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits)

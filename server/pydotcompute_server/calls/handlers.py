@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
 from pydotcompute_server.calls.unknown import unknown_method
@@ -35,6 +36,7 @@ class Handlers(grpc.GenericRpcHandler):
         self._types = types
         self._limits = limits
         self._steps = tuple(steps)
+        self._places = Places("max_calls", limits.max_calls)
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
         self._refuse: Behavior | None = None
@@ -59,12 +61,12 @@ class Handlers(grpc.GenericRpcHandler):
             handler = next((each for each in found if each is not None), None)
             if handler is None:
                 return self._unimplemented(path)  # This handler is not kept: clients can invent endless names.
-            handler = self._found[path] = _made_ready(handler, Method(path), self._steps)
+            handler = self._found[path] = _made_ready(handler, Method(path), self._steps, self._places)
         return handler
 
     def _unimplemented(self, path: str) -> Handler:
         if self._refuse is None:
-            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "")
+            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "", self._places)
         refuse_unknown = self._refuse
 
         async def refuse(_: object, context: Context) -> None:
@@ -76,22 +78,20 @@ class Handlers(grpc.GenericRpcHandler):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._limits))
 
 
-def _made_ready(handler: Handler, method: Method, steps: Sequence[Step]) -> Handler:
+def _made_ready(handler: Handler, method: Method, steps: Sequence[Step], places: Places) -> Handler:
     takes_one = handler.unary_unary or handler.unary_stream
     behavior = takes_one or handler.stream_stream
     answers = bool(handler.unary_unary) and not getattr(behavior, "answers_itself", False)
     chained, has_steps = chain(behavior, method, steps, answers=answers)
-    if not has_steps and method.path.startswith("/grpc.reflection."):
-        return handler
     name = f"{method.name}Request"
+    read, write = handler.request_deserializer, handler.response_serializer
     call: Any
     if has_steps:
-        call = report(chained, name)
+        call = report(chained, name, places)
     elif inspect.isasyncgenfunction(behavior):
-        call = report_of_stream(behavior, name)
+        call = report_of_stream(behavior, name, places)
     else:
-        call = report_of_one(chained, name)
-    read, write = handler.request_deserializer, handler.response_serializer
+        call = report_of_one(chained, name, places)
     if not takes_one:
         return grpc.stream_stream_rpc_method_handler(call, _each_read(read, name), write)
     make = grpc.unary_unary_rpc_method_handler if answers else grpc.unary_stream_rpc_method_handler

@@ -19,6 +19,7 @@ from pydotcompute_server.exchange.conversation import Conversation
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.shares import owner_of
 
 __all__ = ["ExchangeLane"]
 
@@ -52,6 +53,7 @@ class ExchangeLane:
 
         Raises:
             ProtocolError: the first frame is not `open`, or a later one breaks the rules.
+            LimitExceededError: there are too many sessions.
             SessionLostError: the client asks for a session that does not exist or is over.
             PyDotComputeError: there is no such kernel, or it is not activated yet.
         """
@@ -66,14 +68,19 @@ class ExchangeLane:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._draining.message)
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits)
-            self._sessions.add(session)
+            session = self._sessions.open(
+                lambda: Session(kernel, self._catalog, opening, self._limits), owner_of(context)
+            )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
         session.newest_stream = context
         async with session.lock:
             if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
-                await self._carry(session, opening, context)
+                try:
+                    await self._carry(session, opening, context)
+                finally:
+                    if session.newest_stream is context:
+                        session.newest_stream = None  # The session lives on; the call and what it holds do not.
 
     async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
         """Carry a session on this stream until the session or the stream ends."""

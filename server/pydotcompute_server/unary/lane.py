@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
@@ -18,9 +17,7 @@ from pydotcompute.exceptions import (
     MessageTooLargeError,
     QueueFullError,
 )
-from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
@@ -30,6 +27,8 @@ from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import leave
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.shares import SharedTable, owner_of
+from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
 
@@ -45,22 +44,6 @@ _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 logger = logging.getLogger(__name__)
 
 
-class _Client(Caller[Any]):
-    """The caller that stands for one client_id at one kernel."""
-
-    __slots__ = ("took",)
-
-    def __init__(self) -> None:
-        super().__init__(private=True)
-        self.took: Any = None
-        """The last reply that was taken. By it, `receive` tells if `receive_as` returned a reply or an output."""
-
-    def take(self) -> Any:
-        """Take the next reply, as `Caller.take` does, and remember it in `took`."""
-        self.took = item = super().take()
-        return item
-
-
 class _Desk:
     """The state that the daemon keeps between the unary calls to one kernel.
 
@@ -68,12 +51,11 @@ class _Desk:
     """
 
     def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.limits = limits
-        self.clients: OrderedDict[str, _Client] = OrderedDict()
+        self.clients = Clients(limits)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
-        self.returned: OrderedDict[int, None] = OrderedDict()
-        """The ids (`message_id.int`) of messages that were in a response and came back, the oldest first."""
+        self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
+        """The ids (`message_id.int`) of messages that were in a response and came back."""
 
 
 class UnaryLane:
@@ -114,23 +96,24 @@ class UnaryLane:
 
         Raises:
             MessageDeserializationError: another message was sent with this id.
+            LimitExceededError: there are too many client_ids.
             PyDotComputeError: as `RingKernel.send`.
         """
         kernel = self._runtime.kernel(request.kernel_id)
         message = self._message(request.message, kernel)
         desk = self._desk(kernel)
-        timeout = _patience(request, context, self._limits)
+        timeout, owner = _patience(request, context, self._limits), owner_of(context)
         try:
             if request.message.message_id:
-                await self._send_once(kernel, desk, request, message, timeout)
+                await self._send_once(kernel, desk, request, message, timeout, owner)
             else:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, timeout)
+                await kernel.mail.send_as(self._client(kernel, desk, request.client_id, owner), message, timeout)
         except MessageError as error:
             raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id))
 
     async def _send_once(
-        self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
+        self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None, owner: str
     ) -> None:
         sends, key, digest = desk.sends, message.message_id.int, digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
@@ -143,10 +126,10 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, remaining)
+                await kernel.mail.send_as(self._client(kernel, desk, request.client_id, owner), message, remaining)
                 taken = True
             finally:
-                sends.end(key, taken=taken)
+                sends.end(key, owner, taken=taken)
 
     # -- receive -------------------------------------------------------------------------------------------------------
 
@@ -161,6 +144,7 @@ class UnaryLane:
 
         Raises:
             QueueFullError: as many leases are open as the output mailbox holds messages.
+            LimitExceededError: there are too many leases or client_ids.
             StatusError: the message cannot be sent, or is not of the class `wanted`.
             ClientGoneError: the client is gone.
             PyDotComputeError: as `RingKernel.receive`.
@@ -168,30 +152,32 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request, self._limits.longest_lease)
-        client = self._client(kernel, desk, request.client_id)
-        if lease is not None and not desk.leases.reserve():
+        owner = owner_of(context)
+        client = self._client(kernel, desk, request.client_id, owner)
+        if lease is not None and not desk.leases.reserve(owner):
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
+        delivery_id = ""
         try:
             message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
             # This must come before the next `await`: another call with this client_id changes `took`.
-            owner = client if client.took is message else None
+            receiver = client if client.took is message else None
             client.took = None
-            put_back = partial(_put_back, kernel, desk, owner, message)
-            response = pb.ReceiveResponse(redelivered=desk.returned.pop(message.message_id.int, False) is None)
+            put_back = partial(_put_back, kernel, desk, receiver, message, owner)
+            response = pb.ReceiveResponse(redelivered=bool(desk.returned.pop(message.message_id.int)))
             codec, body = self._answers.encode(kernel, message, wanted)
             write_body(response.message, message, codec, body)
             if lease is not None:
-                response.delivery_id = desk.leases.grant(lease, put_back)
+                response.delivery_id = delivery_id = desk.leases.grant(owner, lease, put_back)
         finally:
-            if lease is not None:
-                desk.leases.free()
+            if lease is not None and not delivery_id:
+                desk.leases.free(owner)
         try:
             await answer(context, response)
         except ClientGoneError:
             if lease is None:
                 put_back()
             else:
-                desk.leases.give_up(response.delivery_id)
+                desk.leases.give_up(delivery_id)
             raise
 
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
@@ -217,27 +203,9 @@ class UnaryLane:
             desk = self._desks[kernel] = _Desk(kernel, self._limits)
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:
-        """Return the caller that unary calls with this client_id send and receive as.
-
-        A new one may displace the client_id that was quiet longest.
-
-        Raises:
-            MessageDeserializationError: the client_id is too long.
-        """
-        clients = desk.clients
-        client = clients.get(client_id)
-        if client is not None:
-            clients.move_to_end(client_id)
-            return client
-        if len(client_id) > LONGEST_ID:
-            raise MessageDeserializationError("client_id", f"more than {LONGEST_ID} characters", "$.client_id")
-        client = clients[client_id] = _Client()
-        if len(clients) > self._limits.client_ids:
-            quiet = (name for name, each in clients.items() if not (each.arrived.waiters or each.unanswered))
-            forgotten = clients.pop(next(quiet, next(iter(clients))))
-            leave(kernel, forgotten, "its caller has not asked for it")
-        return client
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: str) -> Client:
+        """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
+        return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
 
     def _message(self, message: pb.Message, kernel: Kernel) -> Any:
         input_type = kernel.type.input_type
@@ -247,19 +215,17 @@ class UnaryLane:
         return from_message(message, codec)
 
 
-def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
+def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: str) -> None:
     """Put a message that was in a response back to the front of its priority, to be received again."""
-    desk.returned[message.message_id.int] = None
-    if len(desk.returned) > desk.limits.returned_messages:
-        desk.returned.popitem(last=False)
-    if owner is None:
+    desk.returned.put(message.message_id.int, True, owner)
+    if receiver is None:
         kernel.mail.replies.give_back(message)
-    elif owner.gone:
+    elif receiver.gone:
         kernel.mail.bury(message, "its caller has not asked for it")
     else:
         # Not `give_back`: after some thousand other replies a kernel forgets whose reply this was.
-        owner.ready.push_front(message, message.priority)
-        owner.arrived.notify()
+        receiver.ready.push_front(message, message.priority)
+        receiver.arrived.notify()
 
 
 def _patience(
