@@ -303,11 +303,15 @@ class RingKernel(Generic[TIn, TOut]):
         actor has already sent can still be received. A kernel that has already ended just becomes TERMINATED. If this
         call is cancelled, the kernel ends all the same.
         """
+        await asyncio.shield(self.begin_termination(timeout))
+
+    def begin_termination(self, timeout: float) -> asyncio.Task[None]:
+        """Begin what `terminate` does, and return the task that does it. Do not cancel that task."""
         self._cancel_at = min(self._cancel_at, monotonic() + max(0.0, timeout))
         self._hurry.notify_all()
         if self._termination is None:
             self._termination = asyncio.create_task(self._terminate(), name=f"end of ring kernel {self.kernel_id}")
-        await asyncio.shield(self._termination)
+        return self._termination
 
     async def _terminate(self) -> None:
         task = self._task

@@ -96,11 +96,14 @@ class RingKernelRuntime:
             # Repeat for kernels that are launched meanwhile.
             while living := [k for k in self._kernels.values() if k.state is not KernelState.TERMINATED]:
                 deadline = monotonic() + timeout
-                async with asyncio.TaskGroup() as group:
-                    for number, kernel in enumerate(living, 1):
-                        group.create_task(kernel.terminate(deadline - monotonic()))
-                        if number % self._limits.ended_at_once == 0:
-                            await asyncio.sleep(0)
+                ending: list[asyncio.Task[None]] = []
+                for kernel in living:
+                    ending.append(kernel.begin_termination(deadline - monotonic()))
+                    if len(ending) % self._limits.ended_at_once == 0:
+                        await asyncio.sleep(0)
+                await asyncio.wait(ending)
+                for task in ending:
+                    task.result()
         finally:
             self._kernels.clear()
             self._terminated.clear()

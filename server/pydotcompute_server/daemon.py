@@ -54,6 +54,9 @@ CANCELLATION = DEFAULT_LIMITS.cancellation_grace
 """Seconds that an actor has to end after its cancellation."""
 SLACK = 1.0
 """Seconds that a step of the end may take longer than it should before it is abandoned."""
+LOGGED_AT_END = 1_000
+"""If more kernels than these end with the daemon, their ends are logged at the level `debug`: to write a line for each
+takes longer than to end it."""
 
 
 class ListenError(Exception):
@@ -82,6 +85,7 @@ class Daemon:
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
         self._exchange = ExchangeLane(self._runtime, self._catalog, limits)
         self._stop = asyncio.Event()
+        self._state_level = logging.INFO
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
 
@@ -166,7 +170,7 @@ class Daemon:
         return server
 
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
-        logger.info("%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
+        logger.log(self._state_level, "%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 
     @property
@@ -204,6 +208,9 @@ class Daemon:
 
         seconds = left(0.7)
         await _within(seconds, self._runtime.wait_idle(seconds), "the kernels' work")
+        if (count := self._runtime.kernel_count) > LOGGED_AT_END:
+            logger.info("ending all kernels", extra={"kernels": count})
+            self._state_level = logging.DEBUG
         seconds = left(0.5)
         await _within(seconds + CANCELLATION, self._runtime.shutdown(seconds), "the end of the kernels")
         seconds = left(0.5)
