@@ -75,8 +75,6 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
         limits: the limits on what the kernel keeps, and for how long.
-        threads: the places for actors' threads. The kernel takes one of them if its actor runs in a thread. None if the
-            kernel shares them with no other.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -96,7 +94,6 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: DeadLetters | None = None,
         journal: Journal | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
-        threads: Places | None = None,
     ) -> None:
         if not isinstance(kernel_type, KernelType):
             kernel_type = KernelType(kernel_id, kernel_type, config or RingKernelConfig(kernel_id))
@@ -136,7 +133,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
-        self._threads = Places("max_threads", limits.max_threads) if threads is None else threads
+        self.threads = Places("max_threads", limits.max_threads)
+        """The places for threads. If the actor runs in a thread, it takes one. A runtime's kernels share its places."""
 
     def __repr__(self) -> str:
         return f"<RingKernel {self.kernel_id!r} {self.state.name}>"
@@ -250,7 +248,7 @@ class RingKernel(Generic[TIn, TOut]):
         try:
             self.gate.require("launch", KernelState.CREATED)  # The kernel may have been terminated meanwhile.
             if self.type.executor == "thread":
-                self._threads.take()
+                self.threads.take()
         except PyDotComputeError:
             await lease.close()
             raise
@@ -354,7 +352,7 @@ class RingKernel(Generic[TIn, TOut]):
         receive_for_oneself()
         try:
             if self.type.executor == "thread":
-                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait, self._threads.leave)
+                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait, self.threads.leave)
             else:
                 await self.lease.drive(cast(Any, self.type.func)(self._context))
         except asyncio.CancelledError:
