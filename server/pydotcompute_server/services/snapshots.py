@@ -17,7 +17,7 @@ from pydotcompute_server.limits import Limits
 
 __all__ = ["Snapshots"]
 
-PORTION = 64
+PORTION = 16
 """How many kernels a portion of a snapshot has at most."""
 WORK = 0.001
 """After this many seconds of work on snapshots the daemon does other things."""
