@@ -15,7 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,
@@ -50,8 +49,6 @@ __all__ = ["Daemon", "ListenError"]
 
 logger = logging.getLogger(__name__)
 
-CANCELLATION = DEFAULT_LIMITS.cancellation_grace
-"""Seconds that an actor has to end after its cancellation."""
 SLACK = 1.0
 """Seconds that a step of the end may take longer than it should before it is abandoned."""
 LOGGED_AT_END = 1_000
@@ -212,7 +209,8 @@ class Daemon:
             logger.info("ending all kernels", extra={"kernels": count})
             self._state_level = logging.DEBUG
         seconds = left(0.5)
-        await _within(seconds + CANCELLATION, self._runtime.shutdown(seconds), "the end of the kernels")
+        cancellation = self._limits.cancellation_grace
+        await _within(seconds + cancellation, self._runtime.shutdown(seconds), "the end of the kernels")
         seconds = left(0.5)
         farewells = asyncio.gather(self._exchange.farewell(seconds), self._typed.streams.farewell(seconds))
         await _within(seconds, farewells, "the farewell to the clients")
