@@ -17,7 +17,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
@@ -38,6 +37,7 @@ from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
+from pydotcompute_server.connections import connections_allowed
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
 from pydotcompute_server.memory import Memory, default_budget
@@ -55,10 +55,11 @@ __all__ = ["Daemon", "ListenError"]
 
 logger = logging.getLogger(__name__)
 
-CANCELLATION = DEFAULT_LIMITS.cancellation_grace
-"""Seconds that an actor has to end after its cancellation."""
 SLACK = 1.0
 """Seconds that a step of the end may take longer than it should before it is abandoned."""
+LOGGED_AT_END = 1_000
+"""If more kernels than these end with the daemon, their ends are logged at the level `debug`: to write a line for each
+takes longer than to end it."""
 
 
 class ListenError(Exception):
@@ -79,7 +80,7 @@ class Daemon:
         self._settings = settings
         self._limits = limits = settings.limits
         self._steps = steps
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
+        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
@@ -98,6 +99,7 @@ class Daemon:
         memory.add_place("sessions", lambda: self._exchange.held_bytes)
         memory.let_give_way(self._discard_dead_letters)
         self._stop = asyncio.Event()
+        self._state_level = logging.INFO
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
 
@@ -137,6 +139,8 @@ class Daemon:
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.
+                ("grpc.max_allowed_incoming_connections", connections_allowed(limits)),
+                ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
                 ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
                 ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
                 ("grpc.http2.ping_timeout_ms", round(1_000 * limits.keepalive_timeout)),
@@ -147,9 +151,10 @@ class Daemon:
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog, self.epoch)
+        kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
         telemetry = TelemetryServicer(self._runtime, limits)
+        handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits, self._apart)
@@ -205,7 +210,7 @@ class Daemon:
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
         if kernel.state is KernelState.LAUNCHED:
             self._unary.forget_predecessor(kernel)
-        logger.info("%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
+        logger.log(self._state_level, "%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 
     @property
@@ -245,8 +250,12 @@ class Daemon:
 
         seconds = left(0.7)
         await _within(seconds, self._runtime.wait_idle(seconds), "the kernels' work")
+        if (count := self._runtime.kernel_count) > LOGGED_AT_END:
+            logger.info("ending all kernels", extra={"kernels": count})
+            self._state_level = logging.DEBUG
         seconds = left(0.5)
-        await _within(seconds + CANCELLATION, self._runtime.shutdown(seconds), "the end of the kernels")
+        cancellation = self._limits.cancellation_grace
+        await _within(seconds + cancellation, self._runtime.shutdown(seconds), "the end of the kernels")
         seconds = left(0.5)
         farewells = asyncio.gather(self._exchange.farewell(seconds), self._typed.streams.farewell(seconds))
         await _within(seconds, farewells, "the farewell to the clients")

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
@@ -36,6 +37,7 @@ class Handlers(grpc.GenericRpcHandler):
         self._requests = Requests(limits)
         self._limits = limits
         self._steps = tuple(steps)
+        self._places = Places("max_calls", limits.max_calls)
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
         self._refuse: Behavior | None = None
@@ -65,7 +67,7 @@ class Handlers(grpc.GenericRpcHandler):
 
     def _unimplemented(self, path: str) -> Handler:
         if self._refuse is None:
-            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "")
+            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "", self._places)
         refuse_unknown = self._refuse
 
         async def refuse(_: object, context: Context) -> None:
@@ -88,11 +90,11 @@ class Handlers(grpc.GenericRpcHandler):
         if reads_apart:
             chained = read_first(chained, self._apart, hands_errors_on=has_steps)
         if has_steps:
-            call = report(chained, name)
+            call = report(chained, name, self._places)
         elif inspect.isasyncgenfunction(behavior):
-            call = report_of_stream(behavior, name)
+            call = report_of_stream(behavior, name, self._places)
         else:
-            call = report_of_one(chained, name)
+            call = report_of_one(chained, name, self._places)
         if not takes_one:
             return grpc.stream_stream_rpc_method_handler(
                 call, self._requests.deserializer_of_each(read, name, behavior), write

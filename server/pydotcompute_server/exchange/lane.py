@@ -23,6 +23,7 @@ from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.memory import Memory
 from pydotcompute_server.progress import Progress
+from pydotcompute_server.shares import owner_of
 
 __all__ = ["ExchangeLane"]
 
@@ -68,6 +69,7 @@ class ExchangeLane:
 
         Raises:
             ProtocolError: the first frame is not `open`, or a later one breaks the rules.
+            LimitExceededError: there are too many sessions.
             SessionLostError: the client asks for a session that does not exist or is over.
             ConnectionLostError: the daemon is about to end.
             PyDotComputeError: there is no such kernel, or it is not activated yet.
@@ -83,15 +85,21 @@ class ExchangeLane:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits, self._apart, self._memory)
-            self._sessions.add(session)
+            session = self._sessions.open(
+                lambda: Session(kernel, self._catalog, opening, self._limits, self._apart, self._memory),
+                owner_of(context),
+            )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
         session.newest_stream = context
         try:
             async with session.lock:
                 if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
-                    await self._carry(session, opening, context)
+                    try:
+                        await self._carry(session, opening, context)
+                    finally:
+                        if session.newest_stream is context:
+                            session.newest_stream = None  # The session lives on; the call and what it holds do not.
         except CutOffError as why:  # Here, without the lock: if the client does not read, it takes long to tell it.
             logger.warning("a client is cut off", extra={"kernel_id": opening.kernel_id, "reason": str(why)})
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(why))

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from pydotcompute.exceptions import MessageDeserializationError, MessageError
+from pydotcompute.exceptions import MessageError
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
@@ -18,6 +18,7 @@ from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import encode
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.services.pages import number_in
 
 __all__ = ["DeadLetterServicer"]
 
@@ -35,7 +36,7 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
 
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
         dead_letters, limits = self._runtime.kernel(request.kernel_id).dead_letters, self._limits
-        after = _id_in(request.page_token)
+        after = number_in(request.page_token, "ListDeadLettersRequest")  # The id of the last one on that page.
         most = min(request.page_size or limits.dead_letters_default_page, limits.dead_letters_page)
         page = pb.ListDeadLettersResponse(discarded=dead_letters.discarded)
         classes: set[type] = set()
@@ -71,16 +72,3 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         converted = message_pb.Message()
         write_body(converted, message, codec, body)
         return dead_letter_to_proto(letter, converted)
-
-
-def _id_in(page_token: str) -> int:
-    """Return the id of the last dead letter on the previous page, or 0 for the first page.
-
-    Raises:
-        MessageDeserializationError: the token is none that this service gives.
-    """
-    if not page_token:
-        return 0
-    if not (page_token.isascii() and page_token.isdecimal() and len(page_token) <= 20):
-        raise MessageDeserializationError("ListDeadLettersRequest", "not a token of ours", "$.page_token")
-    return int(page_token)

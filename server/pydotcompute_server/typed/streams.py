@@ -16,7 +16,6 @@ from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, Que
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
@@ -80,7 +79,7 @@ class Stream:
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """The accepted requests without a reply: `message_id.int` → number in the stream."""
-        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * DEFAULT_LIMITS.answers)
+        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * limits.answers)
         """The same pairs for answered requests, as many as the kernel remembers the senders of."""
         self._closed = False
         """True if no more requests are read."""
@@ -300,7 +299,7 @@ class Stream:
             return True
         if self._numbers and not self._caller.unanswered:
             # So many requests wait for this kernel's replies that it has forgotten who sent these.
-            self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, DEFAULT_LIMITS.requests))
+            self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, self._limits.requests))
             return True
         ends_by_itself = not self._outputs or self._error is not None or self._draining
         return self._closed and not self._numbers and ends_by_itself

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +22,6 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.signals import wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -38,6 +36,8 @@ from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.memory import Memory
+from pydotcompute_server.shares import SharedTable, owner_of
+from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
 
@@ -53,22 +53,6 @@ _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 logger = logging.getLogger(__name__)
 
 
-class _Client(Caller[Any]):
-    """The caller that stands for one client_id at one kernel."""
-
-    __slots__ = ("took",)
-
-    def __init__(self) -> None:
-        super().__init__(private=True)
-        self.took: Any = None
-        """The last reply that was taken. By it, `receive` tells if `receive_as` returned a reply or an output."""
-
-    def take(self) -> Any:
-        """Take the next reply, as `Caller.take` does, and remember it in `took`."""
-        self.took = item = super().take()
-        return item
-
-
 class _Desk:
     """The state that the daemon keeps between the unary calls to one kernel.
 
@@ -76,12 +60,11 @@ class _Desk:
     """
 
     def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.limits = limits
-        self.clients: OrderedDict[str, _Client] = OrderedDict()
+        self.clients = Clients(limits)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
-        self.returned: OrderedDict[int, None] = OrderedDict()
-        """The ids (`message_id.int`) of messages that were in a response and came back, the oldest first."""
+        self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
+        """The ids (`message_id.int`) of messages that were in a response and came back."""
 
     @property
     def held_bytes(self) -> int:
@@ -160,6 +143,7 @@ class UnaryLane:
             MessageDeserializationError: another message was sent with this id.
             SessionLostError: the client has sent to an earlier run of the daemon.
             ConnectionLostError: the daemon is about to end.
+            LimitExceededError: there are too many client_ids.
             PyDotComputeError: as `RingKernel.send`.
         """
         self._require_epoch(request)
@@ -169,12 +153,12 @@ class UnaryLane:
         with self._holding(size):
             message, checked = await self._message(request.message, kernel)
             desk = self._desk(kernel)
-            timeout = _patience(request, context, self._limits)
+            timeout, owner = _patience(request, context, self._limits), owner_of(context)
             try:
                 if request.message.message_id:
-                    await self._send_once(kernel, desk, request, message, timeout, checked)
+                    await self._send_once(kernel, desk, request, message, timeout, checked, owner)
                 else:
-                    await self._put(kernel, desk, request, message, timeout, checked)
+                    await self._put(kernel, desk, request, message, timeout, checked, owner)
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
@@ -187,14 +171,15 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
+        owner: str,
     ) -> None:
         size = len(request.message.body.value)
-        client = self._client(kernel, desk, request.client_id)
+        client = self._client(kernel, desk, request.client_id, owner)
         timeout = await self._wait_until_received(kernel, client, timeout)
         timeout = await self._wait_for_room(kernel, size, timeout)
         await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
 
-    async def _wait_until_received(self, kernel: Kernel, client: _Client, timeout: float | None) -> float | None:
+    async def _wait_until_received(self, kernel: Kernel, client: Client, timeout: float | None) -> float | None:
         """Wait while replies of too many bytes wait for this client. Return the seconds of `timeout` that are left.
 
         Raises:
@@ -244,6 +229,7 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
+        owner: str,
     ) -> None:
         sends, key = desk.sends, message.message_id.int
         digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
@@ -257,10 +243,10 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await self._put(kernel, desk, request, message, remaining, checked)
+                await self._put(kernel, desk, request, message, remaining, checked, owner)
                 taken = True
             finally:
-                sends.end(key, taken=taken)
+                sends.end(key, owner, taken=taken)
 
     # -- receive -------------------------------------------------------------------------------------------------------
 
@@ -275,6 +261,7 @@ class UnaryLane:
 
         Raises:
             QueueFullError: as many leases are open as the output mailbox holds messages.
+            LimitExceededError: there are too many leases or client_ids.
             StatusError: the message cannot be sent, or is not of the class `wanted`.
             ClientGoneError: the client is gone.
             SessionLostError: the client has sent to an earlier run of the daemon.
@@ -284,16 +271,18 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request, self._limits.longest_lease)
-        client = self._client(kernel, desk, request.client_id)
-        if lease is not None and not desk.leases.reserve():
+        owner = owner_of(context)
+        client = self._client(kernel, desk, request.client_id, owner)
+        if lease is not None and not desk.leases.reserve(owner):
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
+        delivery_id = ""
         try:
             message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
             # This must come before the next `await`: another call with this client_id changes `took`.
-            owner = client if client.took is message else None
+            receiver = client if client.took is message else None
             client.took = None
-            put_back = partial(_put_back, kernel, desk, owner, message)
-            redelivered = desk.returned.pop(message.message_id.int, False) is None
+            put_back = partial(_put_back, kernel, desk, receiver, message, owner)
+            redelivered = bool(desk.returned.pop(message.message_id.int))
             response = pb.ReceiveResponse(redelivered=redelivered, daemon_epoch=self._epoch)
             try:
                 await self._answers.write(response.message, kernel, message, wanted)
@@ -301,10 +290,11 @@ class UnaryLane:
                 put_back()
                 raise
             if lease is not None:
-                response.delivery_id = desk.leases.grant(lease, put_back, len(response.message.body.value))
+                size = len(response.message.body.value)
+                response.delivery_id = delivery_id = desk.leases.grant(owner, lease, put_back, size)
         finally:
-            if lease is not None:
-                desk.leases.free()
+            if lease is not None and not delivery_id:
+                desk.leases.free(owner)
         try:
             with self._holding(len(response.message.body.value)):
                 await answer(context, response)
@@ -312,7 +302,7 @@ class UnaryLane:
             if lease is None:
                 put_back()
             else:
-                desk.leases.give_up(response.delivery_id)
+                desk.leases.give_up(delivery_id)
             raise
 
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
@@ -370,27 +360,9 @@ class UnaryLane:
             self._kernels[kernel.kernel_id] = kernel
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:
-        """Return the caller that unary calls with this client_id send and receive as.
-
-        A new one may displace the client_id that was quiet longest.
-
-        Raises:
-            MessageDeserializationError: the client_id is too long.
-        """
-        clients = desk.clients
-        client = clients.get(client_id)
-        if client is not None:
-            clients.move_to_end(client_id)
-            return client
-        if len(client_id) > LONGEST_ID:
-            raise MessageDeserializationError("client_id", f"more than {LONGEST_ID} characters", "$.client_id")
-        client = clients[client_id] = _Client()
-        if len(clients) > self._limits.client_ids:
-            quiet = (name for name, each in clients.items() if not (each.arrived.waiters or each.unanswered))
-            forgotten = clients.pop(next(quiet, next(iter(clients))))
-            leave(kernel, forgotten, "its caller has not asked for it")
-        return client
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: str) -> Client:
+        """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
+        return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
 
     async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
         """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
@@ -415,19 +387,17 @@ class UnaryLane:
         return await self._apart.run(read_and_check), True
 
 
-def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
+def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: str) -> None:
     """Put a message that was in a response back to the front of its priority, to be received again."""
-    desk.returned[message.message_id.int] = None
-    if len(desk.returned) > desk.limits.returned_messages:
-        desk.returned.popitem(last=False)
-    if owner is None:
+    desk.returned.put(message.message_id.int, True, owner)
+    if receiver is None:
         kernel.mail.replies.give_back(message)
-    elif owner.gone:
+    elif receiver.gone:
         kernel.mail.bury(message, "its caller has not asked for it")
     else:
         # Not `give_back`: after some thousand other replies a kernel forgets whose reply this was.
-        owner.ready.push_front(message, message.priority)
-        owner.arrived.notify()
+        receiver.ready.push_front(message, message.priority)
+        receiver.arrived.notify()
 
 
 def _patience(
