@@ -36,10 +36,6 @@ from pydotcompute.ring_kernels.places import Places
 __all__ = ["RingKernelRuntime"]
 
 
-MOST_IDS_TOLD = 100
-"""The most ids of kernels that the error for an unknown one names."""
-
-
 class RingKernelRuntime:
     """A runtime for kernels in this process, on the running event loop.
 
