@@ -197,7 +197,7 @@ class Channels:
         for failures in count():
             left = max(0.0, deadline - loop.time())
             try:
-                await list_types(kernel_pb.ListKernelTypesRequest(), timeout=left)
+                await list_types(kernel_pb.ListKernelTypesRequest(page_size=1), timeout=left)
                 return
             except grpc.aio.AioRpcError as error:
                 lost = from_rpc_error(error, self.target)

@@ -15,10 +15,15 @@ __all__ = ["all_telemetry", "by_id", "kernel_ids", "kernel_state", "summary", "t
 
 
 def kernel_ids() -> Question[list[str]]:
-    """Which kernels are launched and not terminated?"""
+    """Which kernels are launched and not terminated? The answer has all pages."""
     request = kernel_pb.ListKernelsRequest()
-    response: kernel_pb.ListKernelsResponse = yield Call(lambda daemon: daemon.kernels.ListKernels, request)
-    return [kernel.kernel_id for kernel in response.kernels]
+    found: list[str] = []
+    while True:
+        page: kernel_pb.ListKernelsResponse = yield Call(lambda daemon: daemon.kernels.ListKernels, request)
+        found += [kernel.kernel_id for kernel in page.kernels]
+        if not page.next_page_token:
+            return found
+        request = kernel_pb.ListKernelsRequest(page_token=page.next_page_token)
 
 
 def kernel_state(kernel_id: str) -> Question[KernelState]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import grpc
 
@@ -40,6 +42,13 @@ from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["RemoteRuntime"]
 
+logger = logging.getLogger(__name__)
+
+FEW_SESSIONS = 32
+"""As many sessions that are over may be kept at any time; it costs something to look for those that can go."""
+UNRECEIVED_KEPT = 1_000
+"""Sessions that are over and have messages that nobody has received. As many terminated kernels a daemon keeps."""
+
 
 class RemoteRuntime:
     """The kernels of a daemon, with the API of `RingKernelRuntime`; made by `connect`.
@@ -66,7 +75,8 @@ class RemoteRuntime:
         self._shared_memory = shared_memory
         self._types = RemoteTypes()
         self._sessions: dict[str, Session] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._prune_at = FEW_SESSIONS
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._launched: dict[str, None] = {}
 
     def __repr__(self) -> str:
@@ -126,7 +136,7 @@ class RemoteRuntime:
     def let_go(self) -> object:
         """Forget all connections without closing them, and return them. See `forks`."""
         connections = self._channels.let_go(), self._sessions
-        self._sessions, self._opening = {}, {}
+        self._sessions, self._opening = {}, WeakValueDictionary()
         return connections
 
     def _let_go_of_closed_loop(self) -> None:
@@ -189,10 +199,15 @@ class RemoteRuntime:
         try:
             await self._channels.call(lambda daemon: daemon.kernels.Launch, request)
         except (ConnectionLostError, asyncio.CancelledError):
-            self._launched[kernel_id] = None  # Perhaps: there was no answer.
+            self._note_launch(kernel_id)  # Perhaps: there was no answer.
             raise
-        self._launched[kernel_id] = None
+        self._note_launch(kernel_id)
         return RemoteKernel(self, kernel_id)
+
+    def _note_launch(self, kernel_id: str) -> None:
+        """Remember the kernel, if it is to be terminated on exit."""
+        if self._scoped:
+            self._launched[kernel_id] = None
 
     async def activate(self, kernel_id: str) -> None:
         """See `RingKernelRuntime.activate`."""
@@ -306,7 +321,8 @@ class RemoteRuntime:
             raise ConnectionLostError(self.target, f"no answer within {limit:g} s") from None
 
     async def _open_session(self, kernel_id: str) -> Session:
-        async with self._opening.setdefault(kernel_id, asyncio.Lock()):
+        lock = self._opening.setdefault(kernel_id, asyncio.Lock())  # It lives as long as a task has it.
+        async with lock:
             session = self._sessions.get(kernel_id)
             if session is not None:
                 if session.over is None:
@@ -327,8 +343,23 @@ class RemoteRuntime:
                 replies=session.replies if session is not None and broken else None,
             )
             await session.open()
+            self._sessions.pop(kernel_id, None)
             self._sessions[kernel_id] = session
+            if len(self._sessions) >= self._prune_at:
+                self._prune()
             return session
+
+    def _prune(self) -> None:
+        """Forget sessions that are over, but for the last of those with messages that can still be received."""
+        ended = [(kernel_id, session) for kernel_id, session in self._sessions.items() if session.over is not None]
+        left = [(kernel_id, session) for kernel_id, session in ended if not session.is_spent]
+        for kernel_id, _ in left[:-UNRECEIVED_KEPT]:
+            logger.warning("what %r has sent is forgotten: it has ended, and nobody has received it", kernel_id)
+        kept = {kernel_id for kernel_id, _ in left[-UNRECEIVED_KEPT:]}
+        for kernel_id, _ in ended:
+            if kernel_id not in kept:
+                del self._sessions[kernel_id]
+        self._prune_at = 2 * len(self._sessions) + FEW_SESSIONS  # So that pruning costs each session little.
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
@@ -392,10 +423,14 @@ class RemoteRuntime:
         request = telemetry_pb.WatchTelemetryRequest(kernel_ids=kernel_ids, interval=duration(interval))
         snapshots: Any = self._channels.stubs.telemetry.WatchTelemetry(request)
         try:
-            async for response in snapshots:
+            # Not `async for`: if the caller left its loop, the call would be in a reference cycle, and would keep the
+            # connection open until the garbage collector runs.
+            while (response := await snapshots.read()) is not grpc.aio.EOF:
                 yield questions.by_id([telemetry_from_proto(each) for each in response.kernels])
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self.target) from None
+        finally:
+            snapshots.cancel()
 
     # -- dead letters --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -12,10 +13,12 @@ from google.protobuf.descriptor import Descriptor
 
 from pydotcompute.protobuf.compatible import compatible
 from pydotcompute.protobuf.compiler import Compiler
+from pydotcompute.protobuf.elements import counter
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema import nodes
 from pydotcompute.schema.check import checker
 from pydotcompute.schema.introspect import introspect
+from pydotcompute.schema.weight import Weigh, weigher
 
 __all__ = ["Codec"]
 
@@ -87,6 +90,16 @@ class Codec(Generic[T]):
     from_proto: FromProto[T]
     """Does the same as `decode`, but takes protobuf's own object."""
 
+    @cached_property
+    def weigh(self) -> Weigh | None:
+        """Weighs messages with their texts and bytes. None if all messages are light."""
+        return weigher(self.schema, texts=True)
+
+    @cached_property
+    def weigh_elements(self) -> Weigh | None:
+        """Weighs messages without their texts and bytes. None if all messages are light then."""
+        return weigher(self.schema, texts=False)
+
     def __init__(
         self, cls: type[T], pool: TypePool, descriptor: Descriptor | None = None, required: Collection[str] = ()
     ) -> None:
@@ -104,8 +117,26 @@ class Codec(Generic[T]):
         self.gather = functions.get("gather")
         self.decode = functions["decode"]
         self.decode_checked = _checked(self.decode, self.schema) if _asks_of_arrays(self.schema) else self.decode
+        self.count = counter(descriptor)
+        """Counts the elements in the bytes of a message."""
+        self.is_plain = all(_is_plain(field.node) for field in self.schema.fields)
+        """True if messages have only numbers, texts, bytes, arrays and lists of numbers, which are quick to decode."""
         self.to_proto = functions["to_proto"]
         self.from_proto = functions["from_proto"]
+
+
+def _is_plain(node: nodes.Node) -> bool:
+    match node:
+        case nodes.Float() | nodes.Int() | nodes.Bool() | nodes.Str() | nodes.Bytes() | nodes.Array():
+            return True
+        case nodes.Literal() | nodes.Uuid() | nodes.EnumNode() | nodes.Timestamp() | nodes.Duration():
+            return True
+        case nodes.Optional(item):
+            return not nodes.is_boxed(item) and _is_plain(item)
+        case nodes.List(item) | nodes.Tuple(item):
+            return isinstance(item, nodes.Float | nodes.Int | nodes.Bool)
+        case _:
+            return False
 
 
 def _asks_of_arrays(schema: nodes.MessageSchema) -> bool:

@@ -13,7 +13,7 @@ from pydotcompute.exceptions import MessageDeserializationError, MessageError, M
 from pydotcompute.protobuf import tensors
 from pydotcompute.schema.check import checker
 from pydotcompute.schema.introspect import introspect
-from pydotcompute.schema.names import type_name
+from pydotcompute.schema.names import shortened, type_name
 from pydotcompute.schema.nodes import EPOCH, LONGEST_DURATION, MessageSchema
 
 __all__ = [
@@ -66,7 +66,11 @@ def _path_text(path: _Path) -> str:
         return "$"
     parent, name, *key = path
     # A key is written as JSON, as in the paths of `schema.explain`.
-    return _path_text(parent) + (f"[{json.dumps(key[0])}]" if name is None else f".{name}")
+    return _path_text(parent) + (_key_text(key[0]) if name is None else f".{name}")
+
+
+def _key_text(key: Any) -> str:
+    return f"[{json.dumps(shortened(key) if isinstance(key, str) else key)}]"
 
 
 def text_of(error: BaseException) -> str:
@@ -125,7 +129,7 @@ def read_uuid(text: str, path: _Path) -> UUID:
     except ValueError:
         value = None
     if value is None or str(value) != text.lower():  # UUID() accepts other forms, too, such as braces.
-        raise UnreadableError(f"{text!r} is no UUID in its form of 36 characters", path)
+        raise UnreadableError(f"{shortened(text)!r} is no UUID in its form of 36 characters", path)
     return value
 
 

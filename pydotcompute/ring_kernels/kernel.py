@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.device.open_lease import open_lease
-from pydotcompute.exceptions import KernelFailedError, KernelStateError, PyDotComputeError
+from pydotcompute.exceptions import KernelFailedError, KernelStateError, LimitExceededError, PyDotComputeError
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
@@ -31,6 +31,7 @@ from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mail import Mail
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.places import Places
 
 __all__ = ["RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
 
@@ -77,6 +78,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
+        LimitExceededError: a mailbox is longer than `limits` allows.
     """
 
     def __init__(
@@ -105,6 +107,11 @@ class RingKernel(Generic[TIn, TOut]):
         self.type = kernel_type
         self.config = replace(config or kernel_type.config, kernel_id=kernel_id)
         """The kernel's settings."""
+        longest = max(self.config.input_queue_size, self.config.output_queue_size)
+        if longest > limits.max_queue_size:
+            raise LimitExceededError("max_queue_size", limits.max_queue_size, longest)
+        self.number = 0
+        """The kernel's place in the order in which its runtime launched all of its kernels."""
         self.gate = Gate(kernel_id)
         """The kernel's state. Other tasks wait on it for a change."""
         self.mail: Mail[TIn, TOut] = Mail(
@@ -126,6 +133,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
+        self.threads = Places("max_threads", limits.max_threads)
+        """The places for threads. If the actor runs in a thread, it takes one. A runtime's kernels share its places."""
 
     def __repr__(self) -> str:
         return f"<RingKernel {self.kernel_id!r} {self.state.name}>"
@@ -245,11 +254,14 @@ class RingKernel(Generic[TIn, TOut]):
             KernelStateError: the kernel is not CREATED.
             KernelFailedError: the actor raised before it first waited; `__cause__` is the actor's exception.
             BackendUnavailableError: the kernel's device is not available. The kernel stays CREATED.
+            LimitExceededError: there are as many threads of actors as are allowed. The kernel stays CREATED.
         """
         self.gate.require("launch", KernelState.CREATED)
         lease = await open_lease(self.type.device, self.kernel_id, cast(int | None, self.type.memory_limit))
         try:
             self.gate.require("launch", KernelState.CREATED)  # The kernel may have been terminated meanwhile.
+            if self.type.executor == "thread":
+                self.threads.take()
         except PyDotComputeError:
             await lease.close()
             raise
@@ -302,11 +314,15 @@ class RingKernel(Generic[TIn, TOut]):
         actor has already sent can still be received. A kernel that has already ended just becomes TERMINATED. If this
         call is cancelled, the kernel ends all the same.
         """
+        await asyncio.shield(self.begin_termination(timeout))
+
+    def begin_termination(self, timeout: float) -> asyncio.Task[None]:
+        """Begin what `terminate` does, and return the task that does it. Do not cancel that task."""
         self._cancel_at = min(self._cancel_at, monotonic() + max(0.0, timeout))
         self._hurry.notify_all()
         if self._termination is None:
             self._termination = asyncio.create_task(self._terminate(), name=f"end of ring kernel {self.kernel_id}")
-        await asyncio.shield(self._termination)
+        return self._termination
 
     async def _terminate(self) -> None:
         task = self._task
@@ -349,7 +365,7 @@ class RingKernel(Generic[TIn, TOut]):
         receive_for_oneself()
         try:
             if self.type.executor == "thread":
-                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait)
+                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait, self.threads.leave)
             else:
                 await self.lease.drive(cast(Any, self.type.func)(self._context))
         except asyncio.CancelledError:

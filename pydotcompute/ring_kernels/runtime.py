@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import Any, Self
 
 from pydotcompute.device.lease import HOST
-from pydotcompute.exceptions import KernelAlreadyExistsError, KernelNotFoundError, PyDotComputeError
-from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.exceptions import (
+    KernelAlreadyExistsError,
+    KernelNotFoundError,
+    LimitExceededError,
+    PyDotComputeError,
+)
+from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
     KernelType,
@@ -24,6 +31,7 @@ from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
+from pydotcompute.ring_kernels.places import Places
 
 __all__ = ["RingKernelRuntime"]
 
@@ -38,7 +46,7 @@ class RingKernelRuntime:
         kernel_types: the kernel types that can be launched by name; None means those declared in this process.
         sends_to_host: True if arrays that kernels send are copied from the GPU to the host. A daemon needs this,
             because its messages leave this process.
-        limits: the limits on what the runtime keeps, and for how long.
+        limits: the limits on what the runtime takes and keeps, and for how long.
     """
 
     def __init__(
@@ -53,7 +61,10 @@ class RingKernelRuntime:
         self._kernel_types = kernel_types
         self._sends_to_host = sends_to_host
         self._limits = limits
-        self._kernels: dict[str, RingKernel[Any, Any]] = {}
+        self._kernels: dict[str, RingKernel[Any, Any]] = {}  # In the order of their launch.
+        self._terminated: OrderedDict[str, RingKernel[Any, Any]] = OrderedDict()  # The last of them.
+        self._threads = Places("max_threads", limits.max_threads)
+        self._launches = 0
         self._active = False
         self._ending: PyDotComputeError | None = None
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
@@ -101,11 +112,18 @@ class RingKernelRuntime:
         try:
             # Repeat for kernels that are launched meanwhile.
             while living := [k for k in self._kernels.values() if k.state is not KernelState.TERMINATED]:
-                async with asyncio.TaskGroup() as group:
-                    for kernel in living:
-                        group.create_task(kernel.terminate(timeout))
+                deadline = monotonic() + timeout
+                ending: list[asyncio.Task[None]] = []
+                for kernel in living:
+                    ending.append(kernel.begin_termination(deadline - monotonic()))
+                    if len(ending) % self._limits.ended_at_once == 0:
+                        await asyncio.sleep(0)
+                await asyncio.wait(ending)
+                for task in ending:
+                    task.result()
         finally:
             self._kernels.clear()
+            self._terminated.clear()
             self._active = False
 
     @property
@@ -123,23 +141,54 @@ class RingKernelRuntime:
         """The kernel types that can be launched by name."""
         return registered_kernel_types() if self._kernel_types is None else self._kernel_types
 
+    def all_kernels(self) -> list[RingKernel[Any, Any]]:
+        """Return all kernels that the runtime keeps, also those that are terminated."""
+        return [*self._kernels.values(), *self._terminated.values()]
+
     def kernel(self, kernel_id: str) -> RingKernel[Any, Any]:
         """Return the kernel of this id, even if it is terminated. Raises KernelNotFoundError if there is none."""
-        try:
-            return self._kernels[kernel_id]
-        except KeyError:
-            raise self._no_kernel(kernel_id) from None
+        kernel = self._find(kernel_id)
+        if kernel is None:
+            raise self._no_kernel(kernel_id)
+        return kernel
+
+    def _find(self, kernel_id: str) -> RingKernel[Any, Any] | None:
+        return self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
+
+    def kernels_after(self, number: int) -> Iterator[RingKernel[Any, Any]]:
+        """Yield the kernels of `kernel_ids` whose `number` is larger, in the order of their launch."""
+        return (kernel for kernel in self._kernels.values() if kernel.number > number)
+
+    @property
+    def kernel_count(self) -> int:
+        """The number of kernels that are not terminated."""
+        return len(self._kernels)
+
+    def known_here(self, *, types: bool = False) -> list[str]:
+        """Return ids of kernels, and with `types` names of kernel types too: as many as an error lists."""
+        most = self._limits.names_told
+        known = [*islice(self._kernels, most), *(["…"] if len(self._kernels) > most else [])]
+        if types:
+            names = sorted(self.kernel_types)
+            known += [*names[:most], *(["…"] if len(names) > most else [])]
+        return list(dict.fromkeys(known))
 
     def _no_kernel(self, kernel_id: str) -> PyDotComputeError:
         if self._ending is not None:
             return self._ending.again()
-        return KernelNotFoundError(kernel_id, self.kernel_ids, kernel_id in self.kernel_types)
+        return KernelNotFoundError(kernel_id[: LONGEST_ID + 1], self.known_here(), kernel_id in self.kernel_types)
 
     def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
         self._on_state.append(callback)
 
     def _state_changed(self, kernel: RingKernel[Any, Any]) -> None:
+        kernel_id = kernel.kernel_id
+        if kernel.state is KernelState.TERMINATED and self._kernels.get(kernel_id) is kernel:
+            self._terminated[kernel_id] = self._kernels.pop(kernel_id)
+            if len(self._terminated) > self._limits.terminated_kernels:
+                forgotten, _ = self._terminated.popitem(last=False)
+                self._tell_forgotten(forgotten)
         for callback in self._on_state:
             callback(kernel)
 
@@ -147,8 +196,7 @@ class RingKernelRuntime:
         """Call `callback(kernel_id)` after the runtime has forgotten a kernel. From then on there is no such kernel."""
         self._on_forget.append(callback)
 
-    def _forget(self, kernel_id: str) -> None:
-        del self._kernels[kernel_id]
+    def _tell_forgotten(self, kernel_id: str) -> None:
         for callback in self._on_forget:
             callback(kernel_id)
 
@@ -176,12 +224,17 @@ class RingKernelRuntime:
             KernelFailedError: the actor raised before it first waited; nothing is launched.
             BackendUnavailableError: the kernel type needs a GPU that is not available.
             InvalidConfigurationError, MessageTypeError: see `KernelType`.
+            LimitExceededError: there are as many kernels, or threads of actors, as the limits allow, or a mailbox would
+                be too long.
         """
         if self._ending is not None:
             raise self._ending.again()
         existing = self._kernels.get(kernel_id)
         if existing is not None and existing.state is not KernelState.TERMINATED:
             raise KernelAlreadyExistsError(kernel_id)
+        if len(self._kernels) >= self._limits.max_kernels:
+            raise LimitExceededError("max_kernels", self._limits.max_kernels, len(self._kernels) + 1)
+        earlier = existing or self._terminated.get(kernel_id)
         kernel_type = self._kernel_type(kernel_id, kernel_func)
         if input_type is not None or output_type is not None:
             kernel_type = replace(
@@ -195,19 +248,24 @@ class RingKernelRuntime:
             config=config,
             find=self.kernel,
             sends_to=HOST if self._sends_to_host else None,
-            dead_letters=None if existing is None else existing.dead_letters,
+            dead_letters=None if earlier is None else earlier.dead_letters,
             limits=self._limits,
         )
+        self._launches += 1
+        kernel.number = self._launches
+        kernel.threads = self._threads
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel
+        self._terminated.pop(kernel_id, None)
         try:
             await kernel.launch()
         except BaseException:
             if self._kernels.get(kernel_id) is kernel:
-                if existing is not None:
-                    self._kernels[kernel_id] = existing
+                del self._kernels[kernel_id]
+                if earlier is not None:
+                    self._terminated[kernel_id] = earlier
                 else:
-                    self._forget(kernel_id)
+                    self._tell_forgotten(kernel_id)
             raise
         kernel.gate.on_state = partial(self._state_changed, kernel)
         self._state_changed(kernel)
@@ -250,9 +308,6 @@ class RingKernelRuntime:
             KernelNotFoundError: there is no such kernel.
         """
         await self.kernel(kernel_id).terminate(timeout)
-        terminated = [k for k, kernel in self._kernels.items() if kernel.state is KernelState.TERMINATED]
-        for forgotten in terminated[: -self._limits.terminated_kernels]:
-            self._forget(forgotten)
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Put a message into a kernel's mailbox; see `RingKernel.send`.
@@ -260,7 +315,7 @@ class RingKernelRuntime:
         Raises:
             KernelNotFoundError: there is no such kernel.
         """
-        kernel = self._kernels.get(kernel_id)
+        kernel = self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
         return self._not_found(kernel_id) if kernel is None else kernel.send(message, timeout=timeout)
 
     def receive(self, kernel_id: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
@@ -269,7 +324,7 @@ class RingKernelRuntime:
         Raises:
             KernelNotFoundError: there is no such kernel.
         """
-        kernel = self._kernels.get(kernel_id)
+        kernel = self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
         return self._not_found(kernel_id) if kernel is None else kernel.receive(timeout=timeout)
 
     def send_and_receive(
@@ -280,7 +335,7 @@ class RingKernelRuntime:
         Raises:
             KernelNotFoundError: there is no such kernel.
         """
-        kernel = self._kernels.get(kernel_id)
+        kernel = self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
         return self._not_found(kernel_id) if kernel is None else kernel.send_and_receive(message, timeout=timeout)
 
     async def _not_found(self, kernel_id: str) -> Any:

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy
 
+from pydotcompute.schema.names import LONGEST_SHOWN, shortened
+
 __all__ = ["DType", "as_sent", "dtype_named", "dtype_of", "travels"]
 
 DType: TypeAlias = "numpy.dtype[Any]"
@@ -52,6 +54,8 @@ def dtype_of(name: str) -> DType:
     Raises:
         TypeError: no type has this name, or this machine does not have the type.
     """
+    if len(name) > LONGEST_SHOWN:
+        raise TypeError(_not_in_notation(name))
     if name in _X87_NAMES:
         if not _is_x87():
             raise TypeError(f"dtype {name!r} is the long double of x86, which this machine does not have")
@@ -65,14 +69,14 @@ def dtype_of(name: str) -> DType:
     try:
         dtype = numpy.dtype(name)
     except TypeError as error:
-        raise TypeError(f"dtype {name!r}: {error}") from None
+        raise TypeError(f"dtype {shortened(name)!r}: {shortened(str(error))}") from None
     if dtype.type in _LONG and as_sent(dtype)[0] != name:
         raise TypeError(f"dtype {name!r} is IEEE's binary128, which this machine does not have")
     return dtype
 
 
 def _not_in_notation(name: str) -> str:
-    return f'expected a dtype in NumPy\'s array notation such as "<f4", got {json.dumps(name)}'
+    return f'expected a dtype in NumPy\'s array notation such as "<f4", got {json.dumps(shortened(name))}'
 
 
 def _in_array_notation(name: str) -> str | None:
@@ -96,7 +100,7 @@ def dtype_named(name: str) -> DType:
     try:
         return numpy.dtype(name)
     except TypeError:
-        return _extension(name, f"dtype {name!r} is neither NumPy's nor ml_dtypes'")
+        return _extension(name, f"dtype {shortened(name)!r} is neither NumPy's nor ml_dtypes'")
 
 
 def _is_extension(dtype: DType) -> bool:
@@ -109,7 +113,8 @@ def _extension(name: str, problem: str) -> DType:
     try:
         import ml_dtypes
     except ModuleNotFoundError:
-        text = f"dtype {name!r} is none of NumPy's; it may need the package ml_dtypes, which is not installed here"
+        problem = f"dtype {shortened(name)!r} is none of NumPy's"
+        text = f"{problem}; it may need the package ml_dtypes, which is not installed here"
         raise TypeError(text) from None
     scalar = getattr(ml_dtypes, name, None)
     if not isinstance(scalar, type) or not _is_extension(numpy.dtype(scalar)):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydotcompute.exceptions import MessageSerializationError, MessageTypeError
 from pydotcompute.schema import arrays, basic, nodes
-from pydotcompute.schema.names import type_name
+from pydotcompute.schema.names import shortened, type_name
 
 __all__ = ["explain"]
 
@@ -55,7 +55,8 @@ class _Checker:
                 self._expect(isinstance(value, dict), node, value, path)
                 for name, element in value.items():
                     # The key is written as JSON, whose escapes keep the path free of characters that UTF-8 cannot hold.
-                    inside = f"{path}[{json.dumps(name) if isinstance(name, str) else ascii(name)}]"
+                    shown = json.dumps(shortened(name)) if isinstance(name, str) else shortened(ascii(name))
+                    inside = f"{path}[{shown}]"
                     self.check(key, name, inside, depth)
                     self.check(item, element, inside, depth + 1 + nodes.is_boxed(item))
             case _:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["annotation_text", "camel", "json_name", "snake", "type_name"]
+__all__ = ["LONGEST_SHOWN", "annotation_text", "camel", "json_name", "shortened", "snake", "type_name"]
+
+LONGEST_SHOWN = 40
+"""The largest number of characters of a received value that the text of an error quotes."""
 
 
 def snake(name: str) -> str:
@@ -25,6 +28,14 @@ def json_name(name: str) -> str:
 def annotation_text(annotation: object) -> str:
     """Returns an annotation as errors show it."""
     return type_name(annotation) if type(annotation) is type else str(annotation)
+
+
+def shortened(text: str) -> str:
+    """Returns a text of at most `LONGEST_SHOWN` characters: `text` itself, or its beginning and an ellipsis.
+
+    An error shortens what it quotes before it makes its text of it, because a client can send very much.
+    """
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
 def type_name(cls: type) -> str:

@@ -101,26 +101,42 @@ class Kernel(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ...) -> None: ...
 
 class ListKernelTypesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListKernelTypesResponse(_message.Message):
-    __slots__ = ("kernel_types",)
+    __slots__ = ("kernel_types", "next_page_token", "total_size")
     KERNEL_TYPES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     kernel_types: _containers.RepeatedCompositeFieldContainer[KernelType]
-    def __init__(self, kernel_types: _Optional[_Iterable[_Union[KernelType, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    total_size: int
+    def __init__(self, kernel_types: _Optional[_Iterable[_Union[KernelType, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
 
 class ListKernelsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListKernelsResponse(_message.Message):
-    __slots__ = ("kernels", "daemon_epoch")
+    __slots__ = ("kernels", "next_page_token", "daemon_epoch", "total_size")
     KERNELS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     DAEMON_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     kernels: _containers.RepeatedCompositeFieldContainer[Kernel]
+    next_page_token: str
     daemon_epoch: str
-    def __init__(self, kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., daemon_epoch: _Optional[str] = ...) -> None: ...
+    total_size: int
+    def __init__(self, kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., daemon_epoch: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
 
 class DescribeKernelRequest(_message.Message):
     __slots__ = ("kernel_id",)

@@ -88,14 +88,18 @@ class KernelServiceServicer(object):
     """
 
     def ListKernelTypes(self, request, context):
-        """Lists what can be launched. No code travels: the types are those of the files that the daemon was started with.
+        """Lists what can be launched, a page at a time. No code travels: the types are those of the files that the daemon was
+        started with.
+        Errors: MESSAGE_INVALID (the page_token is none).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKernels(self, request, context):
-        """Lists the kernels that have been launched, in the order of their launch, without those that were terminated.
+        """Lists the kernels that have been launched, in the order of their launch, without those that were terminated, a page at a
+        time. A kernel that is there through the whole listing is in exactly one page.
+        Errors: MESSAGE_INVALID (the page_token is none).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +119,8 @@ class KernelServiceServicer(object):
 
         Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
         Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
-        CONNECTION_LOST (the daemon is about to end).
+        CONNECTION_LOST (the daemon is about to end),
+        LIMIT_EXCEEDED (there are as many kernels, or threads, as the daemon allows; or a queue would be too long).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,15 @@ class KernelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KernelServiceAsyncStub: ...
     ListKernelTypes: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.ListKernelTypesRequest, _kernel_service_pb2.ListKernelTypesResponse]
-    """Lists what can be launched. No code travels: the types are those of the files that the daemon was started with."""
+    """Lists what can be launched, a page at a time. No code travels: the types are those of the files that the daemon was
+    started with.
+    Errors: MESSAGE_INVALID (the page_token is none).
+    """
     ListKernels: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.ListKernelsRequest, _kernel_service_pb2.ListKernelsResponse]
-    """Lists the kernels that have been launched, in the order of their launch, without those that were terminated."""
+    """Lists the kernels that have been launched, in the order of their launch, without those that were terminated, a page at a
+    time. A kernel that is there through the whole listing is in exactly one page.
+    Errors: MESSAGE_INVALID (the page_token is none).
+    """
     DescribeKernel: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.DescribeKernelRequest, _kernel_service_pb2.DescribeKernelResponse]
     """Tells all that is needed to talk to a kernel. The id may be that of a kernel or of a type that is not launched.
     Errors: KERNEL_NOT_FOUND.
@@ -51,7 +57,8 @@ class KernelServiceStub:
 
     Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
     Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
-    CONNECTION_LOST (the daemon is about to end).
+    CONNECTION_LOST (the daemon is about to end),
+    LIMIT_EXCEEDED (there are as many kernels, or threads, as the daemon allows; or a queue would be too long).
     """
     Activate: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.ActivateRequest, _kernel_service_pb2.ActivateResponse]
     """Begins to hand messages to a LAUNCHED kernel.
@@ -84,9 +91,15 @@ class KernelServiceAsyncStub(KernelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListKernelTypes: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.ListKernelTypesRequest, _kernel_service_pb2.ListKernelTypesResponse]  # type: ignore[assignment]
-    """Lists what can be launched. No code travels: the types are those of the files that the daemon was started with."""
+    """Lists what can be launched, a page at a time. No code travels: the types are those of the files that the daemon was
+    started with.
+    Errors: MESSAGE_INVALID (the page_token is none).
+    """
     ListKernels: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.ListKernelsRequest, _kernel_service_pb2.ListKernelsResponse]  # type: ignore[assignment]
-    """Lists the kernels that have been launched, in the order of their launch, without those that were terminated."""
+    """Lists the kernels that have been launched, in the order of their launch, without those that were terminated, a page at a
+    time. A kernel that is there through the whole listing is in exactly one page.
+    Errors: MESSAGE_INVALID (the page_token is none).
+    """
     DescribeKernel: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.DescribeKernelRequest, _kernel_service_pb2.DescribeKernelResponse]  # type: ignore[assignment]
     """Tells all that is needed to talk to a kernel. The id may be that of a kernel or of a type that is not launched.
     Errors: KERNEL_NOT_FOUND.
@@ -97,7 +110,8 @@ class KernelServiceAsyncStub(KernelServiceStub):
 
     Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
     Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
-    CONNECTION_LOST (the daemon is about to end).
+    CONNECTION_LOST (the daemon is about to end),
+    LIMIT_EXCEEDED (there are as many kernels, or threads, as the daemon allows; or a queue would be too long).
     """
     Activate: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.ActivateRequest, _kernel_service_pb2.ActivateResponse]  # type: ignore[assignment]
     """Begins to hand messages to a LAUNCHED kernel.
@@ -133,7 +147,10 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _kernel_service_pb2.ListKernelTypesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_kernel_service_pb2.ListKernelTypesResponse, _abc.Awaitable[_kernel_service_pb2.ListKernelTypesResponse]]:
-        """Lists what can be launched. No code travels: the types are those of the files that the daemon was started with."""
+        """Lists what can be launched, a page at a time. No code travels: the types are those of the files that the daemon was
+        started with.
+        Errors: MESSAGE_INVALID (the page_token is none).
+        """
 
     @_abc_1.abstractmethod
     def ListKernels(
@@ -141,7 +158,10 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _kernel_service_pb2.ListKernelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_kernel_service_pb2.ListKernelsResponse, _abc.Awaitable[_kernel_service_pb2.ListKernelsResponse]]:
-        """Lists the kernels that have been launched, in the order of their launch, without those that were terminated."""
+        """Lists the kernels that have been launched, in the order of their launch, without those that were terminated, a page at a
+        time. A kernel that is there through the whole listing is in exactly one page.
+        Errors: MESSAGE_INVALID (the page_token is none).
+        """
 
     @_abc_1.abstractmethod
     def DescribeKernel(
@@ -164,7 +184,8 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
         Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
-        CONNECTION_LOST (the daemon is about to end).
+        CONNECTION_LOST (the daemon is about to end),
+        LIMIT_EXCEEDED (there are as many kernels, or threads, as the daemon allows; or a queue would be too long).
         """
 
     @_abc_1.abstractmethod

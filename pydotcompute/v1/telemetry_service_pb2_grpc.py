@@ -64,8 +64,10 @@ class TelemetryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchTelemetry(self, request, context):
-        """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
-        launched ends it with KERNEL_NOT_FOUND.
+        """A snapshot at once, then one every interval until the client ends the call. Clients that watch the same kernels get the
+        same snapshots. They come less often than asked for while there are many kernels or many who watch; a client that reads
+        slowly misses some. A kernel that is named and not, or no longer, launched ends it with KERNEL_NOT_FOUND.
+        Errors: KERNEL_NOT_FOUND, LIMIT_EXCEEDED (as many watch as the daemon allows).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

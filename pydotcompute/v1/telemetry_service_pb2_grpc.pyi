@@ -36,8 +36,10 @@ class TelemetryServiceStub:
     GetTelemetry: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetTelemetryRequest, _telemetry_service_pb2.GetTelemetryResponse]
     """One snapshot of the kernels named, or of all. Errors: KERNEL_NOT_FOUND."""
     WatchTelemetry: _grpc.UnaryStreamMultiCallable[_telemetry_service_pb2.WatchTelemetryRequest, _telemetry_service_pb2.WatchTelemetryResponse]
-    """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
-    launched ends it with KERNEL_NOT_FOUND.
+    """A snapshot at once, then one every interval until the client ends the call. Clients that watch the same kernels get the
+    same snapshots. They come less often than asked for while there are many kernels or many who watch; a client that reads
+    slowly misses some. A kernel that is named and not, or no longer, launched ends it with KERNEL_NOT_FOUND.
+    Errors: KERNEL_NOT_FOUND, LIMIT_EXCEEDED (as many watch as the daemon allows).
     """
     GetDevices: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetDevicesRequest, _telemetry_service_pb2.GetDevicesResponse]
     """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
@@ -52,8 +54,10 @@ class TelemetryServiceAsyncStub(TelemetryServiceStub):
     GetTelemetry: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetTelemetryRequest, _telemetry_service_pb2.GetTelemetryResponse]  # type: ignore[assignment]
     """One snapshot of the kernels named, or of all. Errors: KERNEL_NOT_FOUND."""
     WatchTelemetry: _aio.UnaryStreamMultiCallable[_telemetry_service_pb2.WatchTelemetryRequest, _telemetry_service_pb2.WatchTelemetryResponse]  # type: ignore[assignment]
-    """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
-    launched ends it with KERNEL_NOT_FOUND.
+    """A snapshot at once, then one every interval until the client ends the call. Clients that watch the same kernels get the
+    same snapshots. They come less often than asked for while there are many kernels or many who watch; a client that reads
+    slowly misses some. A kernel that is named and not, or no longer, launched ends it with KERNEL_NOT_FOUND.
+    Errors: KERNEL_NOT_FOUND, LIMIT_EXCEEDED (as many watch as the daemon allows).
     """
     GetDevices: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetDevicesRequest, _telemetry_service_pb2.GetDevicesResponse]  # type: ignore[assignment]
     """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
@@ -77,8 +81,10 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _telemetry_service_pb2.WatchTelemetryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_telemetry_service_pb2.WatchTelemetryResponse], _abc.AsyncIterator[_telemetry_service_pb2.WatchTelemetryResponse]]:
-        """A snapshot at once, then one every interval until the client ends the call. A kernel that is named and not, or no longer,
-        launched ends it with KERNEL_NOT_FOUND.
+        """A snapshot at once, then one every interval until the client ends the call. Clients that watch the same kernels get the
+        same snapshots. They come less often than asked for while there are many kernels or many who watch; a client that reads
+        slowly misses some. A kernel that is named and not, or no longer, launched ends it with KERNEL_NOT_FOUND.
+        Errors: KERNEL_NOT_FOUND, LIMIT_EXCEEDED (as many watch as the daemon allows).
         """
 
     @_abc_1.abstractmethod

@@ -85,7 +85,8 @@ def to_status(error: BaseException) -> status_pb2.Status:
     """Return an error as a status, shortened to `LONGEST_STATUS`. An error not in `ERRORS` becomes INTERNAL."""
     entry = ERRORS.get(type(error))  # type: ignore[arg-type]
     if entry is None:
-        return status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        return status_pb2.Status(code=code_pb2.INTERNAL, message=text[: SHORTENINGS[0][0]])
     assert isinstance(error, PyDotComputeError)
     for longest, most in SHORTENINGS:
         status = _status(error, *entry, longest, most)

@@ -13,11 +13,18 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
-from pydotcompute.exceptions import MessageDeserializationError, MessageTooLargeError, MessageTypeError
+from pydotcompute.exceptions import (
+    LimitExceededError,
+    MessageDeserializationError,
+    MessageTooLargeError,
+    MessageTypeError,
+)
 from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.elements import counter
 from pydotcompute.protobuf.json.read import document_of, read_json
+from pydotcompute.schema.names import shortened
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "type_url", "write_body", "write_message"]
@@ -27,9 +34,10 @@ MESSAGE = "$.message"
 BODY = f"{MESSAGE}.body"
 """The path of the body in such a request."""
 LONGEST_STRUCT = 1 << 20
-"""The most bytes of a body that is read as JSON. Reading it blocks the event loop."""
+"""The most bytes of a body that is read as JSON, which takes long."""
 
 _STRUCT = Struct.DESCRIPTOR.full_name
+_count_struct = counter(Struct.DESCRIPTOR)
 
 
 def write_message(into: pb.Message, message: Any, codec: Codec[Any]) -> None:
@@ -67,24 +75,35 @@ def _text(uuid: UUID) -> str:
     return pairs[:4] + pairs[5:29] + pairs[30:34] + pairs[35:]
 
 
-def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
+def from_message(
+    message: pb.Message, codec: Codec[Any], value: bytes | None = None, most_elements: int | None = None
+) -> Any:
     """Return the message that a `Message` holds. A message without an id gets a new one.
 
     The body is of the codec's type, or a Struct that holds the JSON of that type.
 
+    Args:
+        message: the `Message`.
+        codec: the codec of the kernel's input type.
+        value: `message.body.value`, if the caller has it: protobuf copies it each time that it is asked for it.
+        most_elements: the most elements of the body; None for any number.
+
     Raises:
+        LimitExceededError: the body has more elements than that.
         MessageTypeError: the body is of another type.
         MessageTooLargeError: the body is a Struct of more than `LONGEST_STRUCT` bytes.
         MessageDeserializationError: the header or the body is malformed. The error lists every problem of the body.
     """
     body = message.body
+    if value is None:
+        value = body.value
     is_struct = False
     if body.type_url != type_url(codec):  # The URL may have another prefix, or none.
         type_name = body.type_url.rpartition("/")[2]
         is_struct = type_name == _STRUCT
         if not is_struct and type_name != codec.descriptor.full_name:
             expected = f"{codec.descriptor.full_name}, or {_STRUCT} with its fields"
-            raise MessageTypeError(expected, type_name or "no body", BODY)
+            raise MessageTypeError(expected, shortened(type_name) or "no body", BODY)
     priority = message.priority if message.HasField("priority") else DEFAULT_PRIORITY
     if priority > MAX_PRIORITY:
         problem = f"{priority} is outside 0 to {MAX_PRIORITY}"
@@ -95,12 +114,16 @@ def from_message(message: pb.Message, codec: Codec[Any]) -> Any:
         priority,
         _uuid(correlation_id, codec, f"{MESSAGE}.correlation_id") if correlation_id else None,
     )
+    if most_elements is not None:
+        found = (_count_struct if is_struct else codec.count)(value, most_elements)
+        if found > most_elements:
+            raise LimitExceededError("max_message_elements", most_elements, found)
     if is_struct:
-        return _from_struct(body.value, codec, header)
+        return _from_struct(value, codec, header)
     try:
-        return codec.decode(body.value, *header)
+        return codec.decode(value, *header)
     except MessageDeserializationError as error:
-        raise _told_in_json(error, body.value, codec).moved("$", BODY) from error.__cause__
+        raise _told_in_json(error, value, codec).moved("$", BODY) from error.__cause__
 
 
 def _from_struct(value: bytes, codec: Codec[Any], header: tuple[UUID, int, UUID | None]) -> Any:
@@ -140,4 +163,4 @@ def _uuid(text: str, codec: Codec[Any], path: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise MessageDeserializationError(codec.schema.name, f"not a UUID: {text!r}", path) from None
+        raise MessageDeserializationError(codec.schema.name, f"not a UUID: {shortened(text)!r}", path) from None

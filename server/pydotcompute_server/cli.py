@@ -118,6 +118,13 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     help="Length of the longest message body, in bytes.",
 )
 @click.option(
+    "--memory-bytes",
+    default=Limits.memory_bytes,
+    type=click.IntRange(min=0),
+    show_envvar=True,
+    help="Bytes for the bodies of all messages that wait; 0: half of the machine's memory or of the cgroup's limit.",
+)
+@click.option(
     "--session-timeout",
     default=Limits.session_timeout,
     type=click.FloatRange(min=0),
@@ -130,6 +137,27 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     type=click.IntRange(min=0),
     show_envvar=True,
     help="Bytes of memory shared in each session with a client of the same host and user, per direction; 0: none.",
+)
+@click.option(
+    "--max-connections",
+    default=Limits.max_connections,
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="Connections; one more is closed at once.",
+)
+@click.option(
+    "--max-kernels",
+    default=Limits.max_kernels,
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="Kernels that are launched and not terminated; one more is refused.",
+)
+@click.option(
+    "--max-sessions",
+    default=Limits.max_sessions,
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="Sessions of clients with kernels; one more is refused.",
 )
 @click.option(
     "--limit",
@@ -171,8 +199,12 @@ def main(
     launch: tuple[str, ...],
     grace: float,
     max_message_bytes: int,
+    memory_bytes: int,
     session_timeout: float,
     shared_memory_bytes: int,
+    max_connections: int,
+    max_kernels: int,
+    max_sessions: int,
     limit: dict[str, float],
     proto_lock: Path | None,
     tls_certificate: Path | None,
@@ -196,8 +228,12 @@ def main(
         limits = Limits(
             grace=grace,
             max_message_bytes=max_message_bytes,
+            memory_bytes=memory_bytes,
             session_timeout=session_timeout,
             shared_memory_bytes=shared_memory_bytes,
+            max_connections=max_connections,
+            max_kernels=max_kernels,
+            max_sessions=max_sessions,
         )
         limits = replace(limits, **limit)  # type: ignore[arg-type]  # Limits checks each value itself.
         settings = Settings(

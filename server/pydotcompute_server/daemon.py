@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
+from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,
@@ -30,13 +31,16 @@ from pydotcompute.v1 import (
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
+from pydotcompute_server.connections import connections_allowed
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
+from pydotcompute_server.memory import Memory, default_budget
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
@@ -51,10 +55,11 @@ __all__ = ["Daemon", "ListenError"]
 
 logger = logging.getLogger(__name__)
 
-CANCELLATION = DEFAULT_LIMITS.cancellation_grace
-"""Seconds that an actor has to end after its cancellation."""
 SLACK = 1.0
 """Seconds that a step of the end may take longer than it should before it is abandoned."""
+LOGGED_AT_END = 1_000
+"""If more kernels than these end with the daemon, their ends are logged at the level `debug`: to write a line for each
+takes longer than to end it."""
 
 
 class ListenError(Exception):
@@ -75,17 +80,27 @@ class Daemon:
         self._settings = settings
         self._limits = limits = settings.limits
         self._steps = steps
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True)
+        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
+        self._apart = apart = Apart(limits)
         epoch = Epoch()
         self.epoch = epoch.name
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
-        self._unary = UnaryLane(self._runtime, self._catalog, limits, self.epoch)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, epoch)
+        self.memory = memory = Memory(limits.memory_bytes or default_budget())
+        """The budget for messages, wherever they wait."""
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch)
+        memory.add_place("mailboxes", self._in_mailboxes)
+        memory.add_place("dead letters", self._in_dead_letters)
+        memory.add_place("calls", lambda: self._unary.held_bytes)
+        memory.add_place("streams", lambda: self._typed.streams.held_bytes)
+        memory.add_place("sessions", lambda: self._exchange.held_bytes)
+        memory.let_give_way(self._discard_dead_letters)
         self._stop = asyncio.Event()
+        self._state_level = logging.INFO
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
 
@@ -121,26 +136,29 @@ class Daemon:
         longest = longest_frame(limits.max_message_bytes)
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", longest),
+                ("grpc.max_receive_message_length", min(longest, longest_frame(limits.max_request_bytes))),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.
+                ("grpc.max_allowed_incoming_connections", connections_allowed(limits)),
+                ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
                 ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
                 ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
                 ("grpc.http2.ping_timeout_ms", round(1_000 * limits.keepalive_timeout)),
             ],
         )
         # `Handlers` has those methods of a server that the generated functions call to add a service.
-        handlers: Any = Handlers(self._catalog.pool, limits, self._steps)
+        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog, self.epoch)
+        kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
         telemetry = TelemetryServicer(self._runtime, limits)
+        handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits)
+        dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits, self._apart)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         # The last two serve clients that print an error, or write a body without knowing its type.
@@ -166,8 +184,34 @@ class Daemon:
             )
         return server
 
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _in_mailboxes(self) -> int:
+        return sum(kernel.mail.held_bytes for kernel in self._runtime.all_kernels())
+
+    def _in_dead_letters(self) -> int:
+        return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
+
+    def _discard_dead_letters(self, wanted: int) -> int:
+        """Discard the oldest dead letters of all kernels, until `wanted` bytes are free. Return the bytes freed."""
+        stores = [kernel.mail.dead_letters for kernel in self._runtime.all_kernels() if kernel.mail.dead_letters]
+        by_age = [(letters[0].time, index) for index, letters in enumerate(stores)]
+        heapify(by_age)
+        freed = 0
+        while by_age and freed < wanted:
+            _, index = by_age[0]
+            letters = stores[index]
+            freed += letters.discard_oldest()
+            if letters:
+                heapreplace(by_age, (letters[0].time, index))
+            else:
+                heappop(by_age)
+        return freed
+
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
-        logger.info("%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
+        if kernel.state is KernelState.LAUNCHED:
+            self._unary.forget_predecessor(kernel)
+        logger.log(self._state_level, "%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 
     @property
@@ -207,14 +251,20 @@ class Daemon:
 
         seconds = left(0.7)
         await _within(seconds, self._runtime.wait_idle(seconds), "the kernels' work")
+        if (count := self._runtime.kernel_count) > LOGGED_AT_END:
+            logger.info("ending all kernels", extra={"kernels": count})
+            self._state_level = logging.DEBUG
         seconds = left(0.5)
-        await _within(seconds + CANCELLATION, self._runtime.shutdown(seconds), "the end of the kernels")
+        cancellation = self._limits.cancellation_grace
+        await _within(seconds + cancellation, self._runtime.shutdown(seconds), "the end of the kernels")
         seconds = left(0.5)
         farewells = asyncio.gather(self._exchange.farewell(seconds), self._typed.streams.farewell(seconds))
         await _within(seconds, farewells, "the farewell to the clients")
         seconds = min(left(1.0), self._limits.last_calls)
         await _within(seconds, self._server.stop(seconds), "the end of the last calls")
         self._unary.close()
+        self._apart.close()
+        self.memory.close()
 
 
 async def _within(seconds: float, step: Awaitable[object], what: str) -> None:

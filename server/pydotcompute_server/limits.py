@@ -1,50 +1,109 @@
 """The limits of the daemon, in one place.
 
-Other limits are elsewhere: `RingKernelConfig` has those of a kernel's mailboxes, `RuntimeLimits` those of a runtime.
-`pydotcompute.wire.exchange.limits` has those of `Exchange`, which are the same for the daemon and the client.
+They include those of the daemon's runtime, `RuntimeLimits`. Other limits are elsewhere: `RingKernelConfig` has those of
+a kernel's mailboxes. `pydotcompute.wire.exchange.limits` has those of `Exchange`, which are the same for the daemon and
+the client.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import isfinite
+from dataclasses import dataclass
 
 from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.ring_kernels.limits import RuntimeLimits
 
 __all__ = ["Limits"]
 
 LEAST_SHARED_BYTES = 1 << 20
 """The least shared memory, in bytes: with less, hardly any message would fit."""
 
-_MAY_BE_ZERO = {"shared_memory_bytes", "session_timeout", "answer_margin", "grace", "last_calls", "last_resort"}
+_MAY_BE_ZERO = {
+    "memory_bytes",
+    "shared_memory_bytes",
+    "session_timeout",
+    "answer_margin",
+    "grace",
+    "last_calls",
+    "last_resort",
+}
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(RuntimeLimits):
     """How much the daemon takes and keeps, and how long it waits. Times are in seconds.
 
     Raises:
         InvalidConfigurationError: a daemon cannot work with this limit.
     """
 
+    # Counts. What is over one of these is refused with `LIMIT_EXCEEDED`.
+    max_connections: int = 4_096
+    """Connections. One more is closed as soon as it is made. If the daemon may not open enough files, there are
+    fewer."""
+    max_calls: int = 16_384
+    """Calls at the same time, of all clients. A stream is a call as long as it lasts."""
+    max_calls_per_connection: int = 8_192
+    """Calls at the same time over one connection. Further calls wait at the client: gRPC does not send them."""
+    max_sessions: int = 8_192
+    """Sessions, with and without a connection."""
+    max_sessions_per_connection: int = 4_096
+    """Sessions that were opened over one connection."""
+    max_watchers: int = 2_048
+    """Calls of `WatchTelemetry` at the same time, and as many of the health service's `Watch`."""
+    max_watchers_per_connection: int = 1_024
+    """Calls of `WatchTelemetry` at the same time over one connection."""
+    max_leases: int = 16_384
+    """Leases of one kernel that are open at the same time. There are also at most as many as the kernel's output
+    mailbox holds messages; one more than that is refused with `QUEUE_FULL`."""
+    max_leases_per_connection: int = 8_192
+    """Leases of one kernel that were granted over one connection and are open."""
+
     # Messages.
+    memory_bytes: int = 0
+    """Memory for the bodies of messages, wherever they wait in the daemon. Over it, messages are refused with
+    `MEMORY_EXHAUSTED`. 0 for half of the machine's memory, or of the cgroup's limit if that is less."""
     max_message_bytes: int = 64 << 20
     """Length of the longest message body, in either direction. A longer request is refused with `MESSAGE_INVALID`. A
     longer answer becomes a dead letter; its caller gets a refusal over `Exchange`, or else the status `INTERNAL`."""
+    max_message_elements: int = 131_072
+    """How many elements a request may have: fields, items of lists, entries of maps, and messages in it with all that
+    is in them. The numbers of arrays do not count. A request with more is refused with `LIMIT_EXCEEDED` before it is
+    read."""
+    max_request_bytes: int = 8 << 20
+    """Length of the longest request that comes as a whole: of a unary call, or of a frame of `Exchange`. gRPC reads it
+    in the event loop, before the daemon sees it, so it holds up everybody: a longer one gets gRPC's own
+    `RESOURCE_EXHAUSTED`. The Python client sends long messages in parts, which have the limit `max_message_bytes`."""
+    max_control_bytes: int = 1 << 20
+    """Length of the longest request that holds no message of a kernel. A longer one is refused with
+    `LIMIT_EXCEEDED`."""
+    max_control_items: int = 10_000
+    """How many ids such a request may name, in each of its fields."""
+    decode_apart_bytes: int = 256 << 10
+    """A message of at least this length is read and written in a thread, so that the daemon answers other clients
+    meanwhile. If there are messages or texts in its lists, a sixteenth of this length is enough. A message of few
+    elements needs no thread, however long it is."""
+    decode_threads: int = 1
+    """How many such messages are read or written at the same time. They share one interpreter, so more of them are
+    hardly faster, and take more of its time from the event loop."""
     shared_memory_bytes: int = 0
     """Memory that each session with a client of the same host and user shares with it, in each direction. 0 for
     none."""
     mailbox_bytes: int = 256 << 20
-    """Bytes of large messages in one mailbox. When there are more, the mailbox takes no messages from streams until
-    there are fewer."""
+    """Bytes of large messages in one mailbox. When there are as many, the mailbox takes no large messages from unary
+    calls, and no messages from streams, until there are fewer."""
     large_message_bytes: int = 4_096
     """A message is large if its body has at least this length."""
+
+    unacknowledged_bytes: int = 64 << 20
+    """Bytes of replies that may wait for one client, not counting the last: in a session until it acknowledges them, in
+    a `Stream` until they are sent, for a `client_id` until they are received. At that number the daemon takes no more
+    requests from this client."""
 
     # Sessions and connections.
     session_timeout: float = 60.0
     """How long a session is kept after its connection has broken."""
     sessions_kept: int = 4_096
-    """How many sessions without a connection are kept. The session whose connection broke first is dropped first."""
+    """How many sessions without a connection are kept. Of the client with most of them, the oldest is dropped."""
     messages_at_once: int = 256
     """How many messages of one session are put into a mailbox, or prepared for sending, before other sessions have
     their turn."""
@@ -58,6 +117,14 @@ class Limits:
     keepalive_timeout: float = 10.0
     """How long the client has to give that sign of life."""
 
+    stalled_reader: float = 30.0
+    """How long a client may leave a message unread that the daemon writes to it; and how long it may acknowledge
+    nothing while it has as many unacknowledged messages or bytes as it may have. Then its stream ends. A session can be
+    resumed on another stream."""
+    stalled_parts: float = 30.0
+    """How long a client may take from one part of a long body to the next. Then its stream ends, and the session can be
+    resumed on another one."""
+
     # A kernel's own service: `Stream`.
     stream_requests: int = 16_384
     """How many requests of one `Stream` may wait for their replies, with the replies that wait to be sent. At that
@@ -69,18 +136,24 @@ class Limits:
 
     # The unary calls.
     client_ids: int = 1_000
-    """For how many `client_id`s of one kernel replies are kept. The `client_id` that was quiet longest is forgotten
-    first."""
+    """For how many `client_id`s of one kernel replies are kept. For a new one, another is forgotten: one without any
+    reply or request, or one that was quiet for `client_id_time`, or the oldest of the connection that has most of them.
+    If there is none of these, the new one is refused with `LIMIT_EXCEEDED`."""
+    client_id_time: float = 600.0
+    """How long the replies to a `client_id` are kept while others need its place."""
     returned_messages: int = 10_000
-    """How many messages of one kernel are remembered because they were in a response and came back."""
+    """How many messages of one kernel are remembered because they were in a response and came back. When there are
+    more, the oldest of the connection with most of them is forgotten."""
     sent_ids: int = 10_000
-    """How many ids of messages to one kernel are remembered, so that no message is put into the mailbox twice."""
+    """How many ids of messages to one kernel are remembered, so that no message is put into the mailbox twice. When
+    there are more, the oldest of the connection with most of them is forgotten."""
     sent_ids_time: float = 600.0
     """How long the id of a message is remembered."""
     longest_lease: float = 600.0
     """The longest lease of a `Receive`."""
     acknowledged_deliveries: int = 10_000
-    """How many acknowledged deliveries of one kernel are remembered, so that a second acknowledgement is no error."""
+    """How many acknowledged deliveries of one kernel are remembered, so that a second acknowledgement is no error. When
+    there are more, the oldest of the connection with most of them is forgotten."""
     answer_margin: float = 0.1
     """How long before a call's deadline the daemon gives up, at most, so that its answer arrives in time."""
 
@@ -91,11 +164,16 @@ class Limits:
     """How many dead letters a page has at most, even if the request asks for more."""
     dead_letters_page_bytes: int = 512 << 10
     """The most bytes of a page. A page of a single dead letter may have more."""
+    list_page: int = 1_000
+    """How many kernels or kernel types a page of a list has at most, also if the request asks for more or names no
+    number."""
+    list_page_bytes: int = 1 << 20
+    """The most bytes of such a page. A page of a single entry may have more."""
     shortest_watch_interval: float = 0.01
     """The shortest time between two snapshots of `WatchTelemetry`."""
-    max_watchers: int = 1_000
-    """How many calls of the health service's `Watch` there may be at a time. One more is refused with
-    `RESOURCE_EXHAUSTED`."""
+    snapshots_per_second: int = 2_000
+    """How many snapshots `WatchTelemetry` sends in a second, to all clients together. With more clients, each gets
+    fewer of them than it asks for."""
     unknown_name_characters: int = 200
     """How many characters of an unknown method's name the daemon looks at and quotes."""
     unknown_names_told: int = 30
@@ -119,24 +197,10 @@ class Limits:
     """How long the process may take to exit after the daemon has ended. Then it is ended by force."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            problem = _problem(value, is_count=isinstance(field.default, int), may_be_zero=field.name in _MAY_BE_ZERO)
-            if problem is not None:
-                raise InvalidConfigurationError(field.name, value, problem)
+        self.check(may_be_zero=_MAY_BE_ZERO)
         if 0 < self.shared_memory_bytes < LEAST_SHARED_BYTES:
             problem = f"at least {LEAST_SHARED_BYTES} are of use"
             raise InvalidConfigurationError("shared_memory_bytes", self.shared_memory_bytes, problem)
         if self.dead_letters_default_page > self.dead_letters_page:
             problem = f"more than dead_letters_page, which is {self.dead_letters_page}"
             raise InvalidConfigurationError("dead_letters_default_page", self.dead_letters_default_page, problem)
-
-
-def _problem(value: object, *, is_count: bool, may_be_zero: bool) -> str | None:
-    """Return what is wrong with the value of a limit, or None if it is valid."""
-    if isinstance(value, bool) or not isinstance(value, int if is_count else int | float):
-        return "not a whole number" if is_count else "not a number"
-    least = "it is at least 0" if may_be_zero else "it is more than 0"
-    if not isfinite(value):
-        return f"not finite; {least}"
-    return least if value < 0 or (value == 0 and not may_be_zero) else None

@@ -153,6 +153,8 @@ class Process:
             settle_memory()
             print(f"listening on {self._daemon.address}", file=self._stdout, flush=True)
             await self._daemon.run()
+            # What is left goes with the process. With very many kernels, to collect it as garbage would take seconds.
+            gc.freeze()
         except BaseException as error:
             self._error = error
         finally:

@@ -125,9 +125,19 @@ def map_entries(address: str) -> str:
 
 
 @attack
-def long_requests(address: str) -> str:
+def too_long_requests(address: str) -> str:
     """Sixteen clients that each ask with 60 MiB at once."""
-    request = ask("echo", "Blob", field(1, bytes(60 * MIB - 100)))
+    return _ask_at_once(address, 60 * MIB - 100)
+
+
+@attack
+def long_requests(address: str) -> str:
+    """Sixteen clients that each ask with 8 MiB at once."""
+    return _ask_at_once(address, 8 * MIB - 100)
+
+
+def _ask_at_once(address: str, size: int) -> str:
+    request = ask("echo", "Blob", field(1, bytes(size)))
 
     def one(_: int) -> str:
         with grpc.insecure_channel(address, options=UNLIMITED) as channel:
@@ -162,15 +172,15 @@ def long_controls(address: str) -> str:
 
 @attack
 def long_sends(address: str) -> str:
-    """Forty messages of 60 MiB to a paused kernel."""
+    """160 messages of 8 MiB to a paused kernel."""
     with grpc.insecure_channel(address, options=UNLIMITED) as channel:
         kernels: Any = KernelServiceStub(channel)
         messages: Any = MessageServiceStub(channel)
         kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id="echo"))
         request = pb.SendRequest(kernel_id="echo")
         request.message.body.type_url = "type.googleapis.com/attack_kernels.v1.Blob"
-        request.message.body.value = field(1, bytes(60 * MIB - 100))
-        ends = Counter(outcome(lambda: messages.Send(request, timeout=5.0)) for _ in range(40))
+        request.message.body.value = field(1, bytes(8 * MIB - 100))
+        ends = Counter(outcome(lambda: messages.Send(request, timeout=0.1)) for _ in range(160))
     return "; ".join(f"{count} times {end}" for end, count in ends.items())
 
 

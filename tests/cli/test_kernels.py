@@ -8,6 +8,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from pydotcompute_client.cli.main import main
+from tests.cli.command import EXAMPLES
 
 
 def test_a_kernel_goes_through_its_states(ok: Callable[..., str], fail: Callable[..., str]) -> None:
@@ -188,3 +189,25 @@ def test_what_a_kernel_computes_on_and_where_its_actor_runs_is_told(
     assert (kernel_type["device"], kernel_type["memoryLimitBytes"]) == ("auto", 3 << 29)
     assert kernel_type["executor"] == "EXECUTOR_THREAD"
     daemon.stop()
+
+
+def test_a_long_list_says_how_many_more_there_are(start_daemon: Callable[..., Any]) -> None:
+    daemon = start_daemon(str(EXAMPLES / "calculator.py"), "--limit", "list_page=2")
+
+    def run(*arguments: str) -> tuple[list[str], str]:
+        result = CliRunner().invoke(main, ["--target", daemon.target, *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout.splitlines(), result.stderr
+
+    for number in range(5):
+        run("launch", f"k{number}", "--type", "calculator")
+    rows, hint = run("ps")
+    assert [row.split()[0] for row in rows] == ["KERNEL", "k0", "k1"]
+    assert hint == "3 more; --all lists them\n"
+    rows, hint = run("ps", "--all")
+    assert [row.split()[0] for row in rows] == ["KERNEL", *(f"k{number}" for number in range(5))]
+    assert hint == ""
+    lines, _ = run("ps", "--all", "--json")
+    listed = json.loads("".join(lines))
+    assert [kernel["kernel_id"] for kernel in listed["kernels"]] == [f"k{number}" for number in range(5)]
+    assert not listed.get("next_page_token")

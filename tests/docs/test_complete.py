@@ -5,7 +5,7 @@ import enum
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, make_dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -20,10 +20,13 @@ from google.rpc import code_pb2
 
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.ring_kernels import config
+from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.schema import nodes
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute.wire.errors import ERRORS
+from pydotcompute.wire.exchange import limits as wire_limits
 from pydotcompute_client import connect
 from pydotcompute_client.cli.main import main as client_command
 from pydotcompute_server.cli import main as server_command
@@ -57,23 +60,40 @@ def test_the_server_page_has_every_option_and_its_variable() -> None:
         assert f"`{variable}`" in page
 
 
+def documented(source: Any) -> dict[str, str]:
+    """The names that a class or a module assigns with a type or a value, with the docstrings after them."""
+    tree = ast.parse(inspect.getsource(source))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else tree.body
+    documents: dict[str, str] = {}
+    for statement, after in pairwise(body):
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+        if isinstance(target, ast.Name) and target.id != "__all__" and not target.id.startswith("_"):
+            if isinstance(statement, ast.Assign) and not isinstance(after, ast.Expr):
+                continue
+            assert isinstance(after, ast.Expr), f"{target.id} has no docstring"
+            assert isinstance(after.value, ast.Constant)
+            documents[target.id] = " ".join(str(after.value.value).split())
+    return documents
+
+
 def limits_table() -> str:
     """The fields of `Limits`, with their defaults and docstrings."""
-    tree = ast.parse(inspect.getsource(Limits))
-    [definition] = tree.body
-    assert isinstance(definition, ast.ClassDef)
-    documents: dict[str, str] = {}
-    for statement, after in pairwise(definition.body):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            assert isinstance(after, ast.Expr), f"{statement.target.id} has no docstring"
-            assert isinstance(after.value, ast.Constant)
-            documents[statement.target.id] = " ".join(str(after.value.value).split())
+    documents = documented(RuntimeLimits) | documented(Limits)
     assert documents.keys() == {field.name for field in fields(Limits)}
     rows = ["| limit | default | meaning |", "|---|---|---|"]
     for field in fields(Limits):
         option = f"--{field.name.replace('_', '-')}"
         name = f"`{field.name}`, `{option}`" if option in options(server_command) else f"`{field.name}`"
         rows.append(f"| {name} | {amount(field.name, field.default)} | {documents[field.name]} |")
+    return "\n".join(rows)
+
+
+def constants_table() -> str:
+    """The limits that nobody can set, because both sides of a connection, or all versions, must have the same."""
+    rows = ["| limit | value | meaning |", "|---|---|---|"]
+    for module, names in ((config, ["LONGEST_ID"]), (wire_limits, wire_limits.__all__)):
+        documents = documented(module)
+        rows += [f"| `{each}` | {amount(each.lower(), getattr(module, each))} | {documents[each]} |" for each in names]
     return "\n".join(rows)
 
 
@@ -88,17 +108,22 @@ def amount(name: str, value: Any) -> str:
     return f"{value:,}"
 
 
-def test_the_server_page_has_every_limit() -> None:
+@pytest.mark.parametrize(
+    ("table", "end"),
+    [(limits_table, "\nThese cannot be set:"), (constants_table, "\nAnd the others:")],
+    ids=["settings", "constants"],
+)
+def test_the_server_page_has_every_limit(table: Callable[[], str], end: str) -> None:
     path = DOCS / "server.md"
-    before, mark, rest = path.read_text().partition(" writes them -->\n")
-    shown, end, after = rest.partition("\nAnd the others:")
+    before, found, after = path.read_text().partition(end)
+    before, mark, shown = before.rpartition(" writes them -->\n")
     assert mark
-    assert end
-    table = f"{limits_table()}\n"
+    assert found
+    made = f"{table()}\n"
     if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(before + mark + table + end + after)
+        path.write_text(before + mark + made + end + after)
         return
-    assert shown == table, "the limits have changed; run with UPDATE_GOLDEN=1"
+    assert shown == made, "the limits have changed; run with UPDATE_GOLDEN=1"
 
 
 def test_the_cli_page_has_every_command_and_its_options() -> None:

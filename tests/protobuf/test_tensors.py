@@ -17,6 +17,7 @@ from pydotcompute.exceptions import MessageDeserializationError, MessageError
 from pydotcompute.protobuf import tensors
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.v1 import tensor_pb2
 
 AnyArray = np.ndarray[Any, Any]
 HEADER: Any = (UUID(int=1), 7, None)
@@ -291,3 +292,34 @@ def test_absent_arrays_are_the_default_or_refused() -> None:
         with pytest.raises(MessageDeserializationError) as caught:
             codec.decode(some(arrays), *HEADER)
         assert caught.value.path == path
+
+
+# -- the work of hostile arrays ----------------------------------------------------------------------------------------
+
+
+def refusal_of_tensor(**fields: Any) -> str:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  # The text is looked at by the caller.
+        tensors.read_tensor(tensor_pb2.Tensor(**fields))
+    return str(refused.value)
+
+
+def test_more_dimensions_than_numpy_has_are_refused_by_their_number() -> None:
+    told = refusal_of_tensor(dtype="<f4", data=bytes(4), shape=[1 << 62] * 20_000)
+    assert told == "20000 dimensions, and an array has at most 64"
+    array = tensors.read_tensor(tensor_pb2.Tensor(dtype="<f4", data=bytes(4), shape=[1] * 64))
+    assert array.shape == (1,) * 64
+
+
+def test_the_error_for_a_wrong_shape_is_short() -> None:
+    assert len(refusal_of_tensor(dtype="<f4", data=bytes(4), shape=[1 << 62] * 64)) < 2_000
+    assert len(refusal_of_tensor(dtype="x" * 1_000_000)) < 200
+
+
+@pytest.mark.parametrize(("shape", "size"), [([], 4), ([0, 5], 0), ([5, 0], 0), ([2, 3], 24)])
+def test_a_shape_that_fits_its_bytes_is_taken(shape: list[int], size: int) -> None:
+    assert list(tensors.read_tensor(tensor_pb2.Tensor(dtype="<i4", data=bytes(size), shape=shape)).shape) == shape
+
+
+@pytest.mark.parametrize(("shape", "size"), [([], 8), ([0, 5], 4), ([2, 3], 20), ([1 << 62] * 64, 4), ([-1], 4)])
+def test_a_shape_that_does_not_fit_is_refused(shape: list[int], size: int) -> None:
+    assert "are no array of shape" in refusal_of_tensor(dtype="<i4", data=bytes(size), shape=shape)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pydotcompute import message
@@ -15,7 +14,6 @@ from pydotcompute.ring_kernels.mail.dead_letters import (
     DeadLetterDirection,
     DeadLetterReason,
     DeadLetters,
-    estimated_size,
 )
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
 from pydotcompute.wire.dead_letters import (
@@ -74,31 +72,6 @@ def test_the_newest_is_kept_whatever_its_size() -> None:
     kept.add(Load(), "", DROPPED)
     assert ids(kept) == [3]
     assert kept.size < MIB
-
-
-@pytest.mark.parametrize(
-    "large",
-    [
-        Load(text="x" * MIB),
-        Load(anything=bytes(MIB)),
-        Load(anything=np.zeros(MIB, np.uint8)),
-        Load(anything=np.frombuffer(bytes(MIB), np.uint8)),
-        Load(inner=Inner(bytes(MIB))),
-        Load(anything=[Inner(bytes(1024)) for _ in range(1024)]),
-        Load(anything={f"{number:0512}": bytes(512) for number in range(1024)}),
-        Load(anything=([0.0] * 4, ["x" * MIB])),
-    ],
-    ids=["text", "bytes", "array", "view", "nested", "list", "dict", "tuple"],
-)
-def test_the_size_of_a_large_message_is_about_its_size(large: Load) -> None:
-    assert MIB <= estimated_size(large) < 1.5 * MIB
-    assert estimated_size(Load()) < 2048
-
-
-def test_the_size_of_a_message_that_contains_itself_is_finite() -> None:
-    endless: list[Any] = []
-    endless.append(endless)
-    assert estimated_size(Load(anything=endless)) < MIB
 
 
 def test_what_is_taken_out_is_as_if_it_had_never_been_in() -> None:

@@ -637,3 +637,16 @@ async def test_shutdown_ends_all_kernels_at_once_and_can_be_repeated() -> None:
     assert told == [KernelState.TERMINATING] * 20 + [KernelState.TERMINATED] * 20
     assert {kernel.state for kernel in launched} == {KernelState.TERMINATED}
     assert (runtime.kernel_ids, runtime.is_active) == ([], False)
+
+
+async def test_the_error_for_an_unknown_kernel_is_short() -> None:
+    async def actor(ctx: Any) -> None:
+        await ctx.receive()
+
+    async with RingKernelRuntime() as runtime:
+        for number in range(32):
+            await runtime.launch(f"kernel-{number}", actor)
+        with pytest.raises(KernelNotFoundError) as unknown:
+            runtime.kernel("x" * 1_000_000)
+    assert len(unknown.value.kernel_id) == 201
+    assert unknown.value.available[-2:] == ("kernel-29", "…")

@@ -225,7 +225,7 @@ async def test_an_unknown_kernel_is_not_found(wire: Wire, service: str, method: 
     failure = await failure_of(getattr(getattr(wire, service), method)(request_))
     assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "KERNEL_NOT_FOUND")
     assert failure.detail["kernel_id"] == "nobody"
-    assert ("square" if method == "Launch" else kernel_id) in failure.detail["available"]
+    assert ("batched" if method == "Launch" else kernel_id) in failure.detail["available"]
 
 
 @pytest.mark.usefixtures("healthy")

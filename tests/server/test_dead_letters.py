@@ -164,7 +164,7 @@ async def test_a_message_that_cannot_be_encoded_is_listed_without_its_body(wire:
 async def forget(wire: Wire, kernel_id: str, client_id: str) -> None:
     """Have the daemon forget a client, whose replies then become dead letters: there are a thousand after it."""
     for number in range(1_000):
-        await failure_of(wire.receive(kernel_id, timeout=0, client_id=f"{client_id} {number}"))
+        await wire.send(kernel_id, client_id=f"{client_id} {number}")
 
 
 async def test_a_reply_that_is_too_long_is_listed_without_its_body_and_fits_nowhere(daemon: Any, wire: Wire) -> None:

@@ -16,6 +16,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundErr
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute_client import connect
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
@@ -381,7 +382,7 @@ def python_calls(*steps: Any) -> int:
         method = "/shop.v1.Shop/Buy"
         invocation_metadata = ()
 
-    handlers = Handlers(TypePool(), Limits(), steps)
+    handlers = Handlers(TypePool(), Limits(), Apart(Limits()), steps)
     handlers.add_generic_rpc_handlers([Service()])
     handler = handlers.service(Details())
     assert handlers.service(Details()) is handler

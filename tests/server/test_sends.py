@@ -31,7 +31,7 @@ def sends(clock: Clock) -> Sends:
 
 def take(sends: Sends, key: int) -> None:
     sends.begin(key, b"digest")
-    sends.end(key, taken=True)
+    sends.end(key, "somebody", taken=True)
 
 
 def test_the_last_ids_are_remembered(sends: Sends) -> None:
@@ -65,6 +65,6 @@ def test_an_id_that_is_waiting_is_never_forgotten(sends: Sends, clock: Clock) ->
 
 def test_an_id_that_failed_is_forgotten(sends: Sends) -> None:
     sends.begin(1, b"digest")
-    sends.end(1, taken=False)
+    sends.end(1, "somebody", taken=False)
     assert sends.is_waiting(1) is None
     assert not sends.was_taken(1, b"another", "Job")

@@ -14,9 +14,11 @@ from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.typed.streams import Stream, Streams
 
 PATIENCE = 10.0
@@ -99,7 +101,7 @@ LIMITS = Limits(max_message_bytes=1_000)
 def stream_of(
     kernel: RingKernel[Any, Any], catalog: Catalog, client: Any, limits: Limits = LIMITS, **options: Any
 ) -> Stream:
-    return Stream(kernel, catalog, client, limits, **options)
+    return Stream(kernel, catalog, client, limits, Apart(limits), Memory(1 << 30), **options)
 
 
 async def settled(what: Any) -> None:
@@ -261,7 +263,7 @@ async def test_a_stream_whose_client_does_not_read_ends_before_its_deadline() ->
 
 async def test_a_client_that_does_not_read_does_not_hold_the_farewell_up() -> None:
     async with kernel_of(counter) as (kernel, catalog):
-        client, all_streams = Client(), Streams()
+        client, all_streams = Client(), Streams(LIMITS)
         running = asyncio.create_task(all_streams.run(stream_of(kernel, catalog, client)))
         client.send(1)
         client.send(2)
@@ -275,7 +277,7 @@ async def test_a_client_that_does_not_read_does_not_hold_the_farewell_up() -> No
 
 async def test_the_farewell_waits_for_a_client_that_reads() -> None:
     async with kernel_of(counter) as (kernel, catalog):
-        client, all_streams = Client(), Streams()
+        client, all_streams = Client(), Streams(LIMITS)
         running = asyncio.create_task(all_streams.run(stream_of(kernel, catalog, client)))
         for amount in (1, 2, 3):
             client.send(amount)
@@ -292,7 +294,7 @@ async def test_the_farewell_waits_for_a_client_that_reads() -> None:
 
 async def test_a_stream_that_comes_when_the_daemon_ends_is_refused() -> None:
     async with kernel_of(counter) as (kernel, catalog):
-        all_streams = Streams()
+        all_streams = Streams(LIMITS)
         all_streams.drain()
         with pytest.raises(StatusError, match="the daemon is shutting down"):
             await all_streams.run(stream_of(kernel, catalog, Client()))

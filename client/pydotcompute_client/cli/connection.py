@@ -25,6 +25,7 @@ from pydotcompute_client.targets import proxy_options, proxy_variable, with_prox
 __all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
 
 R = TypeVar("R")
+P = TypeVar("P", kernel_pb.ListKernelsResponse, kernel_pb.ListKernelTypesResponse)
 
 PROGRAM = "pydotcompute"
 DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
@@ -97,6 +98,17 @@ class Connection:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
             self.fail(error, seconds)
+
+    def call_all(self, method: Callable[..., P], request: Message) -> P:
+        """Return all pages of a list as one answer. Raises as `call`."""
+        whole = page = self.call(method, request)
+        asked: Any = request
+        while page.next_page_token:
+            asked.page_token = page.next_page_token
+            page = self.call(method, asked)
+            whole.MergeFrom(page)
+        whole.ClearField("next_page_token")
+        return whole
 
     def fail(self, error: grpc.RpcError, seconds: float) -> NoReturn:
         """Raise the error that a failed call stands for; see `call`."""

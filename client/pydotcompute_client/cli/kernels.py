@@ -48,26 +48,40 @@ def _show_change(daemon: Connection, response: Changed) -> None:
         echo_text(f"{response.kernel.kernel_id} is {tables.state_name(response.kernel.state)}")
 
 
+_all_option = click.option("--all", "everything", is_flag=True, help="List all, also if there are very many.")
+
+
+def _say_how_many_more(response: kernel_pb.ListKernelsResponse | kernel_pb.ListKernelTypesResponse, shown: int) -> None:
+    if response.next_page_token:
+        click.echo(f"{response.total_size - shown} more; --all lists them", err=True)
+
+
 @click.command()
+@_all_option
 @pass_daemon
-def ps(daemon: Connection) -> None:
+def ps(daemon: Connection, everything: bool) -> None:
     """List the kernels that are launched."""
-    response = daemon.call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest())
+    call = daemon.call_all if everything else daemon.call
+    response = call(daemon.kernels.ListKernels, kernel_pb.ListKernelsRequest())
     if daemon.as_json:
         echo_json(as_document(response))
     else:
         tables.show_kernels(response.kernels)
+    _say_how_many_more(response, len(response.kernels))
 
 
 @click.command()
+@_all_option
 @pass_daemon
-def types(daemon: Connection) -> None:
+def types(daemon: Connection, everything: bool) -> None:
     """List the kernel types that can be launched."""
-    response = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest())
+    call = daemon.call_all if everything else daemon.call
+    response = call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest())
     if daemon.as_json:
         echo_json(as_document(response))
     else:
         tables.show_types(response.kernel_types)
+    _say_how_many_more(response, len(response.kernel_types))
 
 
 @click.command()

@@ -134,7 +134,7 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
 
 def _declared(daemon: Connection, kernels: tuple[str, ...]) -> FileDescriptorSet:
     """Return the files of the types that the daemon declares now, each after its imports."""
-    listed = daemon.call(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest()).kernel_types
+    listed = daemon.call_all(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest()).kernel_types
     names = kernels or [kernel_type.name for kernel_type in listed if kernel_type.input_type or kernel_type.output_type]
     found = FileDescriptorSet()
     for name in names:

@@ -91,7 +91,10 @@ class Session:
         """The loss of the session, if no task was waiting to hear of it. The next `send` raises it."""
         self._target = target
         self._types = types
-        self._channel = channel
+        # A session is part of reference cycles. While it refers to the channel or to a call, the connection stays open
+        # until the garbage collector runs, even if the channel is closed. So both are dropped as soon as they are over.
+        self._channel: grpc.aio.Channel | None = channel
+        self._call: Any = None
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
         self._shared_memory = shared_memory
@@ -120,6 +123,11 @@ class Session:
         outputs.on_taken = self._acks.output_taken
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_spent(self) -> bool:
+        """True if the session is over, and there is nothing left to receive and nothing left to tell."""
+        return self.over is not None and self.untold is None and not self.replies.any_left
+
     # -- streams -------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -130,16 +138,21 @@ class Session:
             ConnectionLostError: the daemon cannot be reached.
         """
         try:
-            await self._open_stream(wait_for_ready=False)
-        except ConnectionLostError as error:
-            # The connection may have broken just now, and nothing has been sent.
-            if await self._open_again(OPEN_AGAIN_SECONDS) is not None:
-                raise error from None
+            try:
+                await self._open_stream(wait_for_ready=False)
+            except ConnectionLostError as error:
+                # The connection may have broken just now, and nothing has been sent.
+                if await self._open_again(OPEN_AGAIN_SECONDS) is not None:
+                    raise error from None
+        except BaseException:
+            self._channel = None
+            raise
         self._task = asyncio.create_task(self._run(), name=f"session with {self.kernel_id}")
 
     async def _open_stream(self, *, wait_for_ready: bool) -> None:
-        exchange = self._channel.stream_stream(EXCHANGE, to_bytes, read_response)
-        self._call: Any = exchange(wait_for_ready=wait_for_ready)
+        assert self._channel is not None
+        exchange: Any = self._channel.stream_stream(EXCHANGE, to_bytes, read_response)
+        self._call = exchange(wait_for_ready=wait_for_ready)
         try:
             opening = pb.Open(
                 kernel_id=self.kernel_id,
@@ -169,8 +182,12 @@ class Session:
                 await self._say_bye()
                 raise
         except BaseException:
-            self._call.cancel()
+            self._drop_call()
             raise
+
+    def _drop_call(self) -> None:
+        self._call.cancel()
+        self._call = None
 
     def _opened(self, opened: pb.Opened) -> None:
         codecs = self._learn(opened.types[len(self._type_names) :])
@@ -248,7 +265,7 @@ class Session:
         finally:
             writer.cancel()
             await asyncio.wait((writer,))
-            self._call.cancel()
+            self._drop_call()
 
     async def _reconnect(self) -> None:
         """Open another stream for the session, later each time if the streams before it were cut at the same place.
@@ -370,6 +387,8 @@ class Session:
             self._end(ConnectionLostError(self._target, "the client has closed the connection"))
             self._task.cancel()
             await asyncio.wait((self._task,))
+            if self._call is not None:  # The task was cancelled before its first step.
+                self._drop_call()
 
     async def wait_closed(self, timeout: float) -> None:
         """Wait until the daemon has said that the kernel takes no more messages, or for `timeout` seconds."""
@@ -515,6 +534,7 @@ class Session:
         if self.over is not None:
             return
         self.over = error
+        self._channel = None
         self._arrivals.end()
         self._acks.stop()
         if self._release is not None:

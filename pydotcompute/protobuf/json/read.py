@@ -25,6 +25,7 @@ from pydotcompute.protobuf.json.values import (
     conversion,
     convert_key,
     did_you_mean,
+    key_step,
     kind_of,
     quoted,
     shown,
@@ -196,9 +197,7 @@ class _Reader:
                     ONEOF if field.containing_oneof is not None and field.containing_oneof.name == ONEOF else field.name
                 )
                 if (other := given.setdefault(only, name)) is not name:
-                    self._report(
-                        path + step(name), f"there is {json.dumps(other)} already, and only one of them can be"
-                    )
+                    self._report(path + step(name), f"there is {shown(other)} already, and only one of them can be")
                 elif each != [] or field.name not in inside.may_be_empty:
                     self._field(pb, field, inside.node_of.get(field.name), each, path + step(name), depth)
         for name, problem in inside.required.items():
@@ -267,7 +266,7 @@ class _Reader:
             self._report(path, f"expected an object, got {shown(value)}")
             return
         for name in value.repeated if isinstance(value, _Object) else ():
-            self._report(f"{path}[{json.dumps(name)}]", "the key is there more than once")
+            self._report(f"{path}{key_step(name)}", "the key is there more than once")
         key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
         item = node.value if isinstance(node, nodes.Map) else None
         convert = None if value_field.message_type is not None else conversion(value_field, item)
@@ -277,10 +276,10 @@ class _Reader:
                 if convert is not None:
                     into[key] = convert(each)
             except WrongError as wrong:
-                self._report(f"{path}[{json.dumps(name)}]", str(wrong))
+                self._report(f"{path}{key_step(name)}", str(wrong))
             else:
                 if convert is None:
-                    self._message(into[key], value_field, item, each, f"{path}[{json.dumps(name)}]", depth)
+                    self._message(into[key], value_field, item, each, f"{path}{key_step(name)}", depth)
 
     def _message(
         self, part: Any, field: FieldDescriptor, node: nodes.Node | None, value: Any, path: str, depth: int

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, DURATION, ONEOF, TIMESTAMP
 from pydotcompute.schema import nodes
 from pydotcompute.schema.basic import EXACT_INTEGER
-from pydotcompute.schema.names import snake
+from pydotcompute.schema.names import shortened, snake
 
 __all__ = [
     "WELL_KNOWN",
@@ -24,16 +24,17 @@ __all__ = [
     "conversion",
     "convert_key",
     "did_you_mean",
+    "key_step",
     "kind_of",
     "quoted",
     "shown",
     "step",
 ]
 
+LONGEST_NAME = 200
+"""The largest number of characters of a wrong name for which a similar name is looked for."""
 MOST_NAMES = 10
 """The largest number of field names that the text of a problem quotes."""
-LONGEST_SHOWN = 40
-"""The largest number of characters of a value that the text of a problem quotes."""
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -201,7 +202,13 @@ def convert_key(field: FieldDescriptor, name: str) -> Any:
 
 def step(name: str) -> str:
     """Returns a name as the last step of a path: `.name`, or `["a name"]` if it is not an identifier."""
-    return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name)}]"
+    name = shortened(name)
+    return f".{name}" if _NAME.fullmatch(name) else key_step(name)
+
+
+def key_step(key: Any) -> str:
+    """Returns a key of a map as the last step of a path: `["a key"]`, shortened."""
+    return f"[{json.dumps(shortened(key) if isinstance(key, str) else key)}]"
 
 
 def shown(value: Any) -> str:
@@ -212,11 +219,9 @@ def shown(value: Any) -> str:
         case list():
             return "a list"
         case str():
-            short = value if len(value) <= LONGEST_SHOWN else f"{value[: LONGEST_SHOWN - 1]}…"
-            return json.dumps(short, ensure_ascii=False).encode(errors="backslashreplace").decode()
+            return json.dumps(shortened(value), ensure_ascii=False).encode(errors="backslashreplace").decode()
         case _:
-            text = json.dumps(value)
-            return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+            return shortened(json.dumps(value))
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -231,5 +236,7 @@ def did_you_mean(value: Any, names: Iterable[str], prefix: str = "") -> str:
     The names are compared without the prefix that all of them have.
     """
     by_rest = {name.lower().removeprefix(prefix): name for name in names}
-    close = get_close_matches(value.lower().removeprefix(prefix), by_rest, 1) if isinstance(value, str) else []
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:  # To compare a long text takes long.
+        return ""
+    close = get_close_matches(value.lower().removeprefix(prefix), by_rest, 1)
     return f': did you mean "{by_rest[close[0]]}"?' if close else ""

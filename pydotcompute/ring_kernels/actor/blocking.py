@@ -177,6 +177,7 @@ async def run_in_thread(
     actor: Callable[[BlockingContext[Any, Any]], None],
     context: KernelContext[Any, Any],
     on_first_call: Callable[[], None],
+    on_end: Callable[[], None],
 ) -> None:
     """Run a plain function as an actor in a new thread, and wait until it returns.
 
@@ -187,6 +188,7 @@ async def run_in_thread(
         actor: the plain function.
         context: the kernel's context, which the function gets as a `BlockingContext`.
         on_first_call: called, on the event loop, when the function first waits for something.
+        on_end: called, on the event loop, when the thread has ended, also after a cancellation.
 
     Raises:
         BaseException: whatever the function raises.
@@ -195,6 +197,7 @@ async def run_in_thread(
     end: asyncio.Future[None] = loop.create_future()
 
     def tell(error: BaseException | None) -> None:
+        on_end()
         if end.done():
             return
         if error is None:
@@ -215,5 +218,10 @@ async def run_in_thread(
             loop.call_soon_threadsafe(tell, error)
 
     name = f"ring kernel {context.kernel_id}"
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True).start()
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # The system allows no more threads.
+        on_end()
+        raise
     await end

@@ -64,9 +64,9 @@ def _refused(message: Any, problem: str) -> MessageSerializationError:
 
 
 def _terms(item: Item[Any] | None) -> Terms | None:
-    """Return the terms of the forwarded message: those with the deadline of the request, None if it has none."""
+    """Return the terms of the forwarded message, which are those of the request."""
     terms = None if item is None else item[2]
-    return None if terms is None or terms.deadline is None else Terms(terms.timeout, terms.deadline)
+    return None if terms is None else Terms(terms.timeout, terms.deadline, terms.size)
 
 
 def _forwarded(message: Any, key: int, item: Item[Any] | None) -> Any:

@@ -160,6 +160,11 @@ class TaskCallers(Generic[T]):
         sending = _sending_task.get()  # The current task, if it has sent anything.
         return None if sending is None else self._tasks.get(sending)
 
+    @property
+    def any_ready(self) -> bool:
+        """True if a reply waits for any of the tasks."""
+        return any(caller.ready.size for caller in self._tasks.values())
+
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         caller = self._tasks.pop(task)
         caller.gone = True

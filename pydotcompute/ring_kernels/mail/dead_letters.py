@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import enum
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from time import time
 from typing import Any
-from uuid import UUID
 
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
+from pydotcompute.ring_kernels.mail.sizes import estimated_size
 
 __all__ = ["DeadLetter", "DeadLetterDirection", "DeadLetterReason", "DeadLetters"]
-
-VALUES_LOOKED_AT = 256
-"""The most values of a message that the estimate of its size looks at, so that every estimate is quick."""
-ITEMS_LOOKED_AT = 16
-"""The most items of a list, tuple or dict that the estimate looks at. The others count as if they were like these."""
 
 
 class DeadLetterReason(enum.Enum):
@@ -109,8 +102,14 @@ class DeadLetters:
         self._kept.append((DeadLetter(self._last_id, message, reason, detail, time(), direction), size))
         self.size += size
         while len(self._kept) > self._most or (self.size > self._most_bytes and len(self._kept) > 1):
-            self.size -= self._kept.popleft()[1]
-            self.discarded += 1
+            self.discard_oldest()
+
+    def discard_oldest(self) -> int:
+        """Throw the oldest dead letter away, and return its size in bytes, as estimated. There must be one."""
+        size = self._kept.popleft()[1]
+        self.size -= size
+        self.discarded += 1
+        return size
 
     def requeue(self, ids: Iterable[int] | None, put: Callable[[DeadLetter], bool]) -> list[int]:
         """Hand dead letters to `put`, oldest first, and forget each one for which `put` returns True.
@@ -133,55 +132,3 @@ class DeadLetters:
                 left.append((letter, size))
         self._kept = left
         return requeued
-
-
-_SMALL = frozenset((int, float, bool, type(None), complex, UUID, datetime, timedelta))
-_SMALL_SIZE = 64
-"""Bytes of a value of one of these types, or of the object around a text, with the reference to it."""
-
-
-def estimated_size(message: Any) -> int:
-    """Return an estimate of the bytes that a message takes. It looks at only a part of long or deep values."""
-    total = _SMALL_SIZE
-    large: list[tuple[Any, float]] = []
-    for name in message.__dataclass_fields__:
-        value: Any = getattr(message, name, None)
-        cls = value.__class__
-        total += _SMALL_SIZE
-        if cls is str or cls is bytes:
-            total += len(value)
-        elif cls not in _SMALL:
-            large.append((value, 1.0))
-    return total + _size_of(large) if large else total
-
-
-def _size_of(waiting: list[tuple[Any, float]]) -> int:
-    """Return the estimated bytes of these values. The number beside each value is how many values it stands for."""
-    total = 0.0
-    looked_at = 0
-    while waiting and looked_at < VALUES_LOOKED_AT:
-        looked_at += 1
-        value, count = waiting.pop()
-        # An array that is a view of received bytes owns none of them, and yet keeps them.
-        total += count * (getattr(value, "nbytes", 0) or sys.getsizeof(value, _SMALL_SIZE))
-        parts, stand_for = _parts(value)
-        for part in parts:
-            if part.__class__ in _SMALL:
-                total += count * stand_for * _SMALL_SIZE
-            else:
-                waiting.append((part, count * stand_for))
-    return int(total)
-
-
-def _parts(value: Any) -> tuple[Sequence[Any], float]:
-    """Return the parts of a value, or some of them, and the number of parts that each of these stands for."""
-    if (fields := getattr(value, "__dataclass_fields__", None)) is not None:
-        return [getattr(value, name, None) for name in fields], 1.0
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    elif not isinstance(value, list | tuple):
-        return (), 1.0
-    if len(value) <= ITEMS_LOOKED_AT:
-        return value, 1.0
-    some = value[:: len(value) // ITEMS_LOOKED_AT][:ITEMS_LOOKED_AT]
-    return some, len(value) / ITEMS_LOOKED_AT

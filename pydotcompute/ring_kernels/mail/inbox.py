@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydotcompute.messages.header import Header
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
+from pydotcompute.ring_kernels.mail.sizes import estimated_size, estimated_sum
 
 __all__ = ["Inbox", "Item", "Terms"]
 
@@ -51,6 +52,11 @@ class Inbox(Mailbox[Item[T]]):
         """Uncount the terms of an item that was taken out."""
         self.bytes -= terms.size
         self._timed -= terms.deadline is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes that the messages in the mailbox take: counted where there is a `Terms.size`, else estimated."""
+        return self.bytes + estimated_sum(self.items, self.items.size, _uncounted_size) if self.items.size else 0
 
     def seconds_to_overdue(self) -> float | None:
         """Return the seconds until `take_overdue` makes room; None if there is room, or no message has a deadline."""
@@ -110,3 +116,8 @@ class Inbox(Mailbox[Item[T]]):
 def _header(item: Item[Any]) -> Header:
     header: Header = item[0]
     return header
+
+
+def _uncounted_size(item: Item[Any]) -> int:
+    terms = item[2]
+    return 0 if terms is not None and terms.size else estimated_size(item[0])

@@ -7,7 +7,7 @@ has taken it. To *withdraw* a request is to take it out of the mailbox for its c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
 from itertools import repeat
 from time import monotonic, perf_counter_ns
 from typing import Any, Generic, TypeVar, cast
@@ -39,6 +39,7 @@ from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Replies
 from pydotcompute.ring_kernels.mail.signals import wait_any
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.mail.telemetry import Counters
 
 __all__ = ["Check", "Mail"]
@@ -83,6 +84,12 @@ class Mail(Generic[TIn, TOut]):
         self.dead_letters = DeadLetters(limits) if dead_letters is None else dead_letters
         self.journal = journal
         """Keeps the accepted messages until they are done; None if the kernel is not durable."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes that the messages in both mailboxes take, in part estimated. Dead letters are not among them."""
+        outputs = self.outputs.items
+        return self.inbox.held_bytes + (estimated_sum(outputs, outputs.size) if outputs.size else 0)
 
     def begin(self) -> None:
         """Begin, on the running event loop: put the messages that the journal has kept into the input mailbox."""
@@ -176,12 +183,22 @@ class Mail(Generic[TIn, TOut]):
     # -- for callers ---------------------------------------------------------------------------------------------------
 
     async def send_as(
-        self, caller: Caller[Any] | None, message: TIn, timeout: float | None = None, terms: Terms | None = None
+        self,
+        caller: Caller[Any] | None,
+        message: TIn,
+        timeout: float | None = None,
+        terms: Terms | None = None,
+        *,
+        checked: bool = False,
     ) -> None:
-        """Send on behalf of `caller`, as `RingKernel.send` does. None is the task that runs this coroutine."""
+        """Send on behalf of `caller`, as `RingKernel.send` does. None is the task that runs this coroutine.
+
+        `checked` is True if the message has passed `check_in` already.
+        """
         if not self.gate.is_open:
             self.gate.require_open()
-        self.check_in(message)
+        if not checked:
+            self.check_in(message)
         replies = self.replies
         if caller is None:
             caller = replies.callers.running()
@@ -288,12 +305,27 @@ class Mail(Generic[TIn, TOut]):
             self._forget_kept(message_id)
         return before
 
+    def withdraw_many(self, keys: Set[int], caller: Caller[Any]) -> None:
+        """Withdraw those requests of this caller that the actor has not taken yet. A key is a `message_id.int`."""
+        if not caller.unanswered:
+            return
+        is_from = self.replies.is_from
+
+        def is_one(item: Item[TIn]) -> bool:
+            message_id = cast(Header, item[0]).message_id
+            return message_id.int in keys and is_from(message_id, caller)
+
+        self._withdraw(is_one)
+
     def withdraw_all(self, caller: Caller[Any]) -> None:
         """Withdraw every request of this caller that the actor has not taken yet."""
         if not caller.unanswered:
             return
         is_from = self.replies.is_from
-        for message, _, terms in self.inbox.remove_all(lambda item: is_from(cast(Header, item[0]).message_id, caller)):
+        self._withdraw(lambda item: is_from(cast(Header, item[0]).message_id, caller))
+
+    def _withdraw(self, which: Callable[[Item[TIn]], bool]) -> None:
+        for message, _, terms in self.inbox.remove_all(which):
             if terms is not None:
                 self.inbox.left(terms)
             self.replies.forget(cast(Header, message).message_id)
@@ -348,10 +380,16 @@ class Mail(Generic[TIn, TOut]):
             return _refuse(self.gate.error("receive", *OPEN))
         return self.replies.receive(caller, timeout)
 
-    async def hand_over(self, message: TIn, terms: Terms | None, timeout: float | None) -> asyncio.Future[Any]:
-        """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`."""
+    async def hand_over(
+        self, message: TIn, terms: Terms | None, timeout: float | None, *, checked: bool = False
+    ) -> asyncio.Future[Any]:
+        """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`.
+
+        `checked` is True if the message has passed `check_in` already.
+        """
         self.gate.require_open()
-        self.check_in(message)
+        if not checked:
+            self.check_in(message)
         check_header(message)
         header = cast(Header, message)
         message_id = header.message_id
@@ -369,10 +407,14 @@ class Mail(Generic[TIn, TOut]):
             raise
         return reply
 
-    async def ask(self, message: TIn, timeout: float | None = None) -> TOut:
-        """Send a request and wait for its reply. See `RingKernel.send_and_receive`."""
+    async def ask(self, message: TIn, timeout: float | None = None, size: int = 0, *, checked: bool = False) -> TOut:
+        """Send a request and wait for its reply.
+
+        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked`.
+        """
         deadline = None if timeout is None else monotonic() + timeout
-        reply = await self.hand_over(message, None if timeout is None else Terms(timeout, deadline), timeout)
+        terms = Terms(timeout or 0.0, deadline, size) if size or timeout is not None else None
+        reply = await self.hand_over(message, terms, timeout, checked=checked)
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))

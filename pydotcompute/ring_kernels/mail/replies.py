@@ -485,6 +485,11 @@ class Replies(Generic[T]):
         caller = self.callers.receiving()
         return bool((caller is not None and caller.ready) or self.outputs or self._unclaimed)
 
+    @property
+    def any_left(self) -> bool:
+        """True if there is a reply or an output that a task can receive."""
+        return bool(self.outputs or self.callers.any_ready)
+
     async def receive(self, caller: Caller[T] | None, timeout: float | None = None) -> T:
         """Return the next reply to this caller, or the next output, by the rules in `callers`.
 

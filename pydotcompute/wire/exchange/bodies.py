@@ -8,7 +8,7 @@ the batch how it travels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.protobuf.codec import Codec
@@ -23,7 +23,7 @@ __all__ = ["Bodies", "Body", "Opened", "malformed"]
 T = TypeVar("T")
 
 Opened = bytes | memoryview
-"""A received body, ready to be decoded."""
+"""A received body, ready to be decoded. On the daemon's side it may also be `Missing`; see `Bodies.take_part`."""
 
 
 class Body(Protocol):
@@ -80,6 +80,10 @@ class Bodies:
         """Return a function that encodes messages of this codec's class, into shared memory if there is any."""
         return codec.encode if self._memory is None else self._memory.writer.encoder(codec)
 
+    def place(self, body: bytes) -> bytes | Body:
+        """Put a body that is already encoded where the `encoder` would have put it."""
+        return body if self._memory is None else self._memory.writer.place(body)
+
     def pack(self, body: bytes | Body) -> bytes | Body:
         """Choose how a long body travels: longer than `longest_plain`, but not longer than `longest`. Return it so."""
         if not isinstance(body, bytes) or not self._part_bytes:
@@ -106,9 +110,22 @@ class Bodies:
         """The body of which only some parts have come; None if there is none."""
         return self._parts.coming
 
-    def take_part(self, part: PartFrame | pb.Part) -> None:
-        """Keep a part of a body that has come ahead of its message. Raises ProtocolError if it breaks the rules."""
-        self._parts.take(part)
+    def take_part(self, part: PartFrame | pb.Part, *, keep: bool = True) -> None:
+        """Take in a part of a body that has come ahead of its message. Raises ProtocolError if it breaks the rules.
+
+        For `keep` see `PartsReader.take`. A side that always keeps the parts gets no body that is `Missing`.
+        """
+        self._parts.take(part, keep=keep)
+
+    @property
+    def has_parts(self) -> bool:
+        """True if some parts of a body have come, and not its message."""
+        return self._parts.has_some
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the parts that have come of a body whose message has not."""
+        return self._parts.held_bytes
 
     def open(self, batch: pb.Batch, types: Sequence[int]) -> list[Opened]:
         """Return the bodies of a batch of which some do not travel in it.
@@ -125,7 +142,7 @@ class Bodies:
         if batch.body_in_parts:
             if len(bodies) != 1 or bodies[0]:
                 raise malformed("body_in_parts", f"{len(bodies)} messages, expected one with an empty body")
-            bodies = [self._parts.join()]
+            bodies = [cast(Opened, self._parts.join())]
         if not batch.shared_bodies:
             return bodies
         if self._memory is None:

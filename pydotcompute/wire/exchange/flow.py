@@ -15,11 +15,12 @@ the pieces, and come before the message.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydotcompute.exceptions import PyDotComputeError
@@ -76,6 +77,8 @@ class Chunk(Generic[T]):
     items: list[T]
     before: tuple[T, ...] = ()
     """Long items that were queued before `items`, but come after them because their pieces are not all out."""
+    size: int = 0
+    """The bytes of those items that are not acknowledged. It is set only in the chunks that `Outgoing` keeps."""
 
     @property
     def last(self) -> int:
@@ -130,12 +133,20 @@ class Outgoing(Generic[T]):
         """The number of items that the credit still allows, those in `queue` included; 0 if it allows no more bytes."""
         self.allowed_bytes = 0
         """The number of bytes that the credit still allows. The last item may go beyond it."""
-        self._sent_bytes = 0
+        self.sent_bytes = 0
+        """The bytes of all items sent, each counted once."""
+        self.kept_bytes = 0
+        """The bytes of the items that were sent and not acknowledged."""
         self._kept: deque[Chunk[T]] = deque()
         self.again: deque[Chunk[T]] = deque()
         """Items that must be sent again on this stream, before any new item."""
         self.holds_long = False
         """True while no piece of a long item may go, and other items go instead."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all items that are not acknowledged, sent or not."""
+        return self.kept_bytes + self.queued_bytes + sum(len(body_of(long.item)) for long in self.long)
 
     @property
     def all_sent(self) -> bool:
@@ -233,10 +244,11 @@ class Outgoing(Generic[T]):
 
     def _number(self, items: list[T], size: int, before: tuple[T, ...] = ()) -> Chunk[T]:
         """Give items of `size` bytes in all the next sequences, and keep them until acknowledged."""
-        chunk = Chunk(self.sent + 1, items, before)
+        chunk = Chunk(self.sent + 1, items, before, size)
         self._kept.append(chunk)
         self.sent += len(items)
-        self._sent_bytes += size
+        self.sent_bytes += size
+        self.kept_bytes += size
         self.allowed_bytes = max(0, self.allowed_bytes - size)
         self.allowed = self.allowed - len(items) if self.allowed_bytes else 0
         return chunk
@@ -304,7 +316,7 @@ class Outgoing(Generic[T]):
     def grant(self, credit: Credit) -> None:
         """Take the credit that the other side gives. A smaller figure, which comes late, changes nothing."""
         self.credit = Credit(max(self.credit.messages, credit.messages), max(self.credit.bytes, credit.bytes))
-        self.allowed_bytes = max(0, self.credit.bytes - self._sent_bytes)
+        self.allowed_bytes = max(0, self.credit.bytes - self.sent_bytes)
         self.allowed = self.credit.messages - self.sent if self.allowed_bytes else 0
 
     def acknowledge(self, through: int) -> list[T]:
@@ -322,10 +334,16 @@ class Outgoing(Generic[T]):
         kept = self._kept
         while kept and self.acknowledged < through:
             chunk = kept[0]
-            newly += chunk.items[self.acknowledged + 1 - chunk.first : through + 1 - chunk.first]
+            items = chunk.items[self.acknowledged + 1 - chunk.first : through + 1 - chunk.first]
+            newly += items
             self.acknowledged = min(through, chunk.last)
             if chunk.last <= through:
                 kept.popleft()
+                size = chunk.size
+            else:
+                size = sum(len(body_of(item)) for item in items)
+                chunk.size -= size
+            self.kept_bytes -= size
         return newly
 
     def unacknowledged(self) -> Iterator[T]:
@@ -351,12 +369,13 @@ class Outgoing(Generic[T]):
 
     def _chunk_of(self, sequence: int) -> Chunk[T]:
         if self.acknowledged < sequence <= self.sent:
-            for chunk in self._kept:
-                if sequence <= chunk.last:
-                    return chunk
+            return self._kept[bisect_left(self._kept, sequence, key=_last_of)]
         raise ProtocolError(
             f"sequence {sequence} is not one of {self.acknowledged + 1} to {self.sent}, which are under way"
         )
+
+
+_last_of: Callable[[Chunk[Any]], int] = attrgetter("last")
 
 
 class Incoming:

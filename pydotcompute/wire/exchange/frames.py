@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
+from pydotcompute.protobuf.elements import counter
 from pydotcompute.protobuf.varints import read_varint, varint
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute.wire.exchange.limits import WINDOW
 
 __all__ = [
     "LONGEST_FRAME",
@@ -37,6 +39,11 @@ _REQUEST_BEGINS, _RESPONSE_BEGINS = (
 _DATA_TAG = pb.Part.DESCRIPTOR.fields_by_name["data"].number << 3 | 2
 _LONGEST_HEAD = 64
 """The most bytes in front of the data. They are kept with the data, and the other side decides what is in them."""
+MOST_ELEMENTS = 16 * WINDOW
+"""The most elements of a frame from a client: some for each message that can be under way."""
+_ALWAYS_READ = 256 << 10
+"""Frames of so many bytes are read without counting their elements, which cannot take long."""
+_count_request = counter(pb.ExchangeRequest.DESCRIPTOR)
 _VARINT, _BYTES = 0, 2
 """Two wire types of protobuf: a varint, and bytes with their length in front."""
 
@@ -71,6 +78,8 @@ def read_request(data: bytes) -> pb.ExchangeRequest | PartFrame:
     """Return the frame that the client has sent as `data`. Raises DecodeError if it is malformed."""
     if data[:1] == _REQUEST_BEGINS and (part := _read_part(data)) is not None:
         return part
+    if len(data) > _ALWAYS_READ and _count_request(data, MOST_ELEMENTS) > MOST_ELEMENTS:
+        raise DecodeError(f"a frame has at most {MOST_ELEMENTS} elements")
     return pb.ExchangeRequest.FromString(data)
 
 
@@ -94,6 +103,8 @@ def _read_part(data: bytes) -> PartFrame | None:
             return None
         at = head
         while (field := data[at]) != _DATA_TAG:
+            if at > _LONGEST_HEAD:
+                return None
             length, at = read_varint(data, at + 1)
             if field & 7 == _BYTES:
                 at += length

@@ -9,10 +9,22 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import Ahead, Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 
-__all__ = ["LEAST_PART_BYTES", "Coming", "InParts", "PartsReader"]
+__all__ = ["LEAST_PART_BYTES", "Coming", "InParts", "Missing", "PartsReader"]
 
 LEAST_PART_BYTES = 4_096
 """The fewest bytes of a part that is not the last. The overhead of a shorter part could be more than its data."""
+
+
+class Missing:
+    """Stands for a received body that was not kept, because this side had no room for it."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
 
 
 class InParts(Ahead):
@@ -89,14 +101,30 @@ class PartsReader:
         """Forget the parts that have come: their body will begin again."""
         self._parts: list[memoryview] = []
         self._parts_bytes = self._body_bytes = 0
+        self._is_missing = False
 
     @property
     def coming(self) -> Coming | None:
         """The body of which some parts have come, perhaps all; None if none has."""
-        return Coming(self._joined, self._body_bytes) if self._parts else None
+        return Coming(self._joined, self._body_bytes) if self._parts_bytes else None
 
-    def take(self, part: PartFrame | pb.Part) -> None:
-        """Keep a part of a body that has come. Raises ProtocolError if the part breaks the rules."""
+    @property
+    def has_some(self) -> bool:
+        """True if some parts of a body have come."""
+        return self._parts_bytes > 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the parts that are kept."""
+        return 0 if self._is_missing else self._parts_bytes
+
+    def take(self, part: PartFrame | pb.Part, *, keep: bool = True) -> None:
+        """Take in a part of a body that has come. Raises ProtocolError if the part breaks the rules.
+
+        Args:
+            part: the part.
+            keep: False if there is no room for the part. Then no part of the body is kept, and it will be `Missing`.
+        """
         body_bytes, offset, size = part.body_bytes, part.offset, len(part.data)
         if offset == 0:
             self.forget()
@@ -111,14 +139,18 @@ class PartsReader:
             raise ProtocolError(f"a part has bytes {offset} to {end} of {body_bytes}, {expected}")
         if size > self._most or not size or (size < self._least and end < body_bytes):
             raise ProtocolError(f"a part has {size} bytes, allowed are {self._least} to {self._most}")
-        self._parts.append(memoryview(part.data))
         self._parts_bytes = end
+        if not keep or self._is_missing:
+            self._is_missing = True
+            self._parts.clear()
+        else:
+            self._parts.append(memoryview(part.data))
 
-    def join(self) -> bytes:
+    def join(self) -> bytes | Missing:
         """Join the parts, and return the body. Raises ProtocolError if they have not all come."""
-        if not self._parts or self._parts_bytes != self._body_bytes:
+        if not self._parts_bytes or self._parts_bytes != self._body_bytes:
             raise ProtocolError(f"only {self._parts_bytes} of {self._body_bytes} bytes have come in parts")
-        parts = self._parts
+        parts, missing = self._parts, Missing(self._body_bytes) if self._is_missing else None
         self._joined += 1
         self.forget()
-        return b"".join(parts)
+        return b"".join(parts) if missing is None else missing

@@ -259,15 +259,18 @@ class Writer:
         self._full_until = monotonic() + _FULL_SECONDS
         return _FIRST, _FIRST
 
+    def place(self, body: bytes) -> bytes | Block:
+        """Copy a long body into the segment, if there is room. Return its block, or else the body itself."""
+        if len(body) <= LONGEST_IN_FRAME:
+            return body
+        return self.put([body], len(body)) or body
+
     def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Block]:
         """Return a function like `codec.encode` that puts a long body straight into the segment, if there is room."""
         gather, encode = codec.gather, codec.encode
 
         def encode_here(message: T) -> bytes | Block:
-            body = encode(message)
-            if len(body) <= LONGEST_IN_FRAME:
-                return body
-            return self.put([body], len(body)) or body
+            return self.place(encode(message))
 
         def gather_here(message: T) -> bytes | Block:
             assert gather is not None

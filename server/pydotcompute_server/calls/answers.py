@@ -13,7 +13,10 @@ from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDo
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
+from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
+from pydotcompute.wire.messages import write_body
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
@@ -26,14 +29,14 @@ Metadata = Sequence[tuple[str, str]]
 _BAD_REQUEST = error_details_pb2.BadRequest.DESCRIPTOR
 
 
-def encode(message: Any, catalog: Catalog, limits: Limits) -> tuple[Codec[Any], bytes]:
-    """Return the codec of a message that a kernel sent, and its encoded body.
+async def encode(message: Any, catalog: Catalog, limits: Limits, apart: Apart) -> tuple[Codec[Any], bytes]:
+    """Return the codec of a message that a kernel sent, and its encoded body. A long message is encoded apart.
 
     Raises:
         MessageError: the message cannot be encoded, because the actor has changed it since, or it is too long.
     """
     codec = catalog.codec(type(message))
-    body = codec.encode(message)
+    body = await apart.write(codec, message) if apart.is_weighty(codec, message) else codec.encode(message)
     if len(body) > limits.max_message_bytes:
         raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
     return codec, body
@@ -42,12 +45,23 @@ def encode(message: Any, catalog: Catalog, limits: Limits) -> tuple[Codec[Any], 
 class Answers:
     """Encodes the messages that kernels send outside of sessions."""
 
-    def __init__(self, catalog: Catalog, limits: Limits) -> None:
+    def __init__(self, catalog: Catalog, limits: Limits, apart: Apart) -> None:
         self._catalog = catalog
+        self._apart = apart
         self._limits = limits
 
-    def encode(self, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> tuple[Codec[Any], bytes]:
+    async def write(self, into: pb.Message, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> None:
+        """Write a message that a kernel sent into an empty `Message`. For the arguments and errors see `encode`."""
+        codec, body = await self.encode(kernel, message, wanted)
+        if len(body) < self._limits.decode_apart_bytes:
+            write_body(into, message, codec, body)
+        else:
+            await self._apart.run(write_body, into, message, codec, body)
+
+    async def encode(self, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> tuple[Codec[Any], bytes]:
         """Return the codec of a message that a kernel sent, and its encoded body.
+
+        If the caller is cancelled meanwhile, it must take care of the message.
 
         Args:
             wanted: the class that the client was promised; None for any.
@@ -61,7 +75,7 @@ class Answers:
                 promised, sent = (catalog.codec(cls).descriptor.full_name for cls in (wanted, type(message)))
                 text = f"kernel {kernel.kernel_id!r} answered with {sent}; the service promises {promised}"
                 raise self._bury(kernel, message, _status(MessageTypeError(promised, sent), text))
-            codec, body = encode(message, catalog, self._limits)
+            codec, body = await encode(message, catalog, self._limits, self._apart)
         except PyDotComputeError as error:
             text = f"the answer of kernel {kernel.kernel_id!r} cannot be sent: {error}"
             raise self._bury(kernel, message, _status(error, text)) from error

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
 from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.flow import ProtocolError
 
-__all__ = ["Behavior", "ClientGoneError", "StatusError", "report", "report_of_one", "report_of_stream", "status_of"]
+__all__ = [
+    "Behavior",
+    "ClientGoneError",
+    "StatusError",
+    "report",
+    "report_of_one",
+    "report_of_stream",
+    "status_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -53,51 +62,82 @@ def status_of(error: BaseException, name: str) -> status_pb2.Status:
     return to_status(error)
 
 
-def report(behavior: Behavior, name: str) -> Behavior:
-    """Return a handler that calls `behavior`, and ends the call with a status if `behavior` raises."""
+def report(behavior: Behavior, name: str, places: Places) -> Behavior:
+    """Return a handler that calls `behavior`, and ends the call with a status if `behavior` raises.
+
+    Args:
+        places: the places for calls. Without a place the call ends with LimitExceededError. They are counted here, and
+            not by functions of their own, which would make every call slower.
+    """
 
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await behavior(request, context)
+            if places.taken >= places.most:
+                raise places.full()
+            places.taken += 1
+            try:
+                return await behavior(request, context)
+            finally:
+                places.taken -= 1
         except BaseException as error:
+            request = None  # See `_end`.
             await _end(context, name, error)
 
     return call
 
 
-def report_of_one(behavior: Behavior, name: str) -> Behavior:
+def report_of_one(behavior: Behavior, name: str, places: Places) -> Behavior:
     """Return what `report` does, for a handler of one request; a request that is an error is raised."""
 
     async def call(request: Any, context: Context) -> Any:
         try:
-            if request.__class__ is MessageDeserializationError:
+            if isinstance(request, PyDotComputeError):
                 raise request
-            return await behavior(request, context)
+            if places.taken >= places.most:
+                raise places.full()
+            places.taken += 1
+            try:
+                return await behavior(request, context)
+            finally:
+                places.taken -= 1
         except BaseException as error:
+            request = None  # See `_end`.
             await _end(context, name, error)
 
     return call
 
 
-def report_of_stream(behavior: Callable[..., AsyncIterator[Any]], name: str) -> Callable[..., AsyncIterator[Any]]:
+def report_of_stream(
+    behavior: Callable[..., AsyncIterator[Any]], name: str, places: Places
+) -> Callable[..., AsyncIterator[Any]]:
     """Return what `report_of_one` does, for a handler that is a generator of responses."""
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            if request.__class__ is MessageDeserializationError:
+            if isinstance(request, PyDotComputeError):
                 raise request
+            if places.taken >= places.most:
+                raise places.full()
+            places.take()
+            # Not `finally`: gRPC does not close the generator of a call that was cancelled while it sent a response.
+            cast(Any, context).add_done_callback(lambda _: places.leave())
             async for response in behavior(request, context):
                 yield response
         except GeneratorExit:
             raise
         except BaseException as error:
+            request = None  # See `_end`.
             await _end(context, name, error)
 
     return stream
 
 
 async def _end(context: Context, name: str, error: BaseException) -> None:
-    """End the call with the status of the error. Return only if the client is gone."""
+    """End the call with the status of the error. Return only if the client is gone.
+
+    gRPC keeps the exception that ends a call, and by it the frames here, until the garbage collector runs. So these
+    frames must hold no request, and the exception must not lead to the error, whose frames hold much more.
+    """
     if isinstance(error, ClientGoneError):
         return  # There is nobody left to tell.
     if isinstance(error, grpc.aio.AbortError) or context.done():
@@ -108,4 +148,9 @@ async def _end(context: Context, name: str, error: BaseException) -> None:
     if not isinstance(error, PyDotComputeError | StatusError | ProtocolError):
         logger.error("a handler failed", exc_info=error)
     status = rpc_status.to_status(status_of(error, name))
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    del error
+    try:
+        await context.abort(status.code, status.details, status.trailing_metadata)
+    except grpc.aio.AbortError as aborted:
+        aborted.__context__ = None
+        raise

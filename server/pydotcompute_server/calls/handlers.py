@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.ring_kernels.places import Places
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
+from pydotcompute_server.calls.requests import Requests, read_first
 from pydotcompute_server.calls.unknown import unknown_method
 from pydotcompute_server.limits import Limits
 
@@ -20,7 +21,6 @@ __all__ = ["Handler", "Handlers"]
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields the stubs do not declare as replaceable.
 Context = grpc.aio.ServicerContext[Any, Any]
-Deserializer = Callable[[bytes], Any]
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -31,10 +31,13 @@ class Handlers(grpc.GenericRpcHandler):
     unknown method lists the methods in `types`.
     """
 
-    def __init__(self, types: TypePool, limits: Limits, steps: Sequence[Step] = ()) -> None:
+    def __init__(self, types: TypePool, limits: Limits, apart: Apart, steps: Sequence[Step] = ()) -> None:
         self._types = types
+        self._apart = apart
+        self._requests = Requests(limits)
         self._limits = limits
         self._steps = tuple(steps)
+        self._places = Places("max_calls", limits.max_calls)
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
         self._refuse: Behavior | None = None
@@ -59,12 +62,12 @@ class Handlers(grpc.GenericRpcHandler):
             handler = next((each for each in found if each is not None), None)
             if handler is None:
                 return self._unimplemented(path)  # This handler is not kept: clients can invent endless names.
-            handler = self._found[path] = _made_ready(handler, Method(path), self._steps)
+            handler = self._found[path] = self._made_ready(handler, Method(path))
         return handler
 
     def _unimplemented(self, path: str) -> Handler:
         if self._refuse is None:
-            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "")
+            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "", self._places)
         refuse_unknown = self._refuse
 
         async def refuse(_: object, context: Context) -> None:
@@ -75,51 +78,26 @@ class Handlers(grpc.GenericRpcHandler):
     async def _refuse_unknown(self, path: str, context: Context) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._limits))
 
-
-def _made_ready(handler: Handler, method: Method, steps: Sequence[Step]) -> Handler:
-    takes_one = handler.unary_unary or handler.unary_stream
-    behavior = takes_one or handler.stream_stream
-    answers = bool(handler.unary_unary) and not getattr(behavior, "answers_itself", False)
-    chained, has_steps = chain(behavior, method, steps, answers=answers)
-    if not has_steps and method.path.startswith("/grpc.reflection."):
-        return handler
-    name = f"{method.name}Request"
-    call: Any
-    if has_steps:
-        call = report(chained, name)
-    elif inspect.isasyncgenfunction(behavior):
-        call = report_of_stream(behavior, name)
-    else:
-        call = report_of_one(chained, name)
-    read, write = handler.request_deserializer, handler.response_serializer
-    if not takes_one:
-        return grpc.stream_stream_rpc_method_handler(call, _each_read(read, name), write)
-    make = grpc.unary_unary_rpc_method_handler if answers else grpc.unary_stream_rpc_method_handler
-    return make(call, _one_read(read, name), write)
-
-
-def _each_read(read: Deserializer, name: str) -> Deserializer:
-    """Return a deserializer for the frames of a stream, which raises MessageDeserializationError for bad bytes."""
-
-    def deserialize(data: bytes) -> Any:
-        try:
-            return read(data)
-        except DecodeError as error:
-            raise MessageDeserializationError(name, str(error)) from None
-
-    return deserialize
-
-
-def _one_read(read: Deserializer, name: str) -> Deserializer:
-    """Return a deserializer for a single request, which returns MessageDeserializationError for bad bytes.
-
-    gRPC reads a single request before it calls the handler. So the handler gets the error in place of the request.
-    """
-
-    def deserialize(data: bytes) -> Any:
-        try:
-            return read(data)
-        except DecodeError as error:
-            return MessageDeserializationError(name, str(error))
-
-    return deserialize
+    def _made_ready(self, handler: Handler, method: Method) -> Handler:
+        takes_one = handler.unary_unary or handler.unary_stream
+        behavior = takes_one or handler.stream_stream
+        answers = bool(handler.unary_unary) and not getattr(behavior, "answers_itself", False)
+        chained, has_steps = chain(behavior, method, self._steps, answers=answers)
+        name = f"{method.name}Request"
+        read, write = handler.request_deserializer, handler.response_serializer
+        reads_apart = bool(handler.unary_unary) and getattr(behavior, "takes_messages", False) and read is not bytes
+        call: Any
+        if reads_apart:
+            chained = read_first(chained, self._apart, hands_errors_on=has_steps)
+        if has_steps:
+            call = report(chained, name, self._places)
+        elif inspect.isasyncgenfunction(behavior):
+            call = report_of_stream(behavior, name, self._places)
+        else:
+            call = report_of_one(chained, name, self._places)
+        if not takes_one:
+            return grpc.stream_stream_rpc_method_handler(
+                call, self._requests.deserializer_of_each(read, name, behavior), write
+            )
+        make = grpc.unary_unary_rpc_method_handler if answers else grpc.unary_stream_rpc_method_handler
+        return make(call, self._requests.deserializer_of_one(read, name, behavior), write)

@@ -39,7 +39,7 @@ from typing import Any, Protocol
 import grpc
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError, status_of
 
 __all__ = ["UNKNOWN", "About", "Call", "Method", "Proceed", "Step", "chain", "says_its_kernel", "with_kernel"]
@@ -114,16 +114,16 @@ class Call:
         None for a stream of requests. None also for a request that cannot be read, which is refused after the steps.
         """
         incoming = self._incoming
-        return None if incoming is None or isinstance(incoming, MessageDeserializationError) else incoming
+        return None if incoming is None or isinstance(incoming, PyDotComputeError) else incoming
 
     def handed_on(self) -> Any:
         """Return what gRPC hands to the handler, when the call has passed all steps.
 
         Raises:
-            MessageDeserializationError: the request cannot be read.
+            PyDotComputeError: the request cannot be read, or is too long.
         """
         incoming = self._incoming
-        if incoming.__class__ is MessageDeserializationError:
+        if isinstance(incoming, PyDotComputeError):
             raise incoming
         return incoming
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -24,8 +25,14 @@ from pydotcompute_server.exchange.acceptance import Acceptance
 from pydotcompute_server.exchange.outbound import frames_of
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "CutOffError"]
+
+
+class CutOffError(Exception):
+    """Raised to end a stream, and not its session, because the client makes no progress. The text says why."""
+
 
 LATEST_EXPLANATIONS = 16
 """The most answers to inquiries that wait to be sent to one client."""
@@ -40,9 +47,12 @@ class Conversation:
     go together in the next frame.
     """
 
-    def __init__(self, session: Session, context: grpc.aio.ServicerContext[Any, Any], limits: Limits) -> None:
+    def __init__(
+        self, session: Session, context: grpc.aio.ServicerContext[Any, Any], limits: Limits, memory: Memory
+    ) -> None:
         self._session = session
         self._limits = limits
+        self._memory = memory
         self._at_once = limits.messages_at_once
         self._context = context
         self._fed = Signal()
@@ -55,6 +65,13 @@ class Conversation:
         self._farewell: status_pb2.Status | None = None
         self._in_a_hurry = False
         self._replaced = asyncio.Event()
+        self._cut_off: str | None = None
+        # Times of `time.monotonic()`: since when a frame is being written, or the client is at its limit without
+        # acknowledging anything; and when the last part of a body came. None while there is nothing to wait for.
+        self._writing_since: float | None = None
+        self._at_limit_since: float | None = None
+        self._part_came = 0.0
+        self._acknowledged = -1
 
     def farewell(self, status: status_pb2.Status) -> None:
         """End the session with this status, after everything that waits to be sent."""
@@ -76,6 +93,34 @@ class Conversation:
         """End this stream, because the client has opened another one for the session."""
         self._replaced.set()
 
+    def check_progress(self, now: float) -> None:
+        """End the stream if the client has made no progress for too long. Call this now and then.
+
+        Args:
+            now: the time of `time.monotonic()`.
+        """
+        longest = self._limits.stalled_reader
+        outbound = self._session.outbound
+        acknowledged = outbound.outgoing.acknowledged
+        if not outbound.is_at_limit or acknowledged != self._acknowledged:
+            self._at_limit_since = None
+        elif self._at_limit_since is None:
+            self._at_limit_since = now
+        self._acknowledged = acknowledged
+        if self._writing_since is not None and now - self._writing_since > longest:
+            self._cut_off = f"the client has read nothing for {longest:g} s; the session can be resumed"
+        elif self._at_limit_since is not None and now - self._at_limit_since > longest:
+            self._cut_off = (
+                f"the client has acknowledged nothing for {longest:g} s, and leaves as much unacknowledged as it may; "
+                f"the session can be resumed"
+            )
+        elif self._session.bodies.has_parts and now - self._part_came > self._limits.stalled_parts:
+            self._cut_off = (
+                f"the next part of a body has not come for {self._limits.stalled_parts:g} s; the session can be resumed"
+            )
+        if self._cut_off is not None:
+            self._replaced.set()
+
     async def run(self, opening: pb.Open, catalog: Catalog) -> bool:
         """Carry the session until the client or the kernel ends it, or until the stream ends.
 
@@ -84,6 +129,7 @@ class Conversation:
         Raises:
             KernelStateError: the kernel is not activated yet.
             ProtocolError, MessageDeserializationError: the client broke the rules.
+            CutOffError: the client has made no progress for too long.
         """
         self._catalog = catalog
         await self._open(opening)
@@ -103,6 +149,8 @@ class Conversation:
             self._acceptance.stop()
             self._session.outbound.forget_wish()
             self._session.bodies.begin()
+        if self._cut_off is not None and not self._said_bye:
+            raise CutOffError(self._cut_off)
         return self._said_bye
 
     async def _open(self, opening: pb.Open) -> None:
@@ -146,7 +194,7 @@ class Conversation:
             if bodies.offer is not None:
                 bodies.settle()
             if isinstance(frame, PartFrame):
-                bodies.take_part(frame)
+                self._take_part(frame)
                 continue
             kind = frame.WhichOneof("frame")
             if frame.HasField("ack"):
@@ -154,18 +202,20 @@ class Conversation:
                 if kind is None:  # A client that sends an acknowledgement alone may be waiting for news.
                     acceptance.is_due = True
                 session.news.notify()
+                if self._fed.waiters and inbound.pending:
+                    self._fed.notify()  # The client may send more again.
                 acceptance.tell_in_time()  # The client keeps an acknowledgement until it knows that it has arrived.
             match kind:
                 case "batch":
                     idle = not inbound.pending
                     inbound.take_batch(frame.batch)
-                    if idle:
+                    if idle and not session.outbound.holds_back:
                         inbound.put_at_once()
                     if self._fed.waiters and (inbound.pending or inbound.wants_credit):
                         self._fed.notify()
                     acceptance.tell_in_time()
                 case "part":
-                    bodies.take_part(frame.part)
+                    self._take_part(frame.part)
                 case "inquiry":
                     self._explanations.append(session.explain(frame.inquiry))
                     session.news.notify()
@@ -177,14 +227,21 @@ class Conversation:
                 case other:
                     raise ProtocolError(f"unexpected frame: {other or 'none'}")
 
+    def _take_part(self, part: PartFrame | pb.Part) -> None:
+        self._part_came = monotonic()
+        self._session.inbound.take_part(part)
+
     async def _feed(self) -> None:
         """Put the client's messages into the mailbox, and give credit as there is room."""
         inbound, inbox = self._session.inbound, self._session.kernel.mail.inbox
-        outgoing = self._session.outbound.outgoing
+        outbound, memory = self._session.outbound, self._memory
+        closing = self._session.kernel.gate.closing
         while True:
             while inbound.pending:
-                while len(outgoing.queue) >= WINDOW:  # The client reads nothing, and refusals pile up.
+                while len(outbound.outgoing.queue) >= WINDOW:  # The client reads nothing, and refusals pile up.
                     await self._written.wait()
+                while outbound.holds_back and inbound.refusal is None:  # The client must acknowledge something first.
+                    await wait_any((self._fed, closing))
                 await inbound.put_some()
                 inbound.grant()
                 self._acceptance.tell_in_time()
@@ -192,7 +249,8 @@ class Conversation:
             inbound.grant()
             self._acceptance.tell_in_time()
             if inbound.wants_credit:
-                if not await wait_any((self._fed, inbox.taken), inbox.seconds_to_overdue()):
+                signals = (self._fed, inbox.taken, memory.freed()) if memory.is_tight else (self._fed, inbox.taken)
+                if not await wait_any(signals, inbox.seconds_to_overdue()):
                     self._session.kernel.mail.bury_overdue()
             else:
                 await self._fed.wait()
@@ -208,10 +266,12 @@ class Conversation:
             if frame is not None:
                 if isinstance(frame, bytes) or not frame.HasField("batch"):
                     pass_outputs_on(kernel)  # While this frame is being written, another client can take outputs.
+                self._writing_since = monotonic()
                 try:
                     await self._context.write(frame)
                 except (grpc.aio.InternalError, grpc.aio.UsageError):
                     return  # The client is gone, and the reader will notice.
+                self._writing_since = None
                 if self._written.waiters:
                     self._written.notify()
                 if not isinstance(frame, bytes) and frame.HasField("bye"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -15,17 +16,23 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.epoch import Epoch
-from pydotcompute_server.exchange.conversation import Conversation
+from pydotcompute_server.exchange.conversation import Conversation, CutOffError
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
+from pydotcompute_server.progress import Progress
+from pydotcompute_server.shares import owner_of
 
 __all__ = ["ExchangeLane"]
+
+logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,21 +50,32 @@ class ExchangeLane:
         runtime: RingKernelRuntime,
         catalog: Catalog,
         limits: Limits,
+        apart: Apart,
+        memory: Memory,
         epoch: Epoch,
     ) -> None:
         self._runtime = runtime
+        self._apart = apart
         self._catalog = catalog
         self._limits = limits
+        self._memory = memory
         self._sessions = Sessions(limits, epoch)
         self._conversations: dict[bytes, Conversation] = {}  # By the token of the session that each carries.
+        self._progress = Progress(self._conversations.values(), limits)
         self._draining: status_pb2.Status | None = None
         self._farewell: status_pb2.Status | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages of all sessions that are not in a mailbox."""
+        return self._sessions.held_bytes
 
     async def exchange(self, context: Context, about: About) -> None:
         """Serve one stream, and await `about` with the id of its kernel.
 
         Raises:
             ProtocolError: the first frame is not `open`, or a later one breaks the rules.
+            LimitExceededError: there are too many sessions.
             SessionLostError: the client asks for a session that does not exist or is over.
             ConnectionLostError: the daemon is about to end.
             PyDotComputeError: there is no such kernel, or it is not activated yet.
@@ -91,21 +109,34 @@ class ExchangeLane:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            session = Session(kernel, self._catalog, opening, self._limits, self._sessions.epoch)
-            self._sessions.add(session)
+            session = self._sessions.open(
+                lambda: Session(
+                    kernel, self._catalog, opening, self._limits, self._apart, self._memory, self._sessions.epoch
+                ),
+                owner_of(context),
+            )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
         session.newest_stream = context
-        async with session.lock:
-            if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
-                await self._carry(session, opening, context)
+        try:
+            async with session.lock:
+                if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
+                    try:
+                        await self._carry(session, opening, context)
+                    finally:
+                        if session.newest_stream is context:
+                            session.newest_stream = None  # The session lives on; the call and what it holds do not.
+        except CutOffError as why:  # Here, without the lock: if the client does not read, it takes long to tell it.
+            logger.warning("a client is cut off", extra={"kernel_id": opening.kernel_id, "reason": str(why)})
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(why))
 
     async def _carry(self, session: Session, opening: pb.Open, context: Context) -> None:
         """Carry a session on this stream until the session or the stream ends."""
         if session.over:
             raise SessionLostError("", "the session has ended meanwhile", opening.kernel_id)
         self._sessions.attach(session)
-        conversation = self._conversations[session.token] = Conversation(session, context, self._limits)
+        conversation = self._conversations[session.token] = Conversation(session, context, self._limits, self._memory)
+        self._progress.watch()
         session.inbound.draining = self._draining
         if self._farewell is not None:
             conversation.farewell(self._farewell)

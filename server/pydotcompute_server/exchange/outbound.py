@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from google.rpc import status_pb2
 
-from pydotcompute.exceptions import MessageError, MessageTooLargeError, MessageTypeError, PyDotComputeError
+from pydotcompute.exceptions import (
+    MessageError,
+    MessageSerializationError,
+    MessageTooLargeError,
+    MessageTypeError,
+    PyDotComputeError,
+)
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.runtime_helpers import text_of
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import Packed, fill
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.clients import leave
+from pydotcompute_server.memory import MESSAGE_BYTES
 
 __all__ = ["Outbound", "Refused", "frames_of"]
 
 MOST_TYPES = 1_000
 """The most types of messages that a kernel may send in one session."""
+T = TypeVar("T")
+
 _OUTPUTS = object()
 """Stands for the sender of all outputs, which keep their order."""
 
@@ -38,12 +51,17 @@ class Refused(NamedTuple):
     refusal: pb.Refusal
 
 
+class _HeavyError(Exception):
+    """Raised in place of writing a message that should be written apart."""
+
+
 class Outbound:
     """Takes messages for a client from the kernel, and keeps each until the client has acknowledged it.
 
     Args:
         codecs: the codecs of the messages that the kernel may send. Those of further types are appended.
         new_codec: makes the codec of a further type; None if the client takes none.
+        most_bytes: the most bytes of messages that are not acknowledged, not counting the last message.
     """
 
     def __init__(
@@ -52,6 +70,8 @@ class Outbound:
         caller: Caller[Any],
         codecs: list[Codec[Any]],
         bodies: Bodies,
+        apart: Apart,
+        most_bytes: int,
         new_codec: Callable[[type], Codec[Any]] | None,
     ) -> None:
         self.outgoing: Outgoing[Packed | Refused] = Outgoing()
@@ -60,11 +80,16 @@ class Outbound:
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
+        self._apart = apart
+        self._most_bytes = most_bytes
         self._codecs = codecs
         self._new_codec = new_codec
         self.types_told = len(codecs)
         """How many of the codecs have types that the client knows."""
-        self._encoders = {codec.schema.cls: (index, bodies.encoder(codec)) for index, codec in enumerate(codecs)}
+        self._encoders = {codec.schema.cls: (index, self._encoder(codec)) for index, codec in enumerate(codecs)}
+        self._being_written: tuple[Any, bool] | None = None
+        """The message that is being written apart, and True if it is an output. All later messages wait for it."""
+        self._over = False
         self._outputs_sent = 0
         self.outputs_wanted = 0
         """How many more outputs the client waits for."""
@@ -93,11 +118,40 @@ class Outbound:
         return True
 
     def grant(self, credit: pb.Credit) -> None:
-        """Take the client's credit, but never more than `WINDOW` messages beyond the last acknowledged one.
+        """Take the client's credit, but no more than `WINDOW` messages, and `most_bytes`, beyond the acknowledged ones.
 
-        The daemon keeps every message that is not acknowledged, so their number must be bounded.
+        The daemon keeps every message that is not acknowledged, so they must be bounded.
         """
-        self.outgoing.grant(Credit(min(credit.messages, self.outgoing.acknowledged + WINDOW), credit.bytes))
+        outgoing = self.outgoing
+        most_bytes = outgoing.sent_bytes - outgoing.kept_bytes + self._most_bytes
+        most = Credit(outgoing.acknowledged + WINDOW, most_bytes)
+        outgoing.grant(Credit(min(credit.messages, most.messages), min(credit.bytes, most.bytes)))
+
+    @property
+    def holds_back(self) -> bool:
+        """True if so many bytes wait for the client, or for its acknowledgement, that its requests must wait."""
+        outgoing, ready = self.outgoing, self._caller.ready
+        if outgoing.kept_bytes >= self._most_bytes:
+            return True
+        if not ready.size or (outgoing.allowed > len(outgoing.queue) and not self._has_enough_queued):
+            return False  # What is ready is about to be sent.
+        return outgoing.held_bytes + estimated_sum(ready, ready.size) >= self._most_bytes
+
+    @property
+    def is_at_limit(self) -> bool:
+        """True if the client leaves so many messages or bytes unacknowledged that nothing more is sent to it."""
+        return self.holds_back or self.outgoing.sent - self.outgoing.acknowledged >= WINDOW
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all messages that are for the client and not acknowledged, in part estimated.
+
+        A message that is ready to be sent counts twice: there is its body, and the message itself in case the session
+        ends before it is acknowledged.
+        """
+        outgoing, ready = self.outgoing, self._caller.ready
+        count = outgoing.sent - outgoing.acknowledged + len(outgoing.queue)
+        return 2 * outgoing.held_bytes + MESSAGE_BYTES * count + estimated_sum(ready, ready.size)
 
     def forget_wish(self) -> None:
         """Send no more outputs: the stream on which the client asked for them is over."""
@@ -130,13 +184,28 @@ class Outbound:
         self.outgoing.queue.append(Refused(b"", refusal))
         self._caller.arrived.notify()
 
+    def _encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Body]:
+        """Return a function that encodes light messages of this codec's class, and raises _HeavyError for others."""
+        encode, weigh, heavy = self._bodies.encoder(codec), codec.weigh_elements, self._apart.heavy_weight
+        if weigh is None:
+            return encode
+
+        def encode_if_light(message: T) -> bytes | Body:
+            if weigh(message, heavy) >= heavy:
+                raise _HeavyError
+            return encode(message)
+
+        return encode_if_light
+
     def collect(self, most: int) -> bool:
         """Prepare up to `most` replies and outputs for sending, as far as the client's credit allows.
 
         Outputs are taken only as far as the client wants them. Return True if that was all for now.
         """
+        if self._being_written is not None:
+            return True
         outgoing = self.outgoing
-        room = outgoing.allowed - len(outgoing.queue)
+        room = 0 if self._has_enough_queued else outgoing.allowed - len(outgoing.queue)
         left = min(room, most)
         if self._caller.ready.size and not (outgoing.long and outgoing.has_enough_long):
             ready = self._caller.take_many(left)
@@ -145,21 +214,35 @@ class Outbound:
                 begin = self._queue_alike(ready)
                 if begin < len(ready):
                     self._queue_each(ready, begin)
+                    if self._being_written is not None:
+                        return True
         while left > 0 and self.outputs_wanted > 0 and self.takes_outputs:
             output = self._kernel.mail.outputs.get_nowait()
             if output is None:
                 break
-            if self._queue(output, is_output=True):
-                self._outputs_sent += 1
-                self.outputs_wanted -= 1
+            try:
+                if not self._queue(output, is_output=True):
+                    left -= 1
+                    continue
+            except _HeavyError:
+                self._write_apart(output, is_output=True)
+                left = 0
+            self._outputs_sent += 1
+            self.outputs_wanted -= 1
             left -= 1
         return left > 0 or room <= most
+
+    @property
+    def _has_enough_queued(self) -> bool:
+        """True if the messages in the queue use up the client's credit of bytes."""
+        outgoing = self.outgoing
+        return outgoing.queued_bytes >= outgoing.allowed_bytes
 
     def _queue_alike(self, messages: list[Any]) -> int:
         """Queue messages that are all of one class, and return the number of messages queued.
 
-        Queuing ends after the first long message, and before the first message that cannot be sent. If the messages are
-        not all of one class, none is queued.
+        Queuing ends after the first long message, before the first message that is heavy or cannot be sent, and when
+        the client's credit of bytes is used up. If the messages are not all of one class, none is queued.
         """
         cls = messages[0].__class__
         known = self._encoders.get(cls)
@@ -167,10 +250,13 @@ class Outbound:
             return 0
         index, encode = known
         bodies, size, longest, long = [], 0, self._bodies.longest_plain, None
+        most = self.outgoing.allowed_bytes - self.outgoing.queued_bytes
         for message in messages:
+            if size >= most:
+                break
             try:
                 body = encode(message)
-            except MessageError:
+            except (MessageError, _HeavyError):
                 break
             if len(body) > longest:
                 long = body
@@ -199,24 +285,31 @@ class Outbound:
     def _queue_each(self, ready: list[Any], begin: int) -> None:
         """Queue replies and refusals, from the index `begin` on.
 
-        When enough long bodies are under way, the rest goes back to the caller's replies.
+        When enough long bodies are under way, the client's credit of bytes is used up, or a heavy message is being
+        written, the rest goes back to the caller's replies.
         """
         for index in range(begin, len(ready)):
             item = ready[index]
-            if self.outgoing.has_enough_long:
+            if self.outgoing.has_enough_long or self._has_enough_queued or self._being_written is not None:
                 for each in reversed(ready[index:]):
                     priority = DEFAULT_PRIORITY if each.__class__ is Unanswered else each.priority
                     self._caller.ready.push_front(each, priority)
                 return
             if item.__class__ is Unanswered:
                 self.refuse(item.message_id, to_status(item.error))
-            else:
+                continue
+            try:
                 self._queue(item)
+            except _HeavyError:
+                self._write_apart(item)
 
     def _queue(self, message: Any, *, is_output: bool = False) -> bool:
         """Queue a message for sending. Return False if the message cannot be sent.
 
         Then it has become a dead letter, and its caller is told.
+
+        Raises:
+            _HeavyError: the message should be written apart.
         """
         error: PyDotComputeError
         try:
@@ -235,7 +328,7 @@ class Outbound:
         if self._new_codec is None or len(self._codecs) >= MOST_TYPES:
             raise MessageTypeError(" or ".join(known.__name__ for known in self._encoders), cls.__name__)
         codec = self._new_codec(cls)
-        encoder = self._encoders[cls] = (len(self._codecs), self._bodies.encoder(codec))
+        encoder = self._encoders[cls] = (len(self._codecs), self._encoder(codec))
         self._codecs.append(codec)
         return encoder
 
@@ -244,6 +337,33 @@ class Outbound:
         untold = [codec.schema.cls for codec in self._codecs[self.types_told :]]
         self.types_told = len(self._codecs)
         return untold
+
+    def _write_apart(self, message: Any, *, is_output: bool = False) -> None:
+        """Begin to write a heavy message apart. It belongs to the session all the time, whatever becomes of the stream.
+
+        It counts as taken, so that an output is not wished for again.
+        """
+        self._being_written = message, is_output
+        index, _ = self._encoders[message.__class__]
+        self._apart.write(self._codecs[index], message).add_done_callback(self._written)
+
+    def _written(self, written: Future[bytes]) -> None:
+        """Queue the message that was written apart, unless the session has ended meanwhile."""
+        if self._over or written.cancelled():  # If the daemon ends, the session does too, and gives the message up.
+            return
+        assert self._being_written is not None
+        (message, is_output), self._being_written = self._being_written, None
+        index, _ = self._encoders[message.__class__]
+        error = written.exception()
+        if error is None:
+            queued = self._queue_body(message, self._bodies.place(written.result()), index, is_output=is_output)
+        else:
+            if not isinstance(error, MessageError):
+                error = MessageSerializationError(type(message).__name__, text_of(error))
+            queued = self._cannot_send(message, error)
+        if is_output and not queued:
+            self._outputs_sent -= 1
+        self._caller.arrived.notify()
 
     def _queue_body(self, message: Any, body: bytes | Body, index: int, *, is_output: bool = False) -> bool:
         bodies = self._bodies
@@ -268,17 +388,23 @@ class Outbound:
     def takes_outputs(self) -> bool:
         """True if outputs may be sent now. It is cheaper to look at `outputs_wanted` first."""
         outgoing = self.outgoing
-        return self.outputs_wanted > 0 and outgoing.allowed > len(outgoing.queue) and not outgoing.is_held_up(_OUTPUTS)
+        return (
+            self.outputs_wanted > 0
+            and outgoing.allowed > len(outgoing.queue)
+            and not self._has_enough_queued
+            and not outgoing.is_held_up(_OUTPUTS)
+            and self._being_written is None
+        )
 
     @property
     def all_is_told(self) -> bool:
         """True if all replies and refusals for the client have been sent."""
-        return self.outgoing.all_sent and not self._caller.ready.size
+        return self.outgoing.all_sent and not self._caller.ready.size and self._being_written is None
 
     @property
     def all_is_acknowledged(self) -> bool:
         """True if the client has acknowledged everything, and no more replies wait for it."""
-        return self.outgoing.all_acknowledged and not self._caller.ready.size
+        return self.outgoing.all_acknowledged and not self._caller.ready.size and self._being_written is None
 
     def end(self) -> None:
         """Give up the messages that the client never acknowledged, because the session is over.
@@ -286,18 +412,23 @@ class Outbound:
         Outputs go back to the kernel, for other clients. Replies become dead letters.
         """
         kernel = self._kernel
-        self._caller.gone = True
+        self._caller.gone = self._over = True
+        if self._being_written is not None:
+            self._give_up(*self._being_written)
         for item in reversed([*self.outgoing.unacknowledged(), *self.outgoing.unsent()]):
             if isinstance(item, Refused):
                 continue
             *_, is_output, _, message = item
-            if message is None:
-                continue
-            if is_output:
-                kernel.mail.replies.give_back(message)
-            else:
-                kernel.mail.bury(message, "its caller is gone")
+            if message is not None:
+                self._give_up(message, is_output)
+        self.outgoing = Outgoing()  # Its bodies are of no more use. Others may refer to this object for a while.
         leave(kernel, self._caller)
+
+    def _give_up(self, message: Any, is_output: bool) -> None:
+        if is_output:
+            self._kernel.mail.replies.give_back(message)
+        else:
+            self._kernel.mail.bury(message, "its caller is gone")
 
 
 def frames_of(chunk: Chunk[Packed | Refused]) -> Iterator[pb.ExchangeResponse]:

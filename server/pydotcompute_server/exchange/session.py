@@ -15,11 +15,13 @@ from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 
 __all__ = ["Session"]
 
@@ -33,6 +35,8 @@ class Session:
         catalog: Catalog,
         opening: pb.Open,
         limits: Limits,
+        apart: Apart,
+        memory: Memory,
         epoch: Epoch,
     ) -> None:
         self.epoch = epoch
@@ -57,8 +61,12 @@ class Session:
             memory=SharedMemory.create(limits.shared_memory_bytes, self.codecs) if shares_memory else None,
         )
         new_codec = catalog.codec if opening.new_types else None
-        self.outbound = Outbound(kernel, caller, self.codecs, self.bodies, new_codec)
-        self.inbound = Inbound(kernel, caller, self.codecs[0], incoming, self.bodies, limits, self.outbound.refuse)
+        self.outbound = Outbound(
+            kernel, caller, self.codecs, self.bodies, apart, limits.unacknowledged_bytes, new_codec
+        )
+        self.inbound = Inbound(
+            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, memory, self.outbound.refuse
+        )
         self.over = False
         self.lock = asyncio.Lock()
         """Held by the call that carries the session."""
@@ -72,8 +80,7 @@ class Session:
             ProtocolError: the acknowledgement breaks the rules.
         """
         if self.outbound.take_ack(ack):
-            for message_id in ack.withdrawn:
-                self.inbound.withdraw(message_id)
+            self.inbound.withdraw(ack.withdrawn)
 
     def explain(self, inquiry: pb.Inquiry) -> pb.Explanation:
         """Say why requests of this client are not answered yet. Of a request that is not waiting, nothing is known.
@@ -94,6 +101,11 @@ class Session:
             cause, before, seconds = mail.delays.of_receive(caller.unanswered)
             explanation.delays.add(cause=cause, before=before, seconds=seconds)
         return explanation
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all messages of the session, in both directions, that are not in a mailbox."""
+        return self.inbound.held_bytes + self.outbound.held_bytes
 
     @property
     def all_is_sent(self) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.shares import SharedTable
 
 __all__ = ["Sessions"]
 
@@ -18,9 +21,13 @@ class Sessions:
 
     def __init__(self, limits: Limits, epoch: Epoch) -> None:
         self.epoch = epoch
-        self._timeout, self._kept = limits.session_timeout, limits.sessions_kept
+        self._timeout = limits.session_timeout
+        share = "max_sessions_per_connection", limits.max_sessions_per_connection
+        self._places = Places("max_sessions", limits.max_sessions, share)
         self._sessions: dict[bytes, Session] = {}
+        self._owners: dict[bytes, str] = {}
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
+        self._kept: SharedTable[bytes, Session] = SharedTable(limits.sessions_kept)
 
         self.ended = Signal()
         """Notified when a session has ended."""
@@ -28,9 +35,26 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def add(self, session: Session) -> None:
-        """Add a new session."""
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages of all sessions that are not in a mailbox."""
+        return sum(session.held_bytes for session in self._sessions.values())
+
+    def open(self, make: Callable[[], Session], owner: str) -> Session:
+        """Add the session that `make` returns, and return it.
+
+        Raises:
+            LimitExceededError: there are too many sessions, together or of this owner.
+        """
+        self._places.take(owner)
+        try:
+            session = make()
+        except BaseException:
+            self._places.leave(owner)
+            raise
         self._sessions[session.token] = session
+        self._owners[session.token] = owner
+        return session
 
     def find(self, token: bytes, kernel_id: str) -> Session:
         """Return the session of this token. SessionLostError if there is none, or if it has ended."""
@@ -43,11 +67,13 @@ class Sessions:
         """Keep a session whose stream has ended, until the time-out."""
         loop = asyncio.get_running_loop()
         self._expiries[session.token] = loop.call_later(self._timeout, self.end, session)
-        if len(self._expiries) > self._kept:
-            self.end(self._sessions[next(iter(self._expiries))])
+        displaced = self._kept.put(session.token, session, self._owners[session.token])
+        if displaced is not None:
+            self.end(displaced)
 
     def attach(self, session: Session) -> None:
         """Stop the time-out of a session, because it has a stream again."""
+        self._kept.pop(session.token)
         expiry = self._expiries.pop(session.token, None)
         if expiry is not None:
             expiry.cancel()
@@ -56,6 +82,7 @@ class Sessions:
         """End a session, and forget it."""
         self.attach(session)
         if self._sessions.pop(session.token, None) is not None:
+            self._places.leave(self._owners.pop(session.token))
             session.end()
             self.ended.notify_all()
 

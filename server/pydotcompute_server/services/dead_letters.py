@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from pydotcompute.exceptions import MessageDeserializationError, MessageError
+from pydotcompute.exceptions import MessageError
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
@@ -14,9 +14,11 @@ from pydotcompute.v1 import dead_letter_service_pb2_grpc
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.dead_letters import dead_letter_to_proto, header_to_proto
 from pydotcompute.wire.messages import write_body
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import encode
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.services.pages import number_in
 
 __all__ = ["DeadLetterServicer"]
 
@@ -26,22 +28,23 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart) -> None:
+        self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
         self._limits = limits
 
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Context) -> pb.ListDeadLettersResponse:
         dead_letters, limits = self._runtime.kernel(request.kernel_id).dead_letters, self._limits
-        after = _id_in(request.page_token)
+        after = number_in(request.page_token, "ListDeadLettersRequest")  # The id of the last one on that page.
         most = min(request.page_size or limits.dead_letters_default_page, limits.dead_letters_page)
         page = pb.ListDeadLettersResponse(discarded=dead_letters.discarded)
         classes: set[type] = set()
         size = 0
-        for letter in dead_letters:
+        for letter in list(dead_letters):  # The others may change while a long one is converted.
             if letter.id <= after:
                 continue
-            converted = self._convert(letter)
+            converted = await self._convert(letter)
             size += converted.ByteSize()
             if page.dead_letters and (len(page.dead_letters) == most or size > limits.dead_letters_page_bytes):
                 page.next_page_token = str(page.dead_letters[-1].id)
@@ -59,26 +62,13 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         remaining = len(self._runtime.kernel(request.kernel_id).dead_letters)
         return pb.RequeueDeadLettersResponse(ids=requeued, remaining=remaining)
 
-    def _convert(self, letter: DeadLetter) -> pb.DeadLetter:
+    async def _convert(self, letter: DeadLetter) -> pb.DeadLetter:
         """Return a dead letter as protobuf, without the message's body if that cannot be encoded."""
         message = letter.message
         try:
-            codec, body = encode(message, self._catalog, self._limits)
+            codec, body = await encode(message, self._catalog, self._limits, self._apart)
         except MessageError as error:
             return dead_letter_to_proto(letter, header_to_proto(message), str(error))
         converted = message_pb.Message()
         write_body(converted, message, codec, body)
         return dead_letter_to_proto(letter, converted)
-
-
-def _id_in(page_token: str) -> int:
-    """Return the id of the last dead letter on the previous page, or 0 for the first page.
-
-    Raises:
-        MessageDeserializationError: the token is none that this service gives.
-    """
-    if not page_token:
-        return 0
-    if not (page_token.isascii() and page_token.isdecimal() and len(page_token) <= 20):
-        raise MessageDeserializationError("ListDeadLettersRequest", "not a token of ours", "$.page_token")
-    return int(page_token)

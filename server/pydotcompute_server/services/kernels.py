@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, cast
 
 import grpc
 
-from pydotcompute.exceptions import KernelNotFoundError
+from pydotcompute.exceptions import KernelNotFoundError, MessageDeserializationError
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
@@ -19,6 +20,8 @@ from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.limits import Limits
+from pydotcompute_server.services.pages import number_in, take_page
 
 __all__ = ["KernelServicer"]
 
@@ -28,18 +31,35 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
     """Converts each request, calls the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, epoch: str) -> None:
+    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, epoch: str) -> None:
         self._runtime = runtime
         self._catalog = catalog
+        self._limits = limits
         self._epoch = epoch
 
     async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
-        types = sorted(self._runtime.kernel_types.items())
-        return pb.ListKernelTypesResponse(kernel_types=[self._type(kernel_type) for _, kernel_type in types])
+        types = self._runtime.kernel_types
+        after = request.page_token  # The name of the last type on the previous page.
+        if after and after not in types:
+            raise MessageDeserializationError("ListKernelTypesRequest", "not a token of ours", "$.page_token")
+        left = (self._type(types[name]) for name in sorted(types) if name > after)
+        page, more = take_page(left, request.page_size, self._limits)
+        token = page[-1].name if more else ""
+        return pb.ListKernelTypesResponse(kernel_types=page, next_page_token=token, total_size=len(types))
 
     async def ListKernels(self, request: pb.ListKernelsRequest, context: Context) -> pb.ListKernelsResponse:
-        kernels = [self._runtime.kernel(kernel_id) for kernel_id in self._runtime.kernel_ids]
-        return pb.ListKernelsResponse(kernels=[_kernel(kernel) for kernel in kernels], daemon_epoch=self._epoch)
+        after = number_in(request.page_token, "ListKernelsRequest")  # The number of the last kernel on that page.
+        listed: list[int] = []
+
+        def kernels() -> Iterator[pb.Kernel]:
+            for kernel in self._runtime.kernels_after(after):
+                listed.append(kernel.number)
+                yield _kernel(kernel)
+
+        page, more = take_page(kernels(), request.page_size, self._limits)
+        token = str(listed[len(page) - 1]) if more else ""
+        count = self._runtime.kernel_count
+        return pb.ListKernelsResponse(kernels=page, next_page_token=token, total_size=count, daemon_epoch=self._epoch)
 
     async def DescribeKernel(self, request: pb.DescribeKernelRequest, context: Context) -> pb.DescribeKernelResponse:
         kernel, kernel_type = self._find(request.kernel_id)
@@ -88,11 +108,10 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         """
         try:
             kernel = self._runtime.kernel(kernel_id)
-        except KernelNotFoundError:
+        except KernelNotFoundError as unknown:
             kernel_type = self._runtime.kernel_types.get(kernel_id)
             if kernel_type is None:
-                known = dict.fromkeys([*self._runtime.kernel_ids, *sorted(self._runtime.kernel_types)])
-                raise KernelNotFoundError(kernel_id, list(known)) from None
+                raise KernelNotFoundError(unknown.kernel_id, self._runtime.known_here(types=True)) from None
             return None, kernel_type
         return kernel, kernel.type
 

@@ -11,6 +11,7 @@ from pydotcompute.v1 import message_service_pb2_grpc
 from pydotcompute.wire.exchange.frames import read_request, to_bytes
 from pydotcompute_server.calls.answers import answers_itself
 from pydotcompute_server.calls.pipeline import About, says_its_kernel
+from pydotcompute_server.calls.requests import takes_messages
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.unary.lane import UnaryLane
 
@@ -26,6 +27,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         self._unary = unary
         self._exchange = exchange
 
+    @takes_messages
     async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
         return await self._unary.send(request, context)
 
@@ -36,6 +38,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
         return await self._unary.acknowledge(request, context)
 
+    @takes_messages
     async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
         return await self._unary.ask(request, context)
 
@@ -48,6 +51,7 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         service = pb.DESCRIPTOR.services_by_name["MessageService"].full_name
         return grpc.method_handlers_generic_handler(service, {"Exchange": handler})
 
+    @takes_messages
     @says_its_kernel
     async def Exchange(  # type: ignore[override]  # The lane reads and writes through the context.
         self, about: About, context: Context

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import grpc
 
 from pydotcompute.device.monitor import read_devices
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.kernels import device_to_proto, telemetry_to_proto
+from pydotcompute.wire.kernels import device_to_proto
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.services.snapshots import Snapshots
+from pydotcompute_server.shares import owner_of
 
 __all__ = ["TelemetryServicer"]
 
@@ -25,26 +28,35 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
     def __init__(self, runtime: RingKernelRuntime, limits: Limits) -> None:
-        self._runtime = runtime
-        self._shortest_interval = limits.shortest_watch_interval
+        share = "max_watchers_per_connection", limits.max_watchers_per_connection
+        self._watchers = Places("max_watchers", limits.max_watchers, share)
+        self._snapshots = Snapshots(runtime, self._watchers, limits)
 
-    async def GetTelemetry(self, request: pb.GetTelemetryRequest, context: Context) -> pb.GetTelemetryResponse:
-        return pb.GetTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
+    def snapshot_handler(self) -> grpc.GenericRpcHandler:
+        """Return the handlers of the methods whose responses are encoded already.
 
-    async def WatchTelemetry(
+        The generated handlers would encode the same snapshot for each client.
+        """
+        service = pb.DESCRIPTOR.services_by_name["TelemetryService"].full_name
+        get: Any = grpc.unary_unary_rpc_method_handler(self.GetTelemetry, pb.GetTelemetryRequest.FromString)
+        watch: Any = grpc.unary_stream_rpc_method_handler(self.WatchTelemetry, pb.WatchTelemetryRequest.FromString)
+        return grpc.method_handlers_generic_handler(service, {"GetTelemetry": get, "WatchTelemetry": watch})
+
+    async def GetTelemetry(  # type: ignore[override]  # See `snapshot_handler`.
+        self, request: pb.GetTelemetryRequest, context: Context
+    ) -> bytes:
+        return await self._snapshots.make(request.kernel_ids)
+
+    async def WatchTelemetry(  # type: ignore[override]  # See `snapshot_handler`.
         self, request: pb.WatchTelemetryRequest, context: Context
-    ) -> AsyncIterator[pb.WatchTelemetryResponse]:
+    ) -> AsyncIterator[bytes]:
         interval = seconds(request.interval) if request.HasField("interval") else 1.0
-        while True:
-            yield pb.WatchTelemetryResponse(kernels=self._snapshots(request.kernel_ids))
-            await asyncio.sleep(max(interval, self._shortest_interval))
+        owner = owner_of(context)
+        self._watchers.take(owner)
+        cast(Any, context).add_done_callback(lambda _: self._watchers.leave(owner))
+        async for snapshot in self._snapshots.watch(request.kernel_ids, interval):
+            yield snapshot
 
     async def GetDevices(self, request: pb.GetDevicesRequest, context: Context) -> pb.GetDevicesResponse:
         readings = await asyncio.to_thread(read_devices)
         return pb.GetDevicesResponse(devices=[device_to_proto(reading) for reading in readings])
-
-    def _snapshots(self, kernel_ids: Sequence[str]) -> list[pb.KernelTelemetry]:
-        kernels = [
-            self._runtime.kernel(kernel_id) for kernel_id in dict.fromkeys(kernel_ids) or self._runtime.kernel_ids
-        ]
-        return [telemetry_to_proto(kernel.get_telemetry()) for kernel in kernels]

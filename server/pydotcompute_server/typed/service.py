@@ -18,12 +18,15 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.messages import BODY, type_url
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import answer, answers_itself, send_header
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError
 from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
+from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane
@@ -37,12 +40,22 @@ Kernel = RingKernel[Any, Any]
 class TypedServices(grpc.GenericRpcHandler):
     """Finds the handler of a method in the catalog when the method is first called."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, unary: UnaryLane, limits: Limits) -> None:
+    def __init__(
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        unary: UnaryLane,
+        limits: Limits,
+        apart: Apart,
+        memory: Memory,
+    ) -> None:
+        self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
         self._unary = unary
         self._limits = limits
-        self.streams = Streams()
+        self._memory = memory
+        self.streams = Streams(limits)
         """The running calls of Stream."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -51,10 +64,13 @@ class TypedServices(grpc.GenericRpcHandler):
         kernel_type = self._catalog.services.get(name)
         if kernel_type is None:
             return None
-        lane = _TypedLane(kernel_type, self._runtime, self._catalog, self._unary, self._limits)
+        lane = _TypedLane(
+            kernel_type, self._runtime, self._catalog, self._unary, self._limits, self._apart, self._memory
+        )
 
         def named(behavior: Behavior) -> Behavior:
-            return with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
+            marked = with_kernel(behavior, lambda metadata: kernel_id_in(metadata) or kernel_type.name)
+            return marked if method == "Receive" else takes_messages(marked)
 
         # gRPC hands over the bodies as bytes; the lanes decode them.
         match method:
@@ -84,7 +100,10 @@ class _TypedLane:
         catalog: Catalog,
         unary: UnaryLane,
         limits: Limits,
+        apart: Apart,
+        memory: Memory,
     ) -> None:
+        self._apart = apart
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
         self._output_type = kernel_type.output_type
@@ -92,6 +111,7 @@ class _TypedLane:
         self._catalog = catalog
         self._unary = unary
         self._limits = limits
+        self._memory = memory
         self._type_url = type_url(catalog.codec(kernel_type.input_type))
 
     async def ask(self, body: bytes, context: Context) -> bytes:
@@ -142,6 +162,8 @@ class _TypedLane:
             self._catalog,
             context,
             self._limits,
+            self._apart,
+            self._memory,
             priority=said.priority,
             outputs=said.outputs,
         )
@@ -169,6 +191,8 @@ class _TypedLane:
         return said, kernel
 
     def _fill(self, message: pb.Message, body: bytes, said: CallMetadata) -> None:
+        if len(body) >= self._limits.decode_apart_bytes:
+            long_request.set(True)
         message.body.type_url = self._type_url
         message.body.value = body
         message.message_id = said.message_id

@@ -10,17 +10,18 @@ from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
@@ -33,6 +34,8 @@ from pydotcompute_server.clients import (
     terms_of,
 )
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
+from pydotcompute_server.progress import Progress
 
 __all__ = ["Stream", "Streams"]
 
@@ -53,23 +56,30 @@ class Stream:
         catalog: Catalog,
         context: Context,
         limits: Limits,
+        apart: Apart,
+        memory: Memory,
         *,
         priority: int | None = None,
         outputs: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._answers = Answers(catalog, limits)
+        self._apart = apart
+        self._answers = Answers(catalog, limits, apart)
         self._context = context
         self._codec = catalog.codecs(kernel.type)[0]
         self._output_type = kernel.type.output_type
         self._limits = limits
+        self._memory = memory
+        self._read_bytes = 0  # The bytes of the request that was read and is not in the mailbox yet.
+        self._written_bytes = 0  # The bytes of the reply that is being written.
+        self._writing_since: float | None = None
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
         self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """The accepted requests without a reply: `message_id.int` → number in the stream."""
-        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * DEFAULT_LIMITS.answers)
+        self._answered: deque[tuple[int, int]] = deque(maxlen=2 * limits.answers)
         """The same pairs for answered requests, as many as the kernel remembers the senders of."""
         self._closed = False
         """True if no more requests are read."""
@@ -122,6 +132,24 @@ class Stream:
         """Send no more replies either."""
         if self._writer is not None:
             self._writer.cancel()
+
+    def check_progress(self, now: float) -> None:
+        """End the stream if the client has read nothing for too long. `now` is of `time.monotonic()`."""
+        longest = self._limits.stalled_reader
+        if self._writing_since is not None and now - self._writing_since > longest:
+            text = f"the client has read nothing for {longest:g} s, and {self._caller.ready.size} replies wait for it"
+            self._fail(None, StatusError(status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text)))
+            self.give_up()
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that the stream has in its hands, in part estimated."""
+        return self._read_bytes + self._written_bytes + self._ready_bytes
+
+    @property
+    def _ready_bytes(self) -> int:
+        ready = self._caller.ready
+        return estimated_sum(ready, ready.size)
 
     def _close(self) -> None:
         self._closed = True
@@ -178,28 +206,56 @@ class Stream:
                 self._close()
                 return
             self._read_count += 1
+            self._read_bytes = len(body)
             try:
                 await self._put(body, self._read_count)
             except PyDotComputeError as error:
                 self._fail(self._read_count, error)
+            finally:
+                self._read_bytes = 0
 
     async def _put(self, body: bytes, number: int) -> None:
         """Put a request into the mailbox."""
         kernel, caller, limits = self._kernel, self._caller, self._limits
         if len(body) > limits.max_message_bytes:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
+        await self._wait_for_memory(len(body))
         message_id = new_message_id()
-        message = self._codec.decode(body, message_id=message_id, priority=self._priority, correlation_id=None)
+        header = message_id, self._priority, None
+        is_heavy = self._apart.is_heavy(self._codec, body)
+        if is_heavy:
+            message = (await self._apart.read(self._codec, self._codec.decode_checked, body, header)).result()
+        else:
+            message = self._codec.decode(body, *header)
         while len(self._numbers) + caller.ready.size >= limits.stream_requests or not may_put(kernel, caller, limits):
             await wait_any((caller.room, kernel.mail.inbox.taken, kernel.gate.closing))
         self._numbers[message_id.int] = number
         try:
-            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits))
+            await kernel.mail.send_as(caller, message, terms=terms_of(len(body), limits), checked=is_heavy)
         except BaseException:
             # A request that was put before its sender was cancelled is in the mailbox, and keeps its number.
             if not kernel.mail.replies.is_from(message_id, caller):
                 self._numbers.pop(message_id.int, None)
             raise
+
+    async def _wait_for_memory(self, size: int) -> None:
+        """Wait until there is memory for a request of `size` bytes, and its client has not too many replies waiting.
+
+        Raises:
+            MemoryExhaustedError: there is none for too long.
+        """
+        limits, caller, memory = self._limits, self._caller, self._memory
+        while caller.ready.size and self._ready_bytes >= limits.unacknowledged_bytes:
+            await caller.room.wait()
+        deadline = None
+        self._read_bytes = 0  # `memory` is asked for these bytes, and must not count them twice.
+        while not memory.has_room_for(size):
+            self._read_bytes = size
+            deadline = deadline or monotonic() + limits.stalled_reader
+            if size > memory.budget or not await memory.freed().wait(deadline - monotonic()):
+                raise memory.error(size)
+            self._read_bytes = 0
+        self._read_bytes = size
 
     # -- to the client -------------------------------------------------------------------------------------------------
 
@@ -243,7 +299,7 @@ class Stream:
             return True
         if self._numbers and not self._caller.unanswered:
             # So many requests wait for this kernel's replies that it has forgotten who sent these.
-            self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, DEFAULT_LIMITS.requests))
+            self._fail(min(self._numbers.values()), QueueFullError(kernel.kernel_id, self._limits.requests))
             return True
         ends_by_itself = not self._outputs or self._error is not None or self._draining
         return self._closed and not self._numbers and ends_by_itself
@@ -252,16 +308,15 @@ class Stream:
         """Write a message of the kernel to the client, or make it a dead letter. Return False if the client is gone."""
         kernel = self._kernel
         number = None if is_output else self._number_of(message)
-        try:
-            codec, body = self._answers.encode(kernel, message, self._output_type)
-        except StatusError as error:
-            self._fail(number, error)
-            return True
-        if self._output_type is None:
-            body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
         pass_outputs_on(kernel)  # While this message is being written, another client can take the next output.
         try:
+            codec, body = await self._answers.encode(kernel, message, self._output_type)
+            if self._output_type is None:
+                body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
+            self._writing_since, self._written_bytes = monotonic(), len(body)
             await self._context.write(body)
+        except StatusError as error:
+            self._fail(number, error)
         except BaseException as error:
             if is_output:
                 kernel.mail.replies.give_back(message)
@@ -270,6 +325,8 @@ class Stream:
             if isinstance(error, grpc.aio.InternalError | grpc.aio.UsageError):
                 return False
             raise
+        finally:
+            self._writing_since, self._written_bytes = None, 0
         return True
 
     def _number_of(self, reply: Any) -> int | None:
@@ -292,10 +349,16 @@ class Stream:
 class Streams:
     """The streams of a daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._streams: set[Stream] = set()
+        self._progress = Progress(self._streams, limits)
         self._ended = Signal()
         self._draining = False
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that the streams have in their hands, in part estimated."""
+        return sum(stream.held_bytes for stream in self._streams)
 
     async def run(self, stream: Stream) -> None:
         """Run a stream to its end.
@@ -307,6 +370,7 @@ class Streams:
         if self._draining:
             raise StatusError(SHUTTING_DOWN)
         self._streams.add(stream)
+        self._progress.watch()
         try:
             await stream.run()
         finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import grpc
 
@@ -21,16 +22,22 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.signals import wait_any
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import MESSAGE, from_message, write_body
+from pydotcompute.wire.messages import MESSAGE, from_message
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
+from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.clients import ENDING, leave
+from pydotcompute_server.clients import ENDING, leave, terms_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
+from pydotcompute_server.shares import SharedTable, owner_of
+from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
 
@@ -46,22 +53,6 @@ _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 logger = logging.getLogger(__name__)
 
 
-class _Client(Caller[Any]):
-    """The caller that stands for one client_id at one kernel."""
-
-    __slots__ = ("took",)
-
-    def __init__(self) -> None:
-        super().__init__(private=True)
-        self.took: Any = None
-        """The last reply that was taken. By it, `receive` tells if `receive_as` returned a reply or an output."""
-
-    def take(self) -> Any:
-        """Take the next reply, as `Caller.take` does, and remember it in `took`."""
-        self.took = item = super().take()
-        return item
-
-
 class _Desk:
     """The state that the daemon keeps between the unary calls to one kernel.
 
@@ -69,25 +60,50 @@ class _Desk:
     """
 
     def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.limits = limits
-        self.clients: OrderedDict[str, _Client] = OrderedDict()
+        self.clients = Clients(limits)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
-        self.returned: OrderedDict[int, None] = OrderedDict()
-        """The ids (`message_id.int`) of messages that were in a response and came back, the oldest first."""
+        self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
+        """The ids (`message_id.int`) of messages that were in a response and came back."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that are leased, or wait for a client_id."""
+        waiting = (client.ready for client in self.clients.values() if client.ready.size)
+        return self.leases.held_bytes + sum(estimated_sum(ready, ready.size) for ready in waiting)
 
 
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, epoch: str) -> None:
+    def __init__(
+        self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, memory: Memory, epoch: str
+    ) -> None:
         self._runtime = runtime
         self._catalog = catalog
-        self._answers = Answers(catalog, limits)
+        self._apart = apart
+        self._answers = Answers(catalog, limits, apart)
         self._limits = limits
         self._epoch = epoch
         self._draining = False
+        self._memory = memory
+        self._in_calls = 0  # The bytes of the messages in running calls.
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
+        self._kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()  # Those that have a desk, by their ids.
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that the lane has: in calls, leased, or waiting for a client_id."""
+        return self._in_calls + sum(desk.held_bytes for desk in self._desks.values())
+
+    @contextmanager
+    def _holding(self, size: int) -> Iterator[None]:
+        """Count the bytes of a message that is in a call."""
+        self._in_calls += size
+        try:
+            yield
+        finally:
+            self._in_calls -= size
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
         """Send a request to the kernel, and return its reply.
@@ -101,14 +117,21 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
         kernel = self._kernel_for_more(request.kernel_id)
-        message = self._message(request.message, kernel)
-        try:
-            reply = await kernel.send_and_receive(message, timeout=_patience(request, context, self._limits))
-        except MessageError as error:
-            raise error.moved(*_ID_MOVED) from None
+        size = len(request.message.body.value)
+        self._memory.require(size)
+        with self._holding(size):
+            message, checked = await self._message(request.message, kernel)
+            timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
+            try:
+                reply = await kernel.mail.ask(message, timeout, self._counted(size), checked=checked)
+            except MessageError as error:
+                raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
-        codec, body = self._answers.encode(kernel, reply, wanted)
-        write_body(response.message, reply, codec, body)
+        try:
+            await self._answers.write(response.message, kernel, reply, wanted)
+        except asyncio.CancelledError:
+            kernel.mail.bury(reply, "its caller is gone")
+            raise
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -120,26 +143,96 @@ class UnaryLane:
             MessageDeserializationError: another message was sent with this id.
             SessionLostError: the client has sent to an earlier run of the daemon.
             ConnectionLostError: the daemon is about to end.
+            LimitExceededError: there are too many client_ids.
             PyDotComputeError: as `RingKernel.send`.
         """
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
-        message = self._message(request.message, kernel)
-        desk = self._desk(kernel)
-        timeout = _patience(request, context, self._limits)
-        try:
-            if request.message.message_id:
-                await self._send_once(kernel, desk, request, message, timeout)
-            else:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, timeout)
-        except MessageError as error:
-            raise error.moved(*_ID_MOVED) from None
+        size = len(request.message.body.value)
+        self._memory.require(size)
+        with self._holding(size):
+            message, checked = await self._message(request.message, kernel)
+            desk = self._desk(kernel)
+            timeout, owner = _patience(request, context, self._limits), owner_of(context)
+            try:
+                if request.message.message_id:
+                    await self._send_once(kernel, desk, request, message, timeout, checked, owner)
+                else:
+                    await self._put(kernel, desk, request, message, timeout, checked, owner)
+            except MessageError as error:
+                raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
 
-    async def _send_once(
-        self, kernel: Kernel, desk: _Desk, request: pb.SendRequest, message: Any, timeout: float | None
+    async def _put(
+        self,
+        kernel: Kernel,
+        desk: _Desk,
+        request: pb.SendRequest,
+        message: Any,
+        timeout: float | None,
+        checked: bool,
+        owner: str,
     ) -> None:
-        sends, key, digest = desk.sends, message.message_id.int, digest_of(request)
+        size = len(request.message.body.value)
+        client = self._client(kernel, desk, request.client_id, owner)
+        timeout = await self._wait_until_received(kernel, client, timeout)
+        timeout = await self._wait_for_room(kernel, size, timeout)
+        await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
+
+    async def _wait_until_received(self, kernel: Kernel, client: Client, timeout: float | None) -> float | None:
+        """Wait while replies of too many bytes wait for this client. Return the seconds of `timeout` that are left.
+
+        Raises:
+            QueueFullError: the client did not receive enough of them in time.
+            PyDotComputeError: the kernel takes no messages any more.
+        """
+        ready, most = client.ready, self._limits.unacknowledged_bytes
+        if not ready.size or estimated_sum(ready, ready.size) < most:
+            return timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        while estimated_sum(ready, ready.size) >= most:
+            left = None if deadline is None else deadline - monotonic()
+            kernel.gate.require_open()
+            if not await wait_any((client.room, kernel.gate.closing), left):
+                raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
+        return None if deadline is None else deadline - monotonic()
+
+    async def _wait_for_room(self, kernel: Kernel, size: int, timeout: float | None) -> float | None:
+        """Wait until a mailbox that has too many bytes of large messages has fewer, if this message is large.
+
+        After this, put the message before anything else is awaited. Return the seconds of `timeout` that are left.
+
+        Raises:
+            QueueFullError: the mailbox had no room in time, or does not make senders wait.
+            PyDotComputeError: the kernel takes no messages any more.
+        """
+        inbox = kernel.mail.inbox
+        if self._counted(size) == 0 or inbox.bytes < self._limits.mailbox_bytes:
+            return timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        while inbox.bytes >= self._limits.mailbox_bytes:
+            left = None if deadline is None else deadline - monotonic()
+            kernel.gate.require_open()
+            if not (inbox.backpressure.waits and await wait_any((inbox.taken, kernel.gate.closing), left)):
+                raise QueueFullError(kernel.kernel_id, inbox.capacity)
+        return None if deadline is None else deadline - monotonic()
+
+    def _counted(self, size: int) -> int:
+        """Return the size of a message that is large, or 0 for one that is not: the mailbox does not count it."""
+        return size if size >= self._limits.large_message_bytes else 0
+
+    async def _send_once(
+        self,
+        kernel: Kernel,
+        desk: _Desk,
+        request: pb.SendRequest,
+        message: Any,
+        timeout: float | None,
+        checked: bool,
+        owner: str,
+    ) -> None:
+        sends, key = desk.sends, message.message_id.int
+        digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
             remaining = None if deadline is None else deadline - monotonic()
@@ -150,10 +243,10 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await kernel.mail.send_as(self._client(kernel, desk, request.client_id), message, remaining)
+                await self._put(kernel, desk, request, message, remaining, checked, owner)
                 taken = True
             finally:
-                sends.end(key, taken=taken)
+                sends.end(key, owner, taken=taken)
 
     # -- receive -------------------------------------------------------------------------------------------------------
 
@@ -168,6 +261,7 @@ class UnaryLane:
 
         Raises:
             QueueFullError: as many leases are open as the output mailbox holds messages.
+            LimitExceededError: there are too many leases or client_ids.
             StatusError: the message cannot be sent, or is not of the class `wanted`.
             ClientGoneError: the client is gone.
             SessionLostError: the client has sent to an earlier run of the daemon.
@@ -177,31 +271,38 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request, self._limits.longest_lease)
-        client = self._client(kernel, desk, request.client_id)
-        if lease is not None and not desk.leases.reserve():
+        owner = owner_of(context)
+        client = self._client(kernel, desk, request.client_id, owner)
+        if lease is not None and not desk.leases.reserve(owner):
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
+        delivery_id = ""
         try:
             message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
             # This must come before the next `await`: another call with this client_id changes `took`.
-            owner = client if client.took is message else None
+            receiver = client if client.took is message else None
             client.took = None
-            put_back = partial(_put_back, kernel, desk, owner, message)
-            redelivered = desk.returned.pop(message.message_id.int, False) is None
+            put_back = partial(_put_back, kernel, desk, receiver, message, owner)
+            redelivered = bool(desk.returned.pop(message.message_id.int))
             response = pb.ReceiveResponse(redelivered=redelivered, daemon_epoch=self._epoch)
-            codec, body = self._answers.encode(kernel, message, wanted)
-            write_body(response.message, message, codec, body)
+            try:
+                await self._answers.write(response.message, kernel, message, wanted)
+            except asyncio.CancelledError:
+                put_back()
+                raise
             if lease is not None:
-                response.delivery_id = desk.leases.grant(lease, put_back)
+                size = len(response.message.body.value)
+                response.delivery_id = delivery_id = desk.leases.grant(owner, lease, put_back, size)
         finally:
-            if lease is not None:
-                desk.leases.free()
+            if lease is not None and not delivery_id:
+                desk.leases.free(owner)
         try:
-            await answer(context, response)
+            with self._holding(len(response.message.body.value)):
+                await answer(context, response)
         except ClientGoneError:
             if lease is None:
                 put_back()
             else:
-                desk.leases.give_up(response.delivery_id)
+                desk.leases.give_up(delivery_id)
             raise
 
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
@@ -212,6 +313,17 @@ class UnaryLane:
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
         self._draining = True
+
+    def forget_predecessor(self, kernel: Kernel) -> None:
+        """Make the replies of an earlier kernel of this id dead letters: nobody can ask for them any more."""
+        earlier = self._kernels.get(kernel.kernel_id)
+        if earlier is None or earlier is kernel:
+            return
+        del self._kernels[kernel.kernel_id]
+        desk = self._desks.pop(earlier)
+        desk.leases.give_up_all()
+        for client in desk.clients.values():
+            leave(earlier, client, "its kernel was launched again before its caller asked for it")
 
     def close(self) -> None:
         """End all leases, because the daemon ends."""
@@ -243,52 +355,49 @@ class UnaryLane:
     def _desk(self, kernel: Kernel) -> _Desk:
         desk = self._desks.get(kernel)
         if desk is None:
+            self.forget_predecessor(kernel)
             desk = self._desks[kernel] = _Desk(kernel, self._limits)
+            self._kernels[kernel.kernel_id] = kernel
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str) -> _Client:
-        """Return the caller that unary calls with this client_id send and receive as.
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: str) -> Client:
+        """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
+        return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
 
-        A new one may displace the client_id that was quiet longest.
-
-        Raises:
-            MessageDeserializationError: the client_id is too long.
-        """
-        clients = desk.clients
-        client = clients.get(client_id)
-        if client is not None:
-            clients.move_to_end(client_id)
-            return client
-        if len(client_id) > LONGEST_ID:
-            raise MessageDeserializationError("client_id", f"more than {LONGEST_ID} characters", "$.client_id")
-        client = clients[client_id] = _Client()
-        if len(clients) > self._limits.client_ids:
-            quiet = (name for name, each in clients.items() if not (each.arrived.waiters or each.unanswered))
-            forgotten = clients.pop(next(quiet, next(iter(clients))))
-            leave(kernel, forgotten, "its caller has not asked for it")
-        return client
-
-    def _message(self, message: pb.Message, kernel: Kernel) -> Any:
+    async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
+        """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
         input_type = kernel.type.input_type
         codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
-        if len(message.body.value) > self._limits.max_message_bytes:
-            raise MessageTooLargeError(codec.schema.name, len(message.body.value), self._limits.max_message_bytes)
-        return from_message(message, codec)
+        limits = self._limits
+
+        def read(body: bytes, most_elements: int | None) -> Any:
+            if len(body) > limits.max_message_bytes:
+                raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
+            return from_message(message, codec, body, most_elements)
+
+        def read_and_check() -> Any:
+            made = read(message.body.value, limits.max_message_elements)
+            kernel.mail.check_in(made)
+            return made
+
+        if not long_request.get():
+            body = message.body.value
+            if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
+                return read(body, None), False
+        return await self._apart.run(read_and_check), True
 
 
-def _put_back(kernel: Kernel, desk: _Desk, owner: _Client | None, message: Any) -> None:
+def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: str) -> None:
     """Put a message that was in a response back to the front of its priority, to be received again."""
-    desk.returned[message.message_id.int] = None
-    if len(desk.returned) > desk.limits.returned_messages:
-        desk.returned.popitem(last=False)
-    if owner is None:
+    desk.returned.put(message.message_id.int, True, owner)
+    if receiver is None:
         kernel.mail.replies.give_back(message)
-    elif owner.gone:
+    elif receiver.gone:
         kernel.mail.bury(message, "its caller has not asked for it")
     else:
         # Not `give_back`: after some thousand other replies a kernel forgets whose reply this was.
-        owner.ready.push_front(message, message.priority)
-        owner.arrived.notify()
+        receiver.ready.push_front(message, message.priority)
+        receiver.arrived.notify()
 
 
 def _patience(

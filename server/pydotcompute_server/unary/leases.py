@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from pydotcompute.messages.ids import new_message_id
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.shares import SharedTable
 
 __all__ = ["Leases"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    timer: asyncio.TimerHandle
+    give_up: Callable[[], None]
+    owner: str
+    size: int
 
 
 class Leases:
@@ -23,56 +33,77 @@ class Leases:
 
     def __init__(self, most: int, limits: Limits) -> None:
         self._most = most
-        self._remembered = limits.acknowledged_deliveries
-        self._open: dict[str, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
-        self._acknowledged: OrderedDict[str, None] = OrderedDict()
-        self._reserved = 0
+        self._open: dict[str, _Lease] = {}
+        self.held_bytes = 0
+        """The bytes of the messages that are leased."""
+        self._acknowledged: SharedTable[str, bool] = SharedTable(limits.acknowledged_deliveries)
+        share = "max_leases_per_connection", limits.max_leases_per_connection
+        self._places = Places("max_leases", limits.max_leases, share)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def reserve(self) -> bool:
-        """Reserve a place for a lease, until `grant` or `free`. Return False if there is no place left."""
-        if len(self._open) + self._reserved >= self._most:
+    def reserve(self, owner: str) -> bool:
+        """Reserve a place for a lease, until `grant` or `free`. Return False if `most` are open or reserved.
+
+        Raises:
+            LimitExceededError: there are more leases than `limits` allow, together or of this owner.
+        """
+        if self._places.taken >= self._most:
             return False
-        self._reserved += 1
+        self._places.take(owner)
         return True
 
-    def free(self) -> None:
-        """Free a reserved place. It must be called once after each `reserve`, also after `grant`."""
-        self._reserved -= 1
+    def free(self, owner: str) -> None:
+        """Free a reserved place for which no lease was granted."""
+        self._places.leave(owner)
 
-    def grant(self, seconds: float, give_up: Callable[[], None]) -> str:
-        """Open a lease in a reserved place, and return its delivery id. After `seconds` it calls `give_up`."""
+    def grant(self, owner: str, seconds: float, give_up: Callable[[], None], size: int = 0) -> str:
+        """Open a lease in the reserved place, and return its delivery id. After `seconds` it calls `give_up`.
+
+        Args:
+            owner: who reserved the place.
+            seconds: the time of the lease.
+            give_up: called when the lease is given up.
+            size: the bytes of the message.
+        """
         delivery_id = str(new_message_id())
         timer = asyncio.get_running_loop().call_later(seconds, self.give_up, delivery_id)
-        self._open[delivery_id] = timer, give_up
+        self._open[delivery_id] = _Lease(timer, give_up, owner, size)
+        self.held_bytes += size
         return delivery_id
+
+    def _end(self, delivery_id: str) -> _Lease | None:
+        lease = self._open.pop(delivery_id, None)
+        if lease is not None:
+            lease.timer.cancel()
+            self.held_bytes -= lease.size
+            self._places.leave(lease.owner)
+        return lease
 
     def acknowledge(self, delivery_ids: Iterable[str]) -> list[str]:
         """End these leases. Return the ids of no open lease, without those that were acknowledged lately."""
         unknown = []
         for delivery_id in delivery_ids:
-            lease = self._open.pop(delivery_id, None)
+            lease = self._end(delivery_id)
             if lease is not None:
-                lease[0].cancel()
-                self._acknowledged[delivery_id] = None
-                if len(self._acknowledged) > self._remembered:
-                    self._acknowledged.popitem(last=False)
+                self._acknowledged.put(delivery_id, True, lease.owner)
             elif delivery_id not in self._acknowledged:
                 unknown.append(delivery_id)
         return unknown
 
     def give_up(self, delivery_id: str) -> None:
         """End a lease as if its time were over, and call its `give_up`. Does nothing if the lease is not open."""
-        lease = self._open.pop(delivery_id, None)
+        lease = self._end(delivery_id)
         if lease is not None:
-            timer, give_up = lease
-            timer.cancel()
-            give_up()
+            lease.give_up()
+
+    def give_up_all(self) -> None:
+        """Give up all leases."""
+        for delivery_id in tuple(self._open):
+            self.give_up(delivery_id)
 
     def close(self) -> None:
         """End all leases, without giving up or acknowledging any."""
-        for timer, _ in self._open.values():
-            timer.cancel()
-        self._open.clear()
+        for delivery_id in list(self._open):
+            self._end(delivery_id)

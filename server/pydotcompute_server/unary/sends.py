@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
 from time import monotonic
@@ -11,6 +10,7 @@ from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.shares import SharedTable
 
 __all__ = ["Sends", "digest_of"]
 
@@ -33,7 +33,9 @@ class Sends:
         self._limits = limits
         self._clock = clock
         self._waiting: dict[int, tuple[bytes, Signal]] = {}
-        self._taken: OrderedDict[int, tuple[bytes, float]] = OrderedDict()  # In the order of their times.
+        self._taken: SharedTable[int, tuple[bytes, float]] = SharedTable(
+            limits.sent_ids
+        )  # In the order of their times.
 
     def was_taken(self, key: int, digest: bytes, message_type: str) -> bool:
         """Return True if the mailbox has taken this message.
@@ -42,8 +44,8 @@ class Sends:
             MessageDeserializationError: the mailbox has taken, or is about to take, another message with this id.
         """
         oldest = self._clock() - self._limits.sent_ids_time
-        while self._taken and next(iter(self._taken.values()))[1] < oldest:
-            self._taken.popitem(last=False)
+        while (first := self._taken.oldest()) is not None and first[1][1] < oldest:
+            self._taken.pop(first[0])
         earlier = self._taken.get(key) or self._waiting.get(key)
         if earlier is not None and earlier[0] != digest:
             problem = "another message was sent with this id"
@@ -59,11 +61,9 @@ class Sends:
         """Note that a call is about to put this message."""
         self._waiting[key] = digest, Signal()
 
-    def end(self, key: int, *, taken: bool) -> None:
-        """Note that the call has put this message (`taken`), or has failed to."""
+    def end(self, key: int, owner: str, *, taken: bool) -> None:
+        """Note that the call of this owner has put this message (`taken`), or has failed to."""
         digest, settled = self._waiting.pop(key)
         if taken:
-            self._taken[key] = digest, self._clock()
-            if len(self._taken) > self._limits.sent_ids:
-                self._taken.popitem(last=False)
+            self._taken.put(key, (digest, self._clock()), owner)
         settled.notify_all()

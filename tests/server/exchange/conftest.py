@@ -12,8 +12,9 @@ from tests.stubs import KERNELS, Wire
 
 @pytest.fixture(scope="module")
 def brief_daemon(start_daemon: Callable[..., Any]) -> Any:
-    """A daemon that soon forgets a session without a stream, and takes messages of the usual length."""
-    return start_daemon(str(KERNELS), "--session-timeout", str(SESSION_TIMEOUT))
+    """A daemon that soon forgets a session without a stream, and takes long messages as a whole too."""
+    whole = "max_request_bytes=67108864"
+    return start_daemon(str(KERNELS), "--session-timeout", str(SESSION_TIMEOUT), "--limit", whole)
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import kernel_service_pb2
+from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.memory import Memory
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
@@ -39,10 +41,12 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
     async with RingKernelRuntime(kernel_types={"late": kernel_type}) as runtime:
         await runtime.launch("late")
         await runtime.activate("late")
-        handlers: Any = Handlers(catalog.pool, Limits())
+        apart = Apart(Limits())
+        handlers: Any = Handlers(catalog.pool, Limits(), apart)
         add_reflection(handlers, [], catalog.pool)
-        unary = UnaryLane(runtime, catalog, Limits(), "epoch")
-        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits())])
+        memory = Memory(1 << 30)
+        unary = UnaryLane(runtime, catalog, Limits(), apart, memory, "epoch")
+        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits(), apart, memory)])
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((handlers,))
         port = server.add_insecure_port("127.0.0.1:0")

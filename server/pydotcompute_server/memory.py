@@ -1,0 +1,228 @@
+"""The daemon's budget of memory for messages, wherever they wait.
+
+Nothing is charged or paid back, because every place where messages wait knows how many bytes it has. So nothing can be
+forgotten, and a message that moves from one place to the next costs nothing. `Memory` looks at the places when it must
+know, and between two looks adds up what has come. That is never less than what waits, except for what kernels have sent
+since the last look, which is at most `LOOK_AFTER` seconds ago. Before anything is refused, `Memory` looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from pydotcompute.exceptions import MemoryExhaustedError
+from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute_server.trim import trim
+
+__all__ = ["MESSAGE_BYTES", "TIGHT_BYTES", "Memory", "default_budget"]
+
+LOOK_AFTER = 1.0
+"""Seconds after which the places are looked at again, even if little has come: kernels may have sent much."""
+LOOK_PAUSE = 4
+"""A look that took long is followed by a pause of so many times that length before the next look."""
+LONG_LOOK = 0.001
+"""A look that took more seconds than this took long."""
+TIGHT_SHARE = 0.75
+"""The share of the budget at which clients are no longer allowed to send much ahead."""
+TIGHT_BYTES = 64 << 10
+"""The bytes that a session may send ahead while memory is tight."""
+MESSAGE_BYTES = 256
+"""Bytes that a message takes beside its body, where only the bodies are counted."""
+POLL_SECONDS = 0.05
+"""Seconds between two looks while somebody waits for memory."""
+MUCH = 32 << 20
+"""When so many bytes have come or gone, memory that is free by then is given back to the operating system."""
+BUSY = 8 << 20
+"""If so many bytes come within `TIDY_SECONDS`, the daemon is busy, and gives memory back later."""
+TIDY_SECONDS = 1.0
+BUSY_AT_MOST = 10
+"""After so many seconds memory is given back even if the daemon is busy."""
+
+
+class Memory:
+    """The one budget for the bodies of messages, wherever they wait in the daemon.
+
+    Args:
+        budget: the most bytes that messages may take.
+        clock: returns the time in seconds.
+    """
+
+    def __init__(self, budget: int, clock: Callable[[], float] = monotonic) -> None:
+        self.budget = budget
+        """The most bytes that messages may take."""
+        self._clock = clock
+        self._places: dict[str, Callable[[], int]] = {}
+        self._give_way: Callable[[int], int] | None = None
+        self._bound = 0  # At least the bytes in use: those of the last look, and what has come since.
+        self._tight_bound = int(TIGHT_SHARE * budget)
+        self._look_again_at = 0.0
+        self._not_before = 0.0
+        self._freed = Signal()
+        self._told = 0  # The bytes in use when tasks were last woken, or more if it has become more since.
+        self._poll: asyncio.TimerHandle | None = None
+        self._came = 0  # Bytes that have come since `_tidy` has counted them.
+        self._moved = 0  # Bytes that have come or gone since memory was last given back.
+        self._used_before = 0  # The bytes in use when `_tidy` last looked.
+        self._busy_for = 0
+        self._tidying: asyncio.TimerHandle | None = None
+
+    def add_place(self, name: str, held_bytes: Callable[[], int]) -> None:
+        """Add a place where messages wait. `held_bytes` returns the bytes that they take there now."""
+        self._places[name] = held_bytes
+
+    def let_give_way(self, discard: Callable[[int], int]) -> None:
+        """Let messages be discarded when memory becomes tight.
+
+        `discard` is called with the bytes that are needed, and returns the bytes that it has freed.
+        """
+        self._give_way = discard
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, int]:
+        """Return the bytes that messages take now, by the name of the place."""
+        return {name: held_bytes() for name, held_bytes in self._places.items()}
+
+    @property
+    def used(self) -> int:
+        """The bytes that messages take now."""
+        return sum(held_bytes() for held_bytes in self._places.values())
+
+    def has_room_for(self, size: int) -> bool:
+        """Return True if a message, or a part of one, of `size` bytes may come, and note that it comes."""
+        if self._bound + size > self._tight_bound or self._clock() > self._look_again_at:
+            self._look(size)
+        if self._bound + size > self.budget:
+            return False
+        self._bound += size
+        self._came += size
+        if self._came > MUCH and self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
+        return True
+
+    def require(self, size: int) -> None:
+        """Note that `size` bytes come. Raise MemoryExhaustedError if there is no room for them."""
+        if not self.has_room_for(size):
+            raise self.error(size)
+
+    def error(self, size: int) -> MemoryExhaustedError:
+        """Return the error for `size` bytes for which there is no room."""
+        return MemoryExhaustedError(self.budget, self._bound, size)
+
+    @property
+    def is_tight(self) -> bool:
+        """True if so much is in use that clients should send little ahead."""
+        return self._bound > self._tight_bound and self._look(0) > self._tight_bound
+
+    @property
+    def is_full(self) -> bool:
+        """True if nothing more may come now."""
+        return self._bound >= self.budget and self._look(0) >= self.budget
+
+    def freed(self) -> Signal:
+        """Return a signal for tasks that wait until memory is tight no more, or at least less so."""
+        if self._poll is None:
+            self._poll = asyncio.get_running_loop().call_later(POLL_SECONDS, self._wake)
+        return self._freed
+
+    def _wake(self) -> None:
+        self._poll = None
+        if not self._freed.waiters:
+            self._told = 0
+            return
+        used = self._look(0)
+        if used < self._told or used <= self._tight_bound:
+            self._freed.notify_all()
+        else:
+            self.freed()
+        self._told = used
+
+    def _look(self, asked: int) -> int:
+        """Look how much is in use, unless the last look was too short a time ago. Return the bound after that."""
+        began = self._clock()
+        if began < self._not_before:
+            return self._bound
+        self._bound = self.used
+        over = self._bound + (asked if asked <= self.budget else 0) - self._tight_bound
+        if over > 0 and self._give_way is not None:
+            self._bound -= self._give_way(over)
+        now = self._clock()
+        took = now - began
+        self._not_before = now + LOOK_PAUSE * took if took > LONG_LOOK else now
+        self._look_again_at = now + LOOK_AFTER
+        return self._bound
+
+    # -- giving back ---------------------------------------------------------------------------------------------------
+
+    def _tidy(self) -> None:
+        """Give memory back to the operating system after much was released, when the daemon is not busy."""
+        used = self.used
+        came, self._came = self._came, 0
+        self._moved += came + max(0, self._used_before - used)
+        self._used_before = used
+        self._busy_for += 1
+        if self._moved >= MUCH and (came < BUSY or self._busy_for > BUSY_AT_MOST):
+            self._moved = self._busy_for = 0
+            gc.collect(1)  # Of what is younger: all would take too long in a program with many objects.
+            asyncio.get_running_loop().run_in_executor(None, trim)
+        if used >= MUCH or self._moved >= MUCH or came >= MUCH:
+            self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
+        else:
+            self._tidying = None
+            self._used_before = self._busy_for = 0
+
+    def close(self) -> None:
+        """Stop the timers, because the daemon ends."""
+        for timer in (self._poll, self._tidying):
+            if timer is not None:
+                timer.cancel()
+
+
+# -- how much there is -------------------------------------------------------------------------------------------------
+
+
+def default_budget(root: Path = Path("/")) -> int:
+    """Return half of the memory of the machine, or of the limit of this process's cgroup if that is less.
+
+    Args:
+        root: the directory in which `proc` and `sys` are.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_cgroup_limits(root)]) // 2
+
+
+def _cgroup_limits(root: Path) -> list[int]:
+    """Return the limits, if any, on this process's cgroup and on those above it, of cgroup v1 or v2."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    limits = []
+    mount = root / "sys/fs/cgroup"
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            base, name = mount, "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = mount / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path may be one of the host, which is not there: then the limit is that of the mount.
+        inside = base / path.lstrip("/")
+        for folder in (inside, *inside.parents):
+            if folder.is_relative_to(base):
+                limits += _limit_in(folder / name)
+    return limits
+
+
+def _limit_in(file: Path) -> list[int]:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return []
+    return [int(text)] if text.isdecimal() else []  # "max" if there is no limit.
