@@ -92,7 +92,7 @@ class RingKernelRuntime:
         KernelNotFoundError once the kernel is gone. The kernels go on until `shutdown`.
         """
         self._ending = error
-        for kernel in self._kernels.values():
+        for kernel in self.all_kernels():
             kernel.gate.ending = error
 
     async def wait_idle(self, timeout: float | None = None) -> bool:

@@ -8,7 +8,7 @@ from itertools import islice
 from time import monotonic, thread_time
 from weakref import WeakValueDictionary
 
-from pydotcompute.exceptions import KernelNotFoundError
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import telemetry_service_pb2 as pb
@@ -76,7 +76,7 @@ class Snapshots:
         for kernel_id in kernel_ids:
             try:
                 kernel = self._runtime.kernel(kernel_id)
-            except KernelNotFoundError:
+            except PyDotComputeError:  # There is no such kernel; while the daemon ends, the error says that.
                 if all_kernels:
                     continue  # It was terminated, and then forgotten, since the snapshot was begun.
                 raise
