@@ -209,5 +209,5 @@ def test_a_long_list_says_how_many_more_there_are(start_daemon: Callable[..., An
     assert hint == ""
     lines, _ = run("ps", "--all", "--json")
     listed = json.loads("".join(lines))
-    assert [kernel["kernel_id"] for kernel in listed["kernels"]] == [f"k{number}" for number in range(5)]
-    assert not listed.get("next_page_token")
+    assert [kernel["kernelId"] for kernel in listed["kernels"]] == [f"k{number}" for number in range(5)]
+    assert not listed.get("nextPageToken")
