@@ -201,9 +201,15 @@ class Buildah:
 
 
 def innermost_child(pid: int) -> int:
-    """The last in the chain of processes that begins with `pid`."""
+    """The last in the chain of processes that begins with `pid`, but for the relay of the daemon's log.
+
+    The relay has the daemon's command line, and heeds no SIGTERM.
+    """
     while children := [c for file in Path(f"/proc/{pid}/task").glob("*/children") for c in file.read_text().split()]:
-        pid = int(children[0])
+        child = int(children[0])
+        if Path(f"/proc/{child}/cmdline").read_bytes() == Path(f"/proc/{pid}/cmdline").read_bytes():
+            break
+        pid = child
     return pid
 
 
