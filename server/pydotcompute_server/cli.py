@@ -5,10 +5,11 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -26,6 +27,8 @@ from pydotcompute_server.signals import Signals
 from pydotcompute_server.standard_files import StandardFiles
 
 __all__ = ["main"]
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +94,13 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     return value
 
 
+def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
+    """Return the option that sets this limit to a number of at least `least`. `text` is its help."""
+    default = getattr(Limits, name)
+    number = click.IntRange(min=least) if isinstance(default, int) else click.FloatRange(min=least)
+    return click.option(f"--{name.replace('_', '-')}", default=default, type=number, show_envvar=True, help=text)
+
+
 @click.command(cls=_Program, context_settings={"auto_envvar_prefix": "PYDOTCOMPUTE", "show_default": True})
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNELS...", envvar="PYDOTCOMPUTE_KERNELS")
 @click.option(
@@ -103,62 +113,22 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     show_envvar=True,
     help="Launch and activate this kernel type at start; `all` means every type. Repeatable.",
 )
-@click.option(
-    "--grace",
-    default=Limits.grace,
-    type=click.FloatRange(min=0),
-    show_envvar=True,
-    help="Seconds that the daemon has to finish its work when it is asked to end.",
+@_limit("grace", 0, "Seconds that the daemon has to finish its work when it is asked to end.")
+@_limit("max_message_bytes", 1, "Length of the longest message body, in bytes.")
+@_limit(
+    "memory_bytes",
+    0,
+    "Bytes for the bodies of all messages that wait; 0: half of the machine's memory or of the cgroup's limit.",
 )
-@click.option(
-    "--max-message-bytes",
-    default=Limits.max_message_bytes,
-    type=click.IntRange(min=1),
-    show_envvar=True,
-    help="Length of the longest message body, in bytes.",
+@_limit("session_timeout", 0, "Seconds that a client's session is kept after its connection has broken.")
+@_limit(
+    "shared_memory_bytes",
+    0,
+    "Bytes of memory shared in each session with a client of the same host and user, per direction; 0: none.",
 )
-@click.option(
-    "--memory-bytes",
-    default=Limits.memory_bytes,
-    type=click.IntRange(min=0),
-    show_envvar=True,
-    help="Bytes for the bodies of all messages that wait; 0: half of the machine's memory or of the cgroup's limit.",
-)
-@click.option(
-    "--session-timeout",
-    default=Limits.session_timeout,
-    type=click.FloatRange(min=0),
-    show_envvar=True,
-    help="Seconds that a client's session is kept after its connection has broken.",
-)
-@click.option(
-    "--shared-memory-bytes",
-    default=Limits.shared_memory_bytes,
-    type=click.IntRange(min=0),
-    show_envvar=True,
-    help="Bytes of memory shared in each session with a client of the same host and user, per direction; 0: none.",
-)
-@click.option(
-    "--max-connections",
-    default=Limits.max_connections,
-    type=click.IntRange(min=1),
-    show_envvar=True,
-    help="Connections; one more is closed at once.",
-)
-@click.option(
-    "--max-kernels",
-    default=Limits.max_kernels,
-    type=click.IntRange(min=1),
-    show_envvar=True,
-    help="Kernels that are launched and not terminated; one more is refused.",
-)
-@click.option(
-    "--max-sessions",
-    default=Limits.max_sessions,
-    type=click.IntRange(min=1),
-    show_envvar=True,
-    help="Sessions of clients with kernels; one more is refused.",
-)
+@_limit("max_connections", 1, "Connections; one more is closed at once.")
+@_limit("max_kernels", 1, "Kernels that are launched and not terminated; one more is refused.")
+@_limit("max_sessions", 1, "Sessions of clients with kernels; one more is refused.")
 @click.option(
     "--limit",
     multiple=True,

@@ -23,10 +23,10 @@ import grpc
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
-from pydotcompute.v1 import tensor_pb2
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+from tests.chaos import overload
 
 __all__ = ["ATTACKS", "KERNELS"]
 
@@ -45,26 +45,9 @@ def attack(function: Callable[[str], str]) -> Callable[[str], str]:
     return function
 
 
-def varint(value: int) -> bytes:
-    """A number as protobuf writes it."""
-    written = bytearray()
-    while value > 127:
-        written.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*written, value])
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A field of bytes, text or a message."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
 def ask(kernel_id: str, type_name: str, body: bytes) -> pb.AskRequest:
-    """A request of `Ask`."""
-    request = pb.AskRequest(kernel_id=kernel_id)
-    request.message.body.type_url = f"type.googleapis.com/attack_kernels.v1.{type_name}"
-    request.message.body.value = body
-    return request
+    """A request of `Ask` with a message of `tests.chaos.attack_kernels`."""
+    return overload.ask(kernel_id, f"attack_kernels.v1.{type_name}", body)
 
 
 def outcome(call: Callable[[], Any]) -> str:
@@ -94,34 +77,31 @@ def ask_once(address: str, request: pb.AskRequest) -> str:
 @attack
 def dimensions(address: str) -> str:
     """An array of 20,000 dimensions."""
-    tensor = tensor_pb2.Tensor(dtype="<f4", data=bytes(4))
-    tensor.shape.extend([1 << 62] * 20_000)
-    return ask_once(address, ask("array", "Array", field(1, tensor.SerializeToString())))
+    return ask_once(address, ask("array", "Array", overload.array_of_dimensions()))
 
 
 @attack
 def empty_messages(address: str) -> str:
     """A list of four million messages, of two bytes each."""
-    return ask_once(address, ask("points", "Points", b"\x0a\x00" * (4 << 20)))
+    return ask_once(address, ask("points", "Points", overload.messages()))
 
 
 @attack
 def small_numbers(address: str) -> str:
-    """A list of 16 million numbers, of one byte each."""
-    return ask_once(address, ask("integers", "Integers", field(1, b"\x01" * (16 << 20))))
+    """A list of four million numbers, of two bytes each."""
+    return ask_once(address, ask("integers", "Integers", overload.integers(4 << 20)))
 
 
 @attack
 def empty_texts(address: str) -> str:
-    """A list of eight million texts, of two bytes each."""
-    return ask_once(address, ask("texts", "Texts", b"\x0a\x00" * (8 << 20)))
+    """A list of four million texts, of two bytes each."""
+    return ask_once(address, ask("texts", "Texts", overload.texts(4 << 20)))
 
 
 @attack
 def map_entries(address: str) -> str:
     """A map of a million entries."""
-    entries = b"".join(field(1, b"\x08" + varint(key)) for key in range(1 << 20))
-    return ask_once(address, ask("table", "Table", entries))
+    return ask_once(address, ask("table", "Table", overload.map_entries()))
 
 
 @attack
@@ -137,7 +117,7 @@ def long_requests(address: str) -> str:
 
 
 def _ask_at_once(address: str, size: int) -> str:
-    request = ask("echo", "Blob", field(1, bytes(size)))
+    request = ask("echo", "Blob", overload.bytes_of(size))
 
     def one(_: int) -> str:
         with grpc.insecure_channel(address, options=UNLIMITED) as channel:
@@ -150,14 +130,14 @@ def _ask_at_once(address: str, size: int) -> str:
 
 @attack
 def long_controls(address: str) -> str:
-    """Control calls of 60 MiB."""
+    """Control calls of 6 MiB."""
     with grpc.insecure_channel(address, options=UNLIMITED) as channel:
         messages: Any = MessageServiceStub(channel)
         kernels: Any = KernelServiceStub(channel)
         telemetry: Any = TelemetryServiceStub(channel)
-        ids = ["x" * 10] * (5 * MIB)
+        ids = ["x" * 10] * (MIB // 2)
         acknowledge = pb.AcknowledgeRequest(kernel_id="square", delivery_ids=ids)
-        launch = kernel_pb.LaunchRequest(kernel_id="x" * 60 * MIB, kernel_type="square")
+        launch = kernel_pb.LaunchRequest(kernel_id="x" * 6 * MIB, kernel_type="square")
         get = telemetry_pb.GetTelemetryRequest(kernel_ids=ids)
         ends = [
             outcome(lambda: messages.Acknowledge(acknowledge, timeout=TIMEOUT)),
@@ -179,7 +159,7 @@ def long_sends(address: str) -> str:
         kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id="echo"))
         request = pb.SendRequest(kernel_id="echo")
         request.message.body.type_url = "type.googleapis.com/attack_kernels.v1.Blob"
-        request.message.body.value = field(1, bytes(8 * MIB - 100))
+        request.message.body.value = overload.bytes_of(8 * MIB - 100)
         ends = Counter(outcome(lambda: messages.Send(request, timeout=0.1)) for _ in range(160))
     return "; ".join(f"{count} times {end}" for end, count in ends.items())
 
@@ -203,7 +183,7 @@ def no_acknowledgements(address: str) -> str:
             frame = pb.ExchangeRequest()
             frame.batch.first_sequence = number
             frame.batch.message_ids = os.urandom(16)
-            frame.batch.bodies.append(field(1, bytes(MIB)))
+            frame.batch.bodies.append(overload.bytes_of(MIB))
             yield frame
         sleep(5)
 
@@ -354,7 +334,8 @@ def many_client_ids(address: str) -> str:
             request.message.body.type_url = "type.googleapis.com/attack_kernels.v1.Number"
             request.message.body.value = b"\x09" + bytes(8)
             await victim.Send(request)
-            await asyncio.sleep(0.3)
+            # The kernel answers in order: after this, the reply to what was sent waits to be received.
+            await victim.Ask(ask("square", "Number", b"\x09" + bytes(8)))
 
             def receive(by: Any, client_id: str, milliseconds: int) -> Awaitable[Any]:
                 call = pb.ReceiveRequest(kernel_id="square", client_id=client_id)

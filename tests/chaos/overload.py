@@ -20,6 +20,7 @@ __all__ = [
     "frame_of_bodies",
     "frame_of_withdrawals",
     "integers",
+    "map_entries",
     "messages",
     "part_of_heads",
     "repeated_body",
@@ -64,6 +65,12 @@ def texts(count: int = 8 << 20) -> bytes:
 def integers(count: int = 8 << 20) -> bytes:
     """A list of integers, 2 bytes each."""
     return _field(b"\xac\x02" * count)
+
+
+def map_entries(count: int = 1 << 20) -> bytes:
+    """A map of this many entries with different keys, whose values are left out."""
+    keys = (b"\x08" + varint(key) for key in range(count))
+    return b"".join(map(_field, keys))
 
 
 def bytes_of(size: int) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 
 from pydotcompute import RingKernelRuntime, message, ring_kernel
 from pydotcompute.exceptions import (
+    ConnectionLostError,
     KernelFailedError,
     KernelNotFoundError,
     KernelStateError,
@@ -650,3 +651,19 @@ async def test_the_error_for_an_unknown_kernel_is_short() -> None:
             runtime.kernel("x" * 1_000_000)
     assert len(unknown.value.kernel_id) == 201
     assert unknown.value.available[-2:] == ("kernel-29", "…")
+
+
+async def test_callers_of_a_kernel_that_ended_before_the_drain_hear_of_the_drain_too() -> None:
+    async def actor(ctx: Any) -> None:
+        await ctx.receive()
+
+    async with RingKernelRuntime() as runtime:
+        for kernel_id in ("ended", "active"):
+            await runtime.launch(kernel_id, actor)
+            await runtime.activate(kernel_id)
+        await runtime.terminate("ended")
+        kernel = runtime.kernel("ended")
+        runtime.drain(ConnectionLostError("", "ending"))
+        for refused in (kernel.activate, runtime.kernel("active").activate, lambda: runtime.launch("more", actor)):
+            with pytest.raises(ConnectionLostError, match="ending"):
+                await refused()

@@ -247,9 +247,9 @@ def test_handlers_that_a_file_sets_while_it_is_loaded_do_not_stay(tmp_path: Path
 def test_a_file_that_goes_on_loading_in_spite_of_a_signal_is_ended_by_force(tmp_path: Path) -> None:
     resists = f"""
 import pathlib, threading
-pathlib.Path({str(tmp_path / "loading")!r}).touch()
 while True:
     try:
+        pathlib.Path({str(tmp_path / "loading")!r}).touch()
         threading.Event().wait()
     except BaseException:
         pass
