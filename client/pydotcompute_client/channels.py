@@ -18,9 +18,9 @@ from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
-from pydotcompute_client.delays import delay
 from pydotcompute_client.forks import require_no_fork
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
+from pydotcompute_client.pauses import pause
 from pydotcompute_client.targets import proxy_options, with_proxy
 
 __all__ = ["Call", "Channels", "Question", "Stubs"]
@@ -211,7 +211,7 @@ class Channels:
                 async with asyncio.timeout_at(deadline):
                     await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
                     if channel.get_state() is grpc.ChannelConnectivity.READY:
-                        await asyncio.sleep(delay(failures))
+                        await asyncio.sleep(pause(failures))
             except TimeoutError:
                 raise lost from None
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pydotcompute_client.delays import LONGEST_DELAY
 from pydotcompute_client.exchange.cuts import Cuts, Obstacle
+from pydotcompute_client.pauses import LONGEST_PAUSE
 
 LONG, OTHER = Obstacle("long", "a message"), Obstacle("other", "another message")
 IDLE = Obstacle("idle")
@@ -30,7 +30,7 @@ def test_the_delay_grows_up_to_a_limit(cuts: Cuts) -> None:
         cut(cuts, LONG, float(now))
         delays.append(cuts.delay())
     assert delays[1] < 0.05
-    assert all(LONGEST_DELAY / 2 <= delay <= LONGEST_DELAY for delay in delays[-20:])
+    assert all(LONGEST_PAUSE / 2 <= delay <= LONGEST_PAUSE for delay in delays[-20:])
 
 
 def test_what_does_not_get_through_for_too_long_is_hopeless(cuts: Cuts) -> None:
@@ -55,7 +55,7 @@ def test_a_stream_that_came_further_begins_a_new_count(cuts: Cuts, between: Obst
 
 def test_streams_that_end_without_anything_under_way_come_later_and_later_but_are_never_hopeless(cuts: Cuts) -> None:
     cut(cuts, IDLE, *map(float, range(100)))
-    assert cuts.delay() >= LONGEST_DELAY / 2
+    assert cuts.delay() >= LONGEST_PAUSE / 2
     assert not cuts.is_hopeless(1_000.0)
 
 

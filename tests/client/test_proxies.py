@@ -242,7 +242,7 @@ async def test_a_reply_that_does_not_get_through_is_given_up_too_and_others_pass
 async def test_a_stream_that_ends_with_nothing_on_its_way_is_no_try(
     daemon: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "LONGEST_DELAY", 0.05)  # What lasts longer than that had time to get on.
+    monkeypatch.setattr(session, "LONGEST_PAUSE", 0.05)  # What lasts longer than that had time to get on.
     host, _, port = daemon.target.rpartition(":")
     given = Options((host, int(port)), stream_seconds=0.2)
     async with connect(daemon.target, scoped=True) as direct, Proxy(given) as way:

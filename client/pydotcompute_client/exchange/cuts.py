@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from pydotcompute_client.delays import delay
+from pydotcompute_client.pauses import pause
 
 __all__ = ["Cuts", "Obstacle"]
 
@@ -43,7 +43,7 @@ class Cuts:
 
     def delay(self) -> float:
         """Return the seconds to wait before the next try: none after the first cut, and then longer each time."""
-        return 0.0 if self.count < 2 else delay(self.count - 2)
+        return 0.0 if self.count < 2 else pause(self.count - 2)
 
     def seconds(self, now: float) -> float:
         """Return how long it has been since the first of the streams ended."""

@@ -31,12 +31,12 @@ from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame, read_response, request_part, to_bytes
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH_BYTES
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
-from pydotcompute_client.delays import LONGEST_DELAY, delay
 from pydotcompute_client.exchange.acks import Acks
 from pydotcompute_client.exchange.arrivals import Arrivals, Outputs
 from pydotcompute_client.exchange.cuts import Cuts, Obstacle
 from pydotcompute_client.exchange.delays import Delays
 from pydotcompute_client.exchange.departures import Departures
+from pydotcompute_client.pauses import LONGEST_PAUSE, pause
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["Session"]
@@ -301,7 +301,7 @@ class Session:
             return Obstacle(("to the kernel", key), f"a message of {size:,} bytes")
         if (coming := self._bodies.coming) is not None:
             return Obstacle(("from the kernel", coming), f"a reply of {coming.body_bytes:,} bytes")
-        if has_moved or now - self._opened_at > LONGEST_DELAY:
+        if has_moved or now - self._opened_at > LONGEST_PAUSE:
             return None
         # Perhaps the beginning of a reply has come, which nobody sees here.
         return Obstacle(self._reached, "a reply" if self.replies.waiting_keys() else "")
@@ -342,7 +342,7 @@ class Session:
                         raise
                     except ConnectionLostError as broken:
                         error = broken
-                    await asyncio.sleep(delay(failures))
+                    await asyncio.sleep(pause(failures))
                     failures += 1
         return error
 

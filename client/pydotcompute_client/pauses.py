@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import random
 
-__all__ = ["LONGEST_DELAY", "delay"]
+__all__ = ["LONGEST_PAUSE", "pause"]
 
-SHORTEST_DELAY, LONGEST_DELAY = 0.02, 2.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 2.0
 """Seconds between two tries: at first, and at most. (gRPC decides how long to wait before it connects again.)"""
 
 
-def delay(failures: int) -> float:
+def pause(failures: int) -> float:
     """Return the seconds to wait, which are more after each of `failures`, the failures before the last one.
 
     They are not always the same, so that many clients do not come all at once.
     """
-    return min(math.ldexp(SHORTEST_DELAY, min(failures, 30)), LONGEST_DELAY) * random.uniform(0.5, 1.0)
+    return min(math.ldexp(SHORTEST_PAUSE, min(failures, 30)), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
