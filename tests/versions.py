@@ -96,7 +96,7 @@ CASES = [
     Case("new and required: array", [A], [A, ("b", np.ndarray)], False),
     Case("new and required: time", [A], [A, ("b", datetime)], False),
     Case("new and required: a fixed length", [A], [A, ("b", tuple[int, int])], False),
-    Case("new and required: any value", [A], [A, ("b", Any)], False),
+    Case("new: any value, of which absent is None", [A], [A, ("b", Any)], True),
     Case("gone, with a default", [A, ("b", int, 3)], [A], True),
     Case("gone, zero if absent", [("b", str), A], [A], True),
     Case("gone, None if absent", [("b", dict | None), A], [A], True),

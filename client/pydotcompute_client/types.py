@@ -36,7 +36,8 @@ def _distrusted(full_name: str) -> Iterator[None]:
 class RemoteTypes:
     """The daemon's types, and the classes of this program that stand for them.
 
-    A class stands for a type if it has the same name and is `compatible`; its module does not matter.
+    A class stands for a type if it has the same name and is `compatible`. It may be of another module than the type.
+    But then one of the two must have all fields of the other, as two versions of one message have.
     """
 
     def __init__(self) -> None:
@@ -102,8 +103,15 @@ class RemoteTypes:
         self._declared = classes_declared()
 
     def _stands_for(self, cls: type, full_name: str) -> bool:
+        schema = introspect(cls)
+        if schema.full_name != full_name:
+            ours = {field.name for field in schema.fields}
+            theirs = set(self._pool.descriptor(full_name).fields_by_name)
+            shared = ours & theirs
+            if ours != theirs and (not shared or shared not in (ours, theirs)):
+                return False
         try:
-            self._lacking(introspect(cls), full_name)
+            self._lacking(schema, full_name)
         except MessageTypeError:
             return False
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import keyword
 from collections.abc import Callable, Collection
 from itertools import takewhile
 from typing import Any, assert_never
@@ -306,7 +307,7 @@ class Compiler:
                 for position, (name, member) in enumerate(known):
                     test = f"{'elif' if position else 'if'} kind is {source.bind(member.cls, 'cls')}:"
                     with source.block(test):
-                        self._write_message(member, descriptor.fields_by_name[name], f"{pb}.{name}", value)
+                        self._write_message(member, descriptor.fields_by_name[name], _attribute(pb, name), value)
                 with source.block("else:"):
                     if len(known) == len(node.members):
                         source.line("raise TypeError(kind)")
@@ -384,10 +385,8 @@ class Compiler:
         return f"arrays[{tag}][0] if {tag} in arrays else {absent}"
 
     def _absent_value(self, field: nodes.Field, path: str) -> str:
-        """Returns an expression for the value of an absent field: the default, or a call that raises an error."""
-        if not field.has_default:
-            return f"{self._call(helpers.absent)}({path})"
-        return f"{self._source.bind(lambda: settled(field.node, field.make_default()), 'default')}()"
+        """Returns an expression for the value of an absent field: what absent means, or a call that raises an error."""
+        return f"{self._call(helpers.absent)}({path})" if field.is_required else self._lacking_value(field)
 
     def _lacking_value(self, field: nodes.Field) -> str:
         """Returns an expression for the value of a field that the other side lacks: what absent means."""
@@ -477,9 +476,15 @@ class Compiler:
             if name not in descriptor.fields_by_name:
                 continue
             member_type = message_type(descriptor.fields_by_name[name])
-            choices += f"read_{self._number(member, member_type)}({value}.{name}, {path}) if {which} == {name!r} else "
+            read = f"read_{self._number(member, member_type)}({_attribute(value, name)}, {path})"
+            choices += f"{read} if {which} == {name!r} else "
             which = kind
         return f"{choices}{self._call(helpers.no_member)}({which if which == kind else 'None'}, {path})"
+
+
+def _attribute(value: str, name: str) -> str:
+    """Returns an expression for an attribute. A member of a union may have the name of a keyword, such as `in`."""
+    return f"getattr({value}, {name!r})" if keyword.iskeyword(name) else f"{value}.{name}"
 
 
 def _owner(field: FieldDescriptor) -> Descriptor:

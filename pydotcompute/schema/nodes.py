@@ -379,7 +379,7 @@ class Field:
                 return False
             case Tuple(length=length):
                 return bool(length)
-            case Optional():
+            case Optional() | Basic(kind="Any"):
                 return False
             case _:
                 return self.has_presence

@@ -66,6 +66,33 @@ def test_the_sample_of_any_type_is_a_message_of_it(data: st.DataObject) -> None:
 # Single kinds, at their edges.
 
 
+@dataclass
+class Box:
+    """A message with a field of any JSON value."""
+
+    content: Any
+
+
+def test_an_absent_value_of_any_kind_is_none() -> None:
+    ours = codec_of(Box)
+    assert ours.decode(b"", **HEADER) == Box(None)
+    theirs: Codec[Any] = Codec(dataclass_from(ours.descriptor), TypePool(), ours.descriptor)
+    relayed = theirs.encode(theirs.decode(ours.encode(Box(None)), **HEADER))
+    assert ours.decode(relayed, **HEADER) == Box(None)
+
+
+@dataclass
+class In:
+    """A class whose name is a keyword in lower case."""
+
+    number: int = 0
+
+
+def test_a_union_may_have_a_member_whose_name_is_a_keyword() -> None:
+    assert through_bytes(In | Box, In(5)) == In(5)
+    assert through_bytes(list[In | Box], [Box(1), In(2)]) == [Box(1), In(2)]
+
+
 @pytest.mark.parametrize("value", [0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, 1.7976931348623157e308, 0.1])
 def test_floats_come_back_bit_for_bit(value: float) -> None:
     assert same(through_bytes(float, value), value)

@@ -27,21 +27,21 @@ from pydotcompute import message, ring_kernel
 
 @message
 @dataclass
-class Note:
+class Scribble:
     text: str = ""
     count: int = 0
 
-@ring_kernel(input_type=Note, output_type=Note, input_queue_size=1, backpressure="drop_oldest")
+@ring_kernel(input_type=Scribble, output_type=Scribble, input_queue_size=1, backpressure="drop_oldest")
 async def last(ctx):
     """Keeps the last note alone while it is paused."""
     async for note in ctx:
-        await ctx.send(Note(note.text, correlation_id=note.message_id))
+        await ctx.send(Scribble(note.text, correlation_id=note.message_id))
 
-@ring_kernel(input_type=Note, output_type=Note)
+@ring_kernel(input_type=Scribble, output_type=Scribble)
 async def scribbler(ctx):
     """Answers with a text so many times as long; one that says "spoil" with what turns out to be no text at all."""
     async for note in ctx:
-        answer = Note(note.text * note.count, correlation_id=note.message_id)
+        answer = Scribble(note.text * note.count, correlation_id=note.message_id)
         await ctx.send(answer)
         if note.text == "spoil":
             answer.text = object()
@@ -92,7 +92,7 @@ async def test_a_dead_letter_is_listed_with_all_there_is_to_know(wire: Wire) -> 
     await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
     await wire.describe(kernel_id)
     sent = message_pb.Message(
-        message_id=str(uuid4()), priority=7, correlation_id=str(uuid4()), body=wire.body("notes.v1.Note", text="ü")
+        message_id=str(uuid4()), priority=7, correlation_id=str(uuid4()), body=wire.body("notes.v1.Scribble", text="ü")
     )
     await wire.messages.Send(message_pb.SendRequest(kernel_id=kernel_id, message=sent))
     await wire.send(kernel_id, text="b")
