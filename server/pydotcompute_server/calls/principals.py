@@ -1,0 +1,36 @@
+"""Who a call is from.
+
+The call of a client runs in a task of its own. What decides who the client is (see `pipeline`) says so in that task with
+`calling_as`; the handler, and all tasks that the handler starts, hear it from `current`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+__all__ = ["ANONYMOUS", "Principal", "calling_as", "current"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A person or program that the daemon tells from others."""
+
+    name: str
+    """The name in the client's certificate, or of its token."""
+
+
+ANONYMOUS = Principal("anonymous")
+"""Everybody who has not said who they are."""
+
+_current: ContextVar[Principal] = ContextVar("principal", default=ANONYMOUS)
+
+
+def current() -> Principal:
+    """Return who the call is from in whose task this runs. `ANONYMOUS` if nobody has said so."""
+    return _current.get()
+
+
+def calling_as(principal: Principal) -> None:
+    """From now on, the call in whose task this runs is from this principal."""
+    _current.set(principal)
