@@ -1,7 +1,7 @@
 """Who a call is from.
 
-The call of a client runs in a task of its own. What decides who the client is (see `pipeline`) says so in that task with
-`calling_as`; the handler, and all tasks that the handler starts, hear it from `current`.
+The call of a client runs in a task of its own. The step that finds out who the client is (see `pipeline`) says so in
+that task with `calling_as`. The handler, and all tasks that the handler starts, hear it from `current`.
 """
 
 from __future__ import annotations
