@@ -19,7 +19,7 @@ from raw_echo import fastest_loop
 from sampler import Sampler
 
 from pydotcompute_server import Daemon, Settings, load_kernel_types
-from pydotcompute_server.process import settle_memory
+from pydotcompute_server.process.main import settle_memory
 
 SAMPLES_FILE = "BENCHMARK_SAMPLES"
 

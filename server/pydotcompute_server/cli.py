@@ -20,11 +20,11 @@ from pydotcompute.schema import lock
 from pydotcompute_server.daemon import ListenError
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
-from pydotcompute_server.logs import LogFormat, logging_to_stderr
-from pydotcompute_server.process import Process, exit_soon
+from pydotcompute_server.process.logs import LogFormat, logging_to_stderr
+from pydotcompute_server.process.main import Process, exit_soon
+from pydotcompute_server.process.signals import Signals
+from pydotcompute_server.process.standard_files import StandardFiles
 from pydotcompute_server.settings import MissingSettingError, Settings
-from pydotcompute_server.signals import Signals
-from pydotcompute_server.standard_files import StandardFiles
 
 __all__ = ["main"]
 

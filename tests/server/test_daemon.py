@@ -27,7 +27,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import connect
 from pydotcompute_server.cli import main
 from tests.contract.kernels import Job
-from tests.server.processes import run, serving, started, until_exists, wired, write
+from tests.server.process.processes import run, serving, started, until_exists, wired, write
 from tests.stubs import KERNELS, PATIENCE, Letter, Talk, Wire, job_bytes, read_error
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -16,7 +16,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_server import Daemon, Limits, Settings
 from tests.embedded import EmbeddedWire, Order, echo
 from tests.server.deaf_watcher import DeafWatcher
-from tests.server.processes import serving
+from tests.server.process.processes import serving
 from tests.stubs import KERNELS, PATIENCE, Failure, failure_of, read_error
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

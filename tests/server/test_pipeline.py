@@ -16,7 +16,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundErr
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import kernel_service_pb2, message_service_pb2, telemetry_service_pb2
 from pydotcompute_client import connect
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed

@@ -14,11 +14,11 @@ from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
 from pydotcompute_server.typed.streams import Stream, Streams
 
 PATIENCE = 10.0

@@ -16,7 +16,7 @@ from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import write_body
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits

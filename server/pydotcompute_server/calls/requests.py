@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from pydotcompute.exceptions import LimitExceededError, MessageDeserializationError, PyDotComputeError
 from pydotcompute.protobuf.elements import counter
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.calls.errors import Behavior
 from pydotcompute_server.limits import Limits
 

@@ -19,13 +19,13 @@ from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
 from pydotcompute.wire.kernels import strategy_to_proto
+from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import pass_outputs_on, require_activated
 from pydotcompute_server.exchange.acceptance import Acceptance
 from pydotcompute_server.exchange.outbound import frames_of
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
 
 __all__ = ["Conversation", "CutOffError"]
 

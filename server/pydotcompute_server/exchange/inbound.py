@@ -26,10 +26,10 @@ from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
 from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
 from pydotcompute.wire.exchange.parts import Missing
-from pydotcompute_server.apart import Apart, Read
+from pydotcompute_server.bounds.apart import Apart, Read
+from pydotcompute_server.bounds.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
 from pydotcompute_server.clients import may_put, terms_of
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
 
 __all__ = ["Inbound", "Refuse"]
 

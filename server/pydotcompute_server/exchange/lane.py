@@ -16,7 +16,10 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
+from pydotcompute_server.bounds.progress import Progress
+from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
@@ -26,9 +29,6 @@ from pydotcompute_server.exchange.conversation import Conversation, CutOffError
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
-from pydotcompute_server.progress import Progress
-from pydotcompute_server.shares import owner_of
 
 __all__ = ["ExchangeLane"]
 

@@ -30,9 +30,9 @@ from pydotcompute.wire.exchange.batches import Packed, fill
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import MESSAGE_BYTES
 from pydotcompute_server.clients import leave
-from pydotcompute_server.memory import MESSAGE_BYTES
 
 __all__ = ["Outbound", "Refused", "frames_of"]
 

@@ -15,13 +15,13 @@ from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
 
 __all__ = ["Session"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.places import Places
+from pydotcompute_server.bounds.shares import SharedTable
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.shares import SharedTable
 
 __all__ = ["Sessions"]
 

@@ -14,7 +14,7 @@ from pydotcompute.v1 import dead_letter_service_pb2_grpc
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.wire.dead_letters import dead_letter_to_proto, header_to_proto
 from pydotcompute.wire.messages import write_body
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.calls.answers import encode
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits

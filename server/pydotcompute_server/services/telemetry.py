@@ -15,9 +15,9 @@ from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import device_to_proto
+from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
-from pydotcompute_server.shares import owner_of
 
 __all__ = ["TelemetryServicer"]
 

@@ -18,7 +18,8 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.messages import BODY, type_url
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.answers import answer, answers_itself, send_header
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError
 from pydotcompute_server.calls.handlers import Handler
@@ -26,7 +27,6 @@ from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane

@@ -21,7 +21,9 @@ from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import type_url
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
+from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
 from pydotcompute_server.catalog import Catalog
@@ -34,8 +36,6 @@ from pydotcompute_server.clients import (
     terms_of,
 )
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
-from pydotcompute_server.progress import Progress
 
 __all__ = ["Stream", "Streams"]
 

@@ -28,15 +28,15 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
+from pydotcompute_server.bounds.shares import SharedTable, owner_of
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
-from pydotcompute_server.shares import SharedTable, owner_of
 from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.places import Places
+from pydotcompute_server.bounds.shares import SharedTable
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.shares import SharedTable
 
 __all__ = ["Leases"]
 

@@ -9,8 +9,8 @@ from time import monotonic
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
+from pydotcompute_server.bounds.shares import SharedTable
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.shares import SharedTable
 
 __all__ = ["Sends", "digest_of"]
 

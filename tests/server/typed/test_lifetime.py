@@ -12,11 +12,11 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import kernel_service_pb2
-from pydotcompute_server.apart import Apart
+from pydotcompute_server.bounds.apart import Apart
+from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.memory import Memory
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pydotcompute.exceptions import MemoryExhaustedError
-from pydotcompute_server.memory import LOOK_AFTER, LOOK_PAUSE, Memory, default_budget
-from pydotcompute_server.trim import trim
+from pydotcompute_server.bounds.memory import LOOK_AFTER, LOOK_PAUSE, Memory, default_budget
+from pydotcompute_server.bounds.trim import trim
 
 GIB = 1 << 30
 

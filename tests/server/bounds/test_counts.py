@@ -15,8 +15,8 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import RemoteRuntime, connect
+from pydotcompute_server.bounds.shares import SharedTable
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.shares import SharedTable
 from pydotcompute_server.unary.clients import Client, Clients
 from tests.contract.kernels import Job
 from tests.stubs import KERNELS, PATIENCE, Failure, Wire, duration, failure_of
@@ -259,7 +259,7 @@ async def test_one_connection_too_many_is_closed_until_one_ends(start_daemon: Ca
 def test_there_are_fewer_connections_if_the_daemon_may_open_fewer_files() -> None:
     source = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))\n"
-        "from pydotcompute_server.connections import connections_allowed\n"
+        "from pydotcompute_server.bounds.connections import connections_allowed\n"
         "from pydotcompute_server.limits import Limits\n"
         "print(connections_allowed(Limits()), connections_allowed(Limits(max_connections=5)))\n"
     )

@@ -18,8 +18,8 @@ from structlog.types import EventDict, Processor, WrappedLogger
 from pydotcompute.printable import escaped, escaped_lines
 from pydotcompute.ring_kernels.kernel import current_kernel_id
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.printed import LOGGER, PrintedLines
-from pydotcompute_server.standard_files import StandardFiles
+from pydotcompute_server.process.printed import LOGGER, PrintedLines
+from pydotcompute_server.process.standard_files import StandardFiles
 
 __all__ = ["LogFormat", "logging_to_stderr"]
 

@@ -22,8 +22,8 @@ from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute_server.daemon import Daemon
 from pydotcompute_server.observe.holder import find_holder
 from pydotcompute_server.observe.watchdog import Watchdog, say
+from pydotcompute_server.process.signals import Signals
 from pydotcompute_server.settings import Settings
-from pydotcompute_server.signals import Signals
 
 __all__ = ["Process", "exit_soon", "settle_memory"]
 

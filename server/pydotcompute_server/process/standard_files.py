@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import TextIO
 
-from pydotcompute_server.printed import LONGEST_WAIT, log_line
+from pydotcompute_server.process.printed import LONGEST_WAIT, log_line
 
 __all__ = ["StandardFiles"]
 

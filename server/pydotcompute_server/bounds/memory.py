@@ -17,7 +17,7 @@ from time import monotonic
 
 from pydotcompute.exceptions import MemoryExhaustedError
 from pydotcompute.ring_kernels.mail.signals import Signal
-from pydotcompute_server.trim import trim
+from pydotcompute_server.bounds.trim import trim
 
 __all__ = ["MESSAGE_BYTES", "TIGHT_BYTES", "Memory", "default_budget"]
 

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from tests.server.processes import Process, run, serving, started, until_exists, wired, write
+from tests.server.process.processes import Process, run, serving, started, until_exists, wired, write
 from tests.stubs import PATIENCE, Wire
 
 ROGUES = str(Path(__file__).with_name("rogue_kernels.py"))

@@ -13,8 +13,8 @@ from pydotcompute.v1 import dead_letter_service_pb2 as dead
 from pydotcompute.v1 import message_service_pb2 as pb
 from tests.chaos.overload import ask, struct_ask
 from tests.embedded import Recorder
-from tests.server import long_messages as long
-from tests.server.long_messages import MANY, OUTPUT, Holds, ask_load, body
+from tests.server.bounds import long_messages as long
+from tests.server.bounds.long_messages import MANY, OUTPUT, Holds, ask_load, body
 from tests.stubs import PATIENCE, Letter, Talk, Wire, duration, failure_of, read_status
 
 

@@ -10,8 +10,8 @@ import pytest
 from pydotcompute.v1 import kernel_service_pb2
 from pydotcompute.v1 import message_service_pb2 as pb
 from tests.chaos import overload
-from tests.server import long_messages as long
-from tests.server.long_messages import FULL_NAME, ask_load, body
+from tests.server.bounds import long_messages as long
+from tests.server.bounds.long_messages import FULL_NAME, ask_load, body
 from tests.stubs import Failure, Letter, Talk, Wire, batch_of, failure_of, how_it_ends, read_error, read_status
 
 MOST = 500

@@ -1,0 +1,1 @@
+"""Bounds of what clients and kernels can cost: memory, time, connections, and what each one has of a table."""

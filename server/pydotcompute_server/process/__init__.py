@@ -1,0 +1,1 @@
+"""The process of the daemon: its threads, signals, standard files and log."""
