@@ -37,7 +37,8 @@ class RemoteTypes:
     """The daemon's types, and the classes of this program that stand for them.
 
     A class stands for a type if it has the same name and is `compatible`. It may be of another module than the type.
-    But then one of the two must have all fields of the other, as two versions of one message have.
+    But then it must have all fields of the type, unless the main program declares it: chance may have named it so, and
+    fields that it lacks are lost.
     """
 
     def __init__(self) -> None:
@@ -104,11 +105,9 @@ class RemoteTypes:
 
     def _stands_for(self, cls: type, full_name: str) -> bool:
         schema = introspect(cls)
-        if schema.full_name != full_name:
+        if schema.full_name != full_name and cls.__module__ != "__main__":
             ours = {field.name for field in schema.fields}
-            theirs = set(self._pool.descriptor(full_name).fields_by_name)
-            shared = ours & theirs
-            if ours != theirs and (not shared or shared not in (ours, theirs)):
+            if not ours.issuperset(self._pool.descriptor(full_name).fields_by_name):
                 return False
         try:
             self._lacking(schema, full_name)

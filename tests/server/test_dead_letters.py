@@ -27,21 +27,21 @@ from pydotcompute import message, ring_kernel
 
 @message
 @dataclass
-class Scribble:
+class Note:
     text: str = ""
     count: int = 0
 
-@ring_kernel(input_type=Scribble, output_type=Scribble, input_queue_size=1, backpressure="drop_oldest")
+@ring_kernel(input_type=Note, output_type=Note, input_queue_size=1, backpressure="drop_oldest")
 async def last(ctx):
     """Keeps the last note alone while it is paused."""
     async for note in ctx:
-        await ctx.send(Scribble(note.text, correlation_id=note.message_id))
+        await ctx.send(Note(note.text, correlation_id=note.message_id))
 
-@ring_kernel(input_type=Scribble, output_type=Scribble)
+@ring_kernel(input_type=Note, output_type=Note)
 async def scribbler(ctx):
     """Answers with a text so many times as long; one that says "spoil" with what turns out to be no text at all."""
     async for note in ctx:
-        answer = Scribble(note.text * note.count, correlation_id=note.message_id)
+        answer = Note(note.text * note.count, correlation_id=note.message_id)
         await ctx.send(answer)
         if note.text == "spoil":
             answer.text = object()
@@ -92,7 +92,7 @@ async def test_a_dead_letter_is_listed_with_all_there_is_to_know(wire: Wire) -> 
     await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
     await wire.describe(kernel_id)
     sent = message_pb.Message(
-        message_id=str(uuid4()), priority=7, correlation_id=str(uuid4()), body=wire.body("notes.v1.Scribble", text="ü")
+        message_id=str(uuid4()), priority=7, correlation_id=str(uuid4()), body=wire.body("notes.v1.Note", text="ü")
     )
     await wire.messages.Send(message_pb.SendRequest(kernel_id=kernel_id, message=sent))
     await wire.send(kernel_id, text="b")
@@ -315,7 +315,7 @@ def test_dead_letters_are_a_table_of_one_line_each(run: Callable[..., Result], k
     assert first.split()[0] == "1"
     assert abs(datetime.fromisoformat(" ".join(first.split()[1:3])).timestamp() - datetime.now().timestamp()) < 60
     assert first.split()[3:5] == ["TO_KERNEL", "DROPPED"]
-    assert '{"text": "first", "count": 0}' in first
+    assert '{"text": "first", "count": "0"}' in first
     assert "dropped to make room" in first
     assert "second second" in second
     assert "…" in second
@@ -325,12 +325,12 @@ def test_dead_letters_are_a_table_of_one_line_each(run: Callable[..., Result], k
 
 def test_dead_letters_as_json_are_whole(run: Callable[..., Result], kernel: str) -> None:
     document = json.loads(run("dead-letters", kernel, "--json").stdout)
-    assert document["discarded"] == 0
-    assert [letter["id"] for letter in document["deadLetters"]] == [1, 2, 3]
-    second = document["deadLetters"][1]
+    assert document["discarded"] == "0"
+    assert [letter["id"] for letter in document["dead_letters"]] == ["1", "2", "3"]
+    second = document["dead_letters"][1]
     assert second["message"]["body"]["text"] == "second " * 20
     assert second["reason"] == "DEAD_LETTER_REASON_DROPPED"
-    assert UUID(second["message"]["messageId"])
+    assert UUID(second["message"]["message_id"])
 
 
 async def test_the_table_says_how_many_are_gone_and_shows_those_without_a_body(
@@ -369,7 +369,7 @@ def test_requeue_says_what_it_has_done_and_fails_if_that_is_not_all(run: Callabl
     assert some.stderr.endswith("no such dead letter: 9\n")
     run("receive", kernel)
     one = run("requeue", kernel, "3", "--json")
-    assert (one.exit_code, json.loads(one.stdout)) == (0, {"ids": [3], "remaining": 1})
+    assert (one.exit_code, json.loads(one.stdout)) == (0, {"ids": ["3"], "remaining": 1})
     run("receive", kernel)
     rest = run("requeue", kernel, "--all")
     assert (rest.exit_code, rest.stdout, rest.stderr) == (0, "requeued: 1\n", "")
