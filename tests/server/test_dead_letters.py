@@ -315,7 +315,7 @@ def test_dead_letters_are_a_table_of_one_line_each(run: Callable[..., Result], k
     assert first.split()[0] == "1"
     assert abs(datetime.fromisoformat(" ".join(first.split()[1:3])).timestamp() - datetime.now().timestamp()) < 60
     assert first.split()[3:5] == ["TO_KERNEL", "DROPPED"]
-    assert '{"text": "first", "count": "0"}' in first
+    assert '{"text": "first", "count": 0}' in first
     assert "dropped to make room" in first
     assert "second second" in second
     assert "…" in second
@@ -325,12 +325,12 @@ def test_dead_letters_are_a_table_of_one_line_each(run: Callable[..., Result], k
 
 def test_dead_letters_as_json_are_whole(run: Callable[..., Result], kernel: str) -> None:
     document = json.loads(run("dead-letters", kernel, "--json").stdout)
-    assert document["discarded"] == "0"
-    assert [letter["id"] for letter in document["dead_letters"]] == ["1", "2", "3"]
-    second = document["dead_letters"][1]
+    assert document["discarded"] == 0
+    assert [letter["id"] for letter in document["deadLetters"]] == [1, 2, 3]
+    second = document["deadLetters"][1]
     assert second["message"]["body"]["text"] == "second " * 20
     assert second["reason"] == "DEAD_LETTER_REASON_DROPPED"
-    assert UUID(second["message"]["message_id"])
+    assert UUID(second["message"]["messageId"])
 
 
 async def test_the_table_says_how_many_are_gone_and_shows_those_without_a_body(
@@ -369,7 +369,7 @@ def test_requeue_says_what_it_has_done_and_fails_if_that_is_not_all(run: Callabl
     assert some.stderr.endswith("no such dead letter: 9\n")
     run("receive", kernel)
     one = run("requeue", kernel, "3", "--json")
-    assert (one.exit_code, json.loads(one.stdout)) == (0, {"ids": ["3"], "remaining": 1})
+    assert (one.exit_code, json.loads(one.stdout)) == (0, {"ids": [3], "remaining": 1})
     run("receive", kernel)
     rest = run("requeue", kernel, "--all")
     assert (rest.exit_code, rest.stdout, rest.stderr) == (0, "requeued: 1\n", "")
