@@ -140,6 +140,9 @@ fix-generated: $(PROTO_INSTALLED)
 generate:
 	$(PROTOC) --python_out=$(INTO) --pyi_out=$(INTO) $(PROTOS:proto/%=%)
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
+	@for proto in $(PROTOS:proto/%.proto=%); do \
+		$(PROTOC) --include_source_info --descriptor_set_out=$(INTO)/$$proto.binpb $$proto.proto || exit 1; \
+	done
 
 dist: $(RELEASE_INSTALLED)  ## Build the sdist, and the wheel from it, into dist/.
 	rm -rf dist

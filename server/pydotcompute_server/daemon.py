@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import struct_pb2
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute.exceptions import PyDotComputeError
@@ -161,8 +161,8 @@ class Daemon:
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits, self._apart)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-        # The last two serve clients that print an error, or write a body without knowing its type.
-        files = (*services, errors_pb2, health_pb2, error_details_pb2, struct_pb2)
+        # The last ones serve clients that print an error, or write a body without knowing its type.
+        files = (*services, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))

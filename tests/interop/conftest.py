@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import status_pb2
 
 from tests.tools import INSTALLED, ROOT, TOOLS, MissingToolError, find_tool, skipped_without_tools
 
@@ -58,12 +57,8 @@ class Client:
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
     shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules"))
-    run(SCRIPTS / "pydotcompute", "--target", target, "proto", "export", "calculator", "--out", folder / "kernels")
-    # The daemon's own services, and what they import.
-    shutil.copytree(ROOT / "proto", folder / "daemon")
-    (folder / "daemon" / "google" / "rpc").mkdir(parents=True)
-    for name in ("status.proto", "error_details.proto"):
-        shutil.copy(Path(status_pb2.__file__).with_name(name), folder / "daemon" / "google" / "rpc")
+    command = [SCRIPTS / "pydotcompute", "--target", target, "proto", "export", "calculator", "--daemon"]
+    run(*command, "--out", folder / "protos")
 
 
 def _buf(folder: Path, *arguments: str) -> None:
@@ -76,8 +71,7 @@ def _go(folder: Path, target: str) -> Callable[[str], list[str]]:
     for plugin in ("protoc-gen-go", "protoc-gen-go-grpc"):
         find_tool(plugin)
     _generate("go", folder, target)
-    _buf(folder, "kernels")
-    _buf(folder, "daemon", "--path", "daemon/pydotcompute")
+    _buf(folder, "protos", "--path", "protos/calculator", "--path", "protos/pydotcompute")
     # What `.ci/install-tools` has downloaded must do.
     offline = {**os.environ, "GOPROXY": "off", "GOFLAGS": "-mod=readonly"}
     (folder / "bin").mkdir()
@@ -91,8 +85,7 @@ def _typescript(folder: Path, target: str) -> Callable[[str], list[str]]:
         raise MissingToolError(NODE_MODULES.name)
     _generate("typescript", folder, target)
     (folder / "node_modules").symlink_to(NODE_MODULES)
-    _buf(folder, "kernels")
-    _buf(folder, "daemon")
+    _buf(folder, "protos")
     run(node, NODE_MODULES / ".bin" / "tsc", cwd=folder, timeout=BUILD_SECONDS)
     return lambda program: [node, str(folder / "built" / f"{program}.js")]
 

@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.printable import escaped, escaped_json
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.packages import by_package, is_reserved
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
@@ -148,12 +149,9 @@ def _memory_limit(kernel_type: kernel_pb.KernelType) -> str:
 
 def _sources(files: Iterable[FileDescriptorProto]) -> Iterator[str]:
     """Yield the message types as `.proto` source, one text for each package. The daemon's own types are left out."""
-    packages: dict[str, dict[str, FileDescriptorProto]] = {}
-    for file in files:
-        if file.package not in ("google.protobuf", "pydotcompute.v1"):
-            packages.setdefault(file.package, {})[file.name] = file
-    for package in packages.values():
-        yield render(package.values())
+    for file in by_package(files):
+        if not is_reserved(file.package):
+            yield render(file)
 
 
 def show_telemetry(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> None:

@@ -345,7 +345,7 @@ class Outbound:
         """
         self._being_written = message, is_output
         index, _ = self._encoders[message.__class__]
-        self._apart.write(self._codecs[index], message).add_done_callback(self._written)
+        self._apart.write(self._codecs[index], message, aligned=True).add_done_callback(self._written)
 
     def _written(self, written: Future[bytes]) -> None:
         """Queue the message that was written apart, unless the session has ended meanwhile."""
