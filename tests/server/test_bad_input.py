@@ -128,7 +128,10 @@ async def test_an_id_that_is_no_uuid_is_refused(
 ) -> None:
     kernel_id = await wire.launch("square")
     failure = await failure_of(put(kernel_id, job(**{field: "42"})))
-    assert failure == deserialization("not a UUID: '42'", f"$.message.{field}")
+    assert failure == deserialization("not a UUID in its form of 36 characters: '42'", f"$.message.{field}")
+    other_form = "{00000000-0000-4000-8000-000000000000}"
+    failure = await failure_of(put(kernel_id, job(**{field: other_form})))
+    assert failure == deserialization(f"not a UUID in its form of 36 characters: '{other_form}'", f"$.message.{field}")
 
 
 @pytest.mark.usefixtures("healthy")
