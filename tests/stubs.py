@@ -476,13 +476,18 @@ class Talk:
         return await how_it_ends(self.call)
 
 
-async def how_it_ends(call: Any) -> Failure | grpc.StatusCode:
-    """How the daemon ends a stream, when it does; what it says before that is passed over."""
+async def how_it_ends(call: Any, *, read: bool = True) -> Failure | grpc.StatusCode:
+    """How the daemon ends a stream, when it does; what it says before that is passed over.
+
+    With `read=False` an error is raised as it is.
+    """
     async with asyncio.timeout(PATIENCE):
         try:
             while await call.read() is not grpc.aio.EOF:
                 pass
         except grpc.aio.AioRpcError as error:
+            if not read:
+                raise
             return read_error(error)
         code: grpc.StatusCode = await call.code()
         return code

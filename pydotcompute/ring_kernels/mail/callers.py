@@ -44,7 +44,7 @@ class Unanswered:
 class Caller(Generic[T]):
     """A sender of requests to one kernel, with the replies that wait for this sender."""
 
-    __slots__ = ("arrived", "claims", "cut_off", "gone", "most", "private", "ready", "room", "unanswered")
+    __slots__ = ("arrived", "claims", "cut_off", "failed", "gone", "most", "private", "ready", "room", "unanswered")
 
     def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
         self.private = private
@@ -57,6 +57,8 @@ class Caller(Generic[T]):
         """Notified when something is taken from `ready`."""
         self.unanswered = 0
         """The number of the caller's requests that wait for their first reply."""
+        self.failed = 0
+        """How often an `Unanswered` has been put into `ready`."""
         self.claims = private
         """True once the caller has received: then nobody else takes its replies."""
         self.gone = False

@@ -433,6 +433,7 @@ class Replies(Generic[T]):
         if caller is not None:
             caller.unanswered -= 1
             if not caller.gone:
+                caller.failed += 1
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
 
     def waiting_keys(self) -> list[int]:
@@ -460,6 +461,7 @@ class Replies(Generic[T]):
         for caller, key in waiting.items():
             if not caller.gone:
                 told = told or bool(caller.arrived.waiters)
+                caller.failed += 1
                 self._hand(caller, Unanswered(uuid_from_int(key), error), LAST)
         return told
 

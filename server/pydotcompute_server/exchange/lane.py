@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import grpc
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -25,7 +25,7 @@ from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.epoch import Epoch
-from pydotcompute_server.exchange.conversation import Conversation, CutOffError
+from pydotcompute_server.exchange.conversation import Conversation, CutOffError, TakenOverError
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
@@ -36,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+TAKEN_OVER = status_pb2.Status(
+    code=code_pb2.ABORTED,
+    message="a later stream, opened with the same token, has taken the session over; do not take it back",
+)
+"""How a stream ends whose session goes on with another stream."""
 LAST_WORD_SHARE = 0.2
 """The share of the farewell's time that is kept for the last `bye`.
 
@@ -89,12 +94,16 @@ class ExchangeLane:
             await self._serve(opening, context)
         except PyDotComputeError as error:
             if opening.error_in_bye:
-                await self._say_error(error, context)
+                await self._say_bye(status_of(error, pb.ExchangeRequest.DESCRIPTOR.name), context)
             raise
+        except TakenOverError:
+            if opening.error_in_bye:
+                await self._say_bye(TAKEN_OVER, context)
+            await context.abort(grpc.StatusCode.ABORTED, TAKEN_OVER.message)
 
-    async def _say_error(self, error: PyDotComputeError, context: Context) -> None:
-        """Say `bye` with the error, and wait until the client has ended its side, but not for long."""
-        bye = pb.Bye(status=status_of(error, pb.ExchangeRequest.DESCRIPTOR.name))
+    async def _say_bye(self, status: status_pb2.Status, context: Context) -> None:
+        """Say `bye` with this error, and wait until the client has ended its side, but not for long."""
+        bye = pb.Bye(status=status)
         with suppress(grpc.aio.InternalError, grpc.aio.UsageError, TimeoutError):  # The client is gone.
             async with asyncio.timeout(self._limits.farewell):
                 await context.write(pb.ExchangeResponse(bye=bye))
@@ -120,12 +129,13 @@ class ExchangeLane:
         session.newest_stream = context
         try:
             async with session.lock:
-                if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
-                    try:
-                        await self._carry(session, opening, context)
-                    finally:
-                        if session.newest_stream is context:
-                            session.newest_stream = None  # The session lives on; the call and what it holds do not.
+                if session.newest_stream is not context:  # There is yet another stream.
+                    raise TakenOverError
+                try:
+                    await self._carry(session, opening, context)
+                finally:
+                    if session.newest_stream is context:
+                        session.newest_stream = None  # The session lives on; the call and what it holds do not.
         except CutOffError as why:  # Here, without the lock: if the client does not read, it takes long to tell it.
             logger.warning("a client is cut off", extra={"kernel_id": opening.kernel_id, "reason": str(why)})
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(why))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.places import Places
+from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute_server.bounds.shares import SharedTable
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
@@ -57,10 +58,21 @@ class Sessions:
         return session
 
     def find(self, token: bytes, kernel_id: str) -> Session:
-        """Return the session of this token. SessionLostError if there is none, or if it has ended."""
+        """Return the session of this token.
+
+        Raises:
+            SessionLostError: there is none, or it has ended.
+            ProtocolError: it is a session with another kernel. It goes on.
+        """
         session = self._sessions.get(token)
-        if session is None or session.kernel.kernel_id != kernel_id:
+        if session is None:
             raise SessionLostError("", f"the daemon has no such session: {self.epoch.why_unknown(token)}", kernel_id)
+        if session.kernel.kernel_id != kernel_id:
+            named = f"names kernel {kernel_id!r}" if kernel_id else "names no kernel"
+            raise ProtocolError(
+                f"`open` {named}, and the session of its token is with kernel {session.kernel.kernel_id!r}; "
+                f"name that one to go on with it"
+            )
         return session
 
     def keep(self, session: Session) -> None:

@@ -12,7 +12,13 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, status_pb2
 
-from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
+from pydotcompute.exceptions import (
+    MessageDeserializationError,
+    MessageTooLargeError,
+    PyDotComputeError,
+    QueueFullError,
+    QueueTimeoutError,
+)
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.kernel import RingKernel
@@ -20,7 +26,7 @@ from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.wire.errors import to_status
-from pydotcompute.wire.messages import type_url
+from pydotcompute.wire.messages import every_problem, type_url
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
@@ -209,6 +215,8 @@ class Stream:
             self._read_bytes = len(body)
             try:
                 await self._put(body, self._read_count)
+            except MessageDeserializationError as error:
+                self._fail(self._read_count, await self._apart.run(every_problem, error, body, self._codec))
             except PyDotComputeError as error:
                 self._fail(self._read_count, error)
             finally:
