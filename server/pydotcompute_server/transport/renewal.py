@@ -8,7 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 
@@ -61,8 +61,9 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return gRPC's credentials, for one port: gRPC asks for certificates at every handshake."""
+        fetch: Any = self._fetch  # That it may return None is in gRPC's documentation, and not in its types.
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._fetch, require_client_authentication=self._client_ca is not None
+            self._configuration(), fetch, require_client_authentication=self._client_ca is not None
         )
 
     def look(self, *, asked: bool = False) -> None:
