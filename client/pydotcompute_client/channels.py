@@ -110,7 +110,7 @@ class Channels:
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
             *proxy_options(target),
-            *([] if tls is None else tls.options()),
+            *([] if tls is None else tls.options(target)),
         ]
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None
@@ -203,9 +203,8 @@ class Channels:
         A call that waits for its connection does not say why it waited in vain. So each attempt fails at once if there
         is no connection. Where a proxy answers for a daemon that is down there is one: then the pauses grow.
 
-        What is wrong with TLS stays wrong, so the second time it is the end.
+        What is wrong with TLS stays wrong, so that is the end.
         """
-        problem: str | None = None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
         list_types = KernelServiceStub(channel).ListKernelTypes
@@ -220,13 +219,9 @@ class Channels:
                     lost = with_proxy(lost)
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise lost from None
-            if self._knows_tls:
-                before, problem = problem, await asyncio.to_thread(find_tls_problem, self.target, self._tls)
-                if problem is not None:
-                    lost = ConnectionLostError(self.target, problem)
-                    if problem == before:
-                        raise lost
-            elif "handshake failed" in details:  # gRPC marks a wrong certificate by these words alone.
+            if problem := await self._tls_problem():
+                raise ConnectionLostError(self.target, problem)
+            if "handshake failed" in details:  # These words are all that marks a wrong certificate.
                 raise lost
             try:
                 async with asyncio.timeout_at(deadline):
@@ -234,7 +229,13 @@ class Channels:
                     if channel.get_state() is grpc.ChannelConnectivity.READY:
                         await asyncio.sleep(pause(failures))
             except TimeoutError:
+                if problem := await self._tls_problem():
+                    lost = ConnectionLostError(self.target, problem)
                 raise lost from None
+
+    async def _tls_problem(self) -> str | None:
+        """Return what is wrong with TLS; None if nothing is, or the credentials are gRPC's own."""
+        return await asyncio.to_thread(find_tls_problem, self.target, self._tls) if self._knows_tls else None
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""

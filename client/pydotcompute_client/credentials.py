@@ -23,7 +23,10 @@ from pydotcompute.wire.certificates import (
     require_known_variables,
 )
 
-__all__ = ["TLS"]
+__all__ = ["LOCAL", "TLS"]
+
+LOCAL = "localhost"
+"""The name of a daemon at a socket file."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class TLS:
     key: Path | str | None = None
     """The key of that certificate, without a passphrase."""
     name: str | None = None
-    """The name that the daemon's certificate is for, if it is not the host of the address."""
+    """The name that the daemon's certificate is for, if it is not the host of the address. A daemon at a socket file is
+    `localhost`."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -146,9 +150,11 @@ class TLS:
         roots, pair = self.read()
         return grpc.ssl_channel_credentials(roots, *(() if pair is None else (pair.key, pair.chain)))
 
-    def options(self) -> list[tuple[str, str]]:
-        """Return what gRPC's channel has to know beside the credentials."""
-        return [] if self.name is None else [("grpc.ssl_target_name_override", self.name)]
+    def options(self, target: str) -> list[tuple[str, str]]:
+        """Return what gRPC's channel to a target has to know beside the credentials."""
+        # Of a socket file, gRPC would look for the path in the certificate.
+        name = self.name or (LOCAL if target.startswith("unix:") else None)
+        return [] if name is None else [("grpc.ssl_target_name_override", name)]
 
 
 _YES, _NO = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}

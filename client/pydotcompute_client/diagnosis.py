@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 
 from pydotcompute.wire.addresses import DEFAULT_PORT, socket_path, split_address
-from pydotcompute_client.credentials import TLS
+from pydotcompute_client.credentials import LOCAL, TLS
 from pydotcompute_client.targets import proxy_variable
 
 __all__ = ["find_tls_problem"]
@@ -15,10 +16,14 @@ SECONDS = 2.0
 """How long each step of the handshake may take."""
 
 
+PAUSE = 0.1
+"""Seconds between two tries."""
+
+
 def find_tls_problem(target: str, tls: TLS | None) -> str | None:
     """Return why the client and the daemon do not come together, if TLS is why; else None.
 
-    This connects once, and takes some seconds at most.
+    A daemon that ends just then may look like one that refuses the client. So what is found must be found twice.
 
     Args:
         target: HOST:PORT, or unix:PATH, as `checked_target` returns it. Of other targets, and behind a proxy, nothing
@@ -27,22 +32,38 @@ def find_tls_problem(target: str, tls: TLS | None) -> str | None:
     """
     try:
         path = socket_path(target)
-        host, port = ("localhost", 0) if path is not None else split_address(target, DEFAULT_PORT)
+        host, port = (LOCAL, 0) if path is not None else split_address(target, DEFAULT_PORT)
     except ValueError:
         return None
     if proxy_variable(target) is not None:
         return None
+    first = _try(path, host, port, tls)
+    if first is None:
+        return None
+    time.sleep(PAUSE)
+    return first if _try(path, host, port, tls) == first else None
+
+
+def _try(path: str | None, host: str, port: int, tls: TLS | None) -> str | None:
     try:
-        if path is None:
-            connection = socket.create_connection((host, port), SECONDS)
-        else:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(SECONDS)
-            connection.connect(path)
+        connection = _connected(path, host, port)
     except OSError:
         return None  # Nobody is there: gRPC says so too.
     with connection:
         return _problem_of_plain_text(connection) if tls is None else _problem_of_tls(connection, host, tls)
+
+
+def _connected(path: str | None, host: str, port: int) -> socket.socket:
+    if path is None:
+        return socket.create_connection((host, port), SECONDS)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(SECONDS)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _problem_of_plain_text(connection: socket.socket) -> str | None:

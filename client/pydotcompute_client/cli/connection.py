@@ -79,7 +79,7 @@ class Connection:
             credentials = self.chosen_tls.credentials()
         except InvalidConfigurationError as error:
             raise _in_words_of_options(error) from None
-        return grpc.secure_channel(self.target, credentials, options + self.chosen_tls.options())
+        return grpc.secure_channel(self.target, credentials, options + self.chosen_tls.options(self.target))
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
