@@ -65,7 +65,7 @@ fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, an
 # The lock is what developers have. Users have what pyproject.toml allows, of which these are the ends.
 test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users can have.
 	$(PYTHON) -m venv --without-pip .venv-oldest
-	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --no-emit-package pydotcompute-grpc --quiet --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --extra tls --no-emit-package pydotcompute-grpc --quiet --upgrade \
 		--python .venv-oldest/bin/python --resolution lowest-direct --output-file .venv-oldest/oldest.txt
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --constraint .venv-oldest/oldest.txt --editable '.[dev]'
 	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(OLDEST_LACK)
@@ -85,7 +85,7 @@ fix: fix-style fix-generated  ## Mend what can be mended.
 proto: fix-generated  ## Generate pydotcompute/v1 from proto/.
 
 lock: $(INSTALLED)  ## Write requirements/ from pyproject.toml; UPGRADE=1 takes the newest versions.
-	for extra in dev generate release; do \
+	for extra in dev generate release image image-cuda image-build; do \
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt $(if $(UPGRADE),--upgrade) \
 			--universal --python-version 3.11 --generate-hashes --no-emit-package pydotcompute-grpc \
 			--custom-compile-command 'make lock' --quiet || exit 1; \

@@ -8,6 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from pydotcompute_client import TLS
+
 WAIT = 20.0
 
 EXTENSIONS = """
@@ -36,13 +38,43 @@ class Certificates:
         for authority in ("ca", "other-ca"):
             self._openssl("req", "-x509", *self._new(authority), "-out", self.certificate(authority))
         for name in ("address", "name_only", "client"):
-            request = str(directory / f"{name}.csr")
-            self._openssl("req", *self._new(name), "-out", request)
-            self._openssl(
-                *("x509", "-req", "-in", request, "-days", "1", "-out", self.certificate(name)),
-                *("-CA", self.certificate("ca"), "-CAkey", self.key("ca"), "-CAcreateserial"),
-                *("-extfile", str(self._settings), "-extensions", name),
-            )
+            self.sign(name, name)
+
+    def sign(self, name: str, kind: str, *, ca: str = "ca", days: int = 1) -> None:
+        """Make a key and its certificate, which may have expired before it begins: `days` may be negative.
+
+        The kind is that of a daemon at `address` or `name_only`, or of a `client`.
+        """
+        request = str(self._directory / f"{name}.csr")
+        self._openssl("req", *self._new(name), "-out", request)
+        self._openssl(
+            *("x509", "-req", "-in", request, "-days", str(days), "-out", self.certificate(name)),
+            *("-CA", self.certificate(ca), "-CAkey", self.key(ca), "-CAcreateserial"),
+            *("-extfile", str(self._settings), "-extensions", kind),
+        )
+
+    def expire(self, authority: str) -> None:
+        """Make an authority that has expired."""
+        request = str(self._directory / f"{authority}.csr")
+        self._openssl("req", *self._new(authority), "-out", request)
+        self._openssl(
+            *("x509", "-req", "-in", request, "-days", "-1", "-signkey", self.key(authority)),
+            *("-out", self.certificate(authority), "-extfile", str(self._settings), "-extensions", "authority"),
+        )
+
+    def directory(self, folder: Path, name: str, ca: str | None) -> Path:
+        """Make a directory as `pydotcompute tls` does, or put other files into it: the key comes last."""
+        folder.mkdir(exist_ok=True)
+        for source, place in ((self.certificate(name), "tls.crt"), (self.key(name), "tls.key")):
+            shutil.copy(source, folder / place)
+        if ca is not None:
+            shutil.copy(self.certificate(ca), folder / "ca.crt")
+        return folder
+
+    def tls(self, ca: str, client: str | None = None, name: str | None = None) -> TLS:
+        """What `connect` takes, to trust this authority and to be this client."""
+        pair = (self.certificate(client), self.key(client)) if client else (None, None)
+        return TLS(self.certificate(ca), *pair, name)
 
     def certificate(self, name: str) -> str:
         return str(self._directory / f"{name}.pem")

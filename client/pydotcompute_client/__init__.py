@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydotcompute_client.connecting import connect
+    from pydotcompute_client.credentials import TLS
     from pydotcompute_client.dead_letters import UnreadableMessage
     from pydotcompute_client.description import KernelDescription
     from pydotcompute_client.kernel import RemoteKernel
     from pydotcompute_client.runtime import RemoteRuntime
 
-__all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
+__all__ = ["TLS", "KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
 
 # With gRPC's own support for forks, even a child that never uses gRPC may crash; see `forks`. This must be set before
 # gRPC is imported.
@@ -22,6 +23,7 @@ _MODULES = {
     "KernelDescription": "description",
     "RemoteKernel": "kernel",
     "RemoteRuntime": "runtime",
+    "TLS": "credentials",
     "UnreadableMessage": "dead_letters",
     "connect": "connecting",
 }

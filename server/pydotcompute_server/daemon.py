@@ -40,7 +40,7 @@ from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
-from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
+from pydotcompute_server.listening import bind, require_free
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
@@ -48,6 +48,8 @@ from pydotcompute_server.services.messages import MessageServicer
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.services.telemetry import TelemetryServicer
 from pydotcompute_server.settings import Settings
+from pydotcompute_server.transport.exposure import require_protection, warn_again_and_again
+from pydotcompute_server.transport.renewal import Certificates
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
 
@@ -100,6 +102,7 @@ class Daemon:
         memory.add_place("sessions", lambda: self._exchange.held_bytes)
         memory.let_give_way(self._discard_dead_letters)
         self._stop = asyncio.Event()
+        self._certificates: Certificates | None = None
         self._state_level = logging.INFO
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
@@ -109,9 +112,14 @@ class Daemon:
 
         Raises:
             ListenError: the address is in use, or does not belong to this machine.
+            InvalidConfigurationError: a certificate is not valid, or strangers could use the daemon; see
+                `Settings.insecure`.
             PyDotComputeError: a kernel of `settings.launch` cannot be launched (`__cause__` says why), or memory cannot
                 be shared.
         """
+        require_protection(self._settings)
+        if self._settings.tls is not None:
+            self._certificates = Certificates(self._settings.tls)
         if self._limits.shared_memory_bytes:
             # If memory cannot be shared, the daemon fails now, and not when the first client comes.
             Segment.create(self._limits.shared_memory_bytes).close()
@@ -167,21 +175,15 @@ class Daemon:
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
+        credentials = None if self._certificates is None else self._certificates.credentials()
         try:
-            credentials = self._settings.credentials()
             require_free(listen)
-            port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+            port = bind(server, listen, credentials, self._settings.socket_mode)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise ListenError(f"cannot listen on {listen}: {reason}") from error
         if not listen.startswith("unix:"):
             self.address = f"{listen.rpartition(':')[0]}:{port}"
-        if credentials is None and is_reached_from_elsewhere(listen):
-            logger.warning(
-                "whoever reaches this address can use the kernels and read along: give the daemon a certificate for "
-                "TLS, and an authority for its clients, or listen on 127.0.0.1",
-                extra={"address": self.address},
-            )
         return server
 
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -219,6 +221,13 @@ class Daemon:
         """The ids of the kernels that have not ended, in the order of their launch."""
         return [each for each in self._runtime.kernel_ids if not self._runtime.kernel(each).gate.has_ended]
 
+    def reload(self) -> None:
+        """Read the files again that can change while the daemon runs: the certificates."""
+        if self._certificates is None:
+            logger.info("nothing is read again: the daemon has no certificates")
+        else:
+            self._certificates.look(asked=True)
+
     def stop(self) -> None:
         """Ask the daemon to end."""
         self._stop.set()
@@ -228,7 +237,13 @@ class Daemon:
 
         That takes at most the grace period, and a second more for actors that resist their cancellation.
         """
-        await self._stop.wait()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(warn_again_and_again(self._settings, self.address))]
+            if self._certificates is not None:
+                tasks.append(group.create_task(self._certificates.watch(self._limits.certificates_checked)))
+            await self._stop.wait()
+            for task in tasks:
+                task.cancel()
         logger.info("draining", extra={"grace_seconds": self._limits.grace})
         self._runtime.drain(ENDING)
         self._unary.drain()

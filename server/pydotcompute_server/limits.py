@@ -116,6 +116,11 @@ class Limits(RuntimeLimits):
     """How long a connection may be silent before the daemon asks the client for a sign of life."""
     keepalive_timeout: float = 10.0
     """How long the client has to give that sign of life."""
+    certificates_checked: float = 10.0
+    """How often the daemon looks if the files with its certificates have changed. It also looks when a client
+    connects."""
+    insecure_warning: float = 3_600.0
+    """How often the log says that strangers can use the daemon, if `--insecure` allows it."""
 
     stalled_reader: float = 30.0
     """How long a client may leave a message unread that the daemon writes to it; and how long it may acknowledge
