@@ -19,6 +19,7 @@ from pydotcompute.wire.exchange.frames import PartFrame
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.epoch import Epoch
@@ -104,7 +105,7 @@ class ExchangeLane:
     async def _serve(self, opening: pb.Open, context: Context) -> None:
         """Find or begin the session that a stream asks for, and carry it."""
         if opening.session_token:
-            session = self._sessions.find(opening.session_token, opening.kernel_id)
+            session = self._sessions.find(opening.session_token, opening.kernel_id, current().name)
         elif self._draining is not None:
             raise ENDING.again()
         else:

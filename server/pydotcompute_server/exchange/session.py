@@ -16,6 +16,7 @@ from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_server.apart import Apart
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.inbound import Inbound
@@ -48,7 +49,7 @@ class Session:
         """Length of the longest body that the client may send, in bytes."""
         self.news = Signal()
         """Notified when there may be something to send to the client."""
-        self.caller = caller = Caller[Any](private=True, arrived=self.news)
+        self.caller = caller = Caller[Any](private=True, arrived=self.news, principal=current().name)
         """The caller that stands for the client at the kernel."""
         incoming = Incoming()
         shares_memory = opening.shared_memory and limits.shared_memory_bytes

@@ -11,7 +11,7 @@ from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.shares import SharedTable
+from pydotcompute_server.shares import Owner, SharedTable, shares_of
 
 __all__ = ["Sessions"]
 
@@ -22,10 +22,9 @@ class Sessions:
     def __init__(self, limits: Limits, epoch: Epoch) -> None:
         self.epoch = epoch
         self._timeout = limits.session_timeout
-        share = "max_sessions_per_connection", limits.max_sessions_per_connection
-        self._places = Places("max_sessions", limits.max_sessions, share)
+        self._places = Places("max_sessions", limits.max_sessions, *shares_of("max_sessions", limits))
         self._sessions: dict[bytes, Session] = {}
-        self._owners: dict[bytes, str] = {}
+        self._owners: dict[bytes, Owner] = {}
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
         self._kept: SharedTable[bytes, Session] = SharedTable(limits.sessions_kept)
 
@@ -40,7 +39,7 @@ class Sessions:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return sum(session.held_bytes for session in self._sessions.values())
 
-    def open(self, make: Callable[[], Session], owner: str) -> Session:
+    def open(self, make: Callable[[], Session], owner: Owner) -> Session:
         """Add the session that `make` returns, and return it.
 
         Raises:
@@ -56,10 +55,13 @@ class Sessions:
         self._owners[session.token] = owner
         return session
 
-    def find(self, token: bytes, kernel_id: str) -> Session:
-        """Return the session of this token. SessionLostError if there is none, or if it has ended."""
+    def find(self, token: bytes, kernel_id: str, principal: str) -> Session:
+        """Return the session of this token, which this principal has opened.
+
+        SessionLostError if there is none, or if it has ended.
+        """
         session = self._sessions.get(token)
-        if session is None or session.kernel.kernel_id != kernel_id:
+        if session is None or session.kernel.kernel_id != kernel_id or self._owners[token].principal != principal:
             raise SessionLostError("", f"the daemon has no such session: {self.epoch.why_unknown(token)}", kernel_id)
         return session
 

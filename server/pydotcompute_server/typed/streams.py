@@ -24,6 +24,7 @@ from pydotcompute.wire.messages import type_url
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import (
     SHUTTING_DOWN,
@@ -75,7 +76,7 @@ class Stream:
         self._writing_since: float | None = None
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
-        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
+        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies, principal=current().name)
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """The accepted requests without a reply: `message_id.int` → number in the stream."""

@@ -31,12 +31,13 @@ from pydotcompute.wire.messages import MESSAGE, from_message
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.memory import Memory
-from pydotcompute_server.shares import SharedTable, owner_of
+from pydotcompute_server.shares import Owner, SharedTable, owner_of
 from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
@@ -123,7 +124,9 @@ class UnaryLane:
             message, checked = await self._message(request.message, kernel)
             timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
             try:
-                reply = await kernel.mail.ask(message, timeout, self._counted(size), checked=checked)
+                reply = await kernel.mail.ask(
+                    message, timeout, self._counted(size), checked=checked, principal=current().name
+                )
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
@@ -171,7 +174,7 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: str,
+        owner: Owner,
     ) -> None:
         size = len(request.message.body.value)
         client = self._client(kernel, desk, request.client_id, owner)
@@ -229,9 +232,9 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: str,
+        owner: Owner,
     ) -> None:
-        sends, key = desk.sends, message.message_id.int
+        sends, key = desk.sends, (owner.principal, message.message_id.int)
         digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
@@ -308,7 +311,8 @@ class UnaryLane:
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
         """End leases because their messages are acknowledged. The response names the ids that are of no lease."""
         desk = self._desk(self._runtime.kernel(request.kernel_id))
-        return pb.AcknowledgeResponse(unknown_delivery_ids=desk.leases.acknowledge(request.delivery_ids))
+        unknown = desk.leases.acknowledge(request.delivery_ids, current().name)
+        return pb.AcknowledgeResponse(unknown_delivery_ids=unknown)
 
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
@@ -360,7 +364,7 @@ class UnaryLane:
             self._kernels[kernel.kernel_id] = kernel
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: str) -> Client:
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: Owner) -> Client:
         """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
         return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
 
@@ -387,7 +391,7 @@ class UnaryLane:
         return await self._apart.run(read_and_check), True
 
 
-def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: str) -> None:
+def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: Owner) -> None:
     """Put a message that was in a response back to the front of its priority, to be received again."""
     desk.returned.put(message.message_id.int, True, owner)
     if receiver is None:
