@@ -61,9 +61,8 @@ def read_status(status: status_pb2.Status) -> Failure:
         for field in detail_type.fields
         if not field.has_presence or message.HasField(field.name)
     }
-    assert [retry.retry_delay.ToNanoseconds() / 1e9 for _ in retries] == [
-        fields[name] for name in ("retry_after",) if name in fields
-    ]
+    told = [fields["retry_after"]] if "retry_after" in fields else []
+    assert [retry.retry_delay.ToNanoseconds() / 1e9 for _ in retries] == pytest.approx(told)
     bad_request = error_details_pb2.BadRequest()
     # With INTERNAL, what is wrong then is the answer, and nothing in the request.
     assert [each.Unpack(bad_request) for each in more] == [True] * (

@@ -18,6 +18,12 @@ LEAST_SHARED_BYTES = 1 << 20
 """The least shared memory, in bytes: with less, hardly any message would fit."""
 
 _MAY_BE_ZERO = {
+    "max_calls_per_principal",
+    "max_kernels_per_principal",
+    "messages_under_way_per_principal",
+    "bytes_under_way_per_principal",
+    "messages_per_second_per_principal",
+    "bytes_per_second_per_principal",
     "max_sessions_per_principal",
     "max_watchers_per_principal",
     "max_leases_per_principal",
@@ -45,6 +51,9 @@ class Limits(RuntimeLimits):
     fewer."""
     max_calls: int = 16_384
     """Calls at the same time, of all clients. A stream is a call as long as it lasts."""
+    max_calls_per_principal: int = 0
+    """Calls of one principal at the same time. 0 for seven eighths of `max_calls`, so that there is room for others. It
+    is counted only if the daemon tells principals apart."""
     max_calls_per_connection: int = 8_192
     """Calls at the same time over one connection. Further calls wait at the client: gRPC does not send them."""
     max_sessions: int = 8_192
@@ -60,6 +69,9 @@ class Limits(RuntimeLimits):
     there is room for others."""
     max_watchers_per_connection: int = 1_024
     """Calls of `WatchTelemetry` at the same time over one connection."""
+    max_kernels_per_principal: int = 0
+    """Kernels that one principal has launched and that are not terminated. 0 for seven eighths of `max_kernels`, so
+    that there is room for others."""
     max_leases: int = 16_384
     """Leases of one kernel that are open at the same time. There are also at most as many as the kernel's output
     mailbox holds messages; one more than that is refused with `QUEUE_FULL`."""
@@ -68,6 +80,19 @@ class Limits(RuntimeLimits):
     there is room for others."""
     max_leases_per_connection: int = 8_192
     """Leases of one kernel that were granted over one connection and are open."""
+
+    # How much a principal may have, and how fast it may come. Unary calls over one of these are refused with
+    # `LIMIT_EXCEEDED`; streams are held back.
+    messages_under_way_per_principal: int = 0
+    """Messages of one principal that wait in mailboxes, for room in one, or in calls. 0 for no limit."""
+    bytes_under_way_per_principal: int = 0
+    """Bytes of messages that wait for room, for a client of this principal to take them, or in calls. 0 for no
+    limit."""
+    messages_per_second_per_principal: int = 0
+    """Messages and calls of one principal in a second. After a second without any, as many may come at once. 0 for no
+    limit."""
+    bytes_per_second_per_principal: int = 0
+    """Bytes of messages from one principal in a second, in the same way. 0 for no limit."""
 
     # Messages.
     memory_bytes: int = 0

@@ -11,10 +11,12 @@ import grpc
 import pytest
 
 from pydotcompute.exceptions import LimitExceededError
+from pydotcompute.ring_kernels.mail.inbox import Inbox
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import RemoteRuntime, connect
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.shares import Owner, SharedTable
 from pydotcompute_server.unary.clients import Client, Clients
@@ -374,7 +376,8 @@ async def test_one_client_id_too_many_is_refused_if_each_is_of_another_client(fe
 
 def test_a_client_id_that_was_quiet_for_long_gives_its_place() -> None:
     now = 0.0
-    clients = Clients(Limits(client_ids=2, client_id_time=10.0), lambda: now)
+    limits = Limits(client_ids=2, client_id_time=10.0)
+    clients = Clients(limits, Accounts(limits), Inbox("k", 1), lambda: now)
     gone: list[Client] = []
     held = [clients.find(name, Owner("anonymous", name), gone.append) for name in ("a", "b")]
     for client in held:

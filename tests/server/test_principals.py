@@ -26,47 +26,53 @@ class Guest:
     name: str = ""
 
 
-async def host(ctx: KernelContext[Guest, Guest]) -> None:
+def answer(request: Any, name: object) -> Any:
+    """The reply to a request."""
+    make: Any = Guest
+    return make(str(name), correlation_id=request.message_id)
+
+
+async def host(ctx: KernelContext[Any, Any]) -> None:
     """Says who has sent each request, and that nobody knows once it is answered."""
     async for request in ctx:
         who = ctx.principal
         assert who == ctx.principal_of(request)
-        await ctx.send(Guest(str(who), correlation_id=request.message_id))
+        await ctx.send(answer(request, who))
         assert ctx.principal is None
         assert ctx.principal_of(request) is None
 
 
-async def porter(ctx: KernelContext[Guest, Guest]) -> None:
+async def porter(ctx: KernelContext[Any, Any]) -> None:
     """Hands every request on to the host."""
     async for request in ctx:
         await ctx.forward("host", request)
 
 
-async def party(ctx: KernelContext[Guest, Guest]) -> None:
+async def party(ctx: KernelContext[Any, Any]) -> None:
     """Answers in batches of two."""
     async for batch in ctx.batches(max_size=2, max_delay=5.0):
         assert ctx.principal is None
         await batch.reply(name=[str(ctx.principal_of(request)) for request in batch])
 
 
-def blocking_host(ctx: BlockingContext[Guest, Guest]) -> None:
+def blocking_host(ctx: BlockingContext[Any, Any]) -> None:
     """As the host, in a thread."""
     for request in ctx:
-        ctx.send(Guest(f"{ctx.principal} {ctx.principal_of(request)}", correlation_id=request.message_id))
+        ctx.send(answer(request, f"{ctx.principal} {ctx.principal_of(request)}"))
 
 
-async def slow(ctx: KernelContext[Guest, Guest]) -> None:
+async def slow(ctx: KernelContext[Any, Any]) -> None:
     """Answers when it is too late, and tells the host's next caller who had asked."""
     async for request in ctx:
         await GIVEN_UP.wait()
         SEEN.append(ctx.principal)
-        await ctx.send(Guest(correlation_id=request.message_id))
+        await ctx.send(answer(request, ""))
 
 
 GIVEN_UP = asyncio.Event()
 SEEN: list[str | None] = []
 KERNELS = [
-    KernelType(func.__name__, func, RingKernelConfig(func.__name__), Guest, Guest)  # type: ignore[arg-type]
+    KernelType(func.__name__, func, RingKernelConfig(func.__name__), Guest, Guest)
     for func in (host, porter, party, blocking_host, slow)
 ]
 
@@ -107,7 +113,8 @@ async def test_a_kernel_is_told_who_has_made_a_unary_call(daemon: Daemon, kernel
 
 async def test_a_kernel_is_told_who_streams(daemon: Daemon) -> None:
     async with grpc.aio.insecure_channel(daemon.address) as channel:
-        call = channel.stream_stream("/guests.v1.Host/Stream")(metadata=[("who", "alice")])
+        method: Any = channel.stream_stream("/guests.v1.Host/Stream")
+        call = method(metadata=[("who", "alice")])
         await call.write(b"")
         await call.done_writing()
         assert await call.read() == b"\x0a\x05alice"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import islice, repeat
 from time import monotonic
@@ -218,8 +218,12 @@ class Replies(Generic[T]):
         return True
 
     def _forget_requests(self) -> None:
-        """Make room: forget the oldest requests of the caller that has most of them, and never another's."""
-        heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
+        """Make room: forget the oldest requests of the principal and the caller with most of them, never another's."""
+        callers = set(self._senders.values())
+        unanswered: Counter[str] = Counter()
+        for caller in callers:
+            unanswered[caller.principal] += caller.unanswered
+        heaviest = max(callers, key=lambda caller: (unanswered[caller.principal], caller.unanswered))
         of_the_heaviest = (key for key, caller in self._senders.items() if caller is heaviest)
         for key in tuple(islice(of_the_heaviest, self._forgotten_at_once)):
             del self._senders[key]
@@ -232,13 +236,13 @@ class Replies(Generic[T]):
         """
         asked = self._asked.get(key)
         if asked is not None:
-            return asked.principal if asked.__class__ is _Asked else LOCAL  # type: ignore[attr-defined]
+            return asked.principal if asked.__class__ is _Asked else LOCAL
         caller = self._senders.get(key)
         return None if caller is None else caller.principal
 
     def _nobody(self, reply: asyncio.Future[T]) -> Caller[T]:
         """Return a caller that is gone, in place of the one that has asked for this reply."""
-        principal: str = reply.principal if reply.__class__ is _Asked else LOCAL  # type: ignore[attr-defined]
+        principal: str = reply.principal if reply.__class__ is _Asked else LOCAL
         nobody = self._nobodies.get(principal)
         if nobody is None:
             nobody = self._nobodies[principal] = Caller(private=True, principal=principal)

@@ -16,6 +16,7 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
@@ -54,7 +55,9 @@ class ExchangeLane:
         apart: Apart,
         memory: Memory,
         epoch: Epoch,
+        accounts: Accounts,
     ) -> None:
+        self._accounts = accounts
         self._runtime = runtime
         self._apart = apart
         self._catalog = catalog
@@ -110,11 +113,21 @@ class ExchangeLane:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
+            owner = owner_of(context)
+            account = self._accounts.of(owner.principal)
             session = self._sessions.open(
                 lambda: Session(
-                    kernel, self._catalog, opening, self._limits, self._apart, self._memory, self._sessions.epoch
+                    kernel,
+                    self._catalog,
+                    opening,
+                    self._limits,
+                    self._apart,
+                    self._memory,
+                    self._sessions.epoch,
+                    owner.principal,
+                    account,
                 ),
-                owner_of(context),
+                owner,
             )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()

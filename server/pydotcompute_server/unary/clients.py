@@ -10,7 +10,10 @@ from typing import Any
 from pydotcompute.exceptions import LimitExceededError, MessageDeserializationError
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.inbox import Inbox
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.places import COME_AGAIN
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.shares import Owner
 
@@ -20,9 +23,9 @@ __all__ = ["Client", "Clients"]
 class Client(Caller[Any]):
     """The caller that stands for one client_id at one kernel."""
 
-    __slots__ = ("owner", "took", "used")
+    __slots__ = ("__weakref__", "_inbox", "owner", "took", "used")
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, inbox: Inbox[Any]) -> None:
         super().__init__(private=True, principal=owner.principal)
         self.took: Any = None
         """The last reply that was taken. By it, `receive` tells if `receive_as` returned a reply or an output."""
@@ -30,11 +33,17 @@ class Client(Caller[Any]):
         """Who has used the client_id last. That is always the same principal."""
         self.used = 0.0
         """When the client_id was used last."""
+        self._inbox = inbox
 
     def take(self) -> Any:
         """Take the next reply, as `Caller.take` does, and remember it in `took`."""
         self.took = item = super().take()
         return item
+
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """The messages that wait in the mailbox, and the bytes of the replies that wait to be received."""
+        return min(self.unanswered, len(self._inbox)), estimated_sum(self.ready, self.ready.size)
 
     @property
     def is_busy(self) -> bool:
@@ -47,9 +56,18 @@ class Clients:
 
     A client_id is of the principal that uses it: another principal's client_id is another one, though its text is the
     same.
+
+    Args:
+        limits: the limits of the daemon.
+        accounts: the accounts of the principals.
+        inbox: the mailbox of the kernel.
+        clock: returns the time in seconds.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, limits: Limits, accounts: Accounts, inbox: Inbox[Any], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._accounts, self._inbox = accounts, inbox
         self._most, self._time = limits.client_ids, limits.client_id_time
         self._clock = clock
         # By the principal and the client_id. The one that was quiet longest is the first.
@@ -77,7 +95,9 @@ class Clients:
                 raise MessageDeserializationError("client_id", f"more than {LONGEST_ID} characters", "$.client_id")
             if len(self._clients) >= self._most:
                 forget(self._clients.pop(self._least_needed(owner)))
-            client = self._clients[key] = Client(owner)
+            client = self._clients[key] = Client(owner, self._inbox)
+            if (account := self._accounts.of(owner.principal)) is not None:
+                account.add(client)
         else:
             self._clients.move_to_end(key)
         client.owner = owner

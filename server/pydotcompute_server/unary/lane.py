@@ -28,6 +28,7 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.apart import Apart
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
@@ -60,8 +61,8 @@ class _Desk:
     A desk does not refer to its kernel, so both are freed together.
     """
 
-    def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.clients = Clients(limits)
+    def __init__(self, kernel: Kernel, limits: Limits, accounts: Accounts) -> None:
+        self.clients = Clients(limits, accounts, kernel.mail.inbox)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
         self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
@@ -78,8 +79,16 @@ class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
     def __init__(
-        self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, memory: Memory, epoch: str
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        limits: Limits,
+        apart: Apart,
+        memory: Memory,
+        epoch: str,
+        accounts: Accounts,
     ) -> None:
+        self._accounts = accounts
         self._runtime = runtime
         self._catalog = catalog
         self._apart = apart
@@ -106,6 +115,28 @@ class UnaryLane:
         finally:
             self._in_calls -= size
 
+    @contextmanager
+    def _taking(self, size: int) -> Iterator[None]:
+        """Take a message of `size` bytes in a call, and count its bytes.
+
+        Raises:
+            MemoryExhaustedError: there is no room for it.
+            LimitExceededError: the principal has too much under way.
+        """
+        account = self._accounts.of(current().name)
+        if account is not None:
+            account.require_room(size)
+        self._memory.require(size)
+        self._in_calls += size
+        if account is not None:
+            account.carry(1, size)
+        try:
+            yield
+        finally:
+            self._in_calls -= size
+            if account is not None:
+                account.carry(-1, -size)
+
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
         """Send a request to the kernel, and return its reply.
 
@@ -119,8 +150,7 @@ class UnaryLane:
         """
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        self._memory.require(size)
-        with self._holding(size):
+        with self._taking(size):
             message, checked = await self._message(request.message, kernel)
             timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
             try:
@@ -152,8 +182,7 @@ class UnaryLane:
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        self._memory.require(size)
-        with self._holding(size):
+        with self._taking(size):
             message, checked = await self._message(request.message, kernel)
             desk = self._desk(kernel)
             timeout, owner = _patience(request, context, self._limits), owner_of(context)
@@ -360,7 +389,7 @@ class UnaryLane:
         desk = self._desks.get(kernel)
         if desk is None:
             self.forget_predecessor(kernel)
-            desk = self._desks[kernel] = _Desk(kernel, self._limits)
+            desk = self._desks[kernel] = _Desk(kernel, self._limits, self._accounts)
             self._kernels[kernel.kernel_id] = kernel
         return desk
 
