@@ -47,6 +47,9 @@ def read_status(status: status_pb2.Status) -> Failure:
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     info = error_details_pb2.ErrorInfo()
     packed, detail, *more = status.details
+    retry = error_details_pb2.RetryInfo()
+    retries = [each for each in more if each.Unpack(retry)]
+    more = [each for each in more if each not in retries]
     assert packed.Unpack(info)
     assert info.domain == "pydotcompute"
     detail_type = errors_pb2.DESCRIPTOR.message_types_by_name[detail.type_url.rpartition(".")[2]]
@@ -58,6 +61,8 @@ def read_status(status: status_pb2.Status) -> Failure:
         for field in detail_type.fields
         if not field.has_presence or message.HasField(field.name)
     }
+    told = [fields["retry_after"]] if "retry_after" in fields else []
+    assert [retry.retry_delay.ToNanoseconds() / 1e9 for _ in retries] == pytest.approx(told)
     bad_request = error_details_pb2.BadRequest()
     # With INTERNAL, what is wrong then is the answer, and nothing in the request.
     assert [each.Unpack(bad_request) for each in more] == [True] * (

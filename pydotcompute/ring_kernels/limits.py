@@ -45,8 +45,8 @@ class RuntimeLimits:
     requests: int = 65_536
     """Requests of one kernel that may wait for a reply.
 
-    Beyond this number, the kernel forgets the oldest requests of the caller that has most of them. A reply to a
-    forgotten request is treated as an output.
+    Beyond this number, the kernel forgets the oldest requests of the principal and the caller with most of them. A
+    reply to a forgotten request is treated as an output.
     """
     requests_forgotten: int = 4_096
     """Requests that are forgotten together. This costs less than to forget them one by one."""

@@ -31,6 +31,7 @@ from pydotcompute.v1 import (
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
@@ -41,6 +42,7 @@ from pydotcompute_server.clients import ENDING
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import bind, require_free
+from pydotcompute_server.quotas import Quotas
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
@@ -81,7 +83,8 @@ class Daemon:
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
         self._settings = settings
         self._limits = limits = settings.limits
-        self._steps = steps
+        accounts = Accounts(limits)
+        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.are_kept else ()
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
@@ -92,9 +95,10 @@ class Daemon:
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
         self.memory = memory = Memory(limits.memory_bytes or default_budget())
         """The budget for messages, wherever they wait."""
-        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch)
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, accounts)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, accounts)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch, accounts)
+        self._kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
         memory.add_place("mailboxes", self._in_mailboxes)
         memory.add_place("dead letters", self._in_dead_letters)
         memory.add_place("calls", lambda: self._unary.held_bytes)
@@ -160,8 +164,7 @@ class Daemon:
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
-        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
+        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self._kernels, handlers)
         telemetry = TelemetryServicer(self._runtime, limits)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
@@ -213,6 +216,7 @@ class Daemon:
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
         if kernel.state is KernelState.LAUNCHED:
             self._unary.forget_predecessor(kernel)
+        self._kernels.kernel_changed(kernel)
         logger.log(self._state_level, "%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 

@@ -28,9 +28,12 @@ from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 from pydotcompute.ring_kernels.mail.signals import Signal
 
-__all__ = ["Caller", "TaskCallers", "Unanswered", "current_task_or_none", "receive_for_oneself"]
+__all__ = ["LOCAL", "Caller", "TaskCallers", "Unanswered", "current_task_or_none", "receive_for_oneself"]
 
 T = TypeVar("T", bound=Header)
+
+LOCAL = "local"
+"""The principal of everybody in the process of the runtime. No client of a daemon has this name."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,30 @@ class Unanswered:
 class Caller(Generic[T]):
     """A sender of requests to one kernel, with the replies that wait for this sender."""
 
-    __slots__ = ("arrived", "claims", "cut_off", "failed", "gone", "most", "private", "ready", "room", "unanswered")
+    __slots__ = (
+        "arrived",
+        "claims",
+        "cut_off",
+        "failed",
+        "gone",
+        "most",
+        "principal",
+        "private",
+        "ready",
+        "room",
+        "unanswered",
+    )
 
-    def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        private: bool = False,
+        arrived: Signal | None = None,
+        most: int | None = None,
+        principal: str = LOCAL,
+    ) -> None:
+        self.principal = principal
+        """Who sends, by name."""
         self.private = private
         """True if nobody else gets the caller's replies, not even when the caller is gone."""
         self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()

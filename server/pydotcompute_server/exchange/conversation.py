@@ -258,7 +258,11 @@ class Conversation:
             self._acceptance.tell_in_time()
             if inbound.wants_credit:
                 signals = (self._fed, inbox.taken, memory.freed()) if memory.is_tight else (self._fed, inbox.taken)
-                if not await wait_any(signals, inbox.seconds_to_overdue()):
+                seconds = inbox.seconds_to_overdue()
+                if inbound.account is not None and inbound.is_starved:
+                    later = inbound.account.seconds_to_credit
+                    seconds = later if seconds is None else min(seconds, later)
+                if not await wait_any(signals, seconds):
                     self._session.kernel.mail.bury_overdue()
             else:
                 await self._fed.wait()

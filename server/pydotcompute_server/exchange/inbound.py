@@ -26,6 +26,7 @@ from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
 from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
 from pydotcompute.wire.exchange.parts import Missing
+from pydotcompute_server.accounts import Account
 from pydotcompute_server.bounds.apart import Apart, Read
 from pydotcompute_server.bounds.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
 from pydotcompute_server.clients import may_put, terms_of
@@ -71,12 +72,15 @@ class Inbound:
         apart: Apart,
         memory: Memory,
         refuse: Refuse,
+        account: Account | None,
     ) -> None:
         self.incoming = incoming
         self.pending: deque[Waiting] = deque()
         """The messages that have arrived and are not in the mailbox yet, in order."""
         self.draining: status_pb2.Status | None = None
         """The status that refuses further messages when the daemon is about to end; else None."""
+        self.account = account
+        """The account of the client's principal; None if principals have no limits."""
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
@@ -135,6 +139,8 @@ class Inbound:
         waiting = zip(opened, message_ids, priorities, correlation_ids, terms, strict=True)
         self.pending.extend(list(waiting)[again:] if again else waiting)
         self._pending_bytes += new_bytes
+        if self.account is not None:
+            self.account.came(len(sizes) - again, new_bytes)
 
     def take_part(self, part: PartFrame | pb.Part) -> None:
         """Take in a part of a long body. Raises ProtocolError if it breaks the rules."""
@@ -340,7 +346,8 @@ class Inbound:
         """Give the client as much credit as the mailbox allows.
 
         Under `block`, the client may send as many messages as the mailbox has room for. Under the other strategies
-        nobody waits for room, so the client may send as many as the mailbox can hold.
+        nobody waits for room, so the client may send as many as the mailbox can hold. The limits of the client's
+        principal hold for all.
         """
         inbox = self._kernel.mail.inbox
         if not inbox.backpressure.waits:
@@ -358,6 +365,9 @@ class Inbound:
             room_bytes = 0
         elif self._memory.is_tight:
             room_bytes = TIGHT_BYTES - self._pending_bytes
+        if self.account is not None:
+            allowed, allowed_bytes = self.account.credit()
+            room, room_bytes = min(room, allowed), min(room_bytes, allowed_bytes)
         self.incoming.grant(min(room, WINDOW), room_bytes)
 
     @property
@@ -368,6 +378,12 @@ class Inbound:
         if incoming.credit.bytes - incoming.received_bytes < WINDOW_BYTES // 2:
             return True
         return left < self._window // 2 or left == 0
+
+    @property
+    def is_starved(self) -> bool:
+        """True if the client has used up its credit."""
+        incoming = self.incoming
+        return incoming.credit.messages <= incoming.received or incoming.credit.bytes <= incoming.received_bytes
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -16,12 +16,14 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.epoch import Epoch
@@ -58,7 +60,9 @@ class ExchangeLane:
         apart: Apart,
         memory: Memory,
         epoch: Epoch,
+        accounts: Accounts,
     ) -> None:
+        self._accounts = accounts
         self._runtime = runtime
         self._apart = apart
         self._catalog = catalog
@@ -113,16 +117,26 @@ class ExchangeLane:
     async def _serve(self, opening: pb.Open, context: Context) -> None:
         """Find or begin the session that a stream asks for, and carry it."""
         if opening.session_token:
-            session = self._sessions.find(opening.session_token, opening.kernel_id)
+            session = self._sessions.find(opening.session_token, opening.kernel_id, current().name)
         elif self._draining is not None:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
+            owner = owner_of(context)
+            account = self._accounts.of(owner.principal)
             session = self._sessions.open(
                 lambda: Session(
-                    kernel, self._catalog, opening, self._limits, self._apart, self._memory, self._sessions.epoch
+                    kernel,
+                    self._catalog,
+                    opening,
+                    self._limits,
+                    self._apart,
+                    self._memory,
+                    self._sessions.epoch,
+                    owner.principal,
+                    account,
                 ),
-                owner_of(context),
+                owner,
             )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()

@@ -15,6 +15,7 @@ from pydotcompute.wire.exchange.bodies import Bodies
 from pydotcompute.wire.exchange.flow import Incoming
 from pydotcompute.wire.exchange.frames import response_part
 from pydotcompute.wire.exchange.shared_memory import SharedMemory
+from pydotcompute_server.accounts import Account
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.catalog import Catalog
@@ -38,6 +39,8 @@ class Session:
         apart: Apart,
         memory: Memory,
         epoch: Epoch,
+        principal: str,
+        account: Account | None,
     ) -> None:
         self.epoch = epoch
         self.token = epoch.new_token()
@@ -48,7 +51,7 @@ class Session:
         """Length of the longest body that the client may send, in bytes."""
         self.news = Signal()
         """Notified when there may be something to send to the client."""
-        self.caller = caller = Caller[Any](private=True, arrived=self.news)
+        self.caller = caller = Caller[Any](private=True, arrived=self.news, principal=principal)
         """The caller that stands for the client at the kernel."""
         incoming = Incoming()
         shares_memory = opening.shared_memory and limits.shared_memory_bytes
@@ -65,8 +68,11 @@ class Session:
             kernel, caller, self.codecs, self.bodies, apart, limits.unacknowledged_bytes, new_codec
         )
         self.inbound = Inbound(
-            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, memory, self.outbound.refuse
+            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, memory, self.outbound.refuse, account
         )
+        self._account = account
+        if account is not None:
+            account.add(self)
         self.over = False
         self.lock = asyncio.Lock()
         """Held by the call that carries the session."""
@@ -108,6 +114,12 @@ class Session:
         return self.inbound.held_bytes + self.outbound.held_bytes
 
     @property
+    def under_way(self) -> tuple[int, int]:
+        """The messages of the client that wait in the mailbox or for room in it, and the bytes of `held_bytes`."""
+        in_mailbox = min(self.caller.unanswered, len(self.kernel.mail.inbox))
+        return len(self.inbound.pending) + in_mailbox, self.held_bytes
+
+    @property
     def all_is_sent(self) -> bool:
         """True if the kernel has ended, and everything of it that is for the client has been sent."""
         kernel = self.kernel
@@ -123,6 +135,8 @@ class Session:
         Outputs that the client never acknowledged go to other clients. Such replies become dead letters.
         """
         self.over = True
+        if self._account is not None:
+            self._account.discard(self)
         self.outbound.end()
         self.inbound.end()
         self.bodies.close()

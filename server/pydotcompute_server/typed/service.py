@@ -18,12 +18,14 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.messages import BODY, type_url
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.answers import answer, answers_itself, send_header
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError
 from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
@@ -48,7 +50,9 @@ class TypedServices(grpc.GenericRpcHandler):
         limits: Limits,
         apart: Apart,
         memory: Memory,
+        accounts: Accounts,
     ) -> None:
+        self._accounts = accounts
         self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
@@ -65,7 +69,14 @@ class TypedServices(grpc.GenericRpcHandler):
         if kernel_type is None:
             return None
         lane = _TypedLane(
-            kernel_type, self._runtime, self._catalog, self._unary, self._limits, self._apart, self._memory
+            kernel_type,
+            self._runtime,
+            self._catalog,
+            self._unary,
+            self._limits,
+            self._apart,
+            self._memory,
+            self._accounts,
         )
 
         def named(behavior: Behavior) -> Behavior:
@@ -102,7 +113,9 @@ class _TypedLane:
         limits: Limits,
         apart: Apart,
         memory: Memory,
+        accounts: Accounts,
     ) -> None:
+        self._accounts = accounts
         self._apart = apart
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
@@ -164,6 +177,7 @@ class _TypedLane:
             self._limits,
             self._apart,
             self._memory,
+            self._accounts.of(current().name),
             priority=said.priority,
             outputs=said.outputs,
         )

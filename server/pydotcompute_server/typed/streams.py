@@ -27,11 +27,13 @@ from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import every_problem, type_url
+from pydotcompute_server.accounts import Account
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import (
     SHUTTING_DOWN,
@@ -64,6 +66,7 @@ class Stream:
         limits: Limits,
         apart: Apart,
         memory: Memory,
+        account: Account | None,
         *,
         priority: int | None = None,
         outputs: bool = False,
@@ -76,12 +79,15 @@ class Stream:
         self._output_type = kernel.type.output_type
         self._limits = limits
         self._memory = memory
+        self._account = account
+        if account is not None:
+            account.add(self)
         self._read_bytes = 0  # The bytes of the request that was read and is not in the mailbox yet.
         self._written_bytes = 0  # The bytes of the reply that is being written.
         self._writing_since: float | None = None
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
-        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
+        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies, principal=current().name)
         self._read_count = 0
         self._numbers: dict[int, int] = {}
         """The accepted requests without a reply: `message_id.int` → number in the stream."""
@@ -151,6 +157,12 @@ class Stream:
     def held_bytes(self) -> int:
         """The bytes of the messages that the stream has in its hands, in part estimated."""
         return self._read_bytes + self._written_bytes + self._ready_bytes
+
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """The messages of the client that wait in the mailbox or for room in it, and the bytes of `held_bytes`."""
+        in_mailbox = min(self._caller.unanswered, len(self._kernel.mail.inbox))
+        return in_mailbox + bool(self._read_bytes), self.held_bytes
 
     @property
     def _ready_bytes(self) -> int:
@@ -227,6 +239,8 @@ class Stream:
         kernel, caller, limits = self._kernel, self._caller, self._limits
         if len(body) > limits.max_message_bytes:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
+        if self._account is not None:
+            await self._wait_for_account(self._account, len(body))
         await self._wait_for_memory(len(body))
         message_id = new_message_id()
         header = message_id, self._priority, None
@@ -245,6 +259,12 @@ class Stream:
             if not kernel.mail.replies.is_from(message_id, caller):
                 self._numbers.pop(message_id.int, None)
             raise
+
+    async def _wait_for_account(self, account: Account, size: int) -> None:
+        """Wait while the client's principal has too much under way, or sends too fast."""
+        while not all(account.credit()):
+            await self._kernel.mail.inbox.taken.wait(account.seconds_to_credit)
+        account.came(1, size)
 
     async def _wait_for_memory(self, size: int) -> None:
         """Wait until there is memory for a request of `size` bytes, and its client has not too many replies waiting.
@@ -349,6 +369,8 @@ class Stream:
 
     def _leave(self) -> None:
         """Withdraw the requests that the kernel has not taken. Replies that it sends later become dead letters."""
+        if self._account is not None:
+            self._account.discard(self)
         self._kernel.mail.withdraw_all(self._caller)
         leave(self._kernel, self._caller)
         pass_outputs_on(self._kernel)

@@ -28,11 +28,13 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
-from pydotcompute_server.bounds.shares import SharedTable, owner_of
+from pydotcompute_server.bounds.shares import Owner, SharedTable, owner_of
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
+from pydotcompute_server.calls.principals import current
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
@@ -59,8 +61,8 @@ class _Desk:
     A desk does not refer to its kernel, so both are freed together.
     """
 
-    def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.clients = Clients(limits)
+    def __init__(self, kernel: Kernel, limits: Limits, accounts: Accounts) -> None:
+        self.clients = Clients(limits, accounts, kernel.mail.inbox)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
         self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
@@ -77,8 +79,16 @@ class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
     def __init__(
-        self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, memory: Memory, epoch: str
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        limits: Limits,
+        apart: Apart,
+        memory: Memory,
+        epoch: str,
+        accounts: Accounts,
     ) -> None:
+        self._accounts = accounts
         self._runtime = runtime
         self._catalog = catalog
         self._apart = apart
@@ -105,6 +115,28 @@ class UnaryLane:
         finally:
             self._in_calls -= size
 
+    @contextmanager
+    def _taking(self, size: int) -> Iterator[None]:
+        """Take a message of `size` bytes in a call, and count its bytes.
+
+        Raises:
+            MemoryExhaustedError: there is no room for it.
+            LimitExceededError: the principal has too much under way.
+        """
+        account = self._accounts.of(current().name)
+        if account is not None:
+            account.require_room(size)
+        self._memory.require(size)
+        self._in_calls += size
+        if account is not None:
+            account.carry(1, size)
+        try:
+            yield
+        finally:
+            self._in_calls -= size
+            if account is not None:
+                account.carry(-1, -size)
+
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
         """Send a request to the kernel, and return its reply.
 
@@ -118,12 +150,13 @@ class UnaryLane:
         """
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        self._memory.require(size)
-        with self._holding(size):
+        with self._taking(size):
             message, checked = await self._message(request.message, kernel)
             timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
             try:
-                reply = await kernel.mail.ask(message, timeout, self._counted(size), checked=checked)
+                reply = await kernel.mail.ask(
+                    message, timeout, self._counted(size), checked=checked, principal=current().name
+                )
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
@@ -149,8 +182,7 @@ class UnaryLane:
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        self._memory.require(size)
-        with self._holding(size):
+        with self._taking(size):
             message, checked = await self._message(request.message, kernel)
             desk = self._desk(kernel)
             timeout, owner = _patience(request, context, self._limits), owner_of(context)
@@ -171,7 +203,7 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: str,
+        owner: Owner,
     ) -> None:
         size = len(request.message.body.value)
         client = self._client(kernel, desk, request.client_id, owner)
@@ -229,9 +261,9 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: str,
+        owner: Owner,
     ) -> None:
-        sends, key = desk.sends, message.message_id.int
+        sends, key = desk.sends, (owner.principal, message.message_id.int)
         digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
@@ -308,7 +340,8 @@ class UnaryLane:
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
         """End leases because their messages are acknowledged. The response names the ids that are of no lease."""
         desk = self._desk(self._runtime.kernel(request.kernel_id))
-        return pb.AcknowledgeResponse(unknown_delivery_ids=desk.leases.acknowledge(request.delivery_ids))
+        unknown = desk.leases.acknowledge(request.delivery_ids, current().name)
+        return pb.AcknowledgeResponse(unknown_delivery_ids=unknown)
 
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
@@ -356,11 +389,11 @@ class UnaryLane:
         desk = self._desks.get(kernel)
         if desk is None:
             self.forget_predecessor(kernel)
-            desk = self._desks[kernel] = _Desk(kernel, self._limits)
+            desk = self._desks[kernel] = _Desk(kernel, self._limits, self._accounts)
             self._kernels[kernel.kernel_id] = kernel
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: str) -> Client:
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: Owner) -> Client:
         """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
         return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
 
@@ -387,7 +420,7 @@ class UnaryLane:
         return await self._apart.run(read_and_check), True
 
 
-def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: str) -> None:
+def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: Owner) -> None:
     """Put a message that was in a response back to the front of its priority, to be received again."""
     desk.returned.put(message.message_id.int, True, owner)
     if receiver is None:
