@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from pydotcompute_server import Call, Method, Proceed
-from pydotcompute_server.calls.principals import Principal, calling_as
+from pydotcompute_server.principals import Principal, calling_as
 
 WHO = "who"
 """The key of the metadata."""

@@ -23,7 +23,7 @@ from pydotcompute.wire.certificates import (
     require_known_variables,
 )
 
-__all__ = ["LOCAL", "TLS"]
+__all__ = ["LOCAL", "TLS", "read_files"]
 
 LOCAL = "localhost"
 """The name of a daemon at a socket file."""
@@ -134,20 +134,9 @@ class TLS:
             return cls.directory(directory, name=name)
         return None if name is None else cls(name=name)
 
-    def read(self) -> tuple[bytes, Pair | None]:
-        """Return the certificates to trust, and the pair to present.
-
-        Raises:
-            InvalidConfigurationError: a file cannot be read or is not valid.
-        """
-        roots = _system_roots() if self.ca is None else read_authorities("tls_ca", Path(self.ca))
-        if self.certificate is None or self.key is None:
-            return roots, None
-        return roots, read_pair(Path(self.certificate), Path(self.key), Use.CLIENT_AUTH)
-
     def credentials(self) -> grpc.ChannelCredentials:
-        """Return gRPC's credentials. Raises as `read`."""
-        roots, pair = self.read()
+        """Return gRPC's credentials. InvalidConfigurationError if a file cannot be read or is not valid."""
+        roots, pair = read_files(self)
         return grpc.ssl_channel_credentials(roots, *(() if pair is None else (pair.key, pair.chain)))
 
     def options(self, target: str) -> list[tuple[str, str]]:
@@ -155,6 +144,18 @@ class TLS:
         # Of a socket file, gRPC would look for the path in the certificate.
         name = self.name or (LOCAL if target.startswith("unix:") else None)
         return [] if name is None else [("grpc.ssl_target_name_override", name)]
+
+
+def read_files(tls: TLS) -> tuple[bytes, Pair | None]:
+    """Return the certificates to trust, and the pair to present.
+
+    Raises:
+        InvalidConfigurationError: a file cannot be read or is not valid.
+    """
+    roots = _system_roots() if tls.ca is None else read_authorities("tls_ca", Path(tls.ca))
+    if tls.certificate is None or tls.key is None:
+        return roots, None
+    return roots, read_pair(Path(tls.certificate), Path(tls.key), Use.CLIENT_AUTH)
 
 
 _YES, _NO = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}

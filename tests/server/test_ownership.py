@@ -9,7 +9,7 @@ import pytest
 
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute_server.calls.principals import Principal
+from pydotcompute_server.principals import Principal
 from tests.embedded import EmbeddedWire, embedded
 from tests.principals import believing, saying
 from tests.stubs import Failure, Letter, Talk, Wire, duration, failure_of, read_error

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import grpc
 
 from pydotcompute.ring_kernels.places import Share
-from pydotcompute_server.calls.principals import current
+from pydotcompute_server.principals import current
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Owner", "SharedTable", "owner_of", "shares_of"]

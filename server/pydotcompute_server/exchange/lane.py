@@ -23,7 +23,7 @@ from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
-from pydotcompute_server.calls.principals import current
+from pydotcompute_server.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.epoch import Epoch
