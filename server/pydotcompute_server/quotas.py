@@ -7,8 +7,8 @@ from typing import Any
 from pydotcompute.ring_kernels.places import Places, Share
 from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
-from pydotcompute_server.principals import current
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 
 __all__ = ["Quotas"]
 

@@ -57,7 +57,15 @@ class Client:
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
     shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules"))
-    command: list[str | Path] = [SCRIPTS / "pydotcompute", "--target", target, "proto", "export", "calculator", "--daemon"]
+    command: list[str | Path] = [
+        SCRIPTS / "pydotcompute",
+        "--target",
+        target,
+        "proto",
+        "export",
+        "calculator",
+        "--daemon",
+    ]
     run(*command, "--out", folder / "protos")
 
 

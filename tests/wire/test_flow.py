@@ -104,9 +104,9 @@ def test_what_needs_no_credit_goes_ahead_of_what_waits_for_some_and_uses_up_what
     outgoing.grant(Credit(3, 99))
     assert outgoing.next_chunk(99, 99) is None
     outgoing.grant(Credit(4, 99))
-    granted = outgoing.next_chunk(99, 99)
-    assert isinstance(granted, Chunk)
-    assert (granted.first, numbers(granted.items)) == (4, [2])
+    last = outgoing.next_chunk(99, 99)
+    assert isinstance(last, Chunk)
+    assert (last.first, numbers(last.items)) == (4, [2])
 
 
 def test_what_goes_ahead_does_not_change_what_was_queued_before_a_long_message_and_what_after() -> None:

@@ -11,8 +11,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import grpc
 
 from pydotcompute.ring_kernels.places import Share
-from pydotcompute_server.principals import current
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 
 __all__ = ["Owner", "SharedTable", "owner_of", "shares_of"]
 

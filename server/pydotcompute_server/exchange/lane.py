@@ -23,7 +23,6 @@ from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
-from pydotcompute_server.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.epoch import Epoch
@@ -31,6 +30,7 @@ from pydotcompute_server.exchange.conversation import Conversation, CutOffError,
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 
 __all__ = ["ExchangeLane"]
 
@@ -102,15 +102,23 @@ class ExchangeLane:
             raise
         except TakenOverError:
             if opening.error_in_bye:
-                await self._say_bye(TAKEN_OVER, context)
+                await self._say_bye(TAKEN_OVER, context, can_read=False)
             await context.abort(grpc.StatusCode.ABORTED, TAKEN_OVER.message)
 
-    async def _say_bye(self, status: status_pb2.Status, context: Context) -> None:
-        """Say `bye` with this error, and wait until the client has ended its side, but not for long."""
-        bye = pb.Bye(status=status)
+    async def _say_bye(self, status: status_pb2.Status, context: Context, *, can_read: bool = True) -> None:
+        """Say `bye` with this error, and wait until the client has ended its side, but not for long.
+
+        Args:
+            can_read: False if a read is still under way, that of a task which was cancelled. Then nobody can hear the
+                client end its side, only that it ends the call.
+        """
+        gone = asyncio.Event()
+        context.add_done_callback(lambda _: gone.set())  # type: ignore[arg-type, misc]
         with suppress(grpc.aio.InternalError, grpc.aio.UsageError, TimeoutError):  # The client is gone.
             async with asyncio.timeout(self._limits.farewell):
-                await context.write(pb.ExchangeResponse(bye=bye))
+                await context.write(pb.ExchangeResponse(bye=pb.Bye(status=status)))
+                if not can_read:
+                    await gone.wait()
                 while isinstance(await context.read(), pb.ExchangeRequest | PartFrame):
                     pass
 

@@ -21,9 +21,9 @@ from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
-from pydotcompute_server.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 from pydotcompute_server.services.pages import number_in, take_page
 
 __all__ = ["KernelServicer"]

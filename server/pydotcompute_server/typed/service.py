@@ -25,10 +25,10 @@ from pydotcompute_server.calls.answers import answer, answers_itself, send_heade
 from pydotcompute_server.calls.errors import Behavior, ClientGoneError
 from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
-from pydotcompute_server.principals import current
 from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane

@@ -33,7 +33,6 @@ from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
 from pydotcompute_server.calls.errors import ClientGoneError, StatusError
-from pydotcompute_server.principals import current
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import (
     SHUTTING_DOWN,
@@ -44,6 +43,7 @@ from pydotcompute_server.clients import (
     terms_of,
 )
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 
 __all__ = ["Stream", "Streams"]
 

@@ -34,11 +34,11 @@ from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.shares import Owner, SharedTable, owner_of
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
-from pydotcompute_server.principals import current
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of

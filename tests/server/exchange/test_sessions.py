@@ -212,7 +212,9 @@ async def test_the_stream_that_is_replaced_is_told_in_bye_too_if_its_client_asks
     await one.resume()
     frame = await first.read()
     assert (frame.bye.status.code, frame.bye.status.message) == (code_pb2.ABORTED, TAKEN_OVER)
-    await first.done_writing()
+    await one.send(*(sent := jobs(3)))
+    assert answered(await one.received(1)) == ids(sent)
+    assert not first.done(), "a proxy might lose `bye` if the daemon did not wait"
     assert await taken_over(first)
 
 
