@@ -9,7 +9,7 @@ import contextlib
 import os
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -64,7 +64,7 @@ class Pair:
     """When it expires, in seconds since 1970."""
 
 
-def require_known_variables(variables: Iterable[str]) -> None:
+def require_known_variables(variables: Mapping[str, str]) -> None:
     """Raise InvalidConfigurationError if a variable looks like one of `VARIABLES` and is none.
 
     So a name that somebody has misspelt does not turn encryption off.
