@@ -16,7 +16,7 @@ from click.testing import Result
 
 from pydotcompute.wire.certificates import Use, read_pair
 from pydotcompute_client import TLS, connect
-from tests.server.processes import environment, serving
+from tests.server.process.processes import environment, serving
 from tests.server.test_daemon import CALCULATOR
 from tests.stubs import PATIENCE
 from tests.tools import tool

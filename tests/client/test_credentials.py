@@ -99,7 +99,7 @@ def test_files_are_looked_at_before_grpc_gets_them(certificates: Certificates) -
         with pytest.raises(InvalidConfigurationError) as refused:
             tls.credentials()
         assert refused.value.parameter == parameter
-    roots, pair = TLS(ca, client, key).read()
+    roots, pair = read_files(TLS(ca, client, key))
     assert roots == Path(ca).read_bytes()
     assert pair is not None
     assert pair.names == ("client",)

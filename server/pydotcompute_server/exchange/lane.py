@@ -113,7 +113,7 @@ class ExchangeLane:
                 client end its side, only that it ends the call.
         """
         gone = asyncio.Event()
-        context.add_done_callback(lambda _: gone.set())  # type: ignore[arg-type, misc]
+        context.add_done_callback(lambda _: gone.set())  # type: ignore[arg-type]
         with suppress(grpc.aio.InternalError, grpc.aio.UsageError, TimeoutError):  # The client is gone.
             async with asyncio.timeout(self._limits.farewell):
                 await context.write(pb.ExchangeResponse(bye=pb.Bye(status=status)))
