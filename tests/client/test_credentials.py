@@ -12,6 +12,7 @@ from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.wire.certificates import VARIABLES
 from pydotcompute_client import TLS
 from pydotcompute_client.cli.main import main as client_command
+from pydotcompute_client.credentials import read_files
 from pydotcompute_server.cli import main as server_command
 from tests.certificates import Certificates, make_certificates
 
