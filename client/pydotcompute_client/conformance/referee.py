@@ -31,7 +31,7 @@ from pydotcompute_client.conformance.kernels import Probe
 from pydotcompute_client.conformance.results import BrokenError
 from pydotcompute_client.conformance.rules import Record
 
-__all__ = ["SCRIPTS", "Referee", "judge"]
+__all__ = ["SCRIPTS", "Referee", "judge", "serve"]
 
 SCRIPTS = {
     "calm": "nothing happens: each request is answered",
@@ -44,7 +44,7 @@ SCRIPTS = {
 
 AFTER = 10
 """After how many requests it happens."""
-FAULT_EVERY = 3
+FAULT_EVERY = 2
 """A fault comes with every so many batches."""
 FAULTS = ("lost on the way", "before answers", "late", "between answers", "no credit", "before opened", "after opened")
 """The faults of `rough`, in turn."""
@@ -79,6 +79,8 @@ class _Carried:
         """The sequence with which the event of the script comes."""
         self.events = 0
         """How many of them there were."""
+        self.said_bye = False
+        """True once the daemon has said `bye`."""
         self.finished = False
         """True if the client need not come back."""
         self.given_up: asyncio.TimerHandle | None = None
@@ -168,8 +170,9 @@ class Referee:
             carried.given_up = asyncio.get_running_loop().call_later(self._patience, self._give_up, carried)
 
     def _give_up(self, carried: _Carried) -> None:
-        problem = f"a client of {carried.script!r} has not come back within {self._patience:g} s"
-        self.record.note("returns", carried.events and carried.script == "taken-over", problem)
+        if not (carried.events and carried.script == "taken-over"):  # That one need not come back.
+            problem = f"a client of {carried.script!r} has not come back within {self._patience:g} s"
+            self.record.note("returns", False, problem)
         carried.finished = True
         self._count_finished()
 
@@ -217,18 +220,20 @@ class Referee:
             if kind == "batch":
                 await self._happen(carried, context)
             await self._answer(carried, context)
-        if judged.closed is not None and carried.events > 1:
+        if carried.said_bye:
             self.record.note("answers-bye", False, "the stream has ended without one")
             carried.finished = True
 
     async def _answer(self, carried: _Carried, context: Context) -> None:
-        """Write what there is. If the stream is to be cut between answers, cut it after the first one."""
+        """Write what there is, but nothing after `bye`. If the stream is to be cut between answers, cut it then."""
+        if carried.said_bye:
+            return
         while (frame := carried.judged.next_frame()) is not None:
             await context.write(frame)
             if carried.fault == "between answers":
                 await self._cut(carried, context)
-        if carried.judged.closed is not None and carried.events == 1:
-            carried.events += 1
+        if carried.judged.closed is not None:
+            carried.said_bye = True
             await context.write(pb.ExchangeResponse(bye=pb.Bye(status=carried.judged.closed)))
 
     async def _happen(self, carried: _Carried, context: Context) -> None:
@@ -260,8 +265,7 @@ class Referee:
             await self._cut(carried, context)
         if carried.script == "taken-over":
             carried.finished = carried.events > 1
-            if carried.finished:
-                self.record.note("taken-over", True, "")
+            self.record.note("taken-over", True, "")
             await self._say_bye(carried, TAKEN_OVER, context)
             await context.abort(grpc.StatusCode.ABORTED, TAKEN_OVER.message)
         carried.judged.closed = to_status(KernelStateError(carried.script, "TERMINATED", "send to"))
@@ -284,9 +288,12 @@ class Referee:
 
     async def _after_bye(self, carried: _Carried, context: Context) -> None:
         carried.finished = True
-        if carried.judged.closed is not None and carried.events > 1:
+        if carried.said_bye:
             self.record.note("answers-bye", True, "")
-        more = await context.read()
+        more = None
+        with suppress(TimeoutError):  # The client need not end its side.
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                more = await context.read()
         self.record.note("last-frame", not isinstance(more, pb.ExchangeRequest), "a frame comes after it")
 
 
@@ -302,14 +309,35 @@ async def _list_no_types(_: bytes, context: Context) -> bytes:
     return kernel_pb.ListKernelTypesResponse().SerializeToString()
 
 
+async def serve(referee: Referee, listen: str) -> tuple[grpc.aio.Server, str]:
+    """Return a server with this referee, which has started, and its HOST:PORT.
+
+    Args:
+        listen: HOST:PORT; port 0 stands for any free one.
+
+    Raises:
+        RuntimeError: the address is taken.
+    """
+    server = grpc.aio.server()
+    exchange = grpc.stream_stream_rpc_method_handler(
+        referee.exchange, pb.ExchangeRequest.FromString, pb.ExchangeResponse.SerializeToString
+    )
+    list_types: Any = grpc.unary_unary_rpc_method_handler(_list_no_types, None, None)
+    for service, methods in ((MESSAGES, {"Exchange": exchange}), (KERNELS, {"ListKernelTypes": list_types})):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+    port = server.add_insecure_port(listen)
+    await server.start()
+    return server, f"{listen.rpartition(':')[0]}:{port}"
+
+
 async def judge(listen: str, sessions: int, patience: float, on_listening: Callable[[str], None]) -> Record:
     """Judge the clients that come, until so many sessions are finished, or the process is interrupted.
 
     Args:
-        listen: HOST:PORT; port 0 stands for any free one.
+        listen: HOST:PORT.
         sessions: how many sessions; 0 for any number.
         patience: how many seconds a client has to come back after its stream was cut.
-        on_listening: called with HOST:PORT.
+        on_listening: called with HOST:PORT, when clients can come.
 
     Raises:
         RuntimeError: the address is taken.
@@ -322,16 +350,9 @@ async def judge(listen: str, sessions: int, patience: float, on_listening: Calla
         if finished == sessions:
             done.set()
 
-    referee, server = Referee(patience, on_finished), grpc.aio.server()
-    exchange = grpc.stream_stream_rpc_method_handler(
-        referee.exchange, pb.ExchangeRequest.FromString, pb.ExchangeResponse.SerializeToString
-    )
-    list_types: Any = grpc.unary_unary_rpc_method_handler(_list_no_types, None, None)
-    for service, methods in ((MESSAGES, {"Exchange": exchange}), (KERNELS, {"ListKernelTypes": list_types})):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
-    port = server.add_insecure_port(listen)
-    await server.start()
-    on_listening(f"{listen.rpartition(':')[0]}:{port}")
+    referee = Referee(patience, on_finished)
+    server, address = await serve(referee, listen)
+    on_listening(address)
     await done.wait()
     await server.stop(1)
     return referee.record

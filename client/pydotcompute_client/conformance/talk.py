@@ -157,7 +157,9 @@ class Talk:
         while True:
             frame = self._next()
             if frame is None:
-                raise BrokenError(f"the stream has ended with {self.ending()}, and there was no {' or '.join(kinds)}")
+                status = self.status() or status_pb2.Status()
+                why = f"{reason_of(status)}: {status.message}" if status.message else reason_of(status)
+                raise BrokenError(f"there is no {' or '.join(kinds)}, and the stream ends with {why}")
             kind = self._take(frame)
             if kind in kinds:
                 return getattr(frame, kind)
@@ -165,9 +167,11 @@ class Talk:
                 return frame.accepted
 
     def hear_messages(self, count: int) -> list[Incoming]:
-        """Return the messages of the session, once there are so many."""
+        """Return the messages of the session, once there are so many. Raises BrokenError if a request is refused."""
         while len(self.received) < count:
-            self.hear("batch")
+            if self.hear("batch", "refused") is not None and self.kinds[-1] == "refused":
+                status = self.refused[-1].status
+                raise BrokenError(f"a request is refused with {reason_of(status)}: {status.message}")
         return self.received
 
     def hear_refusals(self, count: int) -> list[pb.Refusal]:
