@@ -19,8 +19,10 @@ from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
+from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
 
 __all__ = ["KernelServicer"]
@@ -36,6 +38,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         self._catalog = catalog
         self._limits = limits
         self._epoch = epoch
+        self._launches = Launches(limits)
 
     async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
         types = self._runtime.kernel_types
@@ -74,13 +77,16 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         )
 
     async def Launch(self, request: pb.LaunchRequest, context: Context) -> pb.LaunchResponse:
-        name = request.kernel_type or request.kernel_id
-        kernel_type = self._runtime.kernel_types.get(name)
-        if kernel_type is None:
-            raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
-        config = config_from_proto(request.config, kernel_type.config)
-        kernel = await self._runtime.launch(request.kernel_id, kernel_type, config=config)
-        return pb.LaunchResponse(kernel=_kernel(kernel))
+        async def launch() -> pb.LaunchResponse:
+            name = request.kernel_type or request.kernel_id
+            kernel_type = self._runtime.kernel_types.get(name)
+            if kernel_type is None:
+                raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
+            config = config_from_proto(request.config, kernel_type.config)
+            kernel = await self._runtime.launch(request.kernel_id, kernel_type, config=config)
+            return pb.LaunchResponse(kernel=_kernel(kernel))
+
+        return await self._launches.once(request, owner_of(context), launch)
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
         await self._runtime.activate(request.kernel_id)
