@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from pydotcompute_client.description import KernelDescription
     from pydotcompute_client.kernel import RemoteKernel
     from pydotcompute_client.runtime import RemoteRuntime
+    from pydotcompute_client.server_info import ServerInfo
 
-__all__ = ["TLS", "KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
+__all__ = ["TLS", "KernelDescription", "RemoteKernel", "RemoteRuntime", "ServerInfo", "UnreadableMessage", "connect"]
 
 # With gRPC's own support for forks, even a child that never uses gRPC may crash; see `forks`. This must be set before
 # gRPC is imported.
@@ -23,6 +24,7 @@ _MODULES = {
     "KernelDescription": "description",
     "RemoteKernel": "kernel",
     "RemoteRuntime": "runtime",
+    "ServerInfo": "server_info",
     "TLS": "credentials",
     "UnreadableMessage": "dead_letters",
     "connect": "connecting",

@@ -15,6 +15,7 @@ from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
+from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
@@ -23,6 +24,7 @@ from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.forks import require_no_fork
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.pauses import pause
+from pydotcompute_client.retries import RETRIES
 from pydotcompute_client.targets import proxy_options, with_proxy
 
 __all__ = ["Call", "Channels", "Question", "Stubs"]
@@ -42,6 +44,7 @@ class Stubs:
         self.kernels: KernelServiceStub = KernelServiceStub(channel)
         self.telemetry: TelemetryServiceStub = TelemetryServiceStub(channel)
         self.dead_letters: DeadLetterServiceStub = DeadLetterServiceStub(channel)
+        self.server: ServerServiceStub = ServerServiceStub(channel)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Channels:
             ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
+            RETRIES,
             *proxy_options(target),
             *([] if tls is None else tls.options(target)),
         ]

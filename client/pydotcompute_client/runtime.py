@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Self
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import grpc
@@ -38,6 +39,7 @@ from pydotcompute_client.description import KernelDescription, read_description
 from pydotcompute_client.exchange.session import Session
 from pydotcompute_client.forks import survives_no_fork
 from pydotcompute_client.kernel import RemoteKernel
+from pydotcompute_client.server_info import ServerInfo
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["RemoteRuntime"]
@@ -194,7 +196,10 @@ class RemoteRuntime:
             if cls is not None:
                 self._types.prefer(cls)
         request = kernel_pb.LaunchRequest(
-            kernel_id=kernel_id, kernel_type=name, config=None if config is None else config_to_proto(config)
+            kernel_id=kernel_id,
+            kernel_type=name,
+            config=None if config is None else config_to_proto(config),
+            request_id=str(uuid4()),  # If the answer is lost, gRPC sends the request again; see `retries`.
         )
         try:
             await self._channels.call(lambda daemon: daemon.kernels.Launch, request)
@@ -374,6 +379,14 @@ class RemoteRuntime:
         request = kernel_pb.DescribeKernelRequest(kernel_id=kernel_id)
         response = await self._channels.call(lambda daemon: daemon.kernels.DescribeKernel, request)
         return read_description(kernel_id, response, self._types)
+
+    def get_server_info(self) -> ServerInfo:
+        """The daemon's version, its limits, and what it can do. Blocks; see `fetch_server_info`."""
+        return self._channels.ask_blocking(questions.server_info())
+
+    async def fetch_server_info(self) -> ServerInfo:
+        """`get_server_info`, without blocking."""
+        return await self._channels.ask(questions.server_info())
 
     @property
     def kernel_ids(self) -> list[str]:

@@ -26,6 +26,8 @@ from pydotcompute.v1 import (
     kernel_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
     telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
@@ -48,6 +50,7 @@ from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
 from pydotcompute_server.services.reflection import add_reflection
+from pydotcompute_server.services.server_info import ServerServicer
 from pydotcompute_server.services.telemetry import TelemetryServicer
 from pydotcompute_server.settings import Settings
 from pydotcompute_server.transport.exposure import require_protection, warn_again_and_again
@@ -90,7 +93,7 @@ class Daemon:
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
         self._apart = apart = Apart(limits)
-        epoch = Epoch()
+        self._run = epoch = Epoch()
         self.epoch = epoch.name
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
         self.memory = memory = Memory(limits.memory_bytes or default_budget())
@@ -146,13 +149,14 @@ class Daemon:
     def _make_server(self) -> grpc.aio.Server:
         limits = self._limits
         longest = longest_frame(limits.max_message_bytes)
+        connections = connections_allowed(limits)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", min(longest, longest_frame(limits.max_request_bytes))),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.
-                ("grpc.max_allowed_incoming_connections", connections_allowed(limits)),
+                ("grpc.max_allowed_incoming_connections", connections),
                 ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
                 ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
                 ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
@@ -171,7 +175,11 @@ class Daemon:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits, self._apart)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
-        services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+        in_force = {"max_connections": connections, "memory_bytes": self.memory.budget}
+        info = ServerServicer(self._run, limits, in_force)
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(info, handlers)
+        kernels_own = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+        services = (*kernels_own, server_service_pb2)
         # The last ones serve clients that print an error, or write a body without knowing its type.
         files = (*services, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)

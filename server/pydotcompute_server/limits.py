@@ -201,6 +201,11 @@ class Limits(RuntimeLimits):
     """How long before a call's deadline the daemon gives up, at most, so that its answer arrives in time."""
 
     # The other services.
+    launches_kept: int = 1_000
+    """How many launches are remembered by the `request_id` of their request, so that nothing is launched twice. When
+    there are more, the oldest of the connection with most of them is forgotten."""
+    launches_kept_time: float = 600.0
+    """How long a launch is remembered by the `request_id` of its request."""
     dead_letters_default_page: int = 100
     """How many dead letters a page has if the request names no number."""
     dead_letters_page: int = 1_000

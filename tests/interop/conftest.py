@@ -57,16 +57,8 @@ class Client:
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
     shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules"))
-    command: list[str | Path] = [
-        SCRIPTS / "pydotcompute",
-        "--target",
-        target,
-        "proto",
-        "export",
-        "calculator",
-        "--daemon",
-    ]
-    run(*command, "--out", folder / "protos")
+    exporting = ("--target", target, "proto", "export", "calculator", "--daemon", "--out", str(folder / "protos"))
+    run(SCRIPTS / "pydotcompute", *exporting)
 
 
 def _buf(folder: Path, *arguments: str) -> None:

@@ -193,11 +193,8 @@ def test_the_bytes_of_an_array_are_these() -> None:
     assert SCENES.encode(scene) == bytes.fromhex(PLAIN)
     assert SCENES.encode_aligned(scene) == bytes.fromhex(ALIGNED)
     ours = tensor_pb2.Tensor(dtype="<f4", shape=[3], data=np.array([1, 2, 3], "<f4").tobytes())
-    scene_class: Any = SCENES.message_class
-    plain, aligned = (
-        tensor_pb2.Tensor.FromString(scene_class.FromString(bytes.fromhex(text)).one.SerializeToString())
-        for text in (PLAIN, ALIGNED)
-    )
+    parsed: list[Any] = [SCENES.message_class.FromString(bytes.fromhex(text)) for text in (PLAIN, ALIGNED)]
+    plain, aligned = (tensor_pb2.Tensor.FromString(each.one.SerializeToString()) for each in parsed)
     assert plain == ours
     assert aligned != ours
     aligned.ClearField("padding")

@@ -17,7 +17,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from pydotcompute.schema.names import json_name
-from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import (
+    dead_letter_service_pb2,
+    kernel_service_pb2,
+    message_service_pb2,
+    server_service_pb2,
+    telemetry_service_pb2,
+)
 from tests.stubs import Wire
 from tests.tools import tool
 
@@ -28,12 +34,14 @@ SERVICES = {
     "pydotcompute.v1.DeadLetterService",
     "pydotcompute.v1.KernelService",
     "pydotcompute.v1.MessageService",
+    "pydotcompute.v1.ServerService",
     "pydotcompute.v1.TelemetryService",
 }
 LIFE = "pydotcompute.v1.KernelService"
 KERNELS_PACKAGES = ("kernels.v1.", "vector_add.v1.")
 """Where the services of the kernels themselves are."""
-MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2, health_pb2)
+OWN_MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+MODULES = (*OWN_MODULES, server_service_pb2, health_pb2)
 Request = reflection_pb2.ServerReflectionRequest
 
 

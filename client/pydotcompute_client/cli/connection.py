@@ -17,6 +17,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
+from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.addresses import DEFAULT_PORT
 from pydotcompute.wire.certificates import require_known_variables
@@ -95,6 +96,11 @@ class Connection:
     def telemetry(self) -> TelemetryServiceStub:
         """The stub of TelemetryService."""
         return TelemetryServiceStub(self.channel)
+
+    @cached_property
+    def server(self) -> ServerServiceStub:
+        """The stub of ServerService."""
+        return ServerServiceStub(self.channel)
 
     @cached_property
     def dead_letters(self) -> DeadLetterServiceStub:

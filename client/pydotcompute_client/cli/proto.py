@@ -135,9 +135,11 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
     try:
         before = _exported(against)
     except FileNotFoundError:
+        before = None
+    now = _declared(daemon, kernels, before is not None and _has_services(before))
+    if before is None:
         hint = f"`{PROGRAM} proto export --out {shlex.quote(str(against))}` makes it"
-        raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}") from None
-    now = _declared(daemon, kernels, _has_services(before))
+        raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}")
     now = compiled(_laid_over(before, now) if kernels else now)
     damaged = _damaged(against, before)
     changed, breaking = _changed(before, now), _breaking(before, now)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -17,6 +17,7 @@ from pydotcompute.printable import escaped, escaped_json
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.packages import by_package, is_reserved
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
 from pydotcompute_client.cli.output import echo_text
@@ -28,6 +29,7 @@ __all__ = [
     "show_description",
     "show_devices",
     "show_kernels",
+    "show_server_info",
     "show_telemetry",
     "show_types",
     "state_name",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 _NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
-_NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
+_NUMBERS |= {"VALUE", "INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
 _IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
@@ -224,6 +226,22 @@ def show_devices(devices: Iterable[telemetry_pb.DeviceTelemetry]) -> None:
         for device in devices
     ]
     _show(("INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"), rows)
+
+
+def show_server_info(info: server_pb.GetServerInfoResponse) -> None:
+    """Print what a daemon is: the facts, and then its limits."""
+    facts = {
+        "VERSION": info.version,
+        "EPOCH": info.daemon_epoch,
+        "STARTED": info.start_time.ToDatetime(UTC).astimezone().isoformat(" ", "seconds"),
+        "FEATURES": ", ".join(info.features) or "-",
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        echo_text(f"{name:{width}}  {escaped(value)}")
+    click.echo()
+    limits = {name: int(limit) if limit.is_integer() else limit for name, limit in sorted(info.limits.items())}
+    _show(("LIMIT", "VALUE"), [(name, str(limit)) for name, limit in limits.items()])
 
 
 def _used(device: telemetry_pb.DeviceTelemetry) -> str:

@@ -131,7 +131,8 @@ class _Renderer:
             else:
                 body += lines
         for index, lines in in_oneof.items():
-            body += [f"oneof {message.oneof_decl[index].name} {{", *_indented(lines), "}"]
+            head = [*self._comment((*path, 8, index)), f"oneof {message.oneof_decl[index].name} {{"]
+            body += [*head, *_indented(lines), "}"]
         if not body:
             return [*self._comment(path), f"message {message.name} {{}}"]
         return [*self._comment(path), f"message {message.name} {{", *_indented(body), "}"]

@@ -21,9 +21,11 @@ from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
+from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current
+from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
 
 __all__ = ["KernelServicer"]
@@ -42,6 +44,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         share = Share("max_kernels_per_principal", limits.per_principal("max_kernels"))
         self._places = Places("max_kernels", limits.max_kernels, share)
         self._launched_by: WeakKeyDictionary[RingKernel[Any, Any], str] = WeakKeyDictionary()
+        self._launches = Launches(limits)
 
     async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
         types = self._runtime.kernel_types
@@ -80,15 +83,22 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         )
 
     async def Launch(self, request: pb.LaunchRequest, context: Context) -> pb.LaunchResponse:
-        name = request.kernel_type or request.kernel_id
-        kernel_type = self._runtime.kernel_types.get(name)
-        if kernel_type is None:
-            raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
-        config = config_from_proto(request.config, kernel_type.config)
+        async def launch() -> pb.LaunchResponse:
+            name = request.kernel_type or request.kernel_id
+            kernel_type = self._runtime.kernel_types.get(name)
+            if kernel_type is None:
+                raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
+            config = config_from_proto(request.config, kernel_type.config)
+            return pb.LaunchResponse(kernel=_kernel(await self._launch(request.kernel_id, kernel_type, config)))
+
+        return await self._launches.once(request, owner_of(context), launch)
+
+    async def _launch(self, kernel_id: str, kernel_type: KernelType, config: RingKernelConfig) -> RingKernel[Any, Any]:
+        """Launch a kernel in one of the places of the principal that calls."""
         principal = current().name
         self._places.take((principal,))
         try:
-            kernel = await self._runtime.launch(request.kernel_id, kernel_type, config=config)
+            kernel = await self._runtime.launch(kernel_id, kernel_type, config=config)
         except BaseException:
             self._places.leave((principal,))
             raise
@@ -96,7 +106,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             self._places.leave((principal,))
         else:
             self._launched_by[kernel] = principal
-        return pb.LaunchResponse(kernel=_kernel(kernel))
+        return kernel
 
     def kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
         """Note that a kernel has another state: once it is terminated, its principal may launch another."""
