@@ -73,8 +73,8 @@ class Certificates:
 
     def tls(self, ca: str, client: str | None = None, name: str | None = None) -> TLS:
         """What `connect` takes, to trust this authority and to be this client."""
-        pair = (self.certificate(client), self.key(client)) if client else (None, None)
-        return TLS(self.certificate(ca), *pair, name)
+        certificate, key = (self.certificate(client), self.key(client)) if client else (None, None)
+        return TLS(self.certificate(ca), certificate, key, name)
 
     def certificate(self, name: str) -> str:
         return str(self._directory / f"{name}.pem")
