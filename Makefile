@@ -29,7 +29,7 @@ environment = $(PYTHON) -m venv $(1) \
 # $(call itself,FOLDER): this tree in it, by the build backend that is there already.
 itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test test-pythons bench profile flake soak fuzz proto verify fix clean lock dist sbom test-oldest test-newest \
+.PHONY: demo test test-pythons bench profile flake soak fuzz proto verify fix clean lock dist sbom audit test-oldest test-newest \
 	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-workflows \
 	verify-proto verify-generated fix-generated
 
@@ -148,13 +148,22 @@ dist: $(RELEASE_INSTALLED)  ## Build the sdist, and the wheel from it, into dist
 	rm -rf dist
 	$(RELEASE_BIN)/python -m build --no-isolation --outdir dist .
 
-sbom: dist  ## List what the wheel is installed with, as CycloneDX, in build/.
+sbom: dist  ## List what the wheel is installed with, and what is in the images, as CycloneDX, in build/.
 	rm -rf build && mkdir build
 	$(PYTHON) -m venv --without-pip build/venv
-	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client]"
+	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client,tls]"
 	sed "s/^dynamic = .*/version = \"$$($(RELEASE_BIN)/hatchling version)\"/" pyproject.toml >build/pyproject.toml
 	$(RELEASE_BIN)/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible \
 		--output-file build/wheel.cdx.json build/venv
+	for image in image image-cuda; do \
+		$(RELEASE_BIN)/cyclonedx-py requirements --pyproject build/pyproject.toml --output-reproducible \
+			--output-file build/$$image.cdx.json requirements/$$image.txt || exit 1; \
+	done
+
+audit: $(RELEASE_INSTALLED)  ## Ask the database of Python packages for known faults in what requirements/ has.
+	for lock in $(sort $(wildcard requirements/*.txt)); do \
+		$(RELEASE_BIN)/pip-audit --requirement $$lock --require-hashes --disable-pip --strict --progress-spinner off || failed=1; \
+	done; [ -z "$$failed" ]
 
 clean:
 	rm -rf .venv .venv-proto .venv-release .venv-oldest .venv-newest .venv-peer .venv-ray .venv-xoscar .venv-3.* .tools build dist

@@ -19,7 +19,7 @@ from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
-from pydotcompute_client.credentials import TLS
+from pydotcompute_client.credentials import TLS, channel_credentials, channel_options
 from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.forks import require_no_fork
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
@@ -96,7 +96,7 @@ class Channels:
             )
         self._tls = tls
         self._knows_tls = credentials is None
-        self._credentials = credentials if tls is None else tls.credentials()
+        self._credentials = credentials if tls is None else channel_credentials(tls)
         self._interceptors = interceptors
         self._awaited = awaited(interceptors)
         self._options: list[tuple[str, Any]] = [
@@ -114,7 +114,7 @@ class Channels:
             ("grpc.use_local_subchannel_pool", 1),
             RETRIES,
             *proxy_options(target),
-            *([] if tls is None else tls.options(target)),
+            *channel_options(tls, target),
         ]
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None

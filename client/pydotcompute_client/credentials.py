@@ -23,7 +23,7 @@ from pydotcompute.wire.certificates import (
     require_known_variables,
 )
 
-__all__ = ["LOCAL", "TLS", "read_files"]
+__all__ = ["LOCAL", "TLS", "channel_credentials", "channel_options", "choose", "read"]
 
 LOCAL = "localhost"
 """The name of a daemon at a socket file."""
@@ -92,7 +92,7 @@ class TLS:
                 raise InvalidConfigurationError(f"PYDOTCOMPUTE_{name}", text, "it is neither 1 nor 0")
             return text in _YES
 
-        return cls.chosen(
+        return choose(
             tls=flag("TLS"),
             directory=value("TLS_DIRECTORY"),
             ca=value("TLS_CA"),
@@ -102,51 +102,45 @@ class TLS:
             insecure=flag("INSECURE"),
         )
 
-    @classmethod
-    def chosen(
-        cls,
-        *,
-        tls: bool = False,
-        directory: Path | str | None = None,
-        ca: Path | str | None = None,
-        certificate: Path | str | None = None,
-        key: Path | str | None = None,
-        name: str | None = None,
-        insecure: bool = False,
-    ) -> TLS | None:
-        """Return the TLS that options or variables ask for; None for plain text, which is what is left if none does.
 
-        Args:
-            tls: True to use TLS, and to trust whom this machine trusts.
-            directory: as of `directory`. It counts if there is neither `tls` nor a file.
-            ca, certificate, key, name: as the fields of the same names.
-            insecure: True for plain text if there is nothing in the directory.
-
-        Raises:
-            InvalidConfigurationError: one of them has no effect.
-        """
-        if tls or ca is not None or certificate is not None or key is not None:
-            return cls(ca, certificate, key, name)
-        if directory is not None:
-            files = (Path(directory) / each for each in (CERTIFICATE, KEY, AUTHORITY))
-            if insecure and Path(directory).is_dir() and not any(map(os.path.lexists, files)):
-                return None
-            return cls.directory(directory, name=name)
-        return None if name is None else cls(name=name)
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Return gRPC's credentials. InvalidConfigurationError if a file cannot be read or is not valid."""
-        roots, pair = read_files(self)
-        return grpc.ssl_channel_credentials(roots, *(() if pair is None else (pair.key, pair.chain)))
-
-    def options(self, target: str) -> list[tuple[str, str]]:
-        """Return what gRPC's channel to a target has to know beside the credentials."""
-        # Of a socket file, gRPC would look for the path in the certificate.
-        name = self.name or (LOCAL if target.startswith("unix:") else None)
-        return [] if name is None else [("grpc.ssl_target_name_override", name)]
+_YES, _NO = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
+_OF_A_CLIENT = [
+    f"PYDOTCOMPUTE_TLS{name}" for name in ("", "_DIRECTORY", "_CA", "_CLIENT_CERTIFICATE", "_CLIENT_KEY", "_NAME")
+]
 
 
-def read_files(tls: TLS) -> tuple[bytes, Pair | None]:
+def choose(
+    *,
+    tls: bool = False,
+    directory: Path | str | None = None,
+    ca: Path | str | None = None,
+    certificate: Path | str | None = None,
+    key: Path | str | None = None,
+    name: str | None = None,
+    insecure: bool = False,
+) -> TLS | None:
+    """Return the TLS that options or variables ask for; None for plain text, which is what is left if none does.
+
+    Args:
+        tls: True to use TLS, and to trust whom this machine trusts.
+        directory: as of `TLS.directory`. It counts if there is neither `tls` nor a file.
+        ca, certificate, key, name: as the fields of `TLS`.
+        insecure: True for plain text if there is nothing in the directory.
+
+    Raises:
+        InvalidConfigurationError: one of them has no effect.
+    """
+    if tls or ca is not None or certificate is not None or key is not None:
+        return TLS(ca, certificate, key, name)
+    if directory is not None:
+        files = (Path(directory) / each for each in (CERTIFICATE, KEY, AUTHORITY))
+        if insecure and Path(directory).is_dir() and not any(map(os.path.lexists, files)):
+            return None
+        return TLS.directory(directory, name=name)
+    return None if name is None else TLS(name=name)
+
+
+def read(tls: TLS) -> tuple[bytes, Pair | None]:
     """Return the certificates to trust, and the pair to present.
 
     Raises:
@@ -158,10 +152,19 @@ def read_files(tls: TLS) -> tuple[bytes, Pair | None]:
     return roots, read_pair(Path(tls.certificate), Path(tls.key), Use.CLIENT_AUTH)
 
 
-_YES, _NO = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
-_OF_A_CLIENT = [
-    f"PYDOTCOMPUTE_TLS{name}" for name in ("", "_DIRECTORY", "_CA", "_CLIENT_CERTIFICATE", "_CLIENT_KEY", "_NAME")
-]
+def channel_credentials(tls: TLS) -> grpc.ChannelCredentials:
+    """Return gRPC's credentials. Raises as `read`."""
+    roots, pair = read(tls)
+    return grpc.ssl_channel_credentials(roots, *(() if pair is None else (pair.key, pair.chain)))
+
+
+def channel_options(tls: TLS | None, target: str) -> list[tuple[str, str]]:
+    """Return what gRPC's channel to a target has to know beside the credentials."""
+    if tls is None:
+        return []
+    # Of a socket file, gRPC would look for the path in the certificate.
+    name = tls.name or (LOCAL if target.startswith("unix:") else None)
+    return [] if name is None else [("grpc.ssl_target_name_override", name)]
 
 
 def _system_roots() -> bytes:

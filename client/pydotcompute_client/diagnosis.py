@@ -7,7 +7,7 @@ import ssl
 import time
 
 from pydotcompute.wire.addresses import DEFAULT_PORT, socket_path, split_address
-from pydotcompute_client.credentials import LOCAL, TLS, read_files
+from pydotcompute_client.credentials import LOCAL, TLS, read
 from pydotcompute_client.targets import proxy_variable
 
 __all__ = ["find_tls_problem"]
@@ -79,7 +79,7 @@ def _problem_of_plain_text(connection: socket.socket) -> str | None:
 
 def _problem_of_tls(connection: socket.socket, host: str, tls: TLS) -> str | None:
     name = tls.name or host
-    roots, pair = read_files(tls)
+    roots, pair = read(tls)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))
     if tls.certificate is not None:

@@ -12,7 +12,7 @@ from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.wire.certificates import VARIABLES
 from pydotcompute_client import TLS
 from pydotcompute_client.cli.main import main as client_command
-from pydotcompute_client.credentials import read_files
+from pydotcompute_client.credentials import read
 from pydotcompute_server.cli import main as server_command
 from tests.certificates import Certificates, make_certificates
 
@@ -98,9 +98,9 @@ def test_files_are_looked_at_before_grpc_gets_them(certificates: Certificates) -
     }
     for parameter, tls in wrong.items():
         with pytest.raises(InvalidConfigurationError) as refused:
-            tls.credentials()
+            read(tls)
         assert refused.value.parameter == parameter
-    roots, pair = read_files(TLS(ca, client, key))
+    roots, pair = read(TLS(ca, client, key))
     assert roots == Path(ca).read_bytes()
     assert pair is not None
     assert pair.names == ("client",)
@@ -110,7 +110,7 @@ def test_a_machine_that_trusts_nobody_is_told(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     with pytest.raises(InvalidConfigurationError, match="this machine trusts nobody"):
-        TLS().credentials()
+        read(TLS())
 
 
 def test_the_variables_for_tls_are_those_of_the_two_commands() -> None:

@@ -23,7 +23,7 @@ from pydotcompute.wire.addresses import DEFAULT_PORT
 from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute_client.cli.failures import BadInput, TimedOut
-from pydotcompute_client.credentials import TLS
+from pydotcompute_client.credentials import TLS, channel_credentials, channel_options, choose
 from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
 
@@ -58,7 +58,7 @@ class Connection:
         """What the options ask for: none of them is ever ignored in favour of plain text. BadInput if one is wrong."""
         try:
             require_known_variables(os.environ)
-            return TLS.chosen(
+            return choose(
                 tls=self.tls,
                 directory=self.tls_directory,
                 ca=self.tls_ca,
@@ -77,10 +77,10 @@ class Connection:
         if self.chosen_tls is None:
             return grpc.insecure_channel(self.target, options)
         try:
-            credentials = self.chosen_tls.credentials()
+            credentials = channel_credentials(self.chosen_tls)
         except InvalidConfigurationError as error:
             raise _in_words_of_options(error) from None
-        return grpc.secure_channel(self.target, credentials, options + self.chosen_tls.options(self.target))
+        return grpc.secure_channel(self.target, credentials, options + channel_options(self.chosen_tls, self.target))
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
