@@ -10,9 +10,11 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 
+from pydotcompute import __version__
 from pydotcompute.exceptions import ConnectionLostError
 from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.client_service_pb2_grpc import ClientServiceStub
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
@@ -23,7 +25,7 @@ from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.pauses import pause
 from pydotcompute_client.targets import proxy_options, with_proxy
 
-__all__ = ["Call", "Channels", "Question", "Stubs"]
+__all__ = ["USER_AGENT", "Call", "Channels", "Question", "Stubs"]
 
 A = TypeVar("A")
 Q = TypeVar("Q")
@@ -33,6 +35,10 @@ LONGEST_BACKOFF_MS = 2_000
 """The longest time between two attempts to connect again, in milliseconds. gRPC begins with less, and adds jitter."""
 
 
+USER_AGENT = f"pydotcompute/{__version__}"
+"""What the daemon is told of the program that calls."""
+
+
 class Stubs:
     """The stubs of the daemon's services, over one channel."""
 
@@ -40,6 +46,7 @@ class Stubs:
         self.kernels: KernelServiceStub = KernelServiceStub(channel)
         self.telemetry: TelemetryServiceStub = TelemetryServiceStub(channel)
         self.dead_letters: DeadLetterServiceStub = DeadLetterServiceStub(channel)
+        self.clients: ClientServiceStub = ClientServiceStub(channel)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Channels:
             ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.primary_user_agent", USER_AGENT),
             *proxy_options(target),
         ]
         self._channel: grpc.aio.Channel | None = None

@@ -19,7 +19,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     SessionLostError,
 )
-from pydotcompute_client.cli import dead_letters, kernels, messages, proto
+from pydotcompute_client.cli import clients, dead_letters, kernels, messages, proto
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
@@ -196,6 +196,7 @@ for command in (
     *kernels.COMMANDS,
     *messages.COMMANDS,
     *dead_letters.COMMANDS,
+    *clients.COMMANDS,
     *proto.COMMANDS,
     completion,
 ):
