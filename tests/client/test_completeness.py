@@ -17,8 +17,15 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.api import KernelHandle, KernelRuntime
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import (
+    client_service_pb2,
+    dead_letter_service_pb2,
+    kernel_service_pb2,
+    message_service_pb2,
+    telemetry_service_pb2,
+)
 from pydotcompute_client import RemoteKernel, RemoteRuntime
+from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
@@ -29,10 +36,17 @@ SERVICERS: dict[str, type] = {
     "MessageService": MessageServicer,
     "TelemetryService": TelemetryServicer,
     "DeadLetterService": DeadLetterServicer,
+    "ClientService": ClientServicer,
 }
 METHODS = [
     method
-    for module in (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+    for module in (
+        kernel_service_pb2,
+        message_service_pb2,
+        telemetry_service_pb2,
+        dead_letter_service_pb2,
+        client_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
