@@ -10,9 +10,11 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 
+from pydotcompute import __version__
 from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError
 from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.client_service_pb2_grpc import ClientServiceStub
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
@@ -27,7 +29,7 @@ from pydotcompute_client.pauses import pause
 from pydotcompute_client.retries import RETRIES
 from pydotcompute_client.targets import proxy_options, with_proxy
 
-__all__ = ["Call", "Channels", "Question", "Stubs"]
+__all__ = ["USER_AGENT", "Call", "Channels", "Question", "Stubs"]
 
 A = TypeVar("A")
 Q = TypeVar("Q")
@@ -35,6 +37,10 @@ R = TypeVar("R")
 
 LONGEST_BACKOFF_MS = 2_000
 """The longest time between two attempts to connect again, in milliseconds. gRPC begins with less, and adds jitter."""
+
+
+USER_AGENT = f"pydotcompute/{__version__}"
+"""What the daemon is told of the program that calls."""
 
 
 class Stubs:
@@ -45,6 +51,7 @@ class Stubs:
         self.telemetry: TelemetryServiceStub = TelemetryServiceStub(channel)
         self.dead_letters: DeadLetterServiceStub = DeadLetterServiceStub(channel)
         self.server: ServerServiceStub = ServerServiceStub(channel)
+        self.clients: ClientServiceStub = ClientServiceStub(channel)
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Channels:
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
             RETRIES,
+            ("grpc.primary_user_agent", USER_AGENT),
             *proxy_options(target),
             *channel_options(tls, target),
         ]

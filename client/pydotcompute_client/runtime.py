@@ -33,7 +33,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_to_proto, telemetry_from_proto
-from pydotcompute_client import dead_letters, questions
+from pydotcompute_client import clients, dead_letters, questions
 from pydotcompute_client.channels import Channels
 from pydotcompute_client.description import KernelDescription, read_description
 from pydotcompute_client.exchange.session import Session
@@ -468,3 +468,33 @@ class RemoteRuntime:
         request = dead_letter_pb.RequeueDeadLettersRequest(kernel_id=kernel_id, ids=named)
         response = await self._channels.call(lambda daemon: daemon.dead_letters.RequeueDeadLetters, request)
         return list(response.ids)
+
+    # -- clients -------------------------------------------------------------------------------------------------------
+
+    def get_clients(self, interval: float = 0.0) -> list[clients.ConnectedClient]:
+        """The clients that send and receive messages, this one included. Blocks; see `fetch_clients`."""
+        return self._channels.ask_blocking(clients.clients(interval))
+
+    async def fetch_clients(self, interval: float = 0.0) -> list[clients.ConnectedClient]:
+        """Return the clients that send and receive messages, in the order in which they came.
+
+        Args:
+            interval: for how many seconds the daemon looks how many messages come, before it answers; 0 for not at all.
+        """
+        return await self._channels.ask(clients.clients(interval))
+
+    async def kick(
+        self, principal: str = "", *, peer: str = "", client_id: str = "", reason: str = ""
+    ) -> clients.Kicked:
+        """End the sessions and calls of a principal, or of an address, now. Whoever is ended may come again.
+
+        Args:
+            principal: whose sessions and calls end; empty for anybody's.
+            peer: the address whose sessions and calls end, as in `ConnectedClient.peer`; empty for any.
+            client_id: ends what is done with this client_id in place of sessions and calls.
+            reason: is told to those who are ended.
+
+        Raises:
+            InvalidConfigurationError: neither a principal, nor an address, nor a client_id is named.
+        """
+        return await self._channels.ask(clients.kick(principal, peer, client_id, reason))

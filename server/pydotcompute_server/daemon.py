@@ -19,6 +19,8 @@ from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
+    client_service_pb2,
+    client_service_pb2_grpc,
     dead_letter_service_pb2,
     dead_letter_service_pb2_grpc,
     errors_pb2,
@@ -41,10 +43,12 @@ from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
+from pydotcompute_server.connected import Connected
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.listening import bind, require_free
 from pydotcompute_server.quotas import Quotas
+from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
@@ -98,9 +102,10 @@ class Daemon:
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
         self.memory = memory = Memory(limits.memory_bytes or default_budget())
         """The budget for messages, wherever they wait."""
-        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, accounts)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, accounts)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch, accounts)
+        self._connected = Connected(limits, accounts)
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, self._connected)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, self._connected)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch, self._connected)
         self._kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
         memory.add_place("mailboxes", self._in_mailboxes)
         memory.add_place("dead letters", self._in_dead_letters)
@@ -169,6 +174,8 @@ class Daemon:
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self._kernels, handlers)
+        clients = ClientServicer(self._connected, self._exchange, self._unary, limits)
+        client_service_pb2_grpc.add_ClientServiceServicer_to_server(clients, handlers)
         telemetry = TelemetryServicer(self._runtime, limits)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
@@ -179,7 +186,7 @@ class Daemon:
         info = ServerServicer(self._run, limits, in_force)
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(info, handlers)
         kernels_own = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-        services = (*kernels_own, server_service_pb2)
+        services = (*kernels_own, server_service_pb2, client_service_pb2)
         # The last ones serve clients that print an error, or write a body without knowing its type.
         files = (*services, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)

@@ -18,6 +18,7 @@ from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.api import KernelHandle, KernelRuntime
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.v1 import (
+    client_service_pb2,
     dead_letter_service_pb2,
     kernel_service_pb2,
     message_service_pb2,
@@ -25,6 +26,7 @@ from pydotcompute.v1 import (
     telemetry_service_pb2,
 )
 from pydotcompute_client import RemoteKernel, RemoteRuntime
+from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
@@ -37,6 +39,7 @@ SERVICERS: dict[str, type] = {
     "TelemetryService": TelemetryServicer,
     "DeadLetterService": DeadLetterServicer,
     "ServerService": ServerServicer,
+    "ClientService": ClientServicer,
 }
 MODULES = (
     kernel_service_pb2,
@@ -44,6 +47,7 @@ MODULES = (
     telemetry_service_pb2,
     dead_letter_service_pb2,
     server_service_pb2,
+    client_service_pb2,
 )
 METHODS = [
     method

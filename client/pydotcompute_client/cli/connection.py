@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.client_service_pb2_grpc import ClientServiceStub
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
@@ -22,6 +23,7 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.addresses import DEFAULT_PORT
 from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute.wire.errors import from_rpc_error
+from pydotcompute_client.channels import USER_AGENT
 from pydotcompute_client.cli.failures import BadInput, TimedOut
 from pydotcompute_client.credentials import TLS, channel_credentials, channel_options, choose
 from pydotcompute_client.diagnosis import find_tls_problem
@@ -73,7 +75,11 @@ class Connection:
     @cached_property
     def channel(self) -> grpc.Channel:
         """The channel to the daemon, which connects with the first call. BadInput if a file for TLS is not valid."""
-        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(self.target)]
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.primary_user_agent", USER_AGENT),
+            *proxy_options(self.target),
+        ]
         if self.chosen_tls is None:
             return grpc.insecure_channel(self.target, options)
         try:
@@ -101,6 +107,11 @@ class Connection:
     def server(self) -> ServerServiceStub:
         """The stub of ServerService."""
         return ServerServiceStub(self.channel)
+
+    @cached_property
+    def clients(self) -> ClientServiceStub:
+        """The stub of ClientService."""
+        return ClientServiceStub(self.channel)
 
     @cached_property
     def dead_letters(self) -> DeadLetterServiceStub:

@@ -19,7 +19,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     SessionLostError,
 )
-from pydotcompute_client.cli import conformance, dead_letters, kernels, messages, proto, tls
+from pydotcompute_client.cli import clients, conformance, dead_letters, kernels, messages, proto, tls
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
@@ -208,6 +208,7 @@ for command in (
     *kernels.COMMANDS,
     *messages.COMMANDS,
     *dead_letters.COMMANDS,
+    *clients.COMMANDS,
     *proto.COMMANDS,
     *tls.COMMANDS,
     *conformance.COMMANDS,

@@ -16,6 +16,7 @@ from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.printable import escaped, escaped_json
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.packages import by_package, is_reserved
+from pydotcompute.v1 import client_service_pb2 as client_pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
@@ -25,6 +26,7 @@ from pydotcompute_client.cli.output import echo_text
 # Rich is imported where it is used, because the commands that programs run (`health`, `ask`, `--json`) do not need it.
 
 __all__ = [
+    "show_clients",
     "show_dead_letters",
     "show_description",
     "show_devices",
@@ -38,6 +40,7 @@ __all__ = [
 
 _NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _NUMBERS |= {"VALUE", "INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
+_NUMBERS |= {"SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY", "RECEIVED", "BYTES RECEIVED", "SENT"}
 _IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
@@ -261,6 +264,29 @@ def _uptime(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}"
+
+
+def show_clients(clients: Iterable[client_pb.Client]) -> None:
+    """Print one row for each client."""
+    rows = [
+        (
+            client.principal,
+            client.peer,
+            client.user_agent,
+            client.since.ToDatetime(UTC).astimezone().isoformat(" ", "seconds"),
+            str(client.sessions),
+            str(client.calls),
+            str(client.messages_under_way),
+            text_of_bytes(client.bytes_under_way),
+            str(client.messages_received),
+            text_of_bytes(client.bytes_received),
+            str(client.messages_sent),
+            f"{client.messages_per_second:.1f}/s" if client.HasField("messages_per_second") else "-",
+        )
+        for client in clients
+    ]
+    columns = ("PRINCIPAL", "PEER", "VERSION", "SINCE", "SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY")
+    _show((*columns, "RECEIVED", "BYTES RECEIVED", "SENT", "RATE"), rows)
 
 
 _LONGEST_BODY = 60

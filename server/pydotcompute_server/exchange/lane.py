@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -16,21 +17,20 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
-from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
-from pydotcompute_server.bounds.shares import owner_of
+from pydotcompute_server.bounds.shares import Owner
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
+from pydotcompute_server.connected import Connected, ConnectedClient
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.conversation import Conversation, CutOffError, TakenOverError
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import current
 
 __all__ = ["ExchangeLane"]
 
@@ -60,9 +60,9 @@ class ExchangeLane:
         apart: Apart,
         memory: Memory,
         epoch: Epoch,
-        accounts: Accounts,
+        connected: Connected,
     ) -> None:
-        self._accounts = accounts
+        self._connected = connected
         self._runtime = runtime
         self._apart = apart
         self._catalog = catalog
@@ -86,6 +86,7 @@ class ExchangeLane:
             ProtocolError: the first frame is not `open`, or a later one breaks the rules.
             LimitExceededError: there are too many sessions.
             SessionLostError: the client asks for a session that does not exist or is over.
+                It is also raised when an operator ends the session.
             ConnectionLostError: the daemon is about to end.
             PyDotComputeError: there is no such kernel, or it is not activated yet.
         """
@@ -95,7 +96,9 @@ class ExchangeLane:
         opening = first.open
         await about(opening.kernel_id)
         try:
-            await self._serve(opening, context)
+            client = self._connected.client(context)
+            with client.calling():
+                await self._serve(opening, context, client)
         except PyDotComputeError as error:
             if opening.error_in_bye:
                 await self._say_bye(status_of(error, pb.ExchangeRequest.DESCRIPTOR.name), context)
@@ -122,16 +125,14 @@ class ExchangeLane:
                 while isinstance(await context.read(), pb.ExchangeRequest | PartFrame):
                     pass
 
-    async def _serve(self, opening: pb.Open, context: Context) -> None:
+    async def _serve(self, opening: pb.Open, context: Context, client: ConnectedClient) -> None:
         """Find or begin the session that a stream asks for, and carry it."""
         if opening.session_token:
-            session = self._sessions.find(opening.session_token, opening.kernel_id, current().name)
+            session = self._sessions.find(opening.session_token, opening.kernel_id, client.owner.principal)
         elif self._draining is not None:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
-            owner = owner_of(context)
-            account = self._accounts.of(owner.principal)
             session = self._sessions.open(
                 lambda: Session(
                     kernel,
@@ -141,14 +142,14 @@ class ExchangeLane:
                     self._apart,
                     self._memory,
                     self._sessions.epoch,
-                    owner.principal,
-                    account,
+                    client,
                 ),
-                owner,
+                client.owner,
             )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
         session.newest_stream = context
+        session.carried_by(client)
         try:
             async with session.lock:
                 if session.newest_stream is not context:  # There is yet another stream.
@@ -180,12 +181,16 @@ class ExchangeLane:
             raise
         finally:
             del self._conversations[session.token]
-            if is_over:
+            if is_over or session.is_kicked:
                 self._sessions.end(session)
             else:
                 self._sessions.keep(session)
             if self._farewell is not None:
                 self._sessions.end_delivered()
+
+    def kick(self, which: Callable[[Owner], bool]) -> int:
+        """End the sessions of these clients, once their calls are ended too. Return how many there are."""
+        return self._sessions.kick(which)
 
     def drain(self) -> None:
         """Take no more messages and no new sessions, and tell the clients."""

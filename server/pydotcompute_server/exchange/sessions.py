@@ -97,6 +97,18 @@ class Sessions:
             session.end()
             self.ended.notify_all()
 
+    def kick(self, which: Callable[[Owner], bool]) -> int:
+        """End the sessions of these clients: at once, or with their streams, which someone else ends.
+
+        Return how many there are.
+        """
+        found = [each for each in self._sessions.values() if which(each.client.owner)]
+        for session in found:
+            session.is_kicked = True
+            if session.token in self._expiries:
+                self.end(session)
+        return len(found)
+
     def end_delivered(self) -> None:
         """End the sessions without a stream whose clients have received everything that is for them."""
         for token in list(self._expiries):

@@ -18,7 +18,6 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.messages import BODY, type_url
-from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.answers import answer, answers_itself, send_header
@@ -27,8 +26,8 @@ from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.connected import Connected
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import current
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
 from pydotcompute_server.unary.lane import UnaryLane
@@ -50,9 +49,9 @@ class TypedServices(grpc.GenericRpcHandler):
         limits: Limits,
         apart: Apart,
         memory: Memory,
-        accounts: Accounts,
+        connected: Connected,
     ) -> None:
-        self._accounts = accounts
+        self._connected = connected
         self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
@@ -76,7 +75,7 @@ class TypedServices(grpc.GenericRpcHandler):
             self._limits,
             self._apart,
             self._memory,
-            self._accounts,
+            self._connected,
         )
 
         def named(behavior: Behavior) -> Behavior:
@@ -113,9 +112,9 @@ class _TypedLane:
         limits: Limits,
         apart: Apart,
         memory: Memory,
-        accounts: Accounts,
+        connected: Connected,
     ) -> None:
-        self._accounts = accounts
+        self._connected = connected
         self._apart = apart
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
@@ -177,7 +176,7 @@ class _TypedLane:
             self._limits,
             self._apart,
             self._memory,
-            self._accounts.of(current().name),
+            self._connected.client(context),
             priority=said.priority,
             outputs=said.outputs,
         )

@@ -42,8 +42,8 @@ from pydotcompute_server.clients import (
     require_activated,
     terms_of,
 )
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import current
 
 __all__ = ["Stream", "Streams"]
 
@@ -58,6 +58,8 @@ class Stream:
     kernel's replies, and decides when the stream is over. Messages are numbered from 1 in the order of their arrival.
     """
 
+    is_session = False
+
     def __init__(
         self,
         kernel: Kernel,
@@ -66,7 +68,7 @@ class Stream:
         limits: Limits,
         apart: Apart,
         memory: Memory,
-        account: Account | None,
+        client: ConnectedClient,
         *,
         priority: int | None = None,
         outputs: bool = False,
@@ -79,7 +81,8 @@ class Stream:
         self._output_type = kernel.type.output_type
         self._limits = limits
         self._memory = memory
-        self._account = account
+        self.client = client
+        self._account = account = client.account
         if account is not None:
             account.add(self)
         self._read_bytes = 0  # The bytes of the request that was read and is not in the mailbox yet.
@@ -87,8 +90,9 @@ class Stream:
         self._writing_since: float | None = None
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
-        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies, principal=current().name)
-        self._read_count = 0
+        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies, principal=client.owner.principal)
+        self._read_count = self._sent_count = 0
+        self._all_read_bytes = self._all_sent_bytes = 0
         self._numbers: dict[int, int] = {}
         """The accepted requests without a reply: `message_id.int` → number in the stream."""
         self._answered: deque[tuple[int, int]] = deque(maxlen=2 * limits.answers)
@@ -165,6 +169,11 @@ class Stream:
         return in_mailbox + bool(self._read_bytes), self.held_bytes
 
     @property
+    def traffic(self) -> tuple[int, int, int, int]:
+        """The messages received from the client and their bytes, and the messages sent to it and theirs."""
+        return self._read_count, self._all_read_bytes, self._sent_count, self._all_sent_bytes
+
+    @property
     def _ready_bytes(self) -> int:
         ready = self._caller.ready
         return estimated_sum(ready, ready.size)
@@ -225,6 +234,7 @@ class Stream:
                 return
             self._read_count += 1
             self._read_bytes = len(body)
+            self._all_read_bytes += len(body)
             try:
                 await self._put(body, self._read_count)
             except MessageDeserializationError as error:
@@ -343,6 +353,8 @@ class Stream:
                 body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
             self._writing_since, self._written_bytes = monotonic(), len(body)
             await self._context.write(body)
+            self._sent_count += 1
+            self._all_sent_bytes += len(body)
         except StatusError as error:
             self._fail(number, error)
         except BaseException as error:
@@ -396,14 +408,19 @@ class Streams:
         Raises:
             StatusError: as `Stream.run`, or because the daemon is about to end.
             KernelStateError, ClientGoneError: as `Stream.run`.
+            SessionLostError: an operator has ended the stream.
         """
         if self._draining:
             raise StatusError(SHUTTING_DOWN)
+        client = stream.client
         self._streams.add(stream)
+        client.talks.add(stream)
         self._progress.watch()
         try:
-            await stream.run()
+            with client.calling():
+                await stream.run()
         finally:
+            client.leave(stream)
             self._streams.discard(stream)
             self._ended.notify_all()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -13,8 +15,8 @@ from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.inbox import Inbox
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.places import COME_AGAIN
-from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.shares import Owner
+from pydotcompute_server.connected import ConnectedClient, kicked
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Client", "Clients"]
@@ -23,7 +25,7 @@ __all__ = ["Client", "Clients"]
 class Client(Caller[Any]):
     """The caller that stands for one client_id at one kernel."""
 
-    __slots__ = ("__weakref__", "_inbox", "owner", "took", "used")
+    __slots__ = ("__weakref__", "_inbox", "_kicked", "_receivers", "owner", "took", "used")
 
     def __init__(self, owner: Owner, inbox: Inbox[Any]) -> None:
         super().__init__(private=True, principal=owner.principal)
@@ -34,11 +36,35 @@ class Client(Caller[Any]):
         self.used = 0.0
         """When the client_id was used last."""
         self._inbox = inbox
+        self._receivers: dict[asyncio.Task[Any], None] = {}
+        self._kicked = ""
 
     def take(self) -> Any:
         """Take the next reply, as `Caller.take` does, and remember it in `took`."""
         self.took = item = super().take()
         return item
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Note that the current task receives for the client_id. Raise SessionLostError if `kick` ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._receivers[task] = None
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._kicked:
+                raise
+            task.uncancel()
+            raise kicked(self._kicked) from None
+        finally:
+            del self._receivers[task]
+
+    def kick(self, reason: str) -> None:
+        """End all calls that receive for the client_id."""
+        self._kicked = reason or "the client_id"
+        for task in self._receivers:
+            task.cancel()
 
     @property
     def under_way(self) -> tuple[int, int]:
@@ -59,15 +85,12 @@ class Clients:
 
     Args:
         limits: the limits of the daemon.
-        accounts: the accounts of the principals.
         inbox: the mailbox of the kernel.
         clock: returns the time in seconds.
     """
 
-    def __init__(
-        self, limits: Limits, accounts: Accounts, inbox: Inbox[Any], clock: Callable[[], float] = monotonic
-    ) -> None:
-        self._accounts, self._inbox = accounts, inbox
+    def __init__(self, limits: Limits, inbox: Inbox[Any], clock: Callable[[], float] = monotonic) -> None:
+        self._inbox = inbox
         self._most, self._time = limits.client_ids, limits.client_id_time
         self._clock = clock
         # By the principal and the client_id. The one that was quiet longest is the first.
@@ -77,17 +100,23 @@ class Clients:
         """Return the clients, the one that was quiet longest first."""
         return self._clients.values()
 
-    def find(self, client_id: str, owner: Owner, forget: Callable[[Client], None]) -> Client:
+    def take(self, principal: str, client_id: str) -> list[Client]:
+        """Forget this client_id of the principal, or of all if that is empty. Return the callers that stood for it."""
+        keys = [key for key in self._clients if key[1] == client_id and principal in ("", key[0])]
+        return [self._clients.pop(key) for key in keys]
+
+    def find(self, client_id: str, user: ConnectedClient, forget: Callable[[Client], None]) -> Client:
         """Return the caller that unary calls with this client_id send and receive as. A new one may displace another.
 
         Args:
-            owner: who uses the client_id.
+            user: who uses the client_id.
             forget: called with the client that is displaced, and with it the replies that wait for it.
 
         Raises:
             MessageDeserializationError: the client_id is too long.
             LimitExceededError: there are too many, and none of them may be displaced.
         """
+        owner = user.owner
         key = owner.principal, client_id
         client = self._clients.get(key)
         if client is None:
@@ -96,8 +125,8 @@ class Clients:
             if len(self._clients) >= self._most:
                 forget(self._clients.pop(self._least_needed(owner)))
             client = self._clients[key] = Client(owner, self._inbox)
-            if (account := self._accounts.of(owner.principal)) is not None:
-                account.add(client)
+            if user.account is not None:
+                user.account.add(client)
         else:
             self._clients.move_to_end(key)
         client.owner = owner

@@ -28,15 +28,15 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message
-from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
-from pydotcompute_server.bounds.shares import Owner, SharedTable, owner_of
+from pydotcompute_server.bounds.shares import Owner, SharedTable
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
+from pydotcompute_server.connected import Connected, ConnectedClient
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current
 from pydotcompute_server.unary.clients import Client, Clients
@@ -61,8 +61,8 @@ class _Desk:
     A desk does not refer to its kernel, so both are freed together.
     """
 
-    def __init__(self, kernel: Kernel, limits: Limits, accounts: Accounts) -> None:
-        self.clients = Clients(limits, accounts, kernel.mail.inbox)
+    def __init__(self, kernel: Kernel, limits: Limits) -> None:
+        self.clients = Clients(limits, kernel.mail.inbox)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
         self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
@@ -86,9 +86,9 @@ class UnaryLane:
         apart: Apart,
         memory: Memory,
         epoch: str,
-        accounts: Accounts,
+        connected: Connected,
     ) -> None:
-        self._accounts = accounts
+        self._connected = connected
         self._runtime = runtime
         self._catalog = catalog
         self._apart = apart
@@ -116,22 +116,26 @@ class UnaryLane:
             self._in_calls -= size
 
     @contextmanager
-    def _taking(self, size: int) -> Iterator[None]:
-        """Take a message of `size` bytes in a call, and count its bytes.
+    def _taking(self, size: int, context: Context) -> Iterator[ConnectedClient]:
+        """Take a message of `size` bytes in a call, and count its bytes. Return whose call it is.
 
         Raises:
             MemoryExhaustedError: there is no room for it.
             LimitExceededError: the principal has too much under way.
+            SessionLostError: an operator has ended the call.
         """
-        account = self._accounts.of(current().name)
+        client = self._connected.client(context)
+        account = client.account
         if account is not None:
             account.require_room(size)
         self._memory.require(size)
+        client.received(1, size)
         self._in_calls += size
         if account is not None:
             account.carry(1, size)
         try:
-            yield
+            with client.calling():
+                yield client
         finally:
             self._in_calls -= size
             if account is not None:
@@ -150,12 +154,12 @@ class UnaryLane:
         """
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        with self._taking(size):
+        with self._taking(size, context) as client:
             message, checked = await self._message(request.message, kernel)
             timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
             try:
                 reply = await kernel.mail.ask(
-                    message, timeout, self._counted(size), checked=checked, principal=current().name
+                    message, timeout, self._counted(size), checked=checked, principal=client.owner.principal
                 )
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
@@ -165,6 +169,7 @@ class UnaryLane:
         except asyncio.CancelledError:
             kernel.mail.bury(reply, "its caller is gone")
             raise
+        client.sent(1, len(response.message.body.value))
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -182,15 +187,15 @@ class UnaryLane:
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        with self._taking(size):
+        with self._taking(size, context) as client:
             message, checked = await self._message(request.message, kernel)
             desk = self._desk(kernel)
-            timeout, owner = _patience(request, context, self._limits), owner_of(context)
+            timeout = _patience(request, context, self._limits)
             try:
                 if request.message.message_id:
-                    await self._send_once(kernel, desk, request, message, timeout, checked, owner)
+                    await self._send_once(kernel, desk, request, message, timeout, checked, client)
                 else:
-                    await self._put(kernel, desk, request, message, timeout, checked, owner)
+                    await self._put(kernel, desk, request, message, timeout, checked, client)
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
@@ -203,10 +208,10 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: Owner,
+        sender: ConnectedClient,
     ) -> None:
         size = len(request.message.body.value)
-        client = self._client(kernel, desk, request.client_id, owner)
+        client = self._client(kernel, desk, request.client_id, sender)
         timeout = await self._wait_until_received(kernel, client, timeout)
         timeout = await self._wait_for_room(kernel, size, timeout)
         await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
@@ -261,9 +266,9 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: Owner,
+        sender: ConnectedClient,
     ) -> None:
-        sends, key = desk.sends, (owner.principal, message.message_id.int)
+        sends, key = desk.sends, (sender.owner.principal, message.message_id.int)
         digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
@@ -275,10 +280,10 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await self._put(kernel, desk, request, message, remaining, checked, owner)
+                await self._put(kernel, desk, request, message, remaining, checked, sender)
                 taken = True
             finally:
-                sends.end(key, owner, taken=taken)
+                sends.end(key, sender.owner, taken=taken)
 
     # -- receive -------------------------------------------------------------------------------------------------------
 
@@ -303,13 +308,15 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request, self._limits.longest_lease)
-        owner = owner_of(context)
-        client = self._client(kernel, desk, request.client_id, owner)
+        connected = self._connected.client(context)
+        owner = connected.owner
+        client = self._client(kernel, desk, request.client_id, connected)
         if lease is not None and not desk.leases.reserve(owner):
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         delivery_id = ""
         try:
-            message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
+            with connected.calling(), client.receiving():
+                message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
             # This must come before the next `await`: another call with this client_id changes `took`.
             receiver = client if client.took is message else None
             client.took = None
@@ -330,6 +337,7 @@ class UnaryLane:
         try:
             with self._holding(len(response.message.body.value)):
                 await answer(context, response)
+            connected.sent(1, len(response.message.body.value))
         except ClientGoneError:
             if lease is None:
                 put_back()
@@ -342,6 +350,19 @@ class UnaryLane:
         desk = self._desk(self._runtime.kernel(request.kernel_id))
         unknown = desk.leases.acknowledge(request.delivery_ids, current().name)
         return pb.AcknowledgeResponse(unknown_delivery_ids=unknown)
+
+    def kick(self, principal: str, client_id: str, reason: str) -> int:
+        """Forget a client_id of this principal, or of all if that is empty, at every kernel. Return at how many.
+
+        Calls that receive with it end. Replies that wait for it become dead letters.
+        """
+        count = 0
+        for kernel, desk in list(self._desks.items()):
+            for client in desk.clients.take(principal, client_id):
+                client.kick(reason)
+                leave(kernel, client, "an operator has ended its caller")
+                count += 1
+        return count
 
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
@@ -389,13 +410,13 @@ class UnaryLane:
         desk = self._desks.get(kernel)
         if desk is None:
             self.forget_predecessor(kernel)
-            desk = self._desks[kernel] = _Desk(kernel, self._limits, self._accounts)
+            desk = self._desks[kernel] = _Desk(kernel, self._limits)
             self._kernels[kernel.kernel_id] = kernel
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: Owner) -> Client:
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, user: ConnectedClient) -> Client:
         """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
-        return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
+        return desk.clients.find(client_id, user, partial(leave, kernel, why="its caller has not asked for it"))
 
     async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
         """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""

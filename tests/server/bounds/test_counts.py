@@ -16,8 +16,8 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import RemoteRuntime, connect
-from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.shares import Owner, SharedTable
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.unary.clients import Client, Clients
 from tests.contract.kernels import Job
@@ -375,18 +375,21 @@ async def test_one_client_id_too_many_is_refused_if_each_is_of_another_client(fe
 
 
 def test_a_client_id_that_was_quiet_for_long_gives_its_place() -> None:
+    def user(name: str) -> ConnectedClient:
+        return ConnectedClient(0, Owner("anonymous", name))
+
     now = 0.0
     limits = Limits(client_ids=2, client_id_time=10.0)
-    clients = Clients(limits, Accounts(limits), Inbox("k", 1), lambda: now)
+    clients = Clients(limits, Inbox("k", 1), lambda: now)
     gone: list[Client] = []
-    held = [clients.find(name, Owner("anonymous", name), gone.append) for name in ("a", "b")]
+    held = [clients.find(name, user(name), gone.append) for name in ("a", "b")]
     for client in held:
         client.ready.push("a reply", 128)
     now = 9.0
     with pytest.raises(LimitExceededError):
-        clients.find("c", Owner("anonymous", "c"), gone.append)
+        clients.find("c", user("c"), gone.append)
     now = 11.0
-    clients.find("c", Owner("anonymous", "c"), gone.append)
+    clients.find("c", user("c"), gone.append)
     assert gone == [held[0]]
 
 
