@@ -277,7 +277,7 @@ def test_a_file_that_is_no_socket_is_refused_and_stays(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    code, line = refused(CALCULATOR, "--listen", "192.0.2.1:50051")
+    code, line = refused(CALCULATOR, "--listen", "192.0.2.1:50051", "--insecure")
     assert (code, line) == (1, "cannot listen on 192.0.2.1:50051: Cannot assign requested address")
 
 

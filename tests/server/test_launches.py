@@ -9,6 +9,7 @@ import pytest
 
 from pydotcompute.exceptions import KernelFailedError, MessageDeserializationError
 from pydotcompute.v1 import kernel_service_pb2 as pb
+from pydotcompute_server.bounds.shares import Owner
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.launches import Launches
 from tests.stubs import Wire, failure_of
@@ -91,9 +92,9 @@ class Kernels:
         self.may = asyncio.Event()
         self.fails: Exception | None = None
 
-    async def launch(self, request: pb.LaunchRequest, owner: str = "somebody") -> pb.LaunchResponse:
+    async def launch(self, request: pb.LaunchRequest, principal: str = "somebody") -> pb.LaunchResponse:
         """The answer to a request, by way of the launches of late."""
-        return await self._launches.once(request, owner, self._launch)
+        return await self._launches.once(request, Owner(principal, "ipv4:127.0.0.1:50000"), self._launch)
 
     async def _launch(self) -> pb.LaunchResponse:
         await self.may.wait()
@@ -155,6 +156,12 @@ async def test_the_last_ones_are_remembered_for_their_time(kernels: Kernels, clo
     assert (await kernels.launch(request_of(0))).kernel.kernel_id == str(KEPT + 2), "it was the oldest"
     clock.now += SECONDS + 1
     assert (await kernels.launch(request_of(0))).kernel.kernel_id == str(KEPT + 3)
+
+
+async def test_an_id_is_the_principals_own(kernels: Kernels) -> None:
+    kernels.may.set()
+    assert (await kernels.launch(request_of(), "alice")).kernel.kernel_id == "1"
+    assert (await kernels.launch(request_of(), "bob")).kernel.kernel_id == "2"
 
 
 async def test_who_launches_much_displaces_only_its_own(kernels: Kernels) -> None:

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from pydotcompute.schema.names import json_name
 from pydotcompute.v1 import (
+    client_service_pb2,
     dead_letter_service_pb2,
     kernel_service_pb2,
     message_service_pb2,
@@ -34,6 +35,7 @@ SERVICES = {
     "pydotcompute.v1.DeadLetterService",
     "pydotcompute.v1.KernelService",
     "pydotcompute.v1.MessageService",
+    "pydotcompute.v1.ClientService",
     "pydotcompute.v1.ServerService",
     "pydotcompute.v1.TelemetryService",
 }
@@ -41,7 +43,7 @@ LIFE = "pydotcompute.v1.KernelService"
 KERNELS_PACKAGES = ("kernels.v1.", "vector_add.v1.")
 """Where the services of the kernels themselves are."""
 OWN_MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-MODULES = (*OWN_MODULES, server_service_pb2, health_pb2)
+MODULES = (*OWN_MODULES, server_service_pb2, client_service_pb2, health_pb2)
 Request = reflection_pb2.ServerReflectionRequest
 
 
