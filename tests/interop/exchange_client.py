@@ -57,7 +57,8 @@ class Session:
         if self._over:
             raise self._end
         message_id = uuid4().bytes
-        self._waiting[message_id] = reply = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[bytes] = asyncio.Future()
+        self._waiting[message_id] = reply
         self._queue.append((message_id, body))
         self._news.set()
         return await reply
@@ -111,7 +112,7 @@ class Session:
         except (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return  # The stream is cut.
         except grpc.aio.AioRpcError as error:
-            status = rpc_status.from_call(error)  # type: ignore[arg-type]
+            status = rpc_status.from_call(error)
             if reason_of(status) or error.code() is grpc.StatusCode.ABORTED:
                 raise Refused(status or status_pb2.Status(message=error.details())) from None
         finally:

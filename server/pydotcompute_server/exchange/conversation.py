@@ -311,8 +311,10 @@ class Conversation:
                 return chunk
             if chunk is not None:
                 self._frames.extend(frames_of(chunk))
-        if not self._frames and (refusals := session.outbound.next_refusals(LARGEST_BATCH)) is not None:
-            self._frames.extend(frames_of(refusals))
+        if (outgoing.queue or session.caller.failed > session.outbound.failed_told) and not self._frames:
+            refusals = session.outbound.next_refusals(LARGEST_BATCH)  # What waits now waits for credit.
+            if refusals is not None:
+                self._frames.extend(frames_of(refusals))
         if self._frames:
             frame = self._frames.popleft()
             # The news waits while a refusal of a message that it would call accepted is yet to be sent.

@@ -90,7 +90,8 @@ class Outbound:
         self._being_written: tuple[Any, bool] | None = None
         """The message that is being written apart, and True if it is an output. All later messages wait for it."""
         self._over = False
-        self._failed_told = 0  # How many `Unanswered` of the caller have been queued as refusals.
+        self.failed_told = 0
+        """How many of the caller's requests that failed have been queued as refusals."""
         self._outputs_sent = 0
         self.outputs_wanted = 0
         """How many more outputs the client waits for."""
@@ -189,12 +190,12 @@ class Outbound:
 
     def _refuse_taken(self, request: Unanswered) -> None:
         """Tell the client that a request which was taken will not be answered."""
-        self._failed_told += 1
+        self.failed_told += 1
         self.refuse(request.message_id, to_status(request.error))
 
     def next_refusals(self, most: int) -> Chunk[Packed | Refused] | None:
         """Return refusals, ahead of the messages that wait for credit. Call this when there is nothing else to send."""
-        if self._caller.failed > self._failed_told and self.outgoing.allowed <= len(self.outgoing.queue):
+        if self._caller.failed > self.failed_told and self.outgoing.allowed <= len(self.outgoing.queue):
             for request in self._caller.ready.remove_all(lambda item: item.__class__ is Unanswered):
                 self._refuse_taken(request)
             self._caller.room.notify_all()

@@ -58,141 +58,6 @@ async def patient() -> AsyncIterator[World]:
         yield each
 
 
-def letters(*numbers: int) -> list[Letter]:
-    return [Letter(probe(number)) for number in numbers]
-
-
-# -- each rule, broken -------------------------------------------------------------------------------------------------
-
-
-async def no_open(one: Talk) -> None:
-    await one.ack(0)
-
-
-async def second_open(one: Talk) -> None:
-    await one.open("calm")
-    await one.say(open=pb.Open(kernel_id="calm"))
-
-
-async def never_back(one: Talk) -> None:
-    await one.open("calm")
-    one.cut()
-
-
-async def other_kernel(one: Talk) -> None:
-    await one.open("calm")
-    one.cut()
-    await one.resume(kernel_id="rough")
-
-
-async def received_too_much(one: Talk) -> None:
-    await one.open("calm")
-    one.cut()
-    await one.resume(received_through=1)
-
-
-async def gap(one: Talk) -> None:
-    await one.open("calm")
-    await one.send(*letters(1), first=2)
-
-
-async def sequence_0(one: Talk) -> None:
-    await one.open("calm")
-    await one.send(*letters(1), first=0)
-
-
-async def another_again(one: Talk) -> None:
-    await one.open("calm")
-    await one.send(*letters(1))
-    await one.send(*letters(2), first=1)
-
-
-async def too_many(one: Talk) -> None:
-    opened = await one.open("calm")
-    await one.send(*letters(*range(opened.credit.messages + 1)))
-
-
-async def too_long(one: Talk) -> None:
-    opened = await one.open("calm")
-    await one.send(Letter(bytes(opened.credit.bytes)), Letter(b""))
-
-
-async def odd_ids(one: Talk) -> None:
-    await one.open("calm")
-    await one.say(batch=pb.Batch(first_sequence=1, message_ids=b"x", bodies=[b""]))
-
-
-async def nothing(one: Talk) -> None:
-    await one.open("calm")
-    await one.say()
-
-
-async def part_gap(one: Talk) -> None:
-    await one.open("calm")
-    await one.say(part=pb.Part(body_bytes=9_000, offset=0, data=bytes(4_096)))
-    await one.say(part=pb.Part(body_bytes=9_000, offset=8_192, data=bytes(808)))
-
-
-async def parts_missing(one: Talk) -> None:
-    await one.open("calm")
-    await one.send_parted(Letter(b""))
-
-
-async def ack_0(one: Talk) -> None:
-    await one.open("calm")
-    await one.ack(0, number=0)
-
-
-async def ack_ahead(one: Talk) -> None:
-    await one.open("calm")
-    await one.ack(1)
-
-
-async def ack_falls(one: Talk) -> None:
-    await one.open("calm")
-    await one.send(*letters(1))
-    await one.received(1)
-    await one.ack(1)
-    await one.ack(0)
-
-
-async def bye_without_ack(one: Talk) -> None:
-    await one.open("calm")
-    await one.send(*letters(1))
-    await one.received(1)
-    await one.say(bye=pb.Bye())
-
-
-async def more_after_bye(one: Talk) -> None:
-    await one.open("calm")
-    await one.say(bye=pb.Bye())
-    await one.ack(0)
-
-
-async def no_bye_back(one: Talk) -> None:
-    await one.open("ending")
-    await one.send(*letters(*range(10)))
-    await one.hear("bye", besides=("closed",))
-    await one.call.done_writing()
-
-
-async def uses_a_lost_token(one: Talk) -> None:
-    await one.open("lost")
-    await one.send(*letters(*range(10)))
-    await one.ended_somehow()
-    for _ in range(2):
-        with pytest.raises(grpc.aio.AioRpcError):
-            await one.resume()
-
-
-async def steals_back(one: Talk) -> None:
-    await one.open("taken-over")
-    for _ in range(2):
-        await one.send(*letters(*range(10)))
-        await one.ended_somehow()
-        await one.resume()
-
-
 class Client(Talk):
     """A client that breaks rules."""
 
@@ -201,6 +66,141 @@ class Client(Talk):
         with suppress(grpc.aio.AioRpcError):
             while await self.call.read() is not grpc.aio.EOF:
                 pass
+
+
+def letters(*numbers: int) -> list[Letter]:
+    return [Letter(probe(number)) for number in numbers]
+
+
+# -- each rule, broken -------------------------------------------------------------------------------------------------
+
+
+async def no_open(one: Client) -> None:
+    await one.ack(0)
+
+
+async def second_open(one: Client) -> None:
+    await one.open("calm")
+    await one.say(open=pb.Open(kernel_id="calm"))
+
+
+async def never_back(one: Client) -> None:
+    await one.open("calm")
+    one.cut()
+
+
+async def other_kernel(one: Client) -> None:
+    await one.open("calm")
+    one.cut()
+    await one.resume(kernel_id="rough")
+
+
+async def received_too_much(one: Client) -> None:
+    await one.open("calm")
+    one.cut()
+    await one.resume(received_through=1)
+
+
+async def gap(one: Client) -> None:
+    await one.open("calm")
+    await one.send(*letters(1), first=2)
+
+
+async def sequence_0(one: Client) -> None:
+    await one.open("calm")
+    await one.send(*letters(1), first=0)
+
+
+async def another_again(one: Client) -> None:
+    await one.open("calm")
+    await one.send(*letters(1))
+    await one.send(*letters(2), first=1)
+
+
+async def too_many(one: Client) -> None:
+    opened = await one.open("calm")
+    await one.send(*letters(*range(opened.credit.messages + 1)))
+
+
+async def too_long(one: Client) -> None:
+    opened = await one.open("calm")
+    await one.send(Letter(bytes(opened.credit.bytes)), Letter(b""))
+
+
+async def odd_ids(one: Client) -> None:
+    await one.open("calm")
+    await one.say(batch=pb.Batch(first_sequence=1, message_ids=b"x", bodies=[b""]))
+
+
+async def nothing(one: Client) -> None:
+    await one.open("calm")
+    await one.say()
+
+
+async def part_gap(one: Client) -> None:
+    await one.open("calm")
+    await one.say(part=pb.Part(body_bytes=9_000, offset=0, data=bytes(4_096)))
+    await one.say(part=pb.Part(body_bytes=9_000, offset=8_192, data=bytes(808)))
+
+
+async def parts_missing(one: Client) -> None:
+    await one.open("calm")
+    await one.send_parted(Letter(b""))
+
+
+async def ack_0(one: Client) -> None:
+    await one.open("calm")
+    await one.ack(0, number=0)
+
+
+async def ack_ahead(one: Client) -> None:
+    await one.open("calm")
+    await one.ack(1)
+
+
+async def ack_falls(one: Client) -> None:
+    await one.open("calm")
+    await one.send(*letters(1))
+    await one.received(1)
+    await one.ack(1)
+    await one.ack(0)
+
+
+async def bye_without_ack(one: Client) -> None:
+    await one.open("calm")
+    await one.send(*letters(1))
+    await one.received(1)
+    await one.say(bye=pb.Bye())
+
+
+async def more_after_bye(one: Client) -> None:
+    await one.open("calm")
+    await one.say(bye=pb.Bye())
+    await one.ack(0)
+
+
+async def no_bye_back(one: Client) -> None:
+    await one.open("ending")
+    await one.send(*letters(*range(10)))
+    await one.hear("bye", besides=("closed",))
+    await one.call.done_writing()
+
+
+async def uses_a_lost_token(one: Client) -> None:
+    await one.open("lost")
+    await one.send(*letters(*range(10)))
+    await one.ended_somehow()
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await one.resume()
+
+
+async def steals_back(one: Client) -> None:
+    await one.open("taken-over")
+    for _ in range(2):
+        await one.send(*letters(*range(10)))
+        await one.ended_somehow()
+        await one.resume()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ async def test_a_broken_rule_is_noticed_and_no_other(
 
 
 def test_every_rule_can_be_broken() -> None:
-    (mark,) = test_a_broken_rule_is_noticed_and_no_other.pytestmark[:1]  # type: ignore[attr-defined]
+    (mark,) = test_a_broken_rule_is_noticed_and_no_other.pytestmark[:1]
     assert {rule for rule, _ in mark.args[1]} == RULES.keys()
 
 
