@@ -27,21 +27,24 @@ extendedKeyUsage = clientAuth
 
 
 class Certificates:
-    """Two authorities, and what the first has signed: `NAME.pem` and `NAME.key` in a directory."""
+    """Two authorities, and what the first has signed: `NAME.pem` and `NAME.key` in a directory.
 
-    def __init__(self, directory: Path) -> None:
+    `clients` are the names of further clients.
+    """
+
+    def __init__(self, directory: Path, *clients: str) -> None:
         self._directory = directory
         self._settings = directory / "openssl.cnf"
         self._settings.write_text(EXTENSIONS)
         for authority in ("ca", "other-ca"):
             self._openssl("req", "-x509", *self._new(authority), "-out", self.certificate(authority))
-        for name in ("address", "name_only", "client"):
+        for name in ("address", "name_only", "client", *clients):
             request = str(directory / f"{name}.csr")
             self._openssl("req", *self._new(name), "-out", request)
             self._openssl(
                 *("x509", "-req", "-in", request, "-days", "1", "-out", self.certificate(name)),
                 *("-CA", self.certificate("ca"), "-CAkey", self.key("ca"), "-CAcreateserial"),
-                *("-extfile", str(self._settings), "-extensions", name),
+                *("-extfile", str(self._settings), "-extensions", "client" if name in clients else name),
             )
 
     def certificate(self, name: str) -> str:
@@ -75,10 +78,10 @@ class Certificates:
         return result.stdout
 
 
-def make_certificates(directory: Path) -> Certificates:
+def make_certificates(directory: Path, *clients: str) -> Certificates:
     """New certificates in this directory; skips the test, or fails in CI, without openssl."""
     if shutil.which("openssl") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("the command openssl is missing: TLS would go untested")
         pytest.skip("the command openssl, which makes the certificates, is missing")
-    return Certificates(directory)
+    return Certificates(directory, *clients)
