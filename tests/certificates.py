@@ -29,9 +29,12 @@ extendedKeyUsage = clientAuth
 
 
 class Certificates:
-    """Two authorities, and what the first has signed: `NAME.pem` and `NAME.key` in a directory."""
+    """Two authorities, and what the first has signed: `NAME.pem` and `NAME.key` in a directory.
 
-    def __init__(self, directory: Path) -> None:
+    `clients` are the names of further clients.
+    """
+
+    def __init__(self, directory: Path, *clients: str) -> None:
         self._directory = directory
         self._settings = directory / "openssl.cnf"
         self._settings.write_text(EXTENSIONS)
@@ -39,6 +42,8 @@ class Certificates:
             self._openssl("req", "-x509", *self._new(authority), "-out", self.certificate(authority))
         for name in ("address", "name_only", "client"):
             self.sign(name, name)
+        for name in clients:
+            self.sign(name, "client")
 
     def sign(self, name: str, kind: str, *, ca: str = "ca", days: int = 1) -> None:
         """Make a key and its certificate, which may have expired before it begins: `days` may be negative.
@@ -107,10 +112,10 @@ class Certificates:
         return result.stdout
 
 
-def make_certificates(directory: Path) -> Certificates:
+def make_certificates(directory: Path, *clients: str) -> Certificates:
     """New certificates in this directory; skips the test, or fails in CI, without openssl."""
     if shutil.which("openssl") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("the command openssl is missing: TLS would go untested")
         pytest.skip("the command openssl, which makes the certificates, is missing")
-    return Certificates(directory)
+    return Certificates(directory, *clients)

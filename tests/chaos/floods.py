@@ -75,6 +75,7 @@ async def messages(target: str, seconds: float) -> Counter[str]:
         while monotonic() < until:
             while under_way < 1_000 and monotonic() < until:
                 await runtime.send("square", Number(1))
+                answers["sent"] += 1
                 under_way += 1
             while under_way > 500:
                 await runtime.receive("square")
