@@ -107,7 +107,7 @@ class _Belongings:
         return grpc.aio.insecure_channel(self._target, interceptors=saying(QUIET_ONE))
 
     async def _open(self, stub: MessageServiceStub) -> bytes:
-        call = stub.Exchange()
+        call = cast(Any, stub).Exchange()
         opening = pb.Open(kernel_id="square", session_token=self._token, credit=pb.Credit(messages=1, bytes=1))
         await call.write(pb.ExchangeRequest(open=opening))
         answer = await call.read()

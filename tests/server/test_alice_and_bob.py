@@ -14,11 +14,11 @@ from typing import Any
 
 import grpc
 import pytest
-from pydotcompute_server.calls.principals import Principal, calling_as
 
 from pydotcompute.ring_kernels.declaration import kernel_type_of
 from pydotcompute_client import connect
 from pydotcompute_server import Call, Daemon, Limits, Method, Proceed, Settings
+from pydotcompute_server.principals import Principal, calling_as
 from tests.certificates import Certificates, make_certificates
 from tests.contract.kernels import Job, square
 from tests.stubs import PATIENCE, Letter, Talk, Wire, failure_of, job_bytes
