@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import sleep
+from typing import Any, cast
 
 import grpc
 
