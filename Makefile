@@ -29,7 +29,7 @@ environment = $(PYTHON) -m venv $(1) \
 # $(call itself,FOLDER): this tree in it, by the build backend that is there already.
 itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test test-pythons bench profile flake soak fuzz proto verify fix clean lock dist sbom audit test-oldest test-newest \
+.PHONY: demo test test-pythons bench profile flake interop soak fuzz proto verify fix clean lock dist sbom audit test-oldest test-newest \
 	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-workflows \
 	verify-proto verify-generated fix-generated
 
@@ -54,6 +54,10 @@ profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
 
 flake: $(INSTALLED)  ## Run all tests, or TESTS, N times on a busy machine, and tell which failed and how often.
 	$(BIN)/python -m tests.flake --runs $(N) -- $(PARALLEL) $(TESTS)
+
+interop: $(INSTALLED)  ## Run the clients in other languages, Rust and Java too, with what this installs for them.
+	.ci/install-tools rust java
+	$(BIN)/python -m pytest tests/interop tests/docs/test_clients.py
 
 soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad connections: nothing lost, doubled or leaked.
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000

@@ -17,6 +17,7 @@ from tests.tools import INSTALLED, ROOT, TOOLS, MissingToolError, find_tool, ski
 HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 BUILD_SECONDS = 100.0
+LONG_BUILD_SECONDS = 500.0
 RUN_SECONDS = 60.0
 NODE_MODULES = INSTALLED / "typescript" / "node_modules"
 
@@ -56,7 +57,7 @@ class Client:
 
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
-    shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules"))
+    shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules", "target"))
     exporting = ("--target", target, "proto", "export", "calculator", "--daemon", "--out", str(folder / "protos"))
     run(SCRIPTS / "pydotcompute", *exporting)
 
@@ -90,7 +91,30 @@ def _typescript(folder: Path, target: str) -> Callable[[str], list[str]]:
     return lambda program: [node, str(folder / "built" / f"{program}.js")]
 
 
-LANGUAGES = {"go": _go, "typescript": _typescript}
+def _rust(folder: Path, target: str) -> Callable[[str], list[str]]:
+    cargo, built = find_tool("cargo"), _installed("rust") / "target"
+    _generate("rust", folder, target)
+    run(cargo, "build", "--locked", "--offline", "--target-dir", built, cwd=folder, timeout=LONG_BUILD_SECONDS)
+    return lambda program: [str(built / "debug" / program)]
+
+
+def _java(folder: Path, target: str) -> Callable[[str], list[str]]:
+    mvn, java, repository = find_tool("mvn"), find_tool("java"), _installed("java") / "repository"
+    _generate("java", folder, target)
+    offline = ("--quiet", "--batch-mode", "--offline", f"-Dmaven.repo.local={repository}")
+    run(mvn, *offline, "process-classes", cwd=folder, timeout=LONG_BUILD_SECONDS)
+    classes = os.pathsep.join([str(folder / "target" / "classes"), str(folder / "target" / "dependency" / "*")])
+    return lambda program: [java, "-cp", classes, f"example.{program.capitalize()}"]
+
+
+def _installed(language: str) -> Path:
+    """What `.ci/install-tools` brings for a language."""
+    if not (INSTALLED / f"{language}.installed").exists():
+        raise MissingToolError(language)
+    return INSTALLED / language
+
+
+LANGUAGES = {"go": _go, "typescript": _typescript, "rust": _rust, "java": _java}
 
 
 @pytest.fixture(scope="session", params=LANGUAGES)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.packages import is_reserved, is_version
@@ -55,6 +56,8 @@ def compiled(files: FileDescriptorSet, prefixes: Prefixes | None = None) -> File
     for file in made.file:
         for message in file.message_type:
             _name_in_json(message)
+        if file.HasField("source_code_info"):
+            _locate(file)
         if is_reserved(file.package):
             if file.package.startswith("pydotcompute."):
                 file.options.go_package = _go_package(prefixes.go, file.package)
@@ -75,6 +78,40 @@ def _name_in_json(message: DescriptorProto) -> None:
         field.json_name = json_name(field.name)
     for nested in message.nested_type:
         _name_in_json(nested)
+
+
+def _locate(file: FileDescriptorProto) -> None:
+    """Adds the locations that a file lacks. A compiler gives one to each element, and prost does not do without."""
+    locations = file.source_code_info.location
+    known = {tuple(location.path) for location in locations}
+    for path in _paths(file):
+        if path not in known:
+            locations.add(path=path, span=[0, 0, 0])
+
+
+def _paths(file: FileDescriptorProto) -> Iterator[tuple[int, ...]]:
+    for index, message in enumerate(file.message_type):
+        yield from _paths_in(message, (4, index))
+    for index, enum in enumerate(file.enum_type):
+        yield from _paths_of_enum(enum, (5, index))
+    for index, service in enumerate(file.service):
+        yield (6, index)
+        yield from ((6, index, 2, each) for each in range(len(service.method)))
+
+
+def _paths_in(message: DescriptorProto, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    yield path
+    yield from ((*path, 2, each) for each in range(len(message.field)))
+    yield from ((*path, 8, each) for each in range(len(message.oneof_decl)))
+    for index, nested in enumerate(message.nested_type):
+        yield from _paths_in(nested, (*path, 3, index))
+    for index, enum in enumerate(message.enum_type):
+        yield from _paths_of_enum(enum, (*path, 4, index))
+
+
+def _paths_of_enum(enum: EnumDescriptorProto, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    yield path
+    yield from ((*path, 2, each) for each in range(len(enum.value)))
 
 
 def _go_package(prefix: str, package: str) -> str:
