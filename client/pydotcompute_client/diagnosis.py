@@ -111,12 +111,13 @@ def _problem_of_certificate(error: ssl.SSLCertVerificationError, name: str, tls:
     found = f"{error.verify_message.rstrip('.')} ({error.reason})"
     if error.verify_code in _WRONG_NAME:
         return f"its certificate is for another name than {name}: {found}; the client can be told for which"
-    if error.verify_code == _EXPIRED:
+    if error.verify_code in _OUT_OF_DATE:
         return f"its certificate is out of date: {found}"
     return f"its certificate is not signed by an authority of {tls.ca or 'those that this machine trusts'}: {found}"
 
 
-_EXPIRED = 10
+_OUT_OF_DATE = {9, 10}
+"""OpenSSL's codes: a certificate that is not valid yet, or has expired."""
 _WRONG_NAME = {62, 64}
 """OpenSSL's codes: a host name, or an address, that does not match."""
 
