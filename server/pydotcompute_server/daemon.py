@@ -58,6 +58,7 @@ from pydotcompute_server.services.server_info import ServerServicer
 from pydotcompute_server.services.telemetry import TelemetryServicer
 from pydotcompute_server.settings import Settings
 from pydotcompute_server.transport.exposure import require_protection, warn_again_and_again
+from pydotcompute_server.transport.listening import bind, require_free
 from pydotcompute_server.transport.renewal import Certificates
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane

@@ -7,8 +7,8 @@ import logging
 from typing import NoReturn
 
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute_server.listening import is_reached_from_elsewhere
 from pydotcompute_server.settings import Settings
+from pydotcompute_server.transport.listening import is_reached_from_elsewhere
 
 __all__ = ["is_authenticated", "require_protection", "warn_again_and_again"]
 
