@@ -92,6 +92,12 @@ class Certificates:
         pair = [Path(self.key(client)), Path(self.certificate(client))] if client else []
         return grpc.ssl_channel_credentials(Path(self.certificate(ca)).read_bytes(), *(f.read_bytes() for f in pair))
 
+    def server_credentials(self, name: str) -> grpc.ServerCredentials:
+        """What a server of gRPC's own takes."""
+        return grpc.ssl_server_credentials(
+            [(Path(self.key(name)).read_bytes(), Path(self.certificate(name)).read_bytes())]
+        )
+
     def encrypt(self, name: str) -> str:
         """The key, with a passphrase."""
         encrypted = str(self._directory / f"{name}.encrypted.key")

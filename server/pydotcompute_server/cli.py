@@ -98,10 +98,10 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     return value
 
 
-def _mode(ctx: click.Context, param: click.Parameter, value: str) -> int:
+def _mode(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Return permissions that are written in octal. BadParameter if they are none."""
     try:
-        return int(value, 8)
+        return None if value is None else int(value, 8)
     except ValueError:
         raise click.BadParameter(f"{value!r} is no octal number, such as 660.") from None
 
@@ -187,11 +187,10 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
 )
 @click.option(
     "--socket-mode",
-    default="600",
     callback=_mode,
     metavar="OCTAL",
     show_envvar=True,
-    help="Permissions of the file of unix:PATH: who may connect.",
+    help="Permissions of the file of unix:PATH: who may connect; 600, the daemon's user alone, if absent.",
 )
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_envvar=True)
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_envvar=True)
@@ -215,7 +214,7 @@ def main(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     insecure: bool,
-    socket_mode: int,
+    socket_mode: int | None,
     log_level: str,
     log_format: LogFormat,
 ) -> None:

@@ -58,7 +58,7 @@ from pydotcompute_server.services.server_info import ServerServicer
 from pydotcompute_server.services.telemetry import TelemetryServicer
 from pydotcompute_server.settings import Settings
 from pydotcompute_server.transport.exposure import require_protection, warn_again_and_again
-from pydotcompute_server.transport.listening import bind, require_free
+from pydotcompute_server.transport.listening import OWNER_ALONE, bind, require_free
 from pydotcompute_server.transport.renewal import Certificates
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
@@ -197,7 +197,8 @@ class Daemon:
         credentials = None if self._certificates is None else self._certificates.credentials()
         try:
             require_free(listen)
-            port = bind(server, listen, credentials, self._settings.socket_mode)
+            mode = self._settings.socket_mode
+            port = bind(server, listen, credentials, OWNER_ALONE if mode is None else mode)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise ListenError(f"cannot listen on {listen}: {reason}") from error

@@ -59,8 +59,8 @@ class Settings:
     """Names of the kernel types to launch and activate at start; `all` stands for every type."""
     limits: Limits = field(default_factory=Limits)
     """How much the daemon takes and keeps, and how long it waits."""
-    socket_mode: int = 0o600
-    """Who may connect to unix:PATH: the permissions of the socket's file."""
+    socket_mode: int | None = None
+    """Who may connect to unix:PATH: the permissions of the socket's file; None for 0o600, the daemon's user alone."""
     tls_directory: Path | None = None
     """Directory with the certificate chain `tls.crt`, its key `tls.key`, and perhaps `ca.crt`, the authority whose
     certificates clients must present: instead of the three files below."""
@@ -81,8 +81,12 @@ class Settings:
         for name, needed in _NEEDED.items():
             if getattr(self, name) is not None and getattr(self, needed) is None:
                 raise MissingSettingError(needed, name)
-        if not 0 <= self.socket_mode <= 0o777:
-            raise InvalidConfigurationError("socket_mode", oct(self.socket_mode), "permissions are between 0 and 0o777")
+        if self.socket_mode is not None:
+            if not 0 <= self.socket_mode <= 0o777:
+                raise InvalidConfigurationError("socket_mode", f"{self.socket_mode:o}", "permissions are 777 at most")
+            if not self.listen.startswith("unix:"):
+                problem = "it is for the file of unix:PATH, and has no effect at another address"
+                raise InvalidConfigurationError("socket_mode", f"{self.socket_mode:o}", problem)
 
     @cached_property
     def tls(self) -> TlsFiles | None:

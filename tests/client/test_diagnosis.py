@@ -85,6 +85,18 @@ async def test_an_expired_certificate_is_refused_here_and_there(target: str, cer
         await connect(target, credentials=certificates.credentials("ca", "expired"), timeout=0.5).start()
 
 
+async def test_a_daemon_whose_certificate_has_expired_is_named_so(certificates: Certificates) -> None:
+    certificates.sign("old", "address", days=-1)
+    server = grpc.aio.server()  # The daemon itself would not begin with such a certificate.
+    port = server.add_secure_port("127.0.0.1:0", certificates.server_credentials("old"))
+    await server.start()
+    try:
+        problem = await refused(f"127.0.0.1:{port}", tls=certificates.tls("ca"))
+    finally:
+        await server.stop(0)
+    assert "its certificate is out of date: certificate has expired" in problem
+
+
 async def test_plain_text_and_tls_are_told_apart(target: str, daemon: Any, certificates: Certificates) -> None:
     assert "it speaks TLS, and this client plain text" in await refused(target)
     assert "it speaks plain text, and this client TLS" in await refused(daemon.target, tls=certificates.tls("ca"))

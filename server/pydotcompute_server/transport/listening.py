@@ -12,7 +12,10 @@ import grpc
 
 from pydotcompute.wire.addresses import is_loopback, socket_path, split_address
 
-__all__ = ["bind", "is_reached_from_elsewhere", "require_free"]
+__all__ = ["OWNER_ALONE", "bind", "is_reached_from_elsewhere", "require_free"]
+
+OWNER_ALONE = 0o600
+"""The permissions of a socket file if nothing else is said."""
 
 
 def require_free(listen: str) -> None:

@@ -100,7 +100,7 @@ class Certificates:
         """Look at the files at intervals of so many seconds, so that the log says early what is wrong with them."""
         told: float | None = None
         while True:
-            self.look()
+            await asyncio.to_thread(self.look)  # Files may be slow to read, as those of another machine.
             left = self._pair.expires - time.time()
             if left < SOON and told != self._pair.expires:
                 told = self._pair.expires

@@ -96,7 +96,8 @@ MISTAKES = {
     "insecure, with a directory of all": Mistake(("--insecure", "--tls-directory", "{full}"), "--insecure: the other"),
     "insecure, with half a certificate": Mistake(("--insecure", *PAIR[:2]), "--tls-key is missing"),
     "permissions that are none": Mistake(("--socket-mode", "rwx"), "'rwx' is no octal number"),
-    "permissions of more than there are": Mistake(("--socket-mode", "1777"), "--socket-mode 0o1777"),
+    "permissions of more than there are": Mistake(("--socket-mode", "1777"), "--socket-mode 1777: permissions are"),
+    "permissions of no file": Mistake(("--socket-mode", "660"), "has no effect at another address"),
     # Strangers could use the daemon.
     **{
         f"plain text at {address}": Mistake(("--listen", address), f"--listen {address}: other machines reach")
