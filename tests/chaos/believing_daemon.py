@@ -20,7 +20,7 @@ from tests.principals import believing
 async def main(*limits: str) -> None:
     """Serve until SIGTERM."""
     given = {name: int(value) for name, _, value in (each.partition("=") for each in limits)}
-    settings = Settings(listen="127.0.0.1:0", launch=KERNELS, limits=Limits(**given))  # type: ignore[arg-type]
+    settings = Settings(listen="127.0.0.1:0", launch=KERNELS, limits=Limits(**given))
     kernel_types = load_kernel_types([str(Path(__file__).with_name("attack_kernels.py"))])
     daemon = Daemon(settings, kernel_types, steps=[believing])
     await daemon.start()
