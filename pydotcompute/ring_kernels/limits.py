@@ -53,7 +53,7 @@ class RuntimeLimits:
     answers: int = 4_096
     """Answered requests that are remembered at least, so that a second reply also finds its caller.
 
-    At most twice as many are remembered.
+    At most three times as many are remembered. Those of a principal with very many go first.
     """
     in_a_row: int = 256
     """Messages that an actor is handed in a row before the other tasks have their turn."""

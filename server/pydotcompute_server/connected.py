@@ -58,6 +58,8 @@ class ConnectedClient:
         """The tasks of its calls that run now."""
         self.talks: WeakSet[Traffic] = WeakSet()
         """Its sessions and streams."""
+        self.in_calls = 0
+        """The bytes of the messages in its unary calls."""
         self._kicked: dict[asyncio.Task[Any], str] = {}
         self._received = self._received_bytes = self._sent = self._sent_bytes = 0
 

@@ -46,7 +46,6 @@ from pydotcompute_server.clients import ENDING
 from pydotcompute_server.connected import Connected
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
-from pydotcompute_server.listening import bind, require_free
 from pydotcompute_server.quotas import Quotas
 from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -114,6 +113,8 @@ class Daemon:
         memory.add_place("streams", lambda: self._typed.streams.held_bytes)
         memory.add_place("sessions", lambda: self._exchange.held_bytes)
         memory.let_give_way(self._discard_dead_letters)
+        if steps:
+            memory.tell_apart(self._held_by)
         self._stop = asyncio.Event()
         self._certificates: Certificates | None = None
         self._state_level = logging.INFO
@@ -213,6 +214,13 @@ class Daemon:
 
     def _in_dead_letters(self) -> int:
         return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
+
+    def _held_by(self, principal: str) -> int:
+        """Return the bytes of messages that are this principal's, wherever they wait."""
+        in_mailboxes = sum(kernel.mail.held_by(principal) for kernel in self._runtime.all_kernels())
+        return in_mailboxes + sum(
+            place.held_by(principal) for place in (self._unary, self._typed.streams, self._exchange)
+        )
 
     def _discard_dead_letters(self, wanted: int) -> int:
         """Discard the oldest dead letters of all kernels, until `wanted` bytes are free. Return the bytes freed."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import sleep
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
@@ -81,7 +81,7 @@ class _Belongings:
     async def leave(self) -> None:
         """Leave them."""
         async with self._channel() as channel:
-            stub = MessageServiceStub(channel)
+            stub: Any = MessageServiceStub(channel)
             self._token = await self._open(stub)
             request = pb.SendRequest(kernel_id="square", client_id=QUIET_ONE)
             request.message.CopyFrom(overload.ask("square", "attack_kernels.v1.Number", b"\x09" + bytes(8)).message)
@@ -91,7 +91,7 @@ class _Belongings:
         """What is not there any more."""
         found = []
         async with self._channel() as channel:
-            stub = MessageServiceStub(channel)
+            stub: Any = MessageServiceStub(channel)
             try:
                 await self._open(stub)
             except grpc.aio.AioRpcError as error:
@@ -107,14 +107,12 @@ class _Belongings:
     def _channel(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(self._target, interceptors=saying(QUIET_ONE))
 
-    async def _open(self, stub: MessageServiceStub) -> bytes:
-        call = cast(Any, stub).Exchange()
+    async def _open(self, stub: Any) -> bytes:
+        call = stub.Exchange()
         opening = pb.Open(kernel_id="square", session_token=self._token, credit=pb.Credit(messages=1, bytes=1))
         await call.write(pb.ExchangeRequest(open=opening))
         answer = await call.read()
-        if not isinstance(answer, pb.ExchangeResponse):
-            await call.initial_metadata()
-            raise AssertionError("the stream has ended without an error")
+        assert isinstance(answer, pb.ExchangeResponse), "the stream has ended without an error"
         call.cancel()
         return answer.opened.session_token
 

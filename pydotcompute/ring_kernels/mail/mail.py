@@ -91,6 +91,14 @@ class Mail(Generic[TIn, TOut]):
         outputs = self.outputs.items
         return self.inbox.held_bytes + (estimated_sum(outputs, outputs.size) if outputs.size else 0)
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of the requests in the input mailbox that this principal has sent, in part estimated."""
+
+        def is_theirs(item: Item[TIn]) -> bool:
+            return self.replies.principal_of(cast(Header, item[0]).message_id.int) == principal
+
+        return self.inbox.held_where(is_theirs)
+
     def begin(self) -> None:
         """Begin, on the running event loop: put the messages that the journal has kept into the input mailbox."""
         self.replies.begin(asyncio.get_running_loop())

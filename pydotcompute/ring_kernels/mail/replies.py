@@ -121,7 +121,8 @@ class Replies(Generic[T]):
         # The waiting requests, by `message_id.int`: those of `ask`, and those of `expect`.
         self._asked: dict[int, asyncio.Future[T]] = {}
         self._senders: dict[int, Caller[T]] = {}
-        # The answered requests: the newest, up to `RuntimeLimits.answers`, and as many that were answered before those.
+        # The answered requests: the newest, up to `RuntimeLimits.answers`, and as many that were answered before those;
+        # and with these, older ones of principals that have few.
         self._answered: dict[int, Caller[T]] = {}
         self._answered_before: dict[int, Caller[T]] = {}
         # The callers of requests that were given up, by principal: a reply to them is undeliverable.
@@ -452,8 +453,16 @@ class Replies(Generic[T]):
             self._forget_answers()
 
     def _forget_answers(self) -> None:
-        """Forget the older half of the answered requests."""
-        self._answered_before, self._answered = self._answered, {}
+        """Forget the older half of the answered requests, but not those of a principal that has a fair share or less.
+
+        So a principal with very many requests does not make the kernel forget whose a further reply to another is.
+        """
+        older, self._answered_before, self._answered = self._answered_before, self._answered, {}
+        if len({caller.principal for caller in set(older.values())}) > 1:
+            counts = Counter(caller.principal for caller in older.values())
+            fair = self._most_answers // len(counts)
+            kept = {key: caller for key, caller in older.items() if counts[caller.principal] <= fair}
+            self._answered_before = kept | self._answered_before
 
     def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
         caller.ready.push(item, priority)

@@ -26,10 +26,10 @@ from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PartFrame
 from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
 from pydotcompute.wire.exchange.parts import Missing
-from pydotcompute_server.accounts import Account
 from pydotcompute_server.bounds.apart import Apart, Read
 from pydotcompute_server.bounds.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
 from pydotcompute_server.clients import may_put, terms_of
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Inbound", "Refuse"]
@@ -72,15 +72,16 @@ class Inbound:
         apart: Apart,
         memory: Memory,
         refuse: Refuse,
-        account: Account | None,
+        client: ConnectedClient,
     ) -> None:
         self.incoming = incoming
         self.pending: deque[Waiting] = deque()
         """The messages that have arrived and are not in the mailbox yet, in order."""
         self.draining: status_pb2.Status | None = None
         """The status that refuses further messages when the daemon is about to end; else None."""
-        self.account = account
+        self.account = client.account
         """The account of the client's principal; None if principals have no limits."""
+        self._principal = client.owner.principal
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
@@ -121,9 +122,9 @@ class Inbound:
         again = self.incoming.receive(batch.first_sequence, sizes)
         new_bytes = sum(sizes[again:])
         is_missing = isinstance(cast(object, opened[0]), Missing)
-        if is_missing or not self._memory.has_room_for(new_bytes):
+        if is_missing or not self._memory.has_room_for(new_bytes, self._principal):
             error = self._part_error if is_missing else None
-            opened = [_no_room(error or self._memory.error(size)) for size in sizes]
+            opened = [_no_room(error or self._memory.error(size, self._principal)) for size in sizes]
             sizes, new_bytes = [0] * len(sizes), 0
             self._without_room += len(sizes) - again
         terms: list[Terms | None] = [None] * len(sizes)
@@ -144,9 +145,9 @@ class Inbound:
 
     def take_part(self, part: PartFrame | pb.Part) -> None:
         """Take in a part of a long body. Raises ProtocolError if it breaks the rules."""
-        has_room = self._memory.has_room_for(len(part.data))
+        has_room = self._memory.has_room_for(len(part.data), self._principal)
         if not has_room:
-            self._part_error = self._memory.error(part.body_bytes)
+            self._part_error = self._memory.error(part.body_bytes, self._principal)
         self._bodies.take_part(part, keep=has_room)
 
     @property
@@ -361,7 +362,7 @@ class Inbound:
             ):
                 room = self._limits.read_ahead - len(self.pending)
         room_bytes = WINDOW_BYTES - self._pending_bytes
-        if inbox.bytes >= self._limits.mailbox_bytes or self._memory.is_full:
+        if inbox.bytes >= self._limits.mailbox_bytes or self._memory.is_full_for(self._principal):
             room_bytes = 0
         elif self._memory.is_tight:
             room_bytes = TIGHT_BYTES - self._pending_bytes

@@ -79,6 +79,10 @@ class ExchangeLane:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return self._sessions.held_bytes
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        return self._sessions.held_by(principal)
+
     async def exchange(self, context: Context, about: About) -> None:
         """Serve one stream, and await `about` with the id of its kernel.
 

@@ -78,7 +78,7 @@ class Session:
             apart,
             memory,
             self.outbound.refuse,
-            client.account,
+            client,
         )
         self._account = account = client.account
         if account is not None:

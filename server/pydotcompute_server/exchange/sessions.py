@@ -40,6 +40,12 @@ class Sessions:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return sum(session.held_bytes for session in self._sessions.values())
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        owners = self._owners
+        own = (each for token, each in self._sessions.items() if owners[token].principal == principal)
+        return sum(session.held_bytes for session in own)
+
     def open(self, make: Callable[[], Session], owner: Owner) -> Session:
         """Add the session that `make` returns, and return it.
 

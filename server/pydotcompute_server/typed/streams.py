@@ -287,11 +287,11 @@ class Stream:
             await caller.room.wait()
         deadline = None
         self._read_bytes = 0  # `memory` is asked for these bytes, and must not count them twice.
-        while not memory.has_room_for(size):
+        while not memory.has_room_for(size, self.client.owner.principal):
             self._read_bytes = size
             deadline = deadline or monotonic() + limits.stalled_reader
             if size > memory.budget or not await memory.freed().wait(deadline - monotonic()):
-                raise memory.error(size)
+                raise memory.error(size, self.client.owner.principal)
             self._read_bytes = 0
         self._read_bytes = size
 
@@ -401,6 +401,10 @@ class Streams:
     def held_bytes(self) -> int:
         """The bytes of the messages that the streams have in their hands, in part estimated."""
         return sum(stream.held_bytes for stream in self._streams)
+
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        return sum(stream.held_bytes for stream in self._streams if stream.client.owner.principal == principal)
 
     async def run(self, stream: Stream) -> None:
         """Run a stream to its end.

@@ -100,6 +100,11 @@ class Clients:
         """Return the clients, the one that was quiet longest first."""
         return self._clients.values()
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of the replies that wait for the client_ids of this principal."""
+        waiting = (client for key, client in self._clients.items() if key[0] == principal and client.ready.size)
+        return sum(client.under_way[1] for client in waiting)
+
     def take(self, principal: str, client_id: str) -> list[Client]:
         """Forget this client_id of the principal, or of all if that is empty. Return the callers that stood for it."""
         keys = [key for key in self._clients if key[1] == client_id and principal in ("", key[0])]

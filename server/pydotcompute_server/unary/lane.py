@@ -74,6 +74,10 @@ class _Desk:
         waiting = (client.ready for client in self.clients.values() if client.ready.size)
         return self.leases.held_bytes + sum(estimated_sum(ready, ready.size) for ready in waiting)
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        return self.leases.held_by(principal) + self.clients.held_by(principal)
+
 
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
@@ -106,6 +110,12 @@ class UnaryLane:
         """The bytes of the messages that the lane has: in calls, leased, or waiting for a client_id."""
         return self._in_calls + sum(desk.held_bytes for desk in self._desks.values())
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        in_calls = self._connected.listed(which=lambda owner: owner.principal == principal)
+        desks = self._desks.values()
+        return sum(client.in_calls for client in in_calls) + sum(desk.held_by(principal) for desk in desks)
+
     @contextmanager
     def _holding(self, size: int) -> Iterator[None]:
         """Count the bytes of a message that is in a call."""
@@ -128,9 +138,10 @@ class UnaryLane:
         account = client.account
         if account is not None:
             account.require_room(size)
-        self._memory.require(size)
+        self._memory.require(size, client.owner.principal)
         client.received(1, size)
         self._in_calls += size
+        client.in_calls += size
         if account is not None:
             account.carry(1, size)
         try:
@@ -138,6 +149,7 @@ class UnaryLane:
                 yield client
         finally:
             self._in_calls -= size
+            client.in_calls -= size
             if account is not None:
                 account.carry(-1, -size)
 

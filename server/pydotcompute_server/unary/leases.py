@@ -42,6 +42,10 @@ class Leases:
     def __len__(self) -> int:
         return len(self._open)
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of the messages that this principal has leased."""
+        return sum(lease.size for lease in self._open.values() if lease.owner.principal == principal)
+
     def reserve(self, owner: Owner) -> bool:
         """Reserve a place for a lease, until `grant` or `free`. Return False if `most` are open or reserved.
 
