@@ -46,8 +46,9 @@ class Limits(RuntimeLimits):
     """Calls at the same time over one connection. Further calls wait at the client: gRPC does not send them."""
     max_sessions: int = 8_192
     """Sessions, with and without a connection."""
-    max_sessions_per_connection: int = 4_096
-    """Sessions that were opened over one connection."""
+    max_sessions_per_connection: int = 1_024
+    """Sessions that were opened over one connection. When a connection breaks, the ends of its sessions come before
+    anything that other clients send meanwhile, so this is also a bound on how long those wait."""
     max_watchers: int = 2_048
     """Calls of `WatchTelemetry` at the same time, and as many of the health service's `Watch`."""
     max_watchers_per_connection: int = 1_024

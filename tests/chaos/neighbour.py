@@ -1,8 +1,9 @@
 """A client that does nothing wrong: it asks one kernel again and again, and measures how long each answer takes.
 
-    python -m tests.chaos.neighbour 127.0.0.1:50051
+    python -m tests.chaos.neighbour 127.0.0.1:50051 PID
 
-It says `under way`. For each line of input it then prints, as JSON, the `Waits` since the line before.
+PID is the process of the daemon. It says `under way`. For each line of input it then prints, as JSON, the `Waits` since
+the line before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass
-from time import perf_counter
+from time import clock_gettime, perf_counter
 
 from pydotcompute_client import connect
 from tests.chaos.attack_kernels import Number
@@ -30,28 +31,42 @@ class Waits:
     asked: int
     median: float
     worst: float
+    longest_work: float
+    """The longest answer, where each counts for no more than the processor time that the daemon took meanwhile.
+
+    Other programs on the machine make an answer take longer, but they do not add to this time. So it tells what the
+    attack did.
+    """
     wrong: int
     """How many answers were wrong, or errors."""
 
 
-async def main(target: str) -> None:
+async def main(target: str, pid: int) -> None:
     """Ask until the input ends."""
     waits: list[float] = []
+    works: list[float] = []
     wrong = 0
-    asking = 0.0
+    asking = worked = 0.0
+    clock = ~pid << 3 | 2  # What C's `clock_getcpuclockid` returns.
+
+    def end_of_wait() -> tuple[float, float]:
+        wait = perf_counter() - asking
+        return wait, min(wait, clock_gettime(clock) - worked)
 
     async def ask_on() -> None:
-        nonlocal wrong, asking
+        nonlocal wrong, asking, worked
         async with connect(target) as runtime:
             for number in range(1_000_000_000):
-                asking = perf_counter()
+                worked, asking = clock_gettime(clock), perf_counter()
                 try:
                     reply = await runtime.send_and_receive("square", Number(number), timeout=PATIENCE)
                     wrong += reply.value != number**2
                 except Exception as error:  # Whatever it is, it is counted and shown.
                     print(f"neighbour: {error!r}", file=sys.stderr)
                     wrong += 1
-                waits.append(perf_counter() - asking)
+                wait, work = end_of_wait()
+                waits.append(wait)
+                works.append(work)
                 if number == 0:
                     print("under way", flush=True)
                 await asyncio.sleep(EVERY)
@@ -59,13 +74,14 @@ async def main(target: str) -> None:
     task = asyncio.create_task(ask_on())
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):
-        now = [*waits, perf_counter() - asking] if waits else [0.0]
-        told = Waits(len(waits), statistics.median(now), max(now), wrong)
+        wait, work = end_of_wait()
+        told = Waits(len(waits), statistics.median([*waits, wait]), max([*waits, wait]), max([*works, work]), wrong)
         waits.clear()
+        works.clear()
         wrong = 0
         print(json.dumps(asdict(told)), flush=True)
     task.cancel()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
