@@ -21,6 +21,7 @@ from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
+from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
@@ -75,6 +76,7 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
         limits: the limits on what the kernel keeps, and for how long.
+        room: the room for what the actor sends.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -94,6 +96,7 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: DeadLetters | None = None,
         journal: Journal | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
+        room: Room = ENDLESS,
     ) -> None:
         if not isinstance(kernel_type, KernelType):
             kernel_type = KernelType(kernel_id, kernel_type, config or RingKernelConfig(kernel_id))
@@ -125,7 +128,12 @@ class RingKernel(Generic[TIn, TOut]):
         )
         """The kernel's messages."""
         self._context: KernelContext[TIn, TOut] = KernelContext(
-            self.mail, cast(type[TOut] | None, kernel_type.output_type), find=find, sends_to=sends_to, limits=limits
+            self.mail,
+            cast(type[TOut] | None, kernel_type.output_type),
+            find=find,
+            sends_to=sends_to,
+            limits=limits,
+            room=room,
         )
         self._task: asyncio.Task[None] | None = None
         self._at_first_wait = kernel_type.executor == "loop"  # True once the actor is as far as `launch` waits for.
@@ -156,7 +164,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     @property
     def stuck_in_send_seconds(self) -> float | None:
-        """The seconds that the actor has waited in `ctx.send` for room in the output mailbox; None if it does not."""
+        """The seconds that the actor has waited for room for what it sends; None if it does not wait for it."""
         return self._context.seconds_in_send
 
     @property

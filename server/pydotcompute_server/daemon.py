@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
@@ -17,6 +18,7 @@ from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     dead_letter_service_pb2,
@@ -34,6 +36,7 @@ from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
+from pydotcompute_server.bounds.room import MemoryRoom
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
@@ -80,7 +83,10 @@ class Daemon:
         self._settings = settings
         self._limits = limits = settings.limits
         self._steps = steps
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
+        self.memory = memory = Memory(limits.memory_bytes or default_budget())
+        """The budget for messages, wherever they wait."""
+        room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
+        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits, room=room)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)
@@ -88,8 +94,6 @@ class Daemon:
         epoch = Epoch()
         self.epoch = epoch.name
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
-        self.memory = memory = Memory(limits.memory_bytes or default_budget())
-        """The budget for messages, wherever they wait."""
         self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory)
         self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch)
@@ -191,6 +195,16 @@ class Daemon:
 
     def _in_dead_letters(self) -> int:
         return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
+
+    def _waiting_of_kernels(self) -> Counter[str]:
+        """Return the bytes of the messages of each kernel that clients have not received yet, by its id."""
+        waiting: Counter[str] = Counter()
+        for kernel in self._runtime.all_kernels():
+            if outputs := kernel.mail.outputs.items.size:
+                waiting[kernel.kernel_id] += estimated_sum(kernel.mail.outputs.items, outputs)
+        for lane in (self._unary, self._typed.streams, self._exchange):
+            lane.add_waiting(waiting)
+        return waiting
 
     def _discard_dead_letters(self, wanted: int) -> int:
         """Discard the oldest dead letters of all kernels, until `wanted` bytes are free. Return the bytes freed."""

@@ -28,7 +28,7 @@ LOOK_PAUSE = 4
 LONG_LOOK = 0.001
 """A look that took more seconds than this took long."""
 TIGHT_SHARE = 0.75
-"""The share of the budget at which clients are no longer allowed to send much ahead."""
+"""The share of the budget at which clients are no longer allowed to send much ahead, and actors wait that send much."""
 TIGHT_BYTES = 64 << 10
 """The bytes that a session may send ahead while memory is tight."""
 MESSAGE_BYTES = 256
@@ -123,6 +123,11 @@ class Memory:
     def is_full(self) -> bool:
         """True if nothing more may come now."""
         return self._bound >= self.budget and self._look(0) >= self.budget
+
+    def missing(self) -> int:
+        """Look how much is in use, and return how many bytes are missing until memory is tight; 0 if it is."""
+        self._not_before = 0.0
+        return max(0, self._tight_bound - self._look(0))
 
     def freed(self) -> Signal:
         """Return a signal for tasks that wait until memory is tight no more, or at least less so."""

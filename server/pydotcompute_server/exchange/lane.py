@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -69,6 +70,10 @@ class ExchangeLane:
     def held_bytes(self) -> int:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return self._sessions.held_bytes
+
+    def add_waiting(self, to: Counter[str]) -> None:
+        """Add the bytes of the messages of each kernel that clients have not acknowledged, by the kernel's id."""
+        self._sessions.add_waiting(to)
 
     async def exchange(self, context: Context, about: About) -> None:
         """Serve one stream, and await `about` with the id of its kernel.
