@@ -76,7 +76,6 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
         limits: the limits on what the kernel keeps, and for how long.
-        room: the room for what the actor sends.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -96,7 +95,6 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: DeadLetters | None = None,
         journal: Journal | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
-        room: Room = ENDLESS,
     ) -> None:
         if not isinstance(kernel_type, KernelType):
             kernel_type = KernelType(kernel_id, kernel_type, config or RingKernelConfig(kernel_id))
@@ -133,7 +131,6 @@ class RingKernel(Generic[TIn, TOut]):
             find=find,
             sends_to=sends_to,
             limits=limits,
-            room=room,
         )
         self._task: asyncio.Task[None] | None = None
         self._at_first_wait = kernel_type.executor == "loop"  # True once the actor is as far as `launch` waits for.
@@ -141,6 +138,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
+        self.room: Room = ENDLESS
+        """The room for what the actor sends. It can be set until the kernel is launched."""
         self.threads = Places("max_threads", limits.max_threads)
         """The places for threads. If the actor runs in a thread, it takes one. A runtime's kernels share its places."""
 
@@ -273,7 +272,7 @@ class RingKernel(Generic[TIn, TOut]):
         except PyDotComputeError:
             await lease.close()
             raise
-        self._context.lease = lease
+        self._context.lease, self._context.room = lease, self.room
         self.gate.enter(KernelState.LAUNCHED)
         self.mail.begin()
         self._task = asyncio.create_task(self._run(), name=f"{ACTOR_TASK}{self.kernel_id}")

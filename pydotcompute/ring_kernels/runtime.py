@@ -48,7 +48,6 @@ class RingKernelRuntime:
         sends_to_host: True if arrays that kernels send are copied from the GPU to the host. A daemon needs this,
             because its messages leave this process.
         limits: the limits on what the runtime takes and keeps, and for how long.
-        room: the room for what all kernels send.
     """
 
     def __init__(
@@ -58,13 +57,13 @@ class RingKernelRuntime:
         kernel_types: Mapping[str, KernelType] | None = None,
         sends_to_host: bool = False,
         limits: RuntimeLimits = DEFAULT_LIMITS,
-        room: Room = ENDLESS,
     ) -> None:
         self._enable_telemetry = enable_telemetry
         self._kernel_types = kernel_types
         self._sends_to_host = sends_to_host
         self._limits = limits
-        self._room = room
+        self.room: Room = ENDLESS
+        """The room for what the kernels send that are launched from now on."""
         self._kernels: dict[str, RingKernel[Any, Any]] = {}  # In the order of their launch.
         self._terminated: OrderedDict[str, RingKernel[Any, Any]] = OrderedDict()  # The last of them.
         self._threads = Places("max_threads", limits.max_threads)
@@ -254,11 +253,11 @@ class RingKernelRuntime:
             sends_to=HOST if self._sends_to_host else None,
             dead_letters=None if earlier is None else earlier.dead_letters,
             limits=self._limits,
-            room=self._room,
         )
         self._launches += 1
         kernel.number = self._launches
         kernel.threads = self._threads
+        kernel.room = self.room
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel
         self._terminated.pop(kernel_id, None)

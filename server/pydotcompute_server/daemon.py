@@ -85,8 +85,8 @@ class Daemon:
         self._steps = steps
         self.memory = memory = Memory(limits.memory_bytes or default_budget())
         """The budget for messages, wherever they wait."""
-        room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits, room=room)
+        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
+        self._runtime.room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._health = HealthService(self._runtime, self._catalog.pool, limits)

@@ -64,7 +64,6 @@ class KernelContext(Generic[TIn, TOut]):
         "_mail",
         "_most_in_a_row",
         "_replies",
-        "_room",
         "_row_ns",
         "_stuck",
         "_stuck_ns",
@@ -72,6 +71,7 @@ class KernelContext(Generic[TIn, TOut]):
         "kernel_id",
         "lease",
         "output_type",
+        "room",
         "sends_to",
     )
 
@@ -83,7 +83,6 @@ class KernelContext(Generic[TIn, TOut]):
         find: Callable[[str], Receiver] | None = None,
         sends_to: DeviceLease | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
-        room: Room = ENDLESS,
     ) -> None:
         """Make the context of a kernel's actor.
 
@@ -93,7 +92,6 @@ class KernelContext(Generic[TIn, TOut]):
             find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
             sends_to: the receiver of the actor's messages; see the attribute.
             limits: the limits of the runtime.
-            room: the room for what the actor sends.
         """
         self.kernel_id = mail.kernel_id
         self.output_type = output_type
@@ -104,6 +102,8 @@ class KernelContext(Generic[TIn, TOut]):
         """The lease of the receiver of the messages. None is anyone in this process, where arrays may stay on a GPU."""
         self.idle = Signal()
         """Notified when the actor has nothing in hand and asks for the next message."""
+        self.room: Room = ENDLESS
+        """The room for what the actor sends."""
         self._mail = mail
         self._gate, self._inbox, self._replies, self._counters = mail.gate, mail.inbox, mail.replies, mail.counters
         self._check = door(output_type)  # It refuses an echo, which is of the input type.
@@ -119,7 +119,6 @@ class KernelContext(Generic[TIn, TOut]):
         self._most_in_a_row = limits.in_a_row
         self._in_a_row = min(FIRST_ROW, limits.in_a_row)  # As many as the actor handles in a short time.
         self._row_ns = perf_counter_ns()  # When the last row was done.
-        self._room = room
         self._has_just_waited = False  # The last `receive` timed out: other tasks have run.
 
     @property
@@ -226,7 +225,7 @@ class KernelContext(Generic[TIn, TOut]):
                 answered = None
         if not self._replies.deliver(header, answered):
             await self._send_output(message)
-        if answered is None and perf_counter_ns() >= self._room.look_ns:
+        if answered is None and perf_counter_ns() >= self.room.look_ns:
             await self._wait_for_room()
 
     async def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> AsyncIterator[Batch[TIn]]:
@@ -397,7 +396,7 @@ class KernelContext(Generic[TIn, TOut]):
         if self.idle.waiters:
             self.idle.notify_all()
         await asyncio.sleep(0)
-        if perf_counter_ns() >= self._room.look_ns:
+        if perf_counter_ns() >= self.room.look_ns:
             await self._wait_for_room()
         items: list[Item[TIn]] = []
         while not items:
@@ -433,7 +432,7 @@ class KernelContext(Generic[TIn, TOut]):
         if self._handed_in_a_row >= self._in_a_row:
             self._measure_row(done - self._row_ns)
         self._row_ns = done
-        if done >= self._room.look_ns:
+        if done >= self.room.look_ns:
             await self._wait_for_room(deadline)
         self._handed_in_a_row = 0
         if self._has_just_waited:
@@ -470,7 +469,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     async def _wait_for_room(self, deadline: float | None = None) -> None:
         """Wait until there is room for what the actor sends, but not beyond the deadline, or the end of the kernel."""
-        room = self._room
+        room = self.room
         if not room.is_lacking(self.kernel_id):
             return
         if not self._stuck:
