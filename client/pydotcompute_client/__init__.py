@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydotcompute_client.connecting import connect
     from pydotcompute_client.dead_letters import UnreadableMessage
-    from pydotcompute_client.description import KernelDescription
+    from pydotcompute_client.description import DaemonMemory, KernelDescription
     from pydotcompute_client.kernel import RemoteKernel
     from pydotcompute_client.runtime import RemoteRuntime
 
-__all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
+__all__ = ["DaemonMemory", "KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
 
 # With gRPC's own support for forks, even a child that never uses gRPC may crash; see `forks`. This must be set before
 # gRPC is imported.
@@ -19,6 +19,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # No module here has the name of a function: once imported, the module would stand in the function's place.
 _MODULES = {
+    "DaemonMemory": "description",
     "KernelDescription": "description",
     "RemoteKernel": "kernel",
     "RemoteRuntime": "runtime",

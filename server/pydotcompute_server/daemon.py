@@ -158,7 +158,7 @@ class Daemon:
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
-        telemetry = TelemetryServicer(self._runtime, limits)
+        telemetry = TelemetryServicer(self._runtime, limits, self.memory)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)

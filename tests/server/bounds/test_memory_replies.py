@@ -11,6 +11,7 @@ import pytest
 from pydotcompute import KernelContext, RingKernelConfig, message
 from pydotcompute.protobuf.varints import varint
 from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute_client import connect
 from pydotcompute_server.daemon import Daemon
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.settings import Settings
@@ -116,6 +117,12 @@ async def test_an_actor_waits_until_its_replies_are_received(kernel_id: str) -> 
         await waits(wire, kernel_id)
         assert TIGHT <= daemon.memory.used <= TIGHT + SLACK
         assert daemon.memory.report()["sessions"] >= TIGHT
+        async with connect(daemon.address) as runtime:
+            memory = await runtime.fetch_memory()
+        assert memory.budget_bytes == BUDGET
+        assert memory.used_bytes == sum(memory.places.values())
+        assert memory.places["sessions"] >= TIGHT
+        assert memory.resident_bytes > TIGHT // 2
         for _ in range(20):  # Another kernel goes on.
             assert await wire.ask("other", size=10)
         assert daemon.memory.used <= TIGHT + SLACK
