@@ -1,6 +1,6 @@
 """A message that raises KeyboardInterrupt, SystemExit or the like costs itself alone, in every lane."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -17,9 +17,9 @@ APART = 512 << 10
 
 
 @pytest.fixture(scope="module")
-def target() -> AsyncIterator[str]:
+def target() -> Iterator[str]:
     with serving(KERNELS, "--launch", "all") as (_, target):
-        yield target  # type: ignore[misc]
+        yield target
 
 
 @pytest.fixture
