@@ -191,7 +191,12 @@ class Daemon:
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def _in_mailboxes(self) -> int:
-        return sum(kernel.mail.held_bytes for kernel in self._runtime.all_kernels())
+        held = 0
+        for kernel in self._runtime.all_kernels():
+            mail = kernel.mail
+            if mail.inbox.items.size or mail.outputs.items.size:  # Most of very many kernels have no messages.
+                held += mail.held_bytes
+        return held
 
     def _in_dead_letters(self) -> int:
         return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
