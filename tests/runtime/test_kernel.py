@@ -366,7 +366,7 @@ async def test_an_actor_that_takes_long_for_each_message_lets_others_run_after_e
 
     async def actor(ctx: Context) -> None:
         async for ping in ctx:
-            time.sleep(0.002)  # It computes, and does not wait.
+            time.sleep(0.002)  # noqa: ASYNC251  # It computes, and does not wait.
             handled.append(ping.number)
 
     async with managed("k", actor) as kernel:
@@ -374,7 +374,7 @@ async def test_an_actor_that_takes_long_for_each_message_lets_others_run_after_e
         for number in range(60):
             await kernel.send(Ping(number))
         await kernel.reactivate()
-        while len(handled) <= FIRST_ROW:
+        while len(handled) <= FIRST_ROW:  # noqa: ASYNC110
             await asyncio.sleep(0)
         seen = len(handled)
         while len(handled) < 60:
