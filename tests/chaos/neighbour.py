@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import clock_gettime, perf_counter
 
 from pydotcompute_client import connect
@@ -32,13 +33,19 @@ class Waits:
     median: float
     worst: float
     longest_work: float
-    """The longest answer, where each counts for no more than the processor time that the daemon took meanwhile.
+    """The longest answer, where each counts for no more than the processor time that the daemon took meanwhile, and
+    without time in which this client had to wait for a processor.
 
-    Other programs on the machine make an answer take longer, but they do not add to this time. So it tells what the
+    Other programs on the machine make an answer take longer, but they hardly add to this time. So it tells what the
     attack did.
     """
     wrong: int
     """How many answers were wrong, or errors."""
+
+
+def delay() -> float:
+    """The seconds in which this process's main thread could have run, and had no processor."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
 
 
 async def main(target: str, pid: int) -> None:
@@ -46,18 +53,18 @@ async def main(target: str, pid: int) -> None:
     waits: list[float] = []
     works: list[float] = []
     wrong = 0
-    asking = worked = 0.0
+    asking = worked = delayed = 0.0
     clock = ~pid << 3 | 2  # What C's `clock_getcpuclockid` returns.
 
     def end_of_wait() -> tuple[float, float]:
         wait = perf_counter() - asking
-        return wait, min(wait, clock_gettime(clock) - worked)
+        return wait, min(wait - (delay() - delayed), clock_gettime(clock) - worked)
 
     async def ask_on() -> None:
-        nonlocal wrong, asking, worked
+        nonlocal wrong, asking, worked, delayed
         async with connect(target) as runtime:
             for number in range(1_000_000_000):
-                worked, asking = clock_gettime(clock), perf_counter()
+                worked, delayed, asking = clock_gettime(clock), delay(), perf_counter()
                 try:
                     reply = await runtime.send_and_receive("square", Number(number), timeout=PATIENCE)
                     wrong += reply.value != number**2
