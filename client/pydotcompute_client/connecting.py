@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import grpc
 
 from pydotcompute_client.channels import Channels
+from pydotcompute_client.credentials import TLS
 from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
 from pydotcompute_client.targets import checked_target
@@ -19,6 +20,7 @@ def connect(
     *,
     scoped: bool = False,
     timeout: float = 10.0,
+    tls: TLS | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     max_message_bytes: int = 64 << 20,
     reconnect_timeout: float = 60.0,
@@ -37,7 +39,9 @@ def connect(
         scoped: True to terminate the kernels that this client launched, on exit. Otherwise they live on.
         timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (A call
             of `terminate` may take its own time-out in addition.)
-        credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
+        tls: for a daemon that speaks TLS, such as `TLS.directory("tls/clients/alice")`, or `TLS.from_environment()`.
+            The files are read now.
+        credentials: gRPC's own credentials of a channel, instead of `tls`.
         max_message_bytes: length of the longest message body to receive. The daemon has a limit of its own for the
             messages that it receives.
         reconnect_timeout: seconds to reach the daemon again when the connection has broken. Meanwhile `send` and
@@ -51,11 +55,13 @@ def connect(
             in this order; each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Raises:
-        InvalidConfigurationError: the target is no address, or an interceptor is of neither kind.
+        InvalidConfigurationError: the target is no address, an interceptor is of neither kind, a file for TLS is not
+            valid, or there are both `tls` and `credentials`.
     """
     channels = Channels(
         checked_target(target),
         timeout=timeout,
+        tls=tls,
         credentials=credentials,
         max_message_bytes=max_message_bytes,
         keepalive=keepalive,

@@ -1,6 +1,6 @@
 """A client that does nothing wrong: it asks one kernel again and again, and measures how long each answer takes.
 
-    python -m tests.chaos.neighbour 127.0.0.1:50051 PID
+    python -m tests.chaos.neighbour 127.0.0.1:50051 PID [PRINCIPAL]
 
 PID is the process of the daemon. It says `under way`. For each line of input it then prints, as JSON, the `Waits` since
 the line before.
@@ -18,6 +18,7 @@ from time import clock_gettime, perf_counter
 
 from pydotcompute_client import connect
 from tests.chaos.attack_kernels import Number
+from tests.principals import saying
 
 __all__ = ["Waits"]
 
@@ -31,6 +32,7 @@ class Waits:
 
     asked: int
     median: float
+    p99: float
     worst: float
     longest_work: float
     """The longest answer, where each counts for no more than the processor time that the daemon took meanwhile, and
@@ -48,7 +50,7 @@ def delay() -> float:
     return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
 
 
-async def main(target: str, pid: int) -> None:
+async def main(target: str, pid: int, principal: str = "") -> None:
     """Ask until the input ends."""
     waits: list[float] = []
     works: list[float] = []
@@ -62,7 +64,7 @@ async def main(target: str, pid: int) -> None:
 
     async def ask_on() -> None:
         nonlocal wrong, asking, worked, delayed
-        async with connect(target) as runtime:
+        async with connect(target, interceptors=saying(principal) if principal else ()) as runtime:
             for number in range(1_000_000_000):
                 worked, delayed, asking = clock_gettime(clock), delay(), perf_counter()
                 try:
@@ -82,7 +84,9 @@ async def main(target: str, pid: int) -> None:
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):
         wait, work = end_of_wait()
-        told = Waits(len(waits), statistics.median([*waits, wait]), max([*waits, wait]), max([*works, work]), wrong)
+        now = [*waits, wait]
+        p99 = sorted(now)[int(0.99 * len(now))]
+        told = Waits(len(waits), statistics.median(now), p99, max(now), max([*works, work]), wrong)
         waits.clear()
         works.clear()
         wrong = 0
@@ -91,4 +95,4 @@ async def main(target: str, pid: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

@@ -9,7 +9,7 @@ from tests.chaos.processes import Processes
 from tests.chaos.under_attack import Figures, measure
 
 MIB = 1 << 20
-QUIET = Waits(asked=600, median=0.001, worst=0.3, longest_work=0.002, wrong=0)
+QUIET = Waits(asked=600, median=0.001, p99=0.002, worst=0.3, longest_work=0.002, wrong=0)
 FIGURES = Figures("attack", "OK", 1.0, QUIET, QUIET, 60 * MIB, 70 * MIB, 65 * MIB, 0, 1.0)
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "telemetry": ["telemetry"],
     "devices": ["devices"],
     "memory": ["memory"],
+    "info": ["info"],
     "a change": ["activate", "kernel"],
     "an error": ["deactivate", "kernel"],
     "how to ask": ["ask", "kernel"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
+import os
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +12,21 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.client_service_pb2_grpc import ClientServiceStub
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
+from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.addresses import DEFAULT_PORT
+from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute.wire.errors import from_rpc_error
+from pydotcompute_client.channels import USER_AGENT
 from pydotcompute_client.cli.failures import BadInput, TimedOut
+from pydotcompute_client.credentials import TLS, channel_credentials, channel_options, choose
+from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
 
 __all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
@@ -41,26 +48,45 @@ class Connection:
         self.target = DEFAULT_TARGET
         self.as_json = False
         self.tls = False
+        self.tls_directory: Path | None = None
         self.tls_ca: Path | None = None
         self.tls_name: str | None = None
         self.tls_certificate: Path | None = None
         self.tls_key: Path | None = None
+        self.insecure = False
 
-    @property
-    def uses_tls(self) -> bool:
-        """True if any option asks for TLS: none of them is ever ignored in favour of plain text."""
-        return self.tls or any((self.tls_ca, self.tls_name, self.tls_certificate, self.tls_key))
+    @cached_property
+    def chosen_tls(self) -> TLS | None:
+        """What the options ask for: none of them is ever ignored in favour of plain text. BadInput if one is wrong."""
+        try:
+            require_known_variables(os.environ)
+            return choose(
+                tls=self.tls,
+                directory=self.tls_directory,
+                ca=self.tls_ca,
+                certificate=self.tls_certificate,
+                key=self.tls_key,
+                name=self.tls_name,
+                insecure=self.insecure,
+            )
+        except InvalidConfigurationError as error:
+            raise _in_words_of_options(error) from None
 
     @cached_property
     def channel(self) -> grpc.Channel:
         """The channel to the daemon, which connects with the first call. BadInput if a file for TLS is not valid."""
-        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(self.target)]
-        if not self.uses_tls:
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.primary_user_agent", USER_AGENT),
+            *proxy_options(self.target),
+        ]
+        if self.chosen_tls is None:
             return grpc.insecure_channel(self.target, options)
-        credentials = _credentials(self.tls_ca, self.tls_certificate, self.tls_key)
-        if self.tls_name is not None:
-            options.append(("grpc.ssl_target_name_override", self.tls_name))
-        return grpc.secure_channel(self.target, credentials, options)
+        try:
+            credentials = channel_credentials(self.chosen_tls)
+        except InvalidConfigurationError as error:
+            raise _in_words_of_options(error) from None
+        return grpc.secure_channel(self.target, credentials, options + channel_options(self.chosen_tls, self.target))
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
@@ -76,6 +102,16 @@ class Connection:
     def telemetry(self) -> TelemetryServiceStub:
         """The stub of TelemetryService."""
         return TelemetryServiceStub(self.channel)
+
+    @cached_property
+    def server(self) -> ServerServiceStub:
+        """The stub of ServerService."""
+        return ServerServiceStub(self.channel)
+
+    @cached_property
+    def clients(self) -> ClientServiceStub:
+        """The stub of ClientService."""
+        return ClientServiceStub(self.channel)
 
     @cached_property
     def dead_letters(self) -> DeadLetterServiceStub:
@@ -119,7 +155,8 @@ class Connection:
             way = "" if proxy is None else f", through the proxy that the environment variable {proxy} names"
             raise TimedOut(f"no answer from {self.target} within {seconds:g} s{way}") from None
         if isinstance(meaning, ConnectionLostError):
-            meaning = with_proxy(meaning)
+            problem = find_tls_problem(self.target, self.chosen_tls)
+            meaning = with_proxy(meaning) if problem is None else ConnectionLostError(self.target, problem)
         raise meaning from None
 
     def describe(self, kernel_id: str) -> kernel_pb.DescribeKernelResponse:
@@ -127,53 +164,14 @@ class Connection:
         return self.call(self.kernels.DescribeKernel, kernel_pb.DescribeKernelRequest(kernel_id=kernel_id))
 
 
-def _credentials(ca: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """Return the credentials of a channel over TLS.
+def _in_words_of_options(error: InvalidConfigurationError) -> BadInput:
+    """Return the error about a setting for TLS, in the words of the command line."""
 
-    The files are checked here: gRPC would report a bad file only on stderr, and call the daemon unreachable.
+    def option(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
 
-    Args:
-        ca: PEM file of the only authority to trust; None for the authorities that the system trusts.
-        certificate: PEM file of the client's certificate chain.
-        key: PEM file of the certificate's key, without a passphrase.
-
-    Raises:
-        BadInput: a file cannot be read or is not valid, or only one of certificate and key is given.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if ca is None:
-        source, roots = "--tls", _system_roots()
-    else:
-        source, roots = f"--tls-ca {ca}", _read("--tls-ca", ca)
-    try:
-        context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments may be in any script.
-    except (ssl.SSLError, ValueError):  # ValueError for an empty text.
-        hint = "; SSL_CERT_FILE or --tls-ca can name a file that has one" if ca is None else ""
-        raise BadInput(f"{source}: there is no certificate of an authority, in PEM form{hint}") from None
-    if certificate is None and key is None:
-        return grpc.ssl_channel_credentials(roots)
-    if certificate is None or key is None:
-        raise BadInput("--tls-certificate and --tls-key go together")
-    pair = (_read("--tls-key", key), _read("--tls-certificate", certificate))
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except ssl.SSLError as error:
-        why = error.reason or "they are not both in PEM form, without a passphrase"
-        raise BadInput(f"--tls-certificate {certificate} with --tls-key {key}: {why}") from None
-    return grpc.ssl_channel_credentials(roots, *pair)
-
-
-def _read(option: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{option} {path}: {error.strerror}") from None
-
-
-def _system_roots() -> bytes:
-    """Return the certificates that OpenSSL's programs trust here, in PEM form. gRPC would use a list of its own."""
-    paths = ssl.get_default_verify_paths()
-    files = [] if paths.cafile is None else [Path(paths.cafile)]
-    if paths.capath is not None:
-        files += sorted(Path(paths.capath).glob("*.[0-9]"))  # OpenSSL uses such names.
-    return b"\n".join(_read("--tls:", file) for file in files if file.is_file())
+    problem = re.sub(r"\btls_\w+", lambda found: option(found[0]), error.problem)
+    if error.parameter in os.environ:
+        return BadInput(f"the variable {error.parameter} has no effect: {problem}")
+    value = "" if error.parameter == "tls" else f" {error.value}"
+    return BadInput(f"{option(error.parameter)}{value}: {problem}")

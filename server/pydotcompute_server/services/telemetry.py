@@ -16,7 +16,7 @@ from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import device_to_proto
 from pydotcompute_server.bounds.memory import Memory, resident_bytes
-from pydotcompute_server.bounds.shares import owner_of
+from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
 
@@ -30,8 +30,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
 
     def __init__(self, runtime: RingKernelRuntime, limits: Limits, memory: Memory) -> None:
         self._memory = memory
-        share = "max_watchers_per_connection", limits.max_watchers_per_connection
-        self._watchers = Places("max_watchers", limits.max_watchers, share)
+        self._watchers = Places("max_watchers", limits.max_watchers, *shares_of("max_watchers", limits))
         self._snapshots = Snapshots(runtime, self._watchers, limits)
 
     def snapshot_handler(self) -> grpc.GenericRpcHandler:

@@ -9,15 +9,27 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.ring_kernels.mail.callers import LOCAL
+
 __all__ = ["ANONYMOUS", "Principal", "calling_as", "current"]
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A person or program that the daemon tells from others."""
+    """A person or program that the daemon tells from others.
+
+    Raises:
+        InvalidConfigurationError: nobody may have this name.
+    """
 
     name: str
     """The name in the client's certificate, or of its token."""
+
+    def __post_init__(self) -> None:
+        if self.name == LOCAL:
+            problem = "this name is kept for senders in the daemon's own process"
+            raise InvalidConfigurationError("principal", self.name, problem)
 
 
 ANONYMOUS = Principal("anonymous")
