@@ -30,7 +30,9 @@ LONG_LOOK = 0.001
 REPORT_PAUSE = 50
 """A report for a client is followed by a pause of so many times its length before the next one."""
 TIGHT_SHARE = 0.75
-"""The share of the budget at which clients are no longer allowed to send much ahead, and actors wait that send much."""
+"""The share of the budget at which clients are no longer allowed to send much ahead."""
+ROOM_SHARE = 15 / 16
+"""The share of the budget at which actors wait that send much. What is left is for requests of others."""
 HOG_SHARE = 0.5
 """The share of the budget that one principal may hold while memory is tight. So there is always room for others."""
 USE_SECONDS = 0.05
@@ -175,9 +177,9 @@ class Memory:
         return self._bound > self._tight_bound and self._look(0) > self._tight_bound
 
     def missing(self) -> int:
-        """Look how much is in use, and return how many bytes are missing until memory is tight; 0 if it is."""
+        """Look how much is in use, and return how many bytes are missing until actors must wait; 0 if they must."""
         self._not_before = 0.0
-        return max(0, self._tight_bound - self._look(0))
+        return max(0, int(ROOM_SHARE * self.budget) - self._look(0))
 
     def freed(self) -> Signal:
         """Return a signal for tasks that wait until memory is tight no more, or at least less so."""

@@ -18,7 +18,7 @@ So if requests fill the budget, the kernels still get on with them, which frees 
 receive nothing, the other kernels go on.
 """
 FASTEST = 40
-"""Bytes that kernels send in a nanosecond at most. The less is missing until memory is tight, the sooner is the next
+"""Bytes that kernels send in a nanosecond at most. The less is missing until actors must wait, the sooner is the next
 look."""
 SOON_NS = 500_000
 """Nanoseconds between two looks, at least."""
@@ -27,7 +27,7 @@ PAUSE = 10
 
 
 class MemoryRoom(Room):
-    """Lets kernels wait whose messages to clients take much, while memory is tight.
+    """Lets kernels wait whose messages to clients take much, while little memory is left.
 
     Args:
         memory: the budget.
@@ -40,10 +40,10 @@ class MemoryRoom(Room):
         self._memory = memory
         self._waiting = waiting
         self._count = count
-        self._seen: Mapping[str, int] = {}  # What was waiting at the last look, if memory was tight.
+        self._seen: Mapping[str, int] = {}  # What was waiting at the last look, if little was left.
 
     def is_lacking(self, kernel_id: str) -> bool:
-        """Return True if memory is tight, and the kernel has more than its share of what all may always use."""
+        """Return True if little memory is left, and the kernel has more than its share of what all may always use."""
         if perf_counter_ns() >= self.look_ns:
             began = thread_time_ns()  # Time in which other programs run does not count.
             missing = self._memory.missing()
