@@ -17,6 +17,7 @@ from pydotcompute import __version__
 from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
 from pydotcompute.printable import escaped
 from pydotcompute.schema import lock
+from pydotcompute_server.access.access import Access
 from pydotcompute_server.daemon import ListenError
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
@@ -160,6 +161,20 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     show_envvar=True,
     help="PEM file of the authority whose certificates clients must present.",
 )
+@click.option(
+    "--access",
+    type=_file,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="TOML file that says which role each principal has; see docs/security.md.",
+)
+@click.option(
+    "--tokens",
+    type=_file,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="File of the tokens with which clients say who they are; `pydotcompute token new` writes it.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_envvar=True)
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_envvar=True)
 @click.version_option(__version__)
@@ -180,6 +195,8 @@ def main(
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    access: Path | None,
+    tokens: Path | None,
     log_level: str,
     log_format: LogFormat,
 ) -> None:
@@ -213,7 +230,10 @@ def main(
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
+            access=access,
+            tokens=tokens,
         )
+        Access(settings)  # A file that is not valid is told before the kernels are loaded.
     except InvalidConfigurationError as error:
         if error.parameter in limit:
             raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None

@@ -34,6 +34,7 @@ from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
+from pydotcompute_server.access.access import Access
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
@@ -73,13 +74,17 @@ class Daemon:
         settings: the settings that the command line would give.
         kernel_types: the kernel types that can be launched, by name; `load_kernel_types` finds them in files.
         steps: functions that every call passes before it comes to its handler, the outermost first; see
-            `calls.pipeline`.
+            `calls.pipeline`. Calls that the settings do not allow do not come to them.
+
+    Raises:
+        InvalidConfigurationError: a file that the settings name cannot be read, or is not valid.
     """
 
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
         self._settings = settings
         self._limits = limits = settings.limits
-        self._steps = steps
+        self._access = Access(settings)
+        self._steps = (*self._access.steps(kernel_types.values()), *steps)
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
@@ -228,6 +233,14 @@ class Daemon:
 
         That takes at most the grace period, and a second more for actors that resist their cancellation.
         """
+        async with self._access.watching():
+            await self._serve()
+
+    def reload(self) -> None:
+        """Read again the files that say who may do what."""
+        self._access.reload()
+
+    async def _serve(self) -> None:
         await self._stop.wait()
         logger.info("draining", extra={"grace_seconds": self._limits.grace})
         self._runtime.drain(ENDING)

@@ -52,6 +52,11 @@ class Settings:
     """PEM file of the certificate's key."""
     tls_client_ca: Path | None = None
     """PEM file of the authority whose certificates clients must present."""
+    access: Path | None = None
+    """TOML file that says which role each principal has. Without one, a token has its own role, and whoever has a
+    certificate of the authority may do everything."""
+    tokens: Path | None = None
+    """File of the hashes of the tokens with which clients say who they are."""
 
     def __post_init__(self) -> None:
         for name, needed in _NEEDED.items():

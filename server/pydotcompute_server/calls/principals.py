@@ -1,4 +1,4 @@
-"""Who a call is from.
+"""Who a call is from, and what they may know.
 
 The call of a client runs in a task of its own. The step that finds out who the client is (see `pipeline`) says so in
 that task with `calling_as`. The handler, and all tasks that the handler starts, hear it from `current`.
@@ -7,9 +7,15 @@ that task with `calling_as`. The handler, and all tasks that the handler starts,
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-__all__ = ["ANONYMOUS", "Principal", "calling_as", "current"]
+from pydotcompute.access.roles import EVERYTHING, Rights, Role
+from pydotcompute.exceptions import KernelFailedError, KernelNotFoundError
+
+__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "current"]
+
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,16 @@ class Principal:
 
     name: str
     """The name in the client's certificate, or of its token."""
+    rights: Rights = field(default=EVERYTHING, compare=False)
+    """What the principal may do. A step has checked that before the handler is called. The handler asks only what to
+    leave out of a list."""
+
+    def reads_failures(self, kernel_id: str) -> bool:
+        """Return True if the principal may read the texts of the exceptions of this kernel's actor.
+
+        Such a text may tell what another client has sent.
+        """
+        return self.rights.have(Role.OPERATOR, kernel_id)
 
 
 ANONYMOUS = Principal("anonymous")
@@ -34,3 +50,14 @@ def current() -> Principal:
 def calling_as(principal: Principal) -> None:
     """From now on, the call in whose task this runs is from this principal."""
     _current.set(principal)
+
+
+def as_told(error: E) -> E | KernelFailedError | KernelNotFoundError:
+    """Return the error without what the one who calls may not know, or the error itself."""
+    principal = current()
+    if isinstance(error, KernelFailedError) and not principal.reads_failures(error.kernel_id):
+        return KernelFailedError(error.kernel_id, error.cause_type, "operators of the kernel can read the text")
+    if isinstance(error, KernelNotFoundError) and not principal.rights.see_everything:
+        is_type = error.is_type and principal.rights.see_type(error.kernel_id)
+        return KernelNotFoundError(error.kernel_id, principal.rights.patterns, is_type)
+    return error
