@@ -51,6 +51,7 @@ from pydotcompute_server.services.telemetry import TelemetryServicer
 from pydotcompute_server.settings import Settings
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
+from pydotcompute_server.visible import Visible
 
 __all__ = ["Daemon", "ListenError"]
 
@@ -84,11 +85,12 @@ class Daemon:
         self._settings = settings
         self._limits = limits = settings.limits
         self._access = Access(settings)
-        self._steps = (*self._access.steps(kernel_types.values()), *steps)
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
-        self._health = HealthService(self._runtime, self._catalog.pool, limits)
+        self._visible = visible = Visible(self._runtime, self._catalog)
+        self._steps = (*self._access.steps(self._catalog.services, visible.service), *steps)
+        self._health = HealthService(self._runtime, self._catalog.pool, visible, limits)
         self._apart = apart = Apart(limits)
         epoch = Epoch()
         self.epoch = epoch.name
@@ -153,13 +155,13 @@ class Daemon:
             ],
         )
         # `Handlers` has those methods of a server that the generated functions call to add a service.
-        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps)
+        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps, self._visible.services)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
+        kernels = KernelServicer(self._runtime, self._catalog, self._visible, limits, self.epoch)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
-        telemetry = TelemetryServicer(self._runtime, limits)
+        telemetry = TelemetryServicer(self._runtime, self._visible, limits)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
@@ -168,7 +170,7 @@ class Daemon:
         services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
         # The last two serve clients that print an error, or write a body without knowing its type.
         files = (*services, errors_pb2, health_pb2, error_details_pb2, struct_pb2)
-        add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool, self._visible)
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen

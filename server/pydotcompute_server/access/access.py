@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute_server.access.files import Policies
 from pydotcompute_server.access.step import AccessStep
 from pydotcompute_server.calls.pipeline import Step
@@ -26,11 +25,9 @@ class Access:
         files = settings.access, settings.tokens
         self._policies = Policies(*files) if any((*files, settings.tls_client_ca)) else None
 
-    def steps(self, kernel_types: Iterable[KernelType]) -> Sequence[Step]:
-        """Return the steps that calls pass, for a daemon of these kernel types."""
-        if self._policies is None:
-            return ()
-        return (AccessStep(self._policies, {each.service for each in kernel_types}),)
+    def steps(self, typed: Collection[str], sees_service: Callable[[str], bool]) -> Sequence[Step]:
+        """Return the steps that calls pass. For the arguments see `AccessStep`."""
+        return () if self._policies is None else (AccessStep(self._policies, typed, sees_service),)
 
     def reload(self) -> None:
         """Read the files again. If one of them is not valid, log it, and keep to what they said before."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from pydotcompute.access.roles import Role
+from pydotcompute.access.roles import Rights, Role
 from pydotcompute.access.tokens import ANONYMOUS_NAME
-from pydotcompute.exceptions import KernelNotFoundError, NotAuthenticatedError, NotPermittedError
+from pydotcompute.exceptions import KernelNotFoundError, NotAuthenticatedError, NotPermittedError, PyDotComputeError
 from pydotcompute_server.access.files import Policies
 from pydotcompute_server.access.methods import needed_role
-from pydotcompute_server.calls.pipeline import Call, Method, Proceed
+from pydotcompute_server.calls.pipeline import UNKNOWN, Call, Method, Proceed
 from pydotcompute_server.calls.principals import Principal, as_told, calling_as
 
 __all__ = ["AccessStep"]
 
+LONGEST_METHOD = 200
+"""The most characters of the name of a method in an error."""
 LAUNCH = "/pydotcompute.v1.KernelService/Launch"
-"""The only method whose kernel need not exist: so that it may not be launched is no secret."""
+"""The only method whose kernel need not exist, so that a refusal tells nothing."""
 
 
 class AccessStep:
@@ -24,25 +26,36 @@ class AccessStep:
     Args:
         policies: what the files say now.
         typed: the names of the services of kernel types.
+        sees_service: returns True if the one who calls may know that there is a service of this name.
     """
 
-    def __init__(self, policies: Policies, typed: Collection[str]) -> None:
+    def __init__(self, policies: Policies, typed: Collection[str], sees_service: Callable[[str], bool]) -> None:
         self._policies = policies
         self._typed = typed
+        self._sees_service = sees_service
+        self._unknown: Proceed | None = None
 
     def __call__(self, method: Method, proceed: Proceed) -> Proceed:
         """Return the function that calls of this method pass."""
+        if method is UNKNOWN:
+            self._unknown = proceed  # It answers calls of methods that do not exist.
         needed = needed_role(method, self._typed)
+        is_typed = method.service in self._typed
 
         async def check(call: Call) -> None:
             identified = await self._policies.now.identify(call)
             principal = identified.principal
             calling_as(principal)
-            if needed is None or principal.rights.highest is None or principal.rights.highest < needed:
+            rights = principal.rights
+            if needed is None or not _have_anywhere(rights, needed):
+                if is_typed and rights.highest is not None and not self._sees_service(method.service):
+                    return await self._answer_as_unknown(call)
                 raise _refusal(principal, call, needed)
+            if is_typed and not rights.have(needed, call.kernel_ids[0]) and not self._sees_service(method.service):
+                return await self._answer_as_unknown(call)
 
             async def about(kernel_id: str) -> None:
-                if not principal.rights.have(needed, kernel_id):
+                if not rights.have(needed, kernel_id):
                     raise _refusal_of_kernel(principal, call, needed, kernel_id)
 
             try:
@@ -55,8 +68,17 @@ class AccessStep:
 
         return check
 
+    async def _answer_as_unknown(self, call: Call) -> None:
+        """Answer a call of a method that is hidden in the same way as one of a method that does not exist."""
+        assert self._unknown is not None
+        await self._unknown(Call(UNKNOWN, call.path, call.path, call.context, None))
 
-def _refusal(principal: Principal, call: Call, needed: Role | None) -> NotAuthenticatedError | NotPermittedError:
+
+def _have_anywhere(rights: Rights, role: Role) -> bool:
+    return rights.highest is not None and rights.highest >= role
+
+
+def _refusal(principal: Principal, call: Call, needed: Role | None) -> PyDotComputeError:
     """Return the error for a principal who has the role for no kernel."""
     name, role = _name(call), "" if needed is None else needed.word
     if principal.name == ANONYMOUS_NAME:
@@ -65,10 +87,8 @@ def _refusal(principal: Principal, call: Call, needed: Role | None) -> NotAuthen
     return NotPermittedError(principal.name, name, role)
 
 
-def _refusal_of_kernel(
-    principal: Principal, call: Call, needed: Role, kernel_id: str
-) -> KernelNotFoundError | NotPermittedError:
-    """Return the error for a principal who does not have the role for this kernel. It does not depend on the kernel."""
+def _refusal_of_kernel(principal: Principal, call: Call, needed: Role, kernel_id: str) -> PyDotComputeError:
+    """Return the error for a principal who does not have the role for this kernel, whether it exists or not."""
     if call.path != LAUNCH and not principal.rights.see(kernel_id):
         return KernelNotFoundError(kernel_id, principal.rights.patterns)
     return NotPermittedError(principal.name, _name(call), needed.word, kernel_id)
@@ -76,4 +96,4 @@ def _refusal_of_kernel(
 
 def _name(call: Call) -> str:
     """Return the method as `Service/Method`, without the package."""
-    return call.path.rpartition(".")[2]
+    return call.path.rpartition(".")[2][:LONGEST_METHOD]

@@ -15,6 +15,7 @@ from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeErr
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.calls.principals import as_told
 
 __all__ = [
     "Behavior",
@@ -24,6 +25,7 @@ __all__ = [
     "report_of_one",
     "report_of_stream",
     "status_of",
+    "told_status",
 ]
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,11 @@ def status_of(error: BaseException, name: str) -> status_pb2.Status:
     if isinstance(error, ProtocolError):
         error = MessageDeserializationError(name, str(error))
     return to_status(error)
+
+
+def told_status(error: PyDotComputeError) -> status_pb2.Status:
+    """Return an error as a status, without what the one who calls may not know."""
+    return to_status(as_told(error))
 
 
 def report(behavior: Behavior, name: str, places: Places) -> Behavior:

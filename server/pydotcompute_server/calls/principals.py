@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydotcompute.access.roles import EVERYTHING, Rights, Role
-from pydotcompute.exceptions import KernelFailedError, KernelNotFoundError
+from pydotcompute.exceptions import KernelFailedError, KernelNotFoundError, PyDotComputeError
 
-__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "current"]
+__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "current", "failure_as_told"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -27,13 +27,6 @@ class Principal:
     rights: Rights = field(default=EVERYTHING, compare=False)
     """What the principal may do. A step has checked that before the handler is called. The handler asks only what to
     leave out of a list."""
-
-    def reads_failures(self, kernel_id: str) -> bool:
-        """Return True if the principal may read the texts of the exceptions of this kernel's actor.
-
-        Such a text may tell what another client has sent.
-        """
-        return self.rights.have(Role.OPERATOR, kernel_id)
 
 
 ANONYMOUS = Principal("anonymous")
@@ -52,12 +45,21 @@ def calling_as(principal: Principal) -> None:
     _current.set(principal)
 
 
-def as_told(error: E) -> E | KernelFailedError | KernelNotFoundError:
+def failure_as_told(failure: KernelFailedError) -> KernelFailedError:
+    """Return the failure of a kernel, without its text if the one who calls may not read it.
+
+    Such a text may tell what another client has sent.
+    """
+    if current().rights.have(Role.OPERATOR, failure.kernel_id):
+        return failure
+    return KernelFailedError(failure.kernel_id, failure.cause_type, "operators of the kernel can read the text")
+
+
+def as_told(error: E) -> E | PyDotComputeError:
     """Return the error without what the one who calls may not know, or the error itself."""
-    principal = current()
-    if isinstance(error, KernelFailedError) and not principal.reads_failures(error.kernel_id):
-        return KernelFailedError(error.kernel_id, error.cause_type, "operators of the kernel can read the text")
-    if isinstance(error, KernelNotFoundError) and not principal.rights.see_everything:
-        is_type = error.is_type and principal.rights.see_type(error.kernel_id)
-        return KernelNotFoundError(error.kernel_id, principal.rights.patterns, is_type)
+    if isinstance(error, KernelFailedError):
+        return failure_as_told(error)
+    rights = current().rights
+    if isinstance(error, KernelNotFoundError) and not rights.see_everything:
+        return KernelNotFoundError(error.kernel_id, rights.patterns, error.is_type and rights.see_type(error.kernel_id))
     return error

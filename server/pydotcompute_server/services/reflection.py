@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Sequence
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
@@ -10,6 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute_server.visible import Visible
 
 __all__ = ["add_reflection"]
 
@@ -17,16 +18,16 @@ V1ALPHA = "grpc.reflection.v1alpha"
 V1 = "grpc.reflection.v1"
 
 
-def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool) -> None:
+def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool, visible: Visible) -> None:
     """Serve reflection of these files, and of every type and service in the pool.
 
     Types and services that are added to the pool later are served too. grpcio-reflection has only v1alpha. The messages
     of v1 are the same on the wire, so one handler serves both versions.
     """
-    types.add_files(_with_imports([*files, pb.DESCRIPTOR]))
-    types.add_files([_as_v1(pb.DESCRIPTOR)])
+    own = [*_with_imports([*files, pb.DESCRIPTOR]), _as_v1(pb.DESCRIPTOR)]
+    types.add_files(own)
     handler = grpc.stream_stream_rpc_method_handler(
-        _Reflection(types).info,
+        _Reflection(types, visible, {file.name for file in own}).info,
         request_deserializer=pb.ServerReflectionRequest.FromString,
         response_serializer=pb.ServerReflectionResponse.SerializeToString,
     )
@@ -43,8 +44,10 @@ class _Reflection:
     does not find the file of a method, and omits the comments.
     """
 
-    def __init__(self, types: TypePool) -> None:
+    def __init__(self, types: TypePool, visible: Visible, own: Collection[str]) -> None:
         self._types = types
+        self._visible = visible
+        self._own = own
 
     async def info(
         self, requests: AsyncIterable[pb.ServerReflectionRequest], _: object
@@ -61,7 +64,7 @@ class _Reflection:
         try:
             match kind:
                 case "list_services":
-                    services = [pb.ServiceResponse(name=name) for name in self._types.services()]
+                    services = [pb.ServiceResponse(name=name) for name in self._visible.services()]
                     return pb.ServerReflectionResponse(list_services_response=pb.ListServiceResponse(service=services))
                 case "file_by_filename":
                     return self._files(request.file_by_filename)
@@ -87,6 +90,8 @@ class _Reflection:
 
         The file itself comes first, because clients expect it there.
         """
+        if (visible := self._visible.files(self._own)) is not None and name not in visible:
+            raise KeyError(name)
         files = [file.SerializeToString() for file in reversed(self._types.with_imports(name))]
         return pb.ServerReflectionResponse(
             file_descriptor_response=pb.FileDescriptorResponse(file_descriptor_proto=files)

@@ -18,6 +18,8 @@ from pydotcompute.wire.kernels import device_to_proto
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
+from pydotcompute_server.bounds.shares import owner_of
+from pydotcompute_server.visible import Visible
 
 __all__ = ["TelemetryServicer"]
 
@@ -27,10 +29,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, visible: Visible, limits: Limits) -> None:
         share = "max_watchers_per_connection", limits.max_watchers_per_connection
         self._watchers = Places("max_watchers", limits.max_watchers, share)
-        self._snapshots = Snapshots(runtime, self._watchers, limits)
+        self._snapshots = Snapshots(runtime, visible, self._watchers, limits)
 
     def snapshot_handler(self) -> grpc.GenericRpcHandler:
         """Return the handlers of the methods whose responses are encoded already.

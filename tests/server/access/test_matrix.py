@@ -92,6 +92,8 @@ async def code_of(daemon: Guarded, path: str, method: MethodDescriptor | None, w
         if await call.read() is not grpc.aio.EOF:
             return grpc.StatusCode.OK
     except grpc.aio.AioRpcError as error:
+        if "execute_batch" in str(error.details()):  # The answer came before gRPC's client was ready for one.
+            return await code_of(daemon, path, method, who)
         return error.code()
     finally:
         call.cancel()
