@@ -10,6 +10,7 @@ from pydotcompute_client.channels import Channels
 from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
 from pydotcompute_client.targets import checked_target
+from pydotcompute_client.tokens import Token
 
 __all__ = ["connect"]
 
@@ -20,6 +21,7 @@ def connect(
     scoped: bool = False,
     timeout: float = 10.0,
     credentials: grpc.ChannelCredentials | None = None,
+    token: Token | None = None,
     max_message_bytes: int = 64 << 20,
     reconnect_timeout: float = 60.0,
     keepalive: float = 20.0,
@@ -38,6 +40,8 @@ def connect(
         timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (A call
             of `terminate` may take its own time-out in addition.)
         credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
+        token: says who this client is, to a daemon that asks: a token, or a function that returns the one for the next
+            call. It needs TLS, unless the daemon is on this machine.
         max_message_bytes: length of the longest message body to receive. The daemon has a limit of its own for the
             messages that it receives.
         reconnect_timeout: seconds to reach the daemon again when the connection has broken. Meanwhile `send` and
@@ -51,12 +55,14 @@ def connect(
             in this order; each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Raises:
-        InvalidConfigurationError: the target is no address, or an interceptor is of neither kind.
+        InvalidConfigurationError: the target is no address, an interceptor is of neither kind, or the token would go
+            over the network as plain text.
     """
     channels = Channels(
         checked_target(target),
         timeout=timeout,
         credentials=credentials,
+        token=token,
         max_message_bytes=max_message_bytes,
         keepalive=keepalive,
         interceptors=interceptors,

@@ -19,7 +19,7 @@ from pydotcompute.access.roles import Grant, Role, checked_patterns
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.printable import escaped
 
-__all__ = ["ANONYMOUS_NAME", "Token", "check_name", "line_of", "new_token", "read_tokens", "token_id"]
+__all__ = ["ANONYMOUS_NAME", "Token", "check_name", "fields_of", "line_of", "new_token", "read_tokens", "token_id"]
 
 ANONYMOUS_NAME = "anonymous"
 """The name of everybody who does not say who they are."""
@@ -89,8 +89,8 @@ def new_token(name: str, grant: Grant | None, expires: datetime | None, taken: I
     return secret, Token(fresh, check_name(name), _hash(secret), grant, now, expires)
 
 
-def line_of(token: Token) -> str:
-    """Return a token's line in the file, without the line's end."""
+def fields_of(token: Token) -> dict[str, object]:
+    """Return what is told of a token, as its line in the file has it, without the hash."""
     fields: dict[str, object] = {"id": token.id, "name": token.name}
     if token.grant is not None:
         fields |= {"role": token.grant.role.word, "kernels": token.grant.kernels}
@@ -99,7 +99,12 @@ def line_of(token: Token) -> str:
     fields["created"] = _text(token.created)
     if token.expires is not None:
         fields["expires"] = _text(token.expires)
-    return json.dumps({**fields, "sha256": token.sha256}, ensure_ascii=False)
+    return fields
+
+
+def line_of(token: Token) -> str:
+    """Return a token's line in the file, without the line's end."""
+    return json.dumps({**fields_of(token), "sha256": token.sha256}, ensure_ascii=False)
 
 
 def read_tokens(text: str) -> dict[str, Token]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import click
 import grpc
 from google.protobuf.message import Message
 
-from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
@@ -20,14 +22,19 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.addresses import DEFAULT_PORT
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute_client.cli.failures import BadInput, TimedOut
+from pydotcompute_client.contexts import Contexts, read_contexts
+from pydotcompute_client.interceptors import AddMetadata
 from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
+from pydotcompute_client.tokens import sender
 
-__all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
+__all__ = ["CALL_SECONDS", "CONTEXTS_VARIABLE", "DEFAULT_TARGET", "PROGRAM", "Connection"]
 
 R = TypeVar("R")
 P = TypeVar("P", kernel_pb.ListKernelsResponse, kernel_pb.ListKernelTypesResponse)
 
 PROGRAM = "pydotcompute"
+CONTEXTS_VARIABLE = "PYDOTCOMPUTE_CONTEXTS"
+"""Names the file of contexts."""
 DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 
 CALL_SECONDS = 10.0
@@ -35,32 +42,102 @@ CALL_SECONDS = 10.0
 
 
 class Connection:
-    """A connection to the daemon that the global options name. `as_json` is the value of --json."""
+    """A connection to the daemon that the global options name."""
 
     def __init__(self) -> None:
-        self.target = DEFAULT_TARGET
-        self.as_json = False
-        self.tls = False
-        self.tls_ca: Path | None = None
-        self.tls_name: str | None = None
-        self.tls_certificate: Path | None = None
-        self.tls_key: Path | None = None
+        self.given: dict[str, Any] = {}
+        """The global options that are given, on the command line or by variables, by their names."""
+        self.typed: dict[str, Any] = {}
+        """Those of them that are on the command line."""
+        self._closed_at_end: list[grpc.Channel] = []
+
+    @property
+    def as_json(self) -> bool:
+        """True if programs are to read what is printed."""
+        return bool(self.given.get("as_json"))
+
+    @property
+    def contexts_path(self) -> Path:
+        """The file of contexts."""
+        return Path(os.environ.get(CONTEXTS_VARIABLE) or Path(click.get_app_dir(PROGRAM)) / "contexts.toml")
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        """The contexts that are kept. BadInput if their file is not valid."""
+        try:
+            return read_contexts(self.contexts_path)
+        except InvalidConfigurationError as error:
+            raise BadInput(f"{error.value}: {error.problem}") from None
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What is given, and beneath it what the context says. BadInput if there is no such context.
+
+        If a target is given, no context counts: what lets somebody in at one daemon is not shown to another.
+        """
+        name = self.given.get("context")
+        if "target" in self.given:
+            if "context" in self.typed and "target" in self.typed:
+                raise BadInput("--context and --target: give one of them")
+            if "context" not in self.typed:
+                return self.given
+        name = name or self.contexts.current
+        if not name:
+            return self.given
+        settings = self.contexts.by_name.get(name)
+        if settings is None:
+            known = ", ".join(self.contexts.by_name) or "none"
+            raise BadInput(f"there is no context {name!r} in {self.contexts_path}; there are {known}")
+        given = {key: value for key, value in self.given.items() if key != "target"}
+        if "token" in given:
+            settings = {key: value for key, value in settings.items() if key != "token_file"}
+        return {**settings, **given}
+
+    @property
+    def target(self) -> str:
+        """Where the daemon listens."""
+        return str(self._settings.get("target", DEFAULT_TARGET))
+
+    def _file(self, name: str) -> Path | None:
+        value = self._settings.get(name)
+        return None if value is None else Path(value)
 
     @property
     def uses_tls(self) -> bool:
         """True if any option asks for TLS: none of them is ever ignored in favour of plain text."""
-        return self.tls or any((self.tls_ca, self.tls_name, self.tls_certificate, self.tls_key))
+        names = ("tls", "tls_ca", "tls_name", "tls_certificate", "tls_key")
+        return any(self._settings.get(name) for name in names)
+
+    def _token(self) -> str | None:
+        """Return the token, None for none. BadInput if there are two, or its file cannot be read."""
+        settings = self._settings
+        token, file = settings.get("token"), self._file("token_file")
+        if token is not None and file is not None:
+            if ("token" in self.typed) == ("token_file" in self.typed):
+                raise BadInput("--token and --token-file: give one of them")
+            file = None if "token" in self.typed else file
+        return token if file is None else _read("--token-file", file).decode("ascii", "replace")
 
     @cached_property
     def channel(self) -> grpc.Channel:
-        """The channel to the daemon, which connects with the first call. BadInput if a file for TLS is not valid."""
+        """The channel to the daemon, which connects with the first call.
+
+        BadInput if a file for TLS is not valid, or if others could read the token on its way.
+        """
         options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(self.target)]
-        if not self.uses_tls:
-            return grpc.insecure_channel(self.target, options)
-        credentials = _credentials(self.tls_ca, self.tls_certificate, self.tls_key)
-        if self.tls_name is not None:
-            options.append(("grpc.ssl_target_name_override", self.tls_name))
-        return grpc.secure_channel(self.target, credentials, options)
+        try:
+            metadata = sender(self._token(), self.target, encrypted=self.uses_tls)
+        except InvalidConfigurationError as error:
+            raise BadInput(f"the token for {self.target}: {error.problem}") from None
+        if self.uses_tls:
+            credentials = _credentials(self._file("tls_ca"), self._file("tls_certificate"), self._file("tls_key"))
+            if (name := self._settings.get("tls_name")) is not None:
+                options.append(("grpc.ssl_target_name_override", name))
+            channel = grpc.secure_channel(self.target, credentials, options)
+        else:
+            channel = grpc.insecure_channel(self.target, options)
+        self._closed_at_end.append(channel)
+        return grpc.intercept_channel(channel, AddMetadata(metadata())) if metadata() else channel
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
@@ -84,8 +161,8 @@ class Connection:
 
     def close(self) -> None:
         """Disconnect, if there was a call."""
-        if "channel" in vars(self):
-            self.channel.close()
+        for channel in self._closed_at_end:
+            channel.close()
 
     def call(self, method: Callable[..., R], request: Message, seconds: float = CALL_SECONDS) -> R:
         """Return the answer to one request.

@@ -209,13 +209,14 @@ async def test_reflection_tells_of_the_types_that_one_may_see(daemon: Guarded) -
 
 @pytest.mark.parametrize("who", ["viewer", "caller", "typeless"])
 async def test_a_service_of_a_hidden_type_is_as_unknown_as_one_that_never_was(daemon: Guarded, who: str) -> None:
-    async def ask(service: str) -> tuple[Any, set[str]]:
+    async def refused(service: str) -> tuple[Any, set[str]]:
+        ask: Any = daemon.channel.unary_unary(f"/{service}/Ask")
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await daemon.channel.unary_unary(f"/{service}/Ask")(b"", metadata=daemon.by(who).metadata)
+            await ask(b"", metadata=daemon.by(who).metadata)
         words = str(failed.value.details()).replace(f"'{service}'", "").replace(",", " ").split()
         return failed.value.code(), set(words)
 
-    hidden, never_was = await ask("vault.v1.Secret"), await ask("vault.v1.Secrex")
+    hidden, never_was = await refused("vault.v1.Secret"), await refused("vault.v1.Secrex")
     assert hidden == never_was
     assert hidden[0] is grpc.StatusCode.UNIMPLEMENTED
     assert "vault.v1.Secret" not in hidden[1]
@@ -266,7 +267,8 @@ async def closed(call: Any) -> status_pb2.Status:
         while (kind := (frame := await call.read()).WhichOneof("frame")) not in ("closed", "bye"):
             pass
         call.cancel()
-        return getattr(frame, kind).status  # type: ignore[no-any-return]
+        status: status_pb2.Status = getattr(frame, kind).status
+        return status
 
 
 async def first_of(call: Any) -> Any:
