@@ -175,6 +175,13 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     show_envvar=True,
     help="File of the tokens with which clients say who they are; `pydotcompute token new` writes it.",
 )
+@click.option(
+    "--audit-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="File for the audit log: who has done what, and what was refused. Without it, the log has both.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_envvar=True)
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_envvar=True)
 @click.version_option(__version__)
@@ -197,6 +204,7 @@ def main(
     tls_client_ca: Path | None,
     access: Path | None,
     tokens: Path | None,
+    audit_log: Path | None,
     log_level: str,
     log_format: LogFormat,
 ) -> None:
@@ -232,6 +240,7 @@ def main(
             tls_client_ca=tls_client_ca,
             access=access,
             tokens=tokens,
+            audit_log=audit_log,
         )
         Access(settings)  # A file that is not valid is told before the kernels are loaded.
     except InvalidConfigurationError as error:

@@ -57,6 +57,9 @@ class Settings:
     certificate of the authority may do everything."""
     tokens: Path | None = None
     """File of the hashes of the tokens with which clients say who they are."""
+    audit_log: Path | None = None
+    """File to which it is written who has done what, and what was refused. Without one, that goes to the log, if
+    clients are asked who they are."""
 
     def __post_init__(self) -> None:
         for name, needed in _NEEDED.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterator
 from typing import Any
 
+from pydotcompute.access.roles import Role
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -29,14 +30,17 @@ class Visible:
         self._catalog = catalog
 
     @property
-    def kernels_hidden(self) -> Hashable:
-        """What differs between principals from whom different kernels are hidden."""
-        rights = current().rights
-        return None if rights.see_everything else rights.patterns
+    def sight(self) -> Hashable:
+        """What differs between principals from whom different things are hidden."""
+        return current().rights.grants
 
     def kernel(self, kernel_id: str) -> bool:
         """Return True if a kernel of this id is not hidden."""
         return current().rights.see(kernel_id)
+
+    def failures(self, kernel_id: str) -> bool:
+        """Return True if the texts of this kernel's failures are not hidden."""
+        return current().rights.have(Role.OPERATOR, kernel_id)
 
     def kernel_ids(self) -> Iterator[str]:
         """Yield the ids of the kernels that are not terminated, in the order of their launch."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
+from pydotcompute_server.access.audit import Audit
 from pydotcompute_server.access.files import Policies
 from pydotcompute_server.access.step import AccessStep
 from pydotcompute_server.calls.pipeline import Step
@@ -13,36 +14,54 @@ from pydotcompute_server.settings import Settings
 
 __all__ = ["Access"]
 
+INTERVAL = 1.0
+"""Seconds between two looks at the files."""
+
 
 class Access:
     """Decides who may do what. Without any setting for it, everybody may do everything, and there is no step.
 
     Raises:
-        InvalidConfigurationError: a file cannot be read, or is not valid.
+        InvalidConfigurationError: a file cannot be read, or is not valid; or the audit log cannot be written.
     """
 
     def __init__(self, settings: Settings) -> None:
-        files = settings.access, settings.tokens
-        self._policies = Policies(*files) if any((*files, settings.tls_client_ca)) else None
+        configured = settings.access, settings.tokens, settings.tls_client_ca
+        self._policies = self._audit = None
+        self._step: AccessStep | None = None
+        if any(configured) or settings.audit_log is not None:
+            self._policies = Policies(settings.access, settings.tokens, is_open=not any(configured))
+            self._audit = Audit(settings.audit_log)
 
     def steps(self, typed: Collection[str], sees_service: Callable[[str], bool]) -> Sequence[Step]:
         """Return the steps that calls pass. For the arguments see `AccessStep`."""
-        return () if self._policies is None else (AccessStep(self._policies, typed, sees_service),)
+        if self._policies is None or self._audit is None:
+            return ()
+        self._step = AccessStep(self._policies, self._audit, typed, sees_service)
+        return (self._step,)
 
     def reload(self) -> None:
-        """Read the files again. If one of them is not valid, log it, and keep to what they said before."""
+        """Read the files again, and open the audit log again.
+
+        If a file is not valid, log it, and keep to what the files said before.
+        """
         if self._policies is not None:
             self._policies.reload()
+        if self._audit is not None:
+            self._audit.reopen()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Read the files again whenever they change, as long as the `async with` block runs."""
-        if self._policies is None:
-            yield
-            return
+        """Read the files again whenever they change, and end the calls that may not go on, during the `async with`."""
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(self._policies.watch())
+            watch = group.create_task(self._watch())
             try:
                 yield
             finally:
-                task.cancel()
+                watch.cancel()
+
+    async def _watch(self) -> None:
+        while self._policies is not None and self._step is not None:
+            await asyncio.sleep(INTERVAL)
+            self._policies.reload_if_changed()
+            await self._step.review()

@@ -10,9 +10,10 @@ from pydotcompute.access.roles import EVERYTHING, Rights
 from pydotcompute.access.tokens import ANONYMOUS_NAME, Token, check_name, token_id
 from pydotcompute.exceptions import InvalidConfigurationError, NotAuthenticatedError
 from pydotcompute_server.access.certificates import name_in
+from pydotcompute_server.access.jwts import Jwts
 from pydotcompute_server.access.rules import Rules
 from pydotcompute_server.calls.pipeline import Call
-from pydotcompute_server.calls.principals import Principal
+from pydotcompute_server.calls.principals import ANONYMOUS, Principal
 
 __all__ = ["Identified", "Policy"]
 
@@ -35,9 +36,16 @@ class Policy:
         rules: the file of roles. None without one: then the authority that has signed a certificate is trusted with
             all.
         tokens: the tokens by their ids. None without a file of tokens.
+        is_open: True if nobody is asked who they are, and everybody may do everything.
+
+    Raises:
+        InvalidConfigurationError: JSON web tokens cannot be checked.
     """
 
-    def __init__(self, rules: Rules | None, tokens: Mapping[str, Token] | None) -> None:
+    def __init__(self, rules: Rules | None, tokens: Mapping[str, Token] | None, *, is_open: bool = False) -> None:
+        self._is_open = is_open
+        jwt_rules = None if rules is None else rules.jwt
+        self._jwts = None if jwt_rules is None else Jwts(jwt_rules)
         self._trusts_certificates = rules is None
         self._rules = rules or Rules()
         self._takes_tokens = tokens is not None
@@ -55,6 +63,8 @@ class Policy:
         Raises:
             NotAuthenticatedError: the token is not valid, or nobody can have the name in the certificate.
         """
+        if self._is_open:
+            return Identified(ANONYMOUS)
         given = [value for key, value in call.metadata if key == "authorization"]
         if given:
             if len(given) > 1:
@@ -73,6 +83,10 @@ class Policy:
         scheme, _, secret = header.partition(" ")
         if scheme.lower() != "bearer":
             raise NotAuthenticatedError("the header `authorization` is not of the form `Bearer TOKEN`")
+        secret = secret.strip()
+        if self._jwts is not None and secret.count(".") == 2:
+            name, until = await self._jwts.check(secret)
+            return Identified(Principal(name, self._rules.rights_of(name)), until=until)
         if not self._takes_tokens:
             raise NotAuthenticatedError("this daemon takes no tokens")
         known = self._tokens.get(token_id(secret) or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydotcompute.access.roles import Grant, Rights, Role, checked_patterns, matches
@@ -64,8 +65,11 @@ def _is_for(pattern: str, name: str) -> bool:
     return pattern == name if name == ANONYMOUS_NAME else matches(pattern, name)
 
 
-def read_rules(text: str) -> Rules:
+def read_rules(text: str, folder: Path = Path()) -> Rules:
     """Return the rules in a TOML file.
+
+    Args:
+        folder: where the file is; the files that it names are found from there.
 
     Raises:
         InvalidConfigurationError: it is not valid.
@@ -84,7 +88,7 @@ def read_rules(text: str) -> Rules:
             grants.append(_grant(table))
         except InvalidConfigurationError as error:
             raise InvalidConfigurationError("grants", f"number {number}", str(error)) from None
-    return Rules(grants, _jwt(whole["jwt"]) if "jwt" in whole else None)
+    return Rules(grants, _jwt(whole["jwt"], folder) if "jwt" in whole else None)
 
 
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -102,7 +106,7 @@ def _grant(table: Mapping[str, Any]) -> tuple[tuple[str, ...], Grant]:
     return checked_patterns("principals", table["principals"]), Grant(Role.of(table["role"]), kernels, types)
 
 
-def _jwt(table: object) -> JwtRules:
+def _jwt(table: object, folder: Path) -> JwtRules:
     if not isinstance(table, dict):
         raise InvalidConfigurationError("jwt", "…", "it begins with [jwt]")
     _only(table, _JWT, "[jwt]")
@@ -112,4 +116,5 @@ def _jwt(table: object) -> JwtRules:
     for name, value in table.items():
         if not isinstance(value, str) or not value:
             raise InvalidConfigurationError(f"jwt.{name}", value, "it is a text that is not empty")
-    return JwtRules(**table)
+    keys = table["keys"]
+    return JwtRules(**{**table, "keys": keys if "://" in keys else str(folder / keys)})

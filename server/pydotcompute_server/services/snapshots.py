@@ -82,7 +82,10 @@ class Snapshots:
                 if all_kernels:
                     continue  # It was terminated, and then forgotten, since the snapshot was begun.
                 raise
-            response.kernels.append(telemetry_to_proto(kernel.get_telemetry()))
+            told = telemetry_to_proto(kernel.get_telemetry())
+            if not self._visible.failures(kernel_id):
+                told.last_error = told.last_error.partition(":")[0]
+            response.kernels.append(told)
         return response.SerializeToString()
 
     async def watch(self, kernel_ids: Sequence[str], interval: float) -> AsyncIterator[bytes]:
@@ -93,7 +96,7 @@ class Snapshots:
         Raises:
             KernelNotFoundError: there is no such kernel, or no longer.
         """
-        key = max(interval, self._shortest), tuple(dict.fromkeys(kernel_ids)), self._visible.kernels_hidden
+        key = max(interval, self._shortest), tuple(dict.fromkeys(kernel_ids)), self._visible.sight
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = _Feed()
