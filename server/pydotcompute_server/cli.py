@@ -242,7 +242,7 @@ def main(
             tokens=tokens,
             audit_log=audit_log,
         )
-        Access(settings)  # A file that is not valid is told before the kernels are loaded.
+        Access(settings).close()  # A file that is not valid is told before the kernels are loaded.
     except InvalidConfigurationError as error:
         if error.parameter in limit:
             raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None

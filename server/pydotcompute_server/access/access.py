@@ -50,15 +50,24 @@ class Access:
         if self._audit is not None:
             self._audit.reopen()
 
+    def close(self) -> None:
+        """Close the audit log."""
+        if self._audit is not None:
+            self._audit.close()
+
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Read the files again whenever they change, and end the calls that may not go on, during the `async with`."""
+        """Read the files again whenever they change, and end the calls that may not go on, during the `async with`.
+
+        At its end the audit log is closed.
+        """
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
             try:
                 yield
             finally:
                 watch.cancel()
+                self.close()
 
     async def _watch(self) -> None:
         while self._policies is not None and self._step is not None:

@@ -67,6 +67,12 @@ class Audit:
             except OSError as error:
                 logger.error("the audit log stays in the file that was open: %s", error)
 
+    def close(self) -> None:
+        """Close the file. What is written afterwards goes to the log."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def operation(self, principal: str, peer: str, method: str, kernel: str, error: BaseException | None) -> None:
         """Write that somebody has made a call that needs the role of an operator, and how it ended."""
         self._write("operation", principal, peer, method, kernel, "done" if error is None else _reason(error))

@@ -150,15 +150,22 @@ class _KeysOfUrl(_Keys):
 
     async def find(self, key_id: str | None) -> jwt.PyJWK:
         """Return the key of this id, and ask for the keys if they are old or lack it."""
-        async with self._lock:
-            age = monotonic() - self._asked_at
-            if age > (FRESH if key_id in self._found else AGAIN):
-                self._asked_at = monotonic()
-                try:
-                    self._take(await asyncio.to_thread(self._fetch))
-                except (OSError, ValueError) as error:
-                    logger.error("the keys for JSON web tokens do not come: %s", error, extra={"url": self._url})
+        if not self._is_fresh(key_id):
+            async with self._lock:
+                if not self._is_fresh(key_id):  # Otherwise another call has asked meanwhile.
+                    await self._ask()
         return await super().find(key_id)
+
+    async def _ask(self) -> None:
+        try:
+            self._take(await asyncio.to_thread(self._fetch))
+        except (OSError, ValueError) as error:
+            logger.error("the keys for JSON web tokens do not come: %s", error, extra={"url": self._url})
+        self._asked_at = monotonic()
+
+    def _is_fresh(self, key_id: str | None) -> bool:
+        age = monotonic() - self._asked_at
+        return age <= (FRESH if key_id in self._found else AGAIN)
 
     def _fetch(self) -> bytes:
         opener = urllib.request.build_opener(_NoRedirect())

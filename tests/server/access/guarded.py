@@ -101,8 +101,13 @@ async def guarded(
         this.give(name, grant)
     if rules is not None:
         this.rules.write_text(rules)
-    files = {"tokens": this.tokens, "access": None if rules is None else this.rules, **settings}
-    this.daemon = daemon = Daemon(Settings(listen="127.0.0.1:0", limits=Limits(grace=1.0), **files), types)
+    files: Any = {
+        "tokens": this.tokens,
+        "access": None if rules is None else this.rules,
+        "limits": Limits(grace=1.0),
+        **settings,
+    }
+    this.daemon = daemon = Daemon(Settings(listen="127.0.0.1:0", **files), types)
     async with asyncio.timeout(PATIENCE):
         await daemon.start()
         for kernel_id in kernels:
