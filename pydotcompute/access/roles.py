@@ -54,8 +54,10 @@ def matches(pattern: str, name: str) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(each) or re.escape(each) for each in re.sub(r"\*+", "*", pattern)), re.DOTALL)
+    begin, *rest = ("".join("." if each == "?" else re.escape(each) for each in part) for part in pattern.split("*"))
+    # What follows a `*` is found at its first place, and never looked for again: so the time does not explode.
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1])
+    return re.compile(begin + middle + "".join(f".*{part}" for part in rest[-1:]), re.DOTALL)
 
 
 def checked_patterns(parameter: str, patterns: object) -> tuple[str, ...]:

@@ -51,7 +51,11 @@ class Policies:
         rules = _read("access", self._access, self._read_rules)
         keys = None if rules is None or rules.jwt is None or "://" in rules.jwt.keys else Path(rules.jwt.keys)
         self._keys, self._seen = keys, (*self._seen[:2], _look(keys))
-        return Policy(rules, _read("tokens", self._tokens, read_tokens))
+        tokens = _read("tokens", self._tokens, read_tokens)
+        try:
+            return Policy(rules, tokens)
+        except InvalidConfigurationError as error:
+            raise InvalidConfigurationError("access", self._access, str(error)) from None
 
     def _read_rules(self, text: str) -> Rules:
         assert self._access is not None
