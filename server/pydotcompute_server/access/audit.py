@@ -118,7 +118,7 @@ class Audit:
             entry["suppressed_before"], self._suppressed = self._suppressed, 0
         if self._file is None:
             del entry["event"]
-            logger.info("%s", event, extra=entry)
+            logger.info("audit: %s", event, extra=entry)
             return
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         try:

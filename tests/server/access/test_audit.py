@@ -79,7 +79,7 @@ async def test_without_a_file_the_log_has_it(tmp_path: Path, caplog: pytest.LogC
         await scene(daemon)
     logged = [each for each in caplog.records if each.name == "pydotcompute_server.audit"]
     assert len(logged) == 8
-    assert logged[1].getMessage() == "operation"
+    assert logged[1].getMessage() == "audit: operation"
     said = vars(logged[1])
     assert (said["principal"], said["method"], said["outcome"]) == ("olga", "KernelService/Deactivate", "done")
 
