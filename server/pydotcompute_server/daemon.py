@@ -31,10 +31,10 @@ from pydotcompute.v1 import (
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_server.access.access import Access
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
-from pydotcompute_server.access.access import Access
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog

@@ -11,7 +11,6 @@ import grpc
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.bounds.apart import Apart
-from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
 from pydotcompute_server.calls.errors import report, report_of_one, report_of_stream
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
 from pydotcompute_server.calls.requests import Requests, read_first

@@ -18,7 +18,6 @@ from pydotcompute.wire.kernels import device_to_proto
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
-from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.visible import Visible
 
 __all__ = ["TelemetryServicer"]
