@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.chaos.processes.py tests.server.process.processes import COMMAND, Process, environment, run
 
 from pydotcompute.access.roles import Role
 from pydotcompute.access.tokens import line_of, new_token
@@ -14,6 +13,7 @@ from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute_server import Settings
 from pydotcompute_server.access.access import Access
 from pydotcompute_server.access.rules import read_rules
+from tests.server.process.processes import COMMAND, Process, environment, run
 
 CALCULATOR = str(Path(__file__).resolve().parents[3] / "examples" / "calculator.py")
 
