@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from time import time
 
 from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute_server.access.identity import Identified
 from pydotcompute_server.calls.pipeline import Call
 
 __all__ = ["LiveCall", "LiveCalls"]
@@ -16,14 +17,14 @@ class LiveCall:
     """A call that is under way, in the task that makes this.
 
     Args:
-        until: when its token expires, as `time.time()` counts; None for never.
+        identified: who the call is from, as it was found at its begin.
     """
 
-    __slots__ = ("_task", "call", "refusal", "until")
+    __slots__ = ("_task", "call", "identified", "refusal")
 
-    def __init__(self, call: Call, until: float | None) -> None:
+    def __init__(self, call: Call, identified: Identified) -> None:
         self.call = call
-        self.until = until
+        self.identified = identified
         self.refusal: PyDotComputeError | None = None
         """Why the call may not go on. None while it may."""
         self._task = asyncio.current_task()
@@ -39,16 +40,16 @@ class LiveCalls:
     """Ends calls that go on for longer than they may: streams, and calls that wait for a message.
 
     Args:
-        check: raises the error with which a call is refused now.
+        check: raises the error with which a call ends now. It is given the call, and who it was from at its begin.
     """
 
-    def __init__(self, check: Callable[[Call], Awaitable[object]]) -> None:
+    def __init__(self, check: Callable[[Call, Identified], Awaitable[object]]) -> None:
         self._check = check
         self._live: set[LiveCall] = set()
 
-    def begin(self, call: Call, until: float | None) -> LiveCall:
+    def begin(self, call: Call, identified: Identified) -> LiveCall:
         """Return a call that is under way until `over` is called."""
-        live = LiveCall(call, until)
+        live = LiveCall(call, identified)
         self._live.add(live)
         return live
 
@@ -64,8 +65,9 @@ class LiveCalls:
         """
         now = time()
         for live in list(self._live):
-            if changed or (live.until is not None and live.until <= now):
+            until = live.identified.until
+            if changed or (until is not None and until <= now):
                 try:
-                    await self._check(live.call)
+                    await self._check(live.call, live.identified)
                 except PyDotComputeError as error:
                     live.end(error)

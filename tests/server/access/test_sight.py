@@ -277,3 +277,37 @@ async def first_of(call: Any) -> Any:
         answer = await call.read()
         call.cancel()
         return answer
+
+
+async def test_a_list_that_goes_on_ends_when_other_kernels_are_hidden(tmp_path: Path) -> None:
+    def rules(kernels: str) -> str:
+        return f'[[grants]]\nprincipals = ["alice", "bob"]\nrole = "viewer"\nkernels = ["{kernels}"]\n'
+
+    async with guarded(tmp_path, {"alice": None}, rules("*"), kernels=("echo", "vault/1")) as daemon:
+        watch = daemon.by("alice").telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
+        assert len((await watch.read()).kernels) == 2
+        daemon.rules.write_text(rules("echo"))
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            async with asyncio.timeout(PATIENCE):
+                await read_all(watch)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        watch = daemon.by("alice").telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
+        assert [each.kernel_id for each in (await watch.read()).kernels] == ["echo"]
+        watch.cancel()
+
+
+async def read_all(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_what_is_said_in_bye_tells_no_ids_either(daemon: Guarded) -> None:
+    """A client may ask for errors in the frame `bye`, which comes before the status of the call."""
+    opening = message_pb.ExchangeRequest(open=message_pb.Open(kernel_id="sensors/9", error_in_bye=True))
+
+    async def frames() -> AsyncIterator[message_pb.ExchangeRequest]:
+        yield opening
+
+    call = daemon.by("caller").messages.Exchange(frames())
+    frame = await first_of(call)
+    assert from_status(frame.bye.status) == KernelNotFoundError("sensors/9", ["sensors/*"])
