@@ -29,7 +29,7 @@ environment = $(PYTHON) -m venv $(1) \
 # $(call itself,FOLDER): this tree in it, by the build backend that is there already.
 itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test test-pythons bench profile flake soak fuzz proto verify fix clean lock dist sbom test-oldest test-newest \
+.PHONY: demo test test-pythons bench profile flake interop soak fuzz proto verify fix clean lock dist sbom audit test-oldest test-newest \
 	verify-style fix-style verify-types verify-imports verify-lock verify-changelog verify-workflows \
 	verify-proto verify-generated fix-generated
 
@@ -55,6 +55,10 @@ profile: $(INSTALLED)  ## Show where the time of a piped remote message goes.
 flake: $(INSTALLED)  ## Run all tests, or TESTS, N times on a busy machine, and tell which failed and how often.
 	$(BIN)/python -m tests.flake --runs $(N) -- $(PARALLEL) $(TESTS)
 
+interop: $(INSTALLED)  ## Run the clients in other languages, Rust and Java too, with what this installs for them.
+	.ci/install-tools rust java
+	$(BIN)/python -m pytest tests/interop tests/docs/test_clients.py
+
 soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad connections: nothing lost, doubled or leaked.
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --minutes $(SOAK_MINUTES)
@@ -65,7 +69,7 @@ fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, an
 # The lock is what developers have. Users have what pyproject.toml allows, of which these are the ends.
 test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users can have.
 	$(PYTHON) -m venv --without-pip .venv-oldest
-	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --no-emit-package pydotcompute-grpc --quiet --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --extra tls --no-emit-package pydotcompute-grpc --quiet --upgrade \
 		--python .venv-oldest/bin/python --resolution lowest-direct --output-file .venv-oldest/oldest.txt
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --constraint .venv-oldest/oldest.txt --editable '.[dev]'
 	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(OLDEST_LACK)
@@ -85,7 +89,7 @@ fix: fix-style fix-generated  ## Mend what can be mended.
 proto: fix-generated  ## Generate pydotcompute/v1 from proto/.
 
 lock: $(INSTALLED)  ## Write requirements/ from pyproject.toml; UPGRADE=1 takes the newest versions.
-	for extra in dev generate release; do \
+	for extra in dev generate release image image-cuda image-build; do \
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt $(if $(UPGRADE),--upgrade) \
 			--universal --python-version 3.11 --generate-hashes --no-emit-package pydotcompute-grpc \
 			--custom-compile-command 'make lock' --quiet || exit 1; \
@@ -140,18 +144,30 @@ fix-generated: $(PROTO_INSTALLED)
 generate:
 	$(PROTOC) --python_out=$(INTO) --pyi_out=$(INTO) $(PROTOS:proto/%=%)
 	$(PROTOC) --grpc_python_out=$(INTO) --mypy_grpc_out=quiet:$(INTO) $(patsubst proto/%,%,$(filter %_service.proto,$(PROTOS)))
+	@for proto in $(PROTOS:proto/%.proto=%); do \
+		$(PROTOC) --include_source_info --descriptor_set_out=$(INTO)/$$proto.binpb $$proto.proto || exit 1; \
+	done
 
 dist: $(RELEASE_INSTALLED)  ## Build the sdist, and the wheel from it, into dist/.
 	rm -rf dist
 	$(RELEASE_BIN)/python -m build --no-isolation --outdir dist .
 
-sbom: dist  ## List what the wheel is installed with, as CycloneDX, in build/.
+sbom: dist  ## List what the wheel is installed with, and what is in the images, as CycloneDX, in build/.
 	rm -rf build && mkdir build
 	$(PYTHON) -m venv --without-pip build/venv
-	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client]"
+	$(RELEASE_BIN)/python -m pip --python build/venv install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[server,client,tls]"
 	sed "s/^dynamic = .*/version = \"$$($(RELEASE_BIN)/hatchling version)\"/" pyproject.toml >build/pyproject.toml
 	$(RELEASE_BIN)/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible \
 		--output-file build/wheel.cdx.json build/venv
+	for image in image image-cuda; do \
+		$(RELEASE_BIN)/cyclonedx-py requirements --pyproject build/pyproject.toml --output-reproducible \
+			--output-file build/$$image.cdx.json requirements/$$image.txt || exit 1; \
+	done
+
+audit: $(RELEASE_INSTALLED)  ## Ask the database of Python packages for known faults in what requirements/ has.
+	for lock in $(sort $(wildcard requirements/*.txt)); do \
+		$(RELEASE_BIN)/pip-audit --requirement $$lock --require-hashes --disable-pip --strict --progress-spinner off || failed=1; \
+	done; [ -z "$$failed" ]
 
 clean:
 	rm -rf .venv .venv-proto .venv-release .venv-oldest .venv-newest .venv-peer .venv-ray .venv-xoscar .venv-3.* .tools build dist

@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pool, message_factory
 from idle import measure_idle
 from in_process import FIRST_TRANSFER, KERNEL, transfer
 from measure import Metrics, latency, main, rate_in_flight, rate_of, serving
+from over_tls import measure_tls_ask, measure_tls_piped
 from under_load import measure_alone_under_load
 
 from pydotcompute.v1 import kernel_service_pb2, kernel_service_pb2_grpc, message_service_pb2, message_service_pb2_grpc
@@ -98,6 +99,8 @@ if __name__ == "__main__":
             "piped_8": measure_piped_8,
             "piped_64": measure_piped_64,
             "idle": measure_idle,
+            "tls_piped": measure_tls_piped,
+            "tls_ask": measure_tls_ask,
             "alone_under_load": measure_alone_under_load,
         }
     )

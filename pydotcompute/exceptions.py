@@ -406,17 +406,20 @@ class InvalidConfigurationError(PyDotComputeError, ValueError):
 class LimitExceededError(PyDotComputeError):
     """There are already as many of something as a limit allows, or the request asks for more than that.
 
-    `name` is the name of the setting, `limit` its value, and `asked` what there would have been.
+    `name` is the name of the setting, `limit` its value, and `asked` what there would have been. `retry_after` is the
+    number of seconds after which it makes sense to try again; None if the same request is refused at any time.
     """
 
     reason = "LIMIT_EXCEEDED"
-    fields = ("name", "limit", "asked")
+    fields = ("name", "limit", "asked", "retry_after")
 
-    def __init__(self, name: str, limit: int, asked: int) -> None:
+    def __init__(self, name: str, limit: int, asked: int, retry_after: float | None = None) -> None:
         self.name = name
         self.limit = limit
         self.asked = asked
-        super().__init__(f"{name} is {limit}, and this would make {asked}; use fewer, or raise the limit")
+        self.retry_after = retry_after
+        again = "" if retry_after is None else f", or try again in {retry_after:.3g} s"
+        super().__init__(f"{name} is {limit}, and this would make {asked}; use fewer{again}, or raise the limit")
 
 
 class MemoryExhaustedError(PyDotComputeError):

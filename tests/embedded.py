@@ -1,7 +1,7 @@
 """A daemon in the process of the test, and a step that notes what it sees."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,6 +29,9 @@ async def echo(ctx: KernelContext[Order, Order]) -> None:
         await ctx.send(order)
 
 
+ECHO = KernelType("echo", echo, RingKernelConfig("echo"), Order, Order)
+
+
 class EmbeddedWire(Wire):
     """The services of a daemon in this process."""
 
@@ -38,20 +41,25 @@ class EmbeddedWire(Wire):
 
 
 @asynccontextmanager
-async def daemon_with(*steps: Any) -> AsyncIterator[EmbeddedWire]:
-    """A daemon with these steps and the kernel `echo`."""
-    kernel_type = KernelType("echo", echo, RingKernelConfig("echo"), Order, Order)
-    settings = Settings(listen="127.0.0.1:0", launch=["echo"], limits=Limits(grace=1.0))
-    daemon = Daemon(settings, {"echo": kernel_type}, steps)
+async def embedded(*steps: Any, kernels: Iterable[KernelType] = (ECHO,), **limits: Any) -> AsyncIterator[Daemon]:
+    """A daemon with these steps, kernels and limits."""
+    settings = Settings(listen="127.0.0.1:0", launch=["all"], limits=Limits(**{"grace": 1.0, **limits}))
+    daemon = Daemon(settings, {kernel_type.name: kernel_type for kernel_type in kernels}, steps)
     async with asyncio.timeout(PATIENCE):
         await daemon.start()
         running = asyncio.create_task(daemon.run())
         try:
-            async with grpc.aio.insecure_channel(daemon.address) as channel:
-                yield EmbeddedWire(channel, daemon.address)
+            yield daemon
         finally:
             daemon.stop()
             await running
+
+
+@asynccontextmanager
+async def daemon_with(*steps: Any) -> AsyncIterator[EmbeddedWire]:
+    """A daemon with these steps and the kernel `echo`, and a connection to it."""
+    async with embedded(*steps) as daemon, grpc.aio.insecure_channel(daemon.address) as channel:
+        yield EmbeddedWire(channel, daemon.address)
 
 
 class Recorder:

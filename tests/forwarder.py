@@ -24,6 +24,9 @@ class Forwarder:
         """How many have not."""
         self.bytes = 0
         """How many bytes have passed, there and back."""
+        self.answers = asyncio.Event()
+        """While it is not set, what the daemon sends is held back."""
+        self.answers.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -39,6 +42,7 @@ class Forwarder:
     ) -> None:
         self._server.close()
         self.close()
+        self.answers.set()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -72,14 +76,18 @@ class Forwarder:
         self._writers.add(to_writer)
         if writer.transport.is_closing():  # It was cut meanwhile.
             to_writer.transport.abort()
-        await asyncio.gather(self._forward(reader, to_writer), self._forward(to_reader, writer))
+        await asyncio.gather(self._forward(reader, to_writer), self._forward(to_reader, writer, self.answers))
         self._writers -= {writer, to_writer}
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event | None = None
+    ) -> None:
         """Until either end is closed; then the other is, too."""
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 self.bytes += len(data)
+                if passing is not None:
+                    await passing.wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

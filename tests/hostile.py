@@ -10,7 +10,13 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from pydotcompute.v1 import kernel_service_pb2 as pb
-from pydotcompute.v1 import kernel_service_pb2_grpc, telemetry_service_pb2, telemetry_service_pb2_grpc
+from pydotcompute.v1 import (
+    kernel_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+    telemetry_service_pb2,
+    telemetry_service_pb2_grpc,
+)
 
 __all__ = ["CHAINS", "NAMES", "POISON", "a_chain", "an_enum", "hostile_daemon", "with_field"]
 
@@ -103,12 +109,20 @@ class _Telemetry(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         return telemetry_service_pb2.GetDevicesResponse(devices=[device])
 
 
+class _Server(server_service_pb2_grpc.ServerServiceServicer):
+    def GetServerInfo(self, request: Any, context: Any) -> server_service_pb2.GetServerInfoResponse:
+        return server_service_pb2.GetServerInfoResponse(
+            version=POISON, daemon_epoch=POISON, limits={POISON: 1}, features=[POISON]
+        )
+
+
 @contextmanager
 def hostile_daemon(file: FileDescriptorProto) -> Iterator[str]:
     """The address of a daemon whose only kernel takes the message `Hostile` of this file."""
     with ThreadPoolExecutor() as pool:
         server = grpc.server(pool)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(_Kernels(file), server)  # type: ignore[abstract]
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(_Server(), server)
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(_Telemetry(), server)  # type: ignore[abstract]
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

@@ -47,6 +47,9 @@ def read_status(status: status_pb2.Status) -> Failure:
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     info = error_details_pb2.ErrorInfo()
     packed, detail, *more = status.details
+    retry = error_details_pb2.RetryInfo()
+    retries = [each for each in more if each.Unpack(retry)]
+    more = [each for each in more if each not in retries]
     assert packed.Unpack(info)
     assert info.domain == "pydotcompute"
     detail_type = errors_pb2.DESCRIPTOR.message_types_by_name[detail.type_url.rpartition(".")[2]]
@@ -58,6 +61,8 @@ def read_status(status: status_pb2.Status) -> Failure:
         for field in detail_type.fields
         if not field.has_presence or message.HasField(field.name)
     }
+    told = [fields["retry_after"]] if "retry_after" in fields else []
+    assert [retry.retry_delay.ToNanoseconds() / 1e9 for _ in retries] == pytest.approx(told)
     bad_request = error_details_pb2.BadRequest()
     # With INTERNAL, what is wrong then is the answer, and nothing in the request.
     assert [each.Unpack(bad_request) for each in more] == [True] * (
@@ -476,13 +481,18 @@ class Talk:
         return await how_it_ends(self.call)
 
 
-async def how_it_ends(call: Any) -> Failure | grpc.StatusCode:
-    """How the daemon ends a stream, when it does; what it says before that is passed over."""
+async def how_it_ends(call: Any, *, read: bool = True) -> Failure | grpc.StatusCode:
+    """How the daemon ends a stream, when it does; what it says before that is passed over.
+
+    With `read=False` an error is raised as it is.
+    """
     async with asyncio.timeout(PATIENCE):
         try:
             while await call.read() is not grpc.aio.EOF:
                 pass
         except grpc.aio.AioRpcError as error:
+            if not read:
+                raise
             return read_error(error)
         code: grpc.StatusCode = await call.code()
         return code

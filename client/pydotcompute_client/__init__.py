@@ -5,13 +5,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydotcompute_client.clients import ConnectedClient, Kicked
     from pydotcompute_client.connecting import connect
+    from pydotcompute_client.credentials import TLS
     from pydotcompute_client.dead_letters import UnreadableMessage
     from pydotcompute_client.description import KernelDescription
     from pydotcompute_client.kernel import RemoteKernel
     from pydotcompute_client.runtime import RemoteRuntime
+    from pydotcompute_client.server_info import ServerInfo
 
-__all__ = ["KernelDescription", "RemoteKernel", "RemoteRuntime", "UnreadableMessage", "connect"]
+__all__ = [
+    "TLS",
+    "ConnectedClient",
+    "KernelDescription",
+    "Kicked",
+    "RemoteKernel",
+    "RemoteRuntime",
+    "ServerInfo",
+    "UnreadableMessage",
+    "connect",
+]
 
 # With gRPC's own support for forks, even a child that never uses gRPC may crash; see `forks`. This must be set before
 # gRPC is imported.
@@ -19,9 +32,13 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # No module here has the name of a function: once imported, the module would stand in the function's place.
 _MODULES = {
+    "ConnectedClient": "clients",
     "KernelDescription": "description",
+    "Kicked": "clients",
     "RemoteKernel": "kernel",
     "RemoteRuntime": "runtime",
+    "ServerInfo": "server_info",
+    "TLS": "credentials",
     "UnreadableMessage": "dead_letters",
     "connect": "connecting",
 }

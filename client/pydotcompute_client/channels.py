@@ -10,21 +10,27 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 
-from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute import __version__
+from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError
 from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.client_service_pb2_grpc import ClientServiceStub
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
+from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_client.credentials import TLS, channel_credentials, channel_options
+from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.forks import require_no_fork
 from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.pauses import pause
+from pydotcompute_client.retries import RETRIES
 from pydotcompute_client.targets import proxy_options, with_proxy
 from pydotcompute_client.tokens import Token, sender
 
-__all__ = ["Call", "Channels", "Question", "Stubs"]
+__all__ = ["USER_AGENT", "Call", "Channels", "Question", "Stubs"]
 
 A = TypeVar("A")
 Q = TypeVar("Q")
@@ -34,6 +40,10 @@ LONGEST_BACKOFF_MS = 2_000
 """The longest time between two attempts to connect again, in milliseconds. gRPC begins with less, and adds jitter."""
 
 
+USER_AGENT = f"pydotcompute/{__version__}"
+"""What the daemon is told of the program that calls."""
+
+
 class Stubs:
     """The stubs of the daemon's services, over one channel."""
 
@@ -41,6 +51,8 @@ class Stubs:
         self.kernels: KernelServiceStub = KernelServiceStub(channel)
         self.telemetry: TelemetryServiceStub = TelemetryServiceStub(channel)
         self.dead_letters: DeadLetterServiceStub = DeadLetterServiceStub(channel)
+        self.server: ServerServiceStub = ServerServiceStub(channel)
+        self.clients: ClientServiceStub = ClientServiceStub(channel)
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,16 @@ class Channels:
     Args:
         target: HOST:PORT, or unix:PATH, of the daemon.
         timeout: seconds to connect, and for each call.
-        credentials: for a daemon that speaks TLS.
+        tls: for a daemon that speaks TLS.
+        credentials: gRPC's own, instead of `tls`.
         max_message_bytes: length of the longest message body to receive.
         keepalive: seconds of silence after which the client asks the daemon for a sign of life.
         token: says who the client is.
         interceptors: gRPC's client interceptors, each for the channel of its kind.
 
     Raises:
-        InvalidConfigurationError: an interceptor is of no kind that gRPC has for clients, or the token would go over
-            the network as plain text.
+        InvalidConfigurationError: an interceptor is of no kind that gRPC has for clients, a file for TLS is not valid,
+            there are both `tls` and `credentials`, or the token would go over the network as plain text.
     """
 
     def __init__(
@@ -78,6 +91,7 @@ class Channels:
         target: str,
         *,
         timeout: float,
+        tls: TLS | None,
         credentials: grpc.ChannelCredentials | None,
         max_message_bytes: int,
         keepalive: float,
@@ -85,13 +99,19 @@ class Channels:
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.target = target
-        self.metadata = sender(token, target, encrypted=credentials is not None)
+        self.metadata = sender(token, target, encrypted=tls is not None or credentials is not None)
         """Returns the metadata of the next call."""
         self.timeout = timeout
-        self._credentials = credentials
+        if tls is not None and credentials is not None:
+            raise InvalidConfigurationError(
+                "credentials", type(credentials).__name__, "tls stands for them: give either"
+            )
+        self._tls = tls
+        self._knows_tls = credentials is None
+        self._credentials = credentials if tls is None else channel_credentials(tls)
         self._interceptors = interceptors
         self._awaited = awaited(interceptors)
-        self._options = [
+        self._options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", longest_frame(max_message_bytes)),
             ("grpc.max_send_message_length", -1),  # The daemon's own limit is checked, with a clearer error.
             ("grpc.keepalive_time_ms", round(1_000 * keepalive)),
@@ -104,7 +124,10 @@ class Channels:
             ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
             ("grpc.use_local_subchannel_pool", 1),
+            RETRIES,
+            ("grpc.primary_user_agent", USER_AGENT),
             *proxy_options(target),
+            *channel_options(tls, target),
         ]
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None
@@ -196,6 +219,8 @@ class Channels:
 
         A call that waits for its connection does not say why it waited in vain. So each attempt fails at once if there
         is no connection. Where a proxy answers for a daemon that is down there is one: then the pauses grow.
+
+        What is wrong with TLS stays wrong, so that is the end.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
@@ -207,20 +232,28 @@ class Channels:
                 await list_types(request, timeout=left, metadata=self.metadata())
                 return
             except grpc.aio.AioRpcError as error:
-                lost = from_rpc_error(error, self.target)
+                lost, details = from_rpc_error(error, self.target), error.details() or ""
                 if isinstance(lost, ConnectionLostError):
                     lost = with_proxy(lost)
-                # A wrong certificate stays wrong, so there is no second attempt. gRPC marks it only by these words.
-                hopeless = "handshake failed" in (error.details() or "")
-                if hopeless or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise lost from None
+            if problem := await self._tls_problem():
+                raise ConnectionLostError(self.target, problem)
+            if "handshake failed" in details:  # These words are all that marks a wrong certificate.
+                raise lost
             try:
                 async with asyncio.timeout_at(deadline):
                     await channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
                     if channel.get_state() is grpc.ChannelConnectivity.READY:
                         await asyncio.sleep(pause(failures))
             except TimeoutError:
+                if problem := await self._tls_problem():
+                    lost = ConnectionLostError(self.target, problem)
                 raise lost from None
+
+    async def _tls_problem(self) -> str | None:
+        """Return what is wrong with TLS; None if nothing is, or the credentials are gRPC's own."""
+        return await asyncio.to_thread(find_tls_problem, self.target, self._tls) if self._knows_tls else None
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import grpc
 
 from pydotcompute_client.channels import Channels
+from pydotcompute_client.credentials import TLS
 from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
 from pydotcompute_client.targets import checked_target
@@ -20,6 +21,7 @@ def connect(
     *,
     scoped: bool = False,
     timeout: float = 10.0,
+    tls: TLS | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     token: Token | None = None,
     max_message_bytes: int = 64 << 20,
@@ -42,6 +44,9 @@ def connect(
         credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
         token: says who this client is, to a daemon that asks: a token, or a function that returns the one for the next
             call. It needs TLS, unless the daemon is on this machine.
+        tls: for a daemon that speaks TLS, such as `TLS.directory("tls/clients/alice")`, or `TLS.from_environment()`.
+            The files are read now.
+        credentials: gRPC's own credentials of a channel, instead of `tls`.
         max_message_bytes: length of the longest message body to receive. The daemon has a limit of its own for the
             messages that it receives.
         reconnect_timeout: seconds to reach the daemon again when the connection has broken. Meanwhile `send` and
@@ -57,10 +62,13 @@ def connect(
     Raises:
         InvalidConfigurationError: the target is no address, an interceptor is of neither kind, or the token would go
             over the network as plain text.
+        InvalidConfigurationError: the target is no address, an interceptor is of neither kind, a file for TLS is not
+            valid, or there are both `tls` and `credentials`.
     """
     channels = Channels(
         checked_target(target),
         timeout=timeout,
+        tls=tls,
         credentials=credentials,
         token=token,
         max_message_bytes=max_message_bytes,

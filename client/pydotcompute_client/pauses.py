@@ -16,4 +16,4 @@ def pause(failures: int) -> float:
 
     They are not always the same, so that many clients do not come all at once.
     """
-    return min(math.ldexp(SHORTEST_PAUSE, min(failures, 30)), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+    return min(math.ldexp(SHORTEST_PAUSE, min(failures, 30)), LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311  # Nobody is to guess it, but nothing is lost if somebody does.

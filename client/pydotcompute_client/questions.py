@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import telemetry_from_proto
 from pydotcompute_client.channels import Call, Question
+from pydotcompute_client.server_info import ServerInfo, read_server_info
 
-__all__ = ["all_telemetry", "by_id", "kernel_ids", "kernel_state", "summary", "telemetry"]
+__all__ = ["all_telemetry", "by_id", "kernel_ids", "kernel_state", "server_info", "summary", "telemetry"]
+
+
+def server_info() -> Question[ServerInfo]:
+    """What is the daemon?"""
+    request = server_pb.GetServerInfoRequest()
+    return read_server_info((yield Call(lambda daemon: daemon.server.GetServerInfo, request)))
 
 
 def kernel_ids() -> Question[list[str]]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Self
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import grpc
@@ -32,12 +33,13 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_to_proto, telemetry_from_proto
-from pydotcompute_client import dead_letters, questions
+from pydotcompute_client import clients, dead_letters, questions
 from pydotcompute_client.channels import Channels
 from pydotcompute_client.description import KernelDescription, read_description
 from pydotcompute_client.exchange.session import Session
 from pydotcompute_client.forks import survives_no_fork
 from pydotcompute_client.kernel import RemoteKernel
+from pydotcompute_client.server_info import ServerInfo
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["RemoteRuntime"]
@@ -194,7 +196,10 @@ class RemoteRuntime:
             if cls is not None:
                 self._types.prefer(cls)
         request = kernel_pb.LaunchRequest(
-            kernel_id=kernel_id, kernel_type=name, config=None if config is None else config_to_proto(config)
+            kernel_id=kernel_id,
+            kernel_type=name,
+            config=None if config is None else config_to_proto(config),
+            request_id=str(uuid4()),  # If the answer is lost, gRPC sends the request again; see `retries`.
         )
         try:
             await self._channels.call(lambda daemon: daemon.kernels.Launch, request)
@@ -376,6 +381,14 @@ class RemoteRuntime:
         response = await self._channels.call(lambda daemon: daemon.kernels.DescribeKernel, request)
         return read_description(kernel_id, response, self._types)
 
+    def get_server_info(self) -> ServerInfo:
+        """The daemon's version, its limits, and what it can do. Blocks; see `fetch_server_info`."""
+        return self._channels.ask_blocking(questions.server_info())
+
+    async def fetch_server_info(self) -> ServerInfo:
+        """`get_server_info`, without blocking."""
+        return await self._channels.ask(questions.server_info())
+
     @property
     def kernel_ids(self) -> list[str]:
         """The daemon's kernels that are launched and not terminated. Blocks; see `fetch_kernel_ids`."""
@@ -456,3 +469,33 @@ class RemoteRuntime:
         request = dead_letter_pb.RequeueDeadLettersRequest(kernel_id=kernel_id, ids=named)
         response = await self._channels.call(lambda daemon: daemon.dead_letters.RequeueDeadLetters, request)
         return list(response.ids)
+
+    # -- clients -------------------------------------------------------------------------------------------------------
+
+    def get_clients(self, interval: float = 0.0) -> list[clients.ConnectedClient]:
+        """The clients that send and receive messages, this one included. Blocks; see `fetch_clients`."""
+        return self._channels.ask_blocking(clients.clients(interval))
+
+    async def fetch_clients(self, interval: float = 0.0) -> list[clients.ConnectedClient]:
+        """Return the clients that send and receive messages, in the order in which they came.
+
+        Args:
+            interval: for how many seconds the daemon looks how many messages come, before it answers; 0 for not at all.
+        """
+        return await self._channels.ask(clients.clients(interval))
+
+    async def kick(
+        self, principal: str = "", *, peer: str = "", client_id: str = "", reason: str = ""
+    ) -> clients.Kicked:
+        """End the sessions and calls of a principal, or of an address, now. Whoever is ended may come again.
+
+        Args:
+            principal: whose sessions and calls end; empty for anybody's.
+            peer: the address whose sessions and calls end, as in `ConnectedClient.peer`; empty for any.
+            client_id: ends what is done with this client_id in place of sessions and calls.
+            reason: is told to those who are ended.
+
+        Raises:
+            InvalidConfigurationError: neither a principal, nor an address, nor a client_id is named.
+        """
+        return await self._channels.ask(clients.kick(principal, peer, client_id, reason))

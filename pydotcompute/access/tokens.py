@@ -23,6 +23,8 @@ __all__ = ["ANONYMOUS_NAME", "Token", "check_name", "fields_of", "line_of", "new
 
 ANONYMOUS_NAME = "anonymous"
 """The name of everybody who does not say who they are."""
+LOCAL_NAME = "local"
+"""The name of everybody in the daemon's own process."""
 LONGEST_NAME = 200
 """The most characters of a principal's name."""
 
@@ -61,6 +63,8 @@ def check_name(name: str) -> str:
     if not 0 < len(name) <= LONGEST_NAME or escaped(name) != name or name != name.strip():
         problem = f"a name has 1 to {LONGEST_NAME} characters, none of them a control character"
         raise InvalidConfigurationError("name", escaped(name[: LONGEST_NAME + 1]), problem)
+    if name == LOCAL_NAME:
+        raise InvalidConfigurationError("name", name, "it stands for those in the daemon's own process")
     if name == ANONYMOUS_NAME:
         raise InvalidConfigurationError("name", name, "it stands for those who do not say who they are")
     return name

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import repeat, starmap
 from uuid import UUID, SafeUUID
 
-__all__ = ["new_message_id", "pool", "refill", "uuid_from_int", "uuids_from_bytes", "uuids_from_ints"]
+__all__ = ["new_message_id", "pool", "refill", "uuid_from_int", "uuid_from_text", "uuids_from_bytes", "uuids_from_ints"]
 
 _new_uuid = object.__new__
 _unknown = SafeUUID.unknown
@@ -22,6 +22,18 @@ def uuid_from_int(value: int) -> UUID:
     uuid = _new_uuid(UUID)
     _set_int(uuid, value)
     _set_is_safe(uuid, _unknown)
+    return uuid
+
+
+def uuid_from_text(text: str) -> UUID:
+    """Returns the UUID in a text of 36 characters.
+
+    Raises:
+        ValueError: the text is anything else. `UUID()` takes other forms, too, such as braces.
+    """
+    uuid = UUID(text)
+    if str(uuid) != text.lower():
+        raise ValueError("a UUID has 36 characters")
     return uuid
 
 

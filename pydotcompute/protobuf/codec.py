@@ -64,8 +64,13 @@ class Codec(Generic[T]):
     Raises MessageTypeError or MessageSerializationError, with the path of the value, if protobuf refuses a value, or
     the type has no place for it.
     """
+    encode_aligned: Callable[[T], bytes]
+    """Does the same as `encode`, but puts `padding` into arrays, so that their elements are at aligned places.
+
+    It is for `Exchange`. Elsewhere people and programs in other languages read the bytes, and compare them.
+    """
     gather: Callable[[T], list[Any]] | None
-    """Does the same as `encode`, but returns the bytes in pieces, to avoid copying arrays.
+    """Does the same as `encode_aligned`, but returns the bytes in pieces, to avoid copying arrays.
 
     A piece is a bytes object, or an array of uint8 that shares the memory of an array in the message. `gather` is None
     if the class has no fields for which this is possible. If it is not None, `decode` also takes a memoryview, and the
@@ -114,6 +119,7 @@ class Codec(Generic[T]):
         """Protobuf's own class for that type."""
         functions = Compiler(self.schema, descriptor).compile()
         self.encode = functions["encode"]
+        self.encode_aligned = functions.get("encode_aligned", self.encode)
         self.gather = functions.get("gather")
         self.decode = functions["decode"]
         self.decode_checked = _checked(self.decode, self.schema) if _asks_of_arrays(self.schema) else self.decode

@@ -42,7 +42,8 @@ class Compiler:
     def compile(self) -> dict[str, Any]:
         """Returns the functions of the codec by name.
 
-        They are `encode`, `decode`, `to_proto` and `from_proto`, and `gather` if the class has arrays that it can give.
+        They are `encode`, `decode`, `to_proto` and `from_proto`; and `gather` and `encode_aligned`, if the class has
+        arrays that it can give.
         To be called once.
         """
         source, schema = self._source, self._schema
@@ -133,11 +134,11 @@ class Compiler:
         return tensors.tag_of(self._descriptor.fields_by_name[name].number)
 
     def _gather_in_front(self, in_front: dict[str, bool]) -> None:
-        """Adds the `gather` and `encode` of a class with arrays, which write the arrays first and without protobuf."""
+        """Adds the functions of a class with arrays that write the arrays first and without protobuf."""
         source = self._source
         pb_class = message_factory.GetMessageClass(self._descriptor)
         append = self._call(tensors.append)
-        with source.block("def gather(message):"):
+        with source.block("def gather(message, aligned=True):"):
             with source.block("try:"):
                 source.line(f"pb = {source.bind(pb_class, 'new')}()")
                 self._write_fields(self._schema, self._descriptor, but=in_front)
@@ -147,7 +148,7 @@ class Compiler:
                         continue
                     tag, value = source.bind(self._tag_of(field.name)[1], "tag"), source.fresh("value")
                     source.line(f"{value} = message.{field.name}")
-                    add = f"at = {append}(parts, at, {tag}, {value})"
+                    add = f"at = {append}(parts, at, {tag}, {value}, aligned)"
                     match field.node:
                         case nodes.Array():
                             source.line(add)
@@ -162,6 +163,8 @@ class Compiler:
                     f"{self._call(helpers.explain_writing)}({source.bind(self._schema, 'schema')}, message, error)"
                 )
         with source.block("def encode(message):"):
+            source.line("return b''.join(gather(message, False))")
+        with source.block("def encode_aligned(message):"):
             source.line("return b''.join(gather(message))")
 
     def _decode_in_front(self, in_front: dict[str, bool]) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "DURATION",
     "ONEOF",
     "REQUIRED",
+    "RESERVED_PACKAGES",
     "STATIC",
     "TENSOR",
     "TIMESTAMP",
@@ -45,6 +46,9 @@ BASICS: dict[Kind, Descriptor] = {
 """The types of a `list`, a `dict` and `Any` without arguments."""
 STATIC = {each.full_name: each for each in (TIMESTAMP, DURATION, TENSOR, *BASICS.values())}
 """The types that are not made from classes, by full name."""
+
+RESERVED_PACKAGES = ("google", "grpc", "pydotcompute")
+"""The packages of the daemon's own types and services begin with one of these."""
 
 REQUIRED = "Required."
 """The line in the comment of a field that must have a value. Protobuf itself has no word for it."""

@@ -122,6 +122,11 @@ class TypePool:
         """
         return in_order(self._files, [self._files[name].name])
 
+    @property
+    def files(self) -> list[FileDescriptorProto]:
+        """All files in the pool, with their comments. None of them ever changes or goes."""
+        return list(self._files.values())
+
     def services(self) -> list[str]:
         """Returns the full names of all services in the pool, in alphabetical order."""
         return sorted(f"{file.package}.{each.name}" for file in self._files.values() for each in file.service)

@@ -10,6 +10,7 @@ from uuid import UUID
 import google.protobuf.message
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
+from pydotcompute.messages.ids import uuid_from_text
 from pydotcompute.protobuf import tensors
 from pydotcompute.schema.check import checker
 from pydotcompute.schema.introspect import introspect
@@ -125,12 +126,9 @@ def of_length(elements: tuple[Any, ...], length: int, path: _Path) -> tuple[Any,
 def read_uuid(text: str, path: _Path) -> UUID:
     """Returns the UUID in a string. Raises UnreadableError if it is not in the form of 36 characters."""
     try:
-        value = UUID(text)
+        return uuid_from_text(text)
     except ValueError:
-        value = None
-    if value is None or str(value) != text.lower():  # UUID() accepts other forms, too, such as braces.
-        raise UnreadableError(f"{shortened(text)!r} is no UUID in its form of 36 characters", path)
-    return value
+        raise UnreadableError(f"{shortened(text)!r} is no UUID in its form of 36 characters", path) from None
 
 
 def read_enum(members: dict[int, Any], number: int, path: _Path, names: dict[int, str]) -> Any:

@@ -27,12 +27,12 @@ __all__ = ["append", "read_tensor", "tag_of", "take", "write_tensor"]
 
 Found: TypeAlias = "dict[int, list[AnyArray]]"
 
-_DTYPE, _SHAPE, _DATA, _FORTRAN_DATA, _PADDING = (number << 3 | 2 for number in (1, 2, 3, 4, 15))
-"""The tags of Tensor's fields. The padding is not a field of Tensor: see tensor.proto."""
+_DTYPE, _SHAPE, _DATA, _FORTRAN_DATA, _PADDING = (number << 3 | 2 for number in (1, 2, 3, 4, 5))
+"""The tags of Tensor's fields."""
 MOST_DIMENSIONS = 64
 """The largest number of dimensions of an array. NumPy has the same limit."""
 _MOST_FIELDS = 16
-"""The largest number of fields in a Tensor that is read here; `append` writes 4."""
+"""The largest number of fields in a Tensor that is read here; `append` writes at most 4."""
 _ALIGNMENT = 16
 """The elements of an array begin at a multiple of this many bytes, as the data of Python's bytes objects does."""
 
@@ -70,7 +70,7 @@ def _too_many_dimensions(count: int) -> str:
     return f"{count} dimensions, and an array has at most {MOST_DIMENSIONS}"
 
 
-def append(parts: list[Any], at: int, tag: bytes, value: Any) -> int:
+def append(parts: list[Any], at: int, tag: bytes, value: Any, aligned: bool) -> int:
     """Adds a field with an array to the parts of a message. Returns the new length of the message, in bytes.
 
     The array is not copied if its elements are in C or Fortran order without gaps.
@@ -80,6 +80,7 @@ def append(parts: list[Any], at: int, tag: bytes, value: Any) -> int:
         at: the length of all parts so far, in bytes.
         tag: the tag of the field.
         value: the array.
+        aligned: whether the elements begin at an aligned place, with `padding` in front of them.
     """
     name, array, fortran = _laid_out(value)
     if not array.nbytes:
@@ -91,7 +92,7 @@ def append(parts: list[Any], at: int, tag: bytes, value: Any) -> int:
     data_head = bytes([_FORTRAN_DATA if fortran else _DATA]) + varint(array.nbytes)
     size = len(head) + len(data_head) + array.nbytes
     padding = b""
-    if array.itemsize > 1:
+    if aligned and array.itemsize > 1:
         length_bytes = len(varint(size))
         before = at + len(tag) + length_bytes + len(head) + len(data_head)
         missing = -(before + 2) % _ALIGNMENT

@@ -45,15 +45,15 @@ class RuntimeLimits:
     requests: int = 65_536
     """Requests of one kernel that may wait for a reply.
 
-    Beyond this number, the kernel forgets the oldest requests of the caller that has most of them. A reply to a
-    forgotten request is treated as an output.
+    Beyond this number, the kernel forgets the oldest requests of the principal and the caller with most of them. A
+    reply to a forgotten request is treated as an output.
     """
     requests_forgotten: int = 4_096
     """Requests that are forgotten together. This costs less than to forget them one by one."""
     answers: int = 4_096
     """Answered requests that are remembered at least, so that a second reply also finds its caller.
 
-    At most twice as many are remembered.
+    At most three times as many are remembered. Those of a principal with very many go first.
     """
     in_a_row: int = 256
     """Messages that an actor is handed in a row before the other tasks have their turn."""

@@ -31,7 +31,7 @@ from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, summarize
-from pydotcompute.ring_kernels.places import Places
+from pydotcompute.ring_kernels.places import COME_AGAIN, Places
 
 __all__ = ["RingKernelRuntime"]
 
@@ -233,7 +233,7 @@ class RingKernelRuntime:
         if existing is not None and existing.state is not KernelState.TERMINATED:
             raise KernelAlreadyExistsError(kernel_id)
         if len(self._kernels) >= self._limits.max_kernels:
-            raise LimitExceededError("max_kernels", self._limits.max_kernels, len(self._kernels) + 1)
+            raise LimitExceededError("max_kernels", self._limits.max_kernels, len(self._kernels) + 1, COME_AGAIN)
         earlier = existing or self._terminated.get(kernel_id)
         kernel_type = self._kernel_type(kernel_id, kernel_func)
         if input_type is not None or output_type is not None:

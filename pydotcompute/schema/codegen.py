@@ -65,5 +65,6 @@ class Source:
     def run(self) -> dict[str, Any]:
         """Compiles and executes the text. Returns its functions by name."""
         text = "\n".join(self._lines)
-        exec(compile(text, f"<{self._title}>", "exec"), self._scope)
+        # Values stand in the scope, not in the text. The names in it are of fields, which are identifiers.
+        exec(compile(text, f"<{self._title}>", "exec"), self._scope)  # noqa: S102
         return self._scope

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\x90\x01\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\x12\x1b\n\x0ereturned_after\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_returned_after\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"{\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"A\n\x13LimitExceededDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"D\n\x15MemoryExhaustedDetail\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\t\"7\n\x14\x43onnectionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"7\n\x16NotAuthenticatedDetail\x12\x0f\n\x07problem\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"X\n\x12NotPermittedDetail\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x11\n\tkernel_id\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\x90\x01\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\x12\x1b\n\x0ereturned_after\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_returned_after\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"{\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"k\n\x13LimitExceededDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\x12\x18\n\x0bretry_after\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_retry_after\"D\n\x15MemoryExhaustedDetail\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\t\"7\n\x14\x43onnectionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"7\n\x16NotAuthenticatedDetail\x12\x0f\n\x07problem\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"X\n\x12NotPermittedDetail\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x11\n\tkernel_id\x18\x04 \x01(\tBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.errors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017pydotcompute.v1P\001Z\036pydotcompute/v1;pydotcomputev1\252\002\017PyDotCompute.V1'
   _globals['_KERNELNOTFOUNDDETAIL']._serialized_start=49
   _globals['_KERNELNOTFOUNDDETAIL']._serialized_end=126
   _globals['_KERNELALREADYEXISTSDETAIL']._serialized_start=128
@@ -56,17 +57,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=982
   _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=1061
   _globals['_LIMITEXCEEDEDDETAIL']._serialized_start=1063
-  _globals['_LIMITEXCEEDEDDETAIL']._serialized_end=1128
-  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_start=1130
-  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_end=1198
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=1200
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1274
-  _globals['_SESSIONLOSTDETAIL']._serialized_start=1276
-  _globals['_SESSIONLOSTDETAIL']._serialized_end=1388
-  _globals['_CONNECTIONLOSTDETAIL']._serialized_start=1390
-  _globals['_CONNECTIONLOSTDETAIL']._serialized_end=1445
-  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_start=1447
-  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_end=1502
-  _globals['_NOTPERMITTEDDETAIL']._serialized_start=1504
-  _globals['_NOTPERMITTEDDETAIL']._serialized_end=1592
+  _globals['_LIMITEXCEEDEDDETAIL']._serialized_end=1170
+  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_start=1172
+  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_end=1240
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=1242
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1316
+  _globals['_SESSIONLOSTDETAIL']._serialized_start=1318
+  _globals['_SESSIONLOSTDETAIL']._serialized_end=1430
+  _globals['_CONNECTIONLOSTDETAIL']._serialized_start=1432
+  _globals['_CONNECTIONLOSTDETAIL']._serialized_end=1487
+  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_start=1489
+  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_end=1544
+  _globals['_NOTPERMITTEDDETAIL']._serialized_start=1546
+  _globals['_NOTPERMITTEDDETAIL']._serialized_end=1634
 # @@protoc_insertion_point(module_scope)

@@ -129,14 +129,16 @@ class InvalidConfigurationDetail(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., value: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class LimitExceededDetail(_message.Message):
-    __slots__ = ("name", "limit", "asked")
+    __slots__ = ("name", "limit", "asked", "retry_after")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     ASKED_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     name: str
     limit: int
     asked: int
-    def __init__(self, name: _Optional[str] = ..., limit: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
+    retry_after: float
+    def __init__(self, name: _Optional[str] = ..., limit: _Optional[int] = ..., asked: _Optional[int] = ..., retry_after: _Optional[float] = ...) -> None: ...
 
 class MemoryExhaustedDetail(_message.Message):
     __slots__ = ("budget", "used", "asked")

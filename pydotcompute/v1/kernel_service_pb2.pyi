@@ -162,14 +162,16 @@ class DescribeKernelResponse(_message.Message):
     def __init__(self, kernel_type: _Optional[_Union[KernelType, _Mapping]] = ..., kernel: _Optional[_Union[Kernel, _Mapping]] = ..., input_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., output_type: _Optional[_Union[_message_service_pb2.MessageType, _Mapping]] = ..., sample_json: _Optional[str] = ..., service_files: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ...) -> None: ...
 
 class LaunchRequest(_message.Message):
-    __slots__ = ("kernel_id", "kernel_type", "config")
+    __slots__ = ("kernel_id", "kernel_type", "config", "request_id")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     kernel_type: str
     config: KernelConfig
-    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class LaunchResponse(_message.Message):
     __slots__ = ("kernel",)

@@ -117,8 +117,9 @@ class KernelServiceServicer(object):
         """Sets a kernel up: its mailboxes, and its actor as far as it gets before it first waits. An exception from that part
         is this call's error, and nothing is launched. The kernel takes messages when it is activated.
 
-        Not idempotent: a second call with the same id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated.
-        Errors: KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
+        A second call with the same kernel_id fails with KERNEL_ALREADY_EXISTS until the kernel is terminated. Idempotent if there
+        is a request_id: a call with the same one launches nothing, and is answered as the first was.
+        Errors: MESSAGE_INVALID (the request_id), KERNEL_NOT_FOUND (the type), KERNEL_ALREADY_EXISTS, KERNEL_FAILED, BACKEND_UNAVAILABLE, CONFIGURATION_INVALID,
         CONNECTION_LOST (the daemon is about to end),
         LIMIT_EXCEEDED (there are as many kernels, or threads, as the daemon allows; or a queue would be too long).
         """

@@ -92,7 +92,8 @@ class MessageServiceStub:
     side sends as many messages as the other side's credit allows, many to a frame. Sequences start at 1, one count for
     each direction, and go on from stream to stream. Each side keeps what it has sent until the other acknowledges it. When
     a stream ends without `bye`, the client opens another with the session's token; each side then says what it has, the
-    other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
+    other sends the rest again, and what comes twice is dropped by its sequence. A stream whose session a later one takes
+    over ends with ABORTED, without details; its client must not take it back. So each message is delivered exactly once,
     in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
     Opening with a token of a session that is over fails with SESSION_LOST.
 
@@ -172,7 +173,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     side sends as many messages as the other side's credit allows, many to a frame. Sequences start at 1, one count for
     each direction, and go on from stream to stream. Each side keeps what it has sent until the other acknowledges it. When
     a stream ends without `bye`, the client opens another with the session's token; each side then says what it has, the
-    other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
+    other sends the rest again, and what comes twice is dropped by its sequence. A stream whose session a later one takes
+    over ends with ABORTED, without details; its client must not take it back. So each message is delivered exactly once,
     in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
     Opening with a token of a session that is over fails with SESSION_LOST.
 
@@ -279,7 +281,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         side sends as many messages as the other side's credit allows, many to a frame. Sequences start at 1, one count for
         each direction, and go on from stream to stream. Each side keeps what it has sent until the other acknowledges it. When
         a stream ends without `bye`, the client opens another with the session's token; each side then says what it has, the
-        other sends the rest again, and what comes twice is dropped by its sequence. So each message is delivered exactly once,
+        other sends the rest again, and what comes twice is dropped by its sequence. A stream whose session a later one takes
+        over ends with ABORTED, without details; its client must not take it back. So each message is delivered exactly once,
         in order, as long as the session lives: until `bye`, or until it was without a stream for Opened.session_timeout.
         Opening with a token of a session that is over fails with SESSION_LOST.
 

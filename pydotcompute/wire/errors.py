@@ -2,7 +2,8 @@
 
 A status carries an `ErrorInfo` of our domain with the error's reason, and one detail message. The fields of the detail
 message are those of the exception class. The table `ERRORS` below says which detail message each exception class has.
-The status of an error about a message also carries a `BadRequest`, for clients that know only `google.rpc`.
+The status of an error about a message also carries a `BadRequest`, and that of a limit a `RetryInfo` if it makes sense
+to try again: for clients that know only `google.rpc`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from pydotcompute.exceptions import (
     Violation,
 )
 from pydotcompute.v1 import errors_pb2
+from pydotcompute.wire.durations import duration
 
 __all__ = ["DOMAIN", "ERRORS", "from_rpc_error", "from_status", "to_status"]
 
@@ -128,6 +130,8 @@ def _status(
             for each in short(error.violations)
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if isinstance(error, LimitExceededError) and error.retry_after is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=duration(error.retry_after)))
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)

@@ -20,14 +20,23 @@ from pydotcompute.exceptions import (
     MessageTypeError,
 )
 from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
-from pydotcompute.messages.ids import new_message_id
+from pydotcompute.messages.ids import new_message_id, uuid_from_text
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.elements import counter
 from pydotcompute.protobuf.json.read import document_of, read_json
 from pydotcompute.schema.names import shortened
 from pydotcompute.v1 import message_service_pb2 as pb
 
-__all__ = ["BODY", "LONGEST_STRUCT", "MESSAGE", "from_message", "type_url", "write_body", "write_message"]
+__all__ = [
+    "BODY",
+    "LONGEST_STRUCT",
+    "MESSAGE",
+    "every_problem",
+    "from_message",
+    "type_url",
+    "write_body",
+    "write_message",
+]
 
 MESSAGE = "$.message"
 """The path of the `Message` in a request that has one."""
@@ -123,7 +132,7 @@ def from_message(
     try:
         return codec.decode(value, *header)
     except MessageDeserializationError as error:
-        raise _told_in_json(error, value, codec).moved("$", BODY) from error.__cause__
+        raise every_problem(error, value, codec).moved("$", BODY) from error.__cause__
 
 
 def _from_struct(value: bytes, codec: Codec[Any], header: tuple[UUID, int, UUID | None]) -> Any:
@@ -140,7 +149,7 @@ def _from_struct(value: bytes, codec: Codec[Any], header: tuple[UUID, int, UUID 
         raise error.moved("$", f"{BODY}.value") from error.__cause__
 
 
-def _told_in_json(error: MessageDeserializationError, value: bytes, codec: Codec[Any]) -> MessageDeserializationError:
+def every_problem(error: MessageDeserializationError, value: bytes, codec: Codec[Any]) -> MessageDeserializationError:
     """Return an error that lists every problem of a body, found by reading the body as JSON.
 
     The result is `error`, the first that the codec has met, if the body has no JSON or is too long to be read as JSON.
@@ -161,6 +170,7 @@ def _told_in_json(error: MessageDeserializationError, value: bytes, codec: Codec
 
 def _uuid(text: str, codec: Codec[Any], path: str) -> UUID:
     try:
-        return UUID(text)
+        return uuid_from_text(text)
     except ValueError:
-        raise MessageDeserializationError(codec.schema.name, f"not a UUID: {shortened(text)!r}", path) from None
+        problem = f"not a UUID in its form of 36 characters: {shortened(text)!r}"
+        raise MessageDeserializationError(codec.schema.name, problem, path) from None

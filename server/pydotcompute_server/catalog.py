@@ -8,15 +8,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.packages import is_reserved
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.protobuf.services import add_service
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["Catalog"]
-
-RESERVED_PACKAGES = ("google", "grpc", "pydotcompute")
-"""Kernels' services must not be in these packages, because the daemon's own services are there."""
 
 
 class Catalog:
@@ -57,7 +55,7 @@ class Catalog:
         other = self.services.get(name)
         if other is not None and other.name != kernel_type.name:
             raise refusal(f"the service of {other.name!r} has this name")
-        if name.partition(".")[0] in RESERVED_PACKAGES:
+        if is_reserved(name):
             raise refusal("there are services of the daemon in this package")
         output_type = kernel_type.output_type
         try:

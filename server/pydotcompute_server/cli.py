@@ -17,6 +17,7 @@ from pydotcompute import __version__
 from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
 from pydotcompute.printable import escaped
 from pydotcompute.schema import lock
+from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute_server.access.access import Access
 from pydotcompute_server.daemon import ListenError
 from pydotcompute_server.limits import Limits
@@ -26,6 +27,8 @@ from pydotcompute_server.process.main import Process, exit_soon
 from pydotcompute_server.process.signals import Signals
 from pydotcompute_server.process.standard_files import StandardFiles
 from pydotcompute_server.settings import MissingSettingError, Settings
+from pydotcompute_server.transport.exposure import require_protection
+from pydotcompute_server.transport.renewal import read_files
 
 __all__ = ["main"]
 
@@ -34,6 +37,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 logger = logging.getLogger(__name__)
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
+_directory = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class Failure(click.ClickException):
@@ -95,6 +99,14 @@ def _refuse_empty(ctx: click.Context, param: click.Parameter, value: Path | None
     return value
 
 
+def _mode(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return permissions that are written in octal. BadParameter if they are none."""
+    try:
+        return None if value is None else int(value, 8)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no octal number, such as 660.") from None
+
+
 def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     """Return the option that sets this limit to a number of at least `least`. `text` is its help."""
     default = getattr(Limits, name)
@@ -145,6 +157,13 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     help="File pydotcompute.lock of `pydotcompute proto export`; fields keep the numbers that are in it.",
 )
 @click.option(
+    "--tls-directory",
+    type=_directory,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="Directory with tls.crt, tls.key and ca.crt, as `pydotcompute tls init` makes it, instead of the next three.",
+)
+@click.option(
     "--tls-certificate",
     type=_file,
     callback=_refuse_empty,
@@ -182,6 +201,19 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     show_envvar=True,
     help="File for the audit log: who has done what, and what was refused. Without it, the log has both.",
 )
+@click.option(
+    "--insecure",
+    is_flag=True,
+    show_envvar=True,
+    help="Let strangers in: listen to other machines although there is no TLS, or nobody has to prove who they are.",
+)
+@click.option(
+    "--socket-mode",
+    callback=_mode,
+    metavar="OCTAL",
+    show_envvar=True,
+    help="Permissions of the file of unix:PATH: who may connect; 600, the daemon's user alone, if absent.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_envvar=True)
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_envvar=True)
 @click.version_option(__version__)
@@ -199,12 +231,15 @@ def main(
     max_sessions: int,
     limit: dict[str, float],
     proto_lock: Path | None,
+    tls_directory: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
     access: Path | None,
     tokens: Path | None,
     audit_log: Path | None,
+    insecure: bool,
+    socket_mode: int | None,
     log_level: str,
     log_format: LogFormat,
 ) -> None:
@@ -220,6 +255,7 @@ def main(
     force, with exit code 3; a second Ctrl-C does that at once.
     """
     try:
+        require_known_variables(os.environ)
         limits = Limits(
             grace=grace,
             max_message_bytes=max_message_bytes,
@@ -235,13 +271,19 @@ def main(
             listen=listen,
             launch=launch,
             limits=limits,
+            tls_directory=tls_directory,
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
             access=access,
             tokens=tokens,
             audit_log=audit_log,
+            insecure=insecure,
+            socket_mode=socket_mode,
         )
+        require_protection(settings)
+        if settings.tls is not None:
+            read_files(settings.tls)
         Access(settings).close()  # A file that is not valid is told before the kernels are loaded.
     except InvalidConfigurationError as error:
         if error.parameter in limit:
@@ -273,7 +315,10 @@ def _as_option(error: InvalidConfigurationError) -> str:
 
     if isinstance(error, MissingSettingError):
         return f"{option(error.parameter)} is missing: {option(error.needed_by)} has no effect without it"
-    return f"{option(error.parameter)} {error.value}: {error.problem}"
+    if error.parameter in os.environ:
+        return f"the variable {error.parameter} has no effect: {error.problem}"
+    value = "" if isinstance(getattr(Settings, error.parameter, None), bool) else f" {error.value}"
+    return f"{option(error.parameter)}{value}: {error.problem}"
 
 
 def _run(

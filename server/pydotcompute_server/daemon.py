@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import struct_pb2
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pydotcompute.exceptions import PyDotComputeError
@@ -19,6 +19,8 @@ from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
+    client_service_pb2,
+    client_service_pb2_grpc,
     dead_letter_service_pb2,
     dead_letter_service_pb2_grpc,
     errors_pb2,
@@ -26,12 +28,15 @@ from pydotcompute.v1 import (
     kernel_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
     telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.access.access import Access
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
@@ -39,16 +44,22 @@ from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
+from pydotcompute_server.connected import Connected
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
-from pydotcompute_server.listening import is_reached_from_elsewhere, require_free
+from pydotcompute_server.quotas import Quotas
+from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
 from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
 from pydotcompute_server.services.reflection import add_reflection
+from pydotcompute_server.services.server_info import ServerServicer
 from pydotcompute_server.services.telemetry import TelemetryServicer
 from pydotcompute_server.settings import Settings
+from pydotcompute_server.transport.exposure import require_protection, warn_again_and_again
+from pydotcompute_server.transport.listening import OWNER_ALONE, bind, require_free
+from pydotcompute_server.transport.renewal import Certificates
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
 from pydotcompute_server.visible import Visible
@@ -85,28 +96,35 @@ class Daemon:
         self._settings = settings
         self._limits = limits = settings.limits
         self._access = Access(settings)
+        accounts = Accounts(limits)
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._visible = visible = Visible(self._runtime, self._catalog)
-        self._steps = (*self._access.steps(self._catalog.services, visible.service), *steps)
+        steps = (*self._access.steps(self._catalog.services, visible.service), *steps)
+        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.are_kept else ()
         self._health = HealthService(self._runtime, self._catalog.pool, visible, limits)
         self._apart = apart = Apart(limits)
-        epoch = Epoch()
+        self._run = epoch = Epoch()
         self.epoch = epoch.name
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
         self.memory = memory = Memory(limits.memory_bytes or default_budget())
         """The budget for messages, wherever they wait."""
-        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch)
-        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch)
+        self._connected = Connected(limits, accounts)
+        self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, self._connected)
+        self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, self._connected)
+        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch, self._connected)
+        self._kernels = KernelServicer(self._runtime, self._catalog, visible, limits, self.epoch)
         memory.add_place("mailboxes", self._in_mailboxes)
         memory.add_place("dead letters", self._in_dead_letters)
         memory.add_place("calls", lambda: self._unary.held_bytes)
         memory.add_place("streams", lambda: self._typed.streams.held_bytes)
         memory.add_place("sessions", lambda: self._exchange.held_bytes)
         memory.let_give_way(self._discard_dead_letters)
+        if steps:
+            memory.tell_apart(self._held_by)
         self._stop = asyncio.Event()
+        self._certificates: Certificates | None = None
         self._state_level = logging.INFO
         self.address = settings.listen
         """The address on which the daemon listens; after `start` it has the port that was chosen."""
@@ -116,9 +134,14 @@ class Daemon:
 
         Raises:
             ListenError: the address is in use, or does not belong to this machine.
+            InvalidConfigurationError: a certificate is not valid, or strangers could use the daemon; see
+                `Settings.insecure`.
             PyDotComputeError: a kernel of `settings.launch` cannot be launched (`__cause__` says why), or memory cannot
                 be shared.
         """
+        require_protection(self._settings)
+        if self._settings.tls is not None:
+            self._certificates = Certificates(self._settings.tls)
         if self._limits.shared_memory_bytes:
             # If memory cannot be shared, the daemon fails now, and not when the first client comes.
             Segment.create(self._limits.shared_memory_bytes).close()
@@ -141,13 +164,14 @@ class Daemon:
     def _make_server(self) -> grpc.aio.Server:
         limits = self._limits
         longest = longest_frame(limits.max_message_bytes)
+        connections = connections_allowed(limits)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", min(longest, longest_frame(limits.max_request_bytes))),
                 ("grpc.max_send_message_length", longest),
                 ("grpc.so_reuseport", 0),  # Otherwise a second daemon on the port would start, and take half the calls.
                 ("grpc.http2.max_ping_strikes", 0),  # A client may ping as often as it likes.
-                ("grpc.max_allowed_incoming_connections", connections_allowed(limits)),
+                ("grpc.max_allowed_incoming_connections", connections),
                 ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
                 ("grpc.keepalive_time_ms", round(1_000 * limits.keepalive)),
                 ("grpc.keepalive_timeout_ms", round(1_000 * limits.keepalive_timeout)),
@@ -159,36 +183,36 @@ class Daemon:
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
-        kernels = KernelServicer(self._runtime, self._catalog, self._visible, limits, self.epoch)
-        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(kernels, handlers)
+        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self._kernels, handlers)
+        clients = ClientServicer(self._connected, self._exchange, self._unary, limits)
+        client_service_pb2_grpc.add_ClientServiceServicer_to_server(clients, handlers)
         telemetry = TelemetryServicer(self._runtime, self._visible, limits)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         dead_letters = DeadLetterServicer(self._runtime, self._catalog, limits, self._apart)
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(dead_letters, handlers)
-        services = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-        # The last two serve clients that print an error, or write a body without knowing its type.
-        files = (*services, errors_pb2, health_pb2, error_details_pb2, struct_pb2)
+        in_force = {"max_connections": connections, "memory_bytes": self.memory.budget}
+        info = ServerServicer(self._run, limits, in_force)
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(info, handlers)
+        kernels_own = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+        services = (*kernels_own, server_service_pb2, client_service_pb2)
+        # The last ones serve clients that print an error, or write a body without knowing its type.
+        files = (*services, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool, self._visible)
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
+        credentials = None if self._certificates is None else self._certificates.credentials()
         try:
-            credentials = self._settings.credentials()
             require_free(listen)
-            port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+            mode = self._settings.socket_mode
+            port = bind(server, listen, credentials, OWNER_ALONE if mode is None else mode)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise ListenError(f"cannot listen on {listen}: {reason}") from error
         if not listen.startswith("unix:"):
             self.address = f"{listen.rpartition(':')[0]}:{port}"
-        if credentials is None and is_reached_from_elsewhere(listen):
-            logger.warning(
-                "whoever reaches this address can use the kernels and read along: give the daemon a certificate for "
-                "TLS, and an authority for its clients, or listen on 127.0.0.1",
-                extra={"address": self.address},
-            )
         return server
 
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -198,6 +222,13 @@ class Daemon:
 
     def _in_dead_letters(self) -> int:
         return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
+
+    def _held_by(self, principal: str) -> int:
+        """Return the bytes of messages that are this principal's, wherever they wait."""
+        in_mailboxes = sum(kernel.mail.held_by(principal) for kernel in self._runtime.all_kernels())
+        return in_mailboxes + sum(
+            place.held_by(principal) for place in (self._unary, self._typed.streams, self._exchange)
+        )
 
     def _discard_dead_letters(self, wanted: int) -> int:
         """Discard the oldest dead letters of all kernels, until `wanted` bytes are free. Return the bytes freed."""
@@ -218,6 +249,7 @@ class Daemon:
     def _kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
         if kernel.state is KernelState.LAUNCHED:
             self._unary.forget_predecessor(kernel)
+        self._kernels.kernel_changed(kernel)
         logger.log(self._state_level, "%s", kernel.state.name, extra={"kernel_id": kernel.kernel_id})
         self._health.kernel_changed(kernel.kernel_id)
 
@@ -225,6 +257,12 @@ class Daemon:
     def running_kernel_ids(self) -> list[str]:
         """The ids of the kernels that have not ended, in the order of their launch."""
         return [each for each in self._runtime.kernel_ids if not self._runtime.kernel(each).gate.has_ended]
+
+    def reload(self) -> None:
+        """Read the files again that can change while the daemon runs: the certificates, and who may do what."""
+        self._access.reload()
+        if self._certificates is not None:
+            self._certificates.look(asked=True)
 
     def stop(self) -> None:
         """Ask the daemon to end."""
@@ -235,15 +273,14 @@ class Daemon:
 
         That takes at most the grace period, and a second more for actors that resist their cancellation.
         """
-        async with self._access.watching():
-            await self._serve()
-
-    def reload(self) -> None:
-        """Read again the files that say who may do what."""
-        self._access.reload()
-
-    async def _serve(self) -> None:
-        await self._stop.wait()
+        async with asyncio.TaskGroup() as group:
+            tasks: list[asyncio.Task[None]] = [group.create_task(self._access.watch())]
+            tasks.append(group.create_task(warn_again_and_again(self._settings, self.address)))
+            if self._certificates is not None:
+                tasks.append(group.create_task(self._certificates.watch(self._limits.certificates_checked)))
+            await self._stop.wait()
+            for task in tasks:
+                task.cancel()
         logger.info("draining", extra={"grace_seconds": self._limits.grace})
         self._runtime.drain(ENDING)
         self._unary.drain()
@@ -280,6 +317,7 @@ class Daemon:
         self._unary.close()
         self._apart.close()
         self.memory.close()
+        self._access.close()
 
 
 async def _within(seconds: float, step: Awaitable[object], what: str) -> None:

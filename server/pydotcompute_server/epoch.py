@@ -17,7 +17,8 @@ class Epoch:
 
     def __init__(self) -> None:
         self._id = secrets.token_bytes(ID_BYTES)
-        self._began = time()
+        self.began = time()
+        """When the run began, in seconds since 1970."""
         self.name = self._id.hex()
         """Another text for each run, and for each daemon."""
 
@@ -31,7 +32,7 @@ class Epoch:
             return "it is not a token of a session"
         if token[:ID_BYTES] == self._id:
             return "the session was too long without a stream, or has ended"
-        if int.from_bytes(token[ID_BYTES : ID_BYTES + 8]) > 1_000 * self._began:
+        if int.from_bytes(token[ID_BYTES : ID_BYTES + 8]) > 1_000 * self.began:
             return (
                 "another daemon has the session: this one was running already when the session began, so the address "
                 "leads to several daemons, which share nothing; each needs an address of its own"

@@ -18,6 +18,15 @@ LEAST_SHARED_BYTES = 1 << 20
 """The least shared memory, in bytes: with less, hardly any message would fit."""
 
 _MAY_BE_ZERO = {
+    "max_calls_per_principal",
+    "max_kernels_per_principal",
+    "messages_under_way_per_principal",
+    "bytes_under_way_per_principal",
+    "messages_per_second_per_principal",
+    "bytes_per_second_per_principal",
+    "max_sessions_per_principal",
+    "max_watchers_per_principal",
+    "max_leases_per_principal",
     "memory_bytes",
     "shared_memory_bytes",
     "session_timeout",
@@ -42,21 +51,48 @@ class Limits(RuntimeLimits):
     fewer."""
     max_calls: int = 16_384
     """Calls at the same time, of all clients. A stream is a call as long as it lasts."""
+    max_calls_per_principal: int = 0
+    """Calls of one principal at the same time. 0 for seven eighths of `max_calls`, so that there is room for others. It
+    is counted only if the daemon tells principals apart."""
     max_calls_per_connection: int = 8_192
     """Calls at the same time over one connection. Further calls wait at the client: gRPC does not send them."""
     max_sessions: int = 8_192
     """Sessions, with and without a connection."""
+    max_sessions_per_principal: int = 0
+    """Sessions of one principal. 0 for seven eighths of `max_sessions`, so that there is room for others."""
     max_sessions_per_connection: int = 4_096
     """Sessions that were opened over one connection."""
     max_watchers: int = 2_048
     """Calls of `WatchTelemetry` at the same time, and as many of the health service's `Watch`."""
+    max_watchers_per_principal: int = 0
+    """Calls of `WatchTelemetry` of one principal at the same time. 0 for seven eighths of `max_watchers`, so that
+    there is room for others."""
     max_watchers_per_connection: int = 1_024
     """Calls of `WatchTelemetry` at the same time over one connection."""
+    max_kernels_per_principal: int = 0
+    """Kernels that one principal has launched and that are not terminated. 0 for seven eighths of `max_kernels`, so
+    that there is room for others."""
     max_leases: int = 16_384
     """Leases of one kernel that are open at the same time. There are also at most as many as the kernel's output
     mailbox holds messages; one more than that is refused with `QUEUE_FULL`."""
+    max_leases_per_principal: int = 0
+    """Leases of one kernel that one principal has. 0 for seven eighths of `max_leases`, so that
+    there is room for others."""
     max_leases_per_connection: int = 8_192
     """Leases of one kernel that were granted over one connection and are open."""
+
+    # How much a principal may have, and how fast it may come. Unary calls over one of these are refused with
+    # `LIMIT_EXCEEDED`; streams are held back.
+    messages_under_way_per_principal: int = 0
+    """Messages of one principal that wait in mailboxes, for room in one, or in calls. 0 for no limit."""
+    bytes_under_way_per_principal: int = 0
+    """Bytes of messages that wait for room, for a client of this principal to take them, or in calls. 0 for no
+    limit."""
+    messages_per_second_per_principal: int = 0
+    """Messages and calls of one principal in a second. After a second without any, as many may come at once. 0 for no
+    limit."""
+    bytes_per_second_per_principal: int = 0
+    """Bytes of messages from one principal in a second, in the same way. 0 for no limit."""
 
     # Messages.
     memory_bytes: int = 0
@@ -103,7 +139,8 @@ class Limits(RuntimeLimits):
     session_timeout: float = 60.0
     """How long a session is kept after its connection has broken."""
     sessions_kept: int = 4_096
-    """How many sessions without a connection are kept. Of the client with most of them, the oldest is dropped."""
+    """How many sessions without a connection are kept. Of the principal and the connection with most
+    of them, the oldest is dropped."""
     messages_at_once: int = 256
     """How many messages of one session are put into a mailbox, or prepared for sending, before other sessions have
     their turn."""
@@ -116,6 +153,11 @@ class Limits(RuntimeLimits):
     """How long a connection may be silent before the daemon asks the client for a sign of life."""
     keepalive_timeout: float = 10.0
     """How long the client has to give that sign of life."""
+    certificates_checked: float = 10.0
+    """How often the daemon looks if the files with its certificates have changed. It also looks when a client
+    connects."""
+    insecure_warning: float = 3_600.0
+    """How often the log says that strangers can use the daemon, if `--insecure` allows it."""
 
     stalled_reader: float = 30.0
     """How long a client may leave a message unread that the daemon writes to it; and how long it may acknowledge
@@ -137,27 +179,33 @@ class Limits(RuntimeLimits):
     # The unary calls.
     client_ids: int = 1_000
     """For how many `client_id`s of one kernel replies are kept. For a new one, another is forgotten: one without any
-    reply or request, or one that was quiet for `client_id_time`, or the oldest of the connection that has most of them.
-    If there is none of these, the new one is refused with `LIMIT_EXCEEDED`."""
+    reply or request; or else one of the principal that has most of them, which was quiet for `client_id_time`, or is
+    the oldest of the connection that has most of those. If there is none of these, the new one is refused with
+    `LIMIT_EXCEEDED`."""
     client_id_time: float = 600.0
     """How long the replies to a `client_id` are kept while others need its place."""
     returned_messages: int = 10_000
     """How many messages of one kernel are remembered because they were in a response and came back. When there are
-    more, the oldest of the connection with most of them is forgotten."""
+    more, the oldest is forgotten of the principal and the connection with most of them."""
     sent_ids: int = 10_000
     """How many ids of messages to one kernel are remembered, so that no message is put into the mailbox twice. When
-    there are more, the oldest of the connection with most of them is forgotten."""
+    there are more, the oldest is forgotten of the principal and the connection with most of them."""
     sent_ids_time: float = 600.0
     """How long the id of a message is remembered."""
     longest_lease: float = 600.0
     """The longest lease of a `Receive`."""
     acknowledged_deliveries: int = 10_000
     """How many acknowledged deliveries of one kernel are remembered, so that a second acknowledgement is no error. When
-    there are more, the oldest of the connection with most of them is forgotten."""
+    there are more, the oldest is forgotten of the principal and the connection with most of them."""
     answer_margin: float = 0.1
     """How long before a call's deadline the daemon gives up, at most, so that its answer arrives in time."""
 
     # The other services.
+    launches_kept: int = 1_000
+    """How many launches are remembered by the `request_id` of their request, so that nothing is launched twice. When
+    there are more, the oldest of the connection with most of them is forgotten."""
+    launches_kept_time: float = 600.0
+    """How long a launch is remembered by the `request_id` of its request."""
     dead_letters_default_page: int = 100
     """How many dead letters a page has if the request names no number."""
     dead_letters_page: int = 1_000
@@ -204,3 +252,8 @@ class Limits(RuntimeLimits):
         if self.dead_letters_default_page > self.dead_letters_page:
             problem = f"more than dead_letters_page, which is {self.dead_letters_page}"
             raise InvalidConfigurationError("dead_letters_default_page", self.dead_letters_default_page, problem)
+
+    def per_principal(self, name: str) -> int:
+        """Return the limit on what one principal has of that which the setting `name` limits."""
+        most: int = getattr(self, name)
+        return getattr(self, f"{name}_per_principal") or most - most // 8

@@ -12,8 +12,8 @@ from pydotcompute.access.roles import Role
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
-from pydotcompute_server.calls.principals import current
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.principals import current
 
 __all__ = ["Visible"]
 

@@ -1,6 +1,6 @@
 """A client that does nothing wrong: it asks one kernel again and again, and measures how long each answer takes.
 
-    python -m tests.chaos.neighbour 127.0.0.1:50051
+    python -m tests.chaos.neighbour 127.0.0.1:50051 [PRINCIPAL]
 
 It says `under way`. For each line of input it then prints, as JSON, the `Waits` since the line before.
 """
@@ -16,6 +16,7 @@ from time import perf_counter
 
 from pydotcompute_client import connect
 from tests.chaos.attack_kernels import Number
+from tests.principals import saying
 
 __all__ = ["Waits"]
 
@@ -29,12 +30,13 @@ class Waits:
 
     asked: int
     median: float
+    p99: float
     worst: float
     wrong: int
     """How many answers were wrong, or errors."""
 
 
-async def main(target: str) -> None:
+async def main(target: str, principal: str = "") -> None:
     """Ask until the input ends."""
     waits: list[float] = []
     wrong = 0
@@ -42,7 +44,7 @@ async def main(target: str) -> None:
 
     async def ask_on() -> None:
         nonlocal wrong, asking
-        async with connect(target) as runtime:
+        async with connect(target, interceptors=saying(principal) if principal else ()) as runtime:
             for number in range(1_000_000_000):
                 asking = perf_counter()
                 try:
@@ -60,7 +62,8 @@ async def main(target: str) -> None:
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):
         now = [*waits, perf_counter() - asking] if waits else [0.0]
-        told = Waits(len(waits), statistics.median(now), max(now), wrong)
+        p99 = sorted(now)[int(0.99 * len(now))]
+        told = Waits(len(waits), statistics.median(now), p99, max(now), wrong)
         waits.clear()
         wrong = 0
         print(json.dumps(asdict(told)), flush=True)
@@ -68,4 +71,4 @@ async def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

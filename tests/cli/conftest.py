@@ -23,6 +23,14 @@ def target(start_daemon: Callable[..., Any]) -> str:
     return address
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's own files are left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
 @pytest.fixture
 def nowhere() -> Iterator[str]:
     """An address on which nothing listens."""

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from pydotcompute.protobuf.export.files import compiled, lock_of
+from pydotcompute.protobuf.export.files import Prefixes, compiled, lock_of
 from pydotcompute.schema import lock
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
 from pydotcompute_client.cli.failures import Failure
@@ -264,7 +264,13 @@ def test_a_package_that_only_fields_held_may_go_with_them() -> None:
 def test_comments_and_options_are_no_changes() -> None:
     documented = made("M", ("a", int))
     documented.__doc__ = "A letter."
-    assert breaking_changes(compiled(files(made("M", ("a", int)))), compiled(files(documented), "example.com/m")) == []
+    assert (
+        breaking_changes(
+            compiled(files(made("M", ("a", int)))),
+            compiled(files(documented), Prefixes("example.com/m", "com.example")),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -37,7 +37,7 @@ def test_a_failure_is_one_line_and_one_row(
 
 
 EVERY_CALL = {
-    **{name: [name] for name in ("ps", "types", "health", "telemetry", "devices")},
+    **{name: [name] for name in ("ps", "types", "health", "telemetry", "devices", "info")},
     **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
     **{name: [name, "nobody"] for name in ("launch", "receive", "dead-letters")},
     "acknowledge": ["acknowledge", "nobody", "x"],
@@ -46,6 +46,8 @@ EVERY_CALL = {
     "proto export": ["proto", "export", "nobody", "--out", "nowhere"],
     "proto check": ["proto", "check", "nobody", "--against", "nowhere"],
     "telemetry --watch": ["telemetry", "--watch"],
+    "clients": ["clients"],
+    "kick": ["kick", "somebody"],
 }
 
 
@@ -87,6 +89,7 @@ def test_who_asks_a_type_of_which_no_kernel_is_launched_hears_how_to_launch_one(
         (["receive", "calculator", "--timeout", "-1"], "--timeout"),
         (["send", "calculator", "{}", "--priority", "256"], "--priority"),
         (["launch", "calculator", "--backpressure", "pray"], "drop_oldest"),
+        (["kick", "--reason", "all of you"], "name a PRINCIPAL, a --peer or a --client-id"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 
+from pydotcompute import __version__
 from pydotcompute_client.cli.main import main
 from tests.cli.command import EXAMPLES
 
@@ -211,3 +213,21 @@ def test_a_long_list_says_how_many_more_there_are(start_daemon: Callable[..., An
     listed = json.loads("".join(lines))
     assert [kernel["kernelId"] for kernel in listed["kernels"]] == [f"k{number}" for number in range(5)]
     assert not listed.get("nextPageToken")
+
+
+def test_info_shows_what_the_daemon_is(start_daemon: Callable[..., Any]) -> None:
+    daemon = start_daemon(str(EXAMPLES / "calculator.py"), "--limit", "farewell=0.25", "--limit", "list_page=7")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(main, ["--target", daemon.target, "info", *arguments])
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    document = json.loads(run("--json"))
+    rows = dict(line.split(None, 1) for line in run().splitlines() if line)
+    assert rows["VERSION"] == document["version"] == __version__
+    assert rows["EPOCH"] == document["daemonEpoch"]
+    assert datetime.fromisoformat(rows["STARTED"]) <= datetime.now(UTC)
+    assert rows["FEATURES"].split(", ") == document["features"]
+    assert (rows["farewell"], rows["list_page"]) == ("0.25", "7")
+    assert set(document["limits"]) <= set(rows)

@@ -201,25 +201,23 @@ def locked(start: Callable[..., str], exported_once: Path) -> str:
 # The files.
 
 
-def test_an_export_is_a_file_for_each_class_and_service_and_what_they_need(exported: Path) -> None:
+def test_an_export_is_a_file_for_each_package_and_what_it_needs(exported: Path) -> None:
     assert sorted(files_in(exported)) == [
         "buf.yaml",
         "descriptors.binpb",
         "pydotcompute.lock",
         "pydotcompute/v1/tensor.proto",
-        *(f"shop/v1/{name}.proto" for name in ("coin", "kind", "note", "payment", "post_service", "receipt", "send")),
-        "shop/v1/till_service.proto",
+        "shop/v1/shop.proto",
     ]
 
 
 def test_the_files_are_documented(exported: Path) -> None:
-    payment = (exported / "shop/v1/payment.proto").read_text()
-    assert "// What a customer pays.\nmessage Payment {" in payment
-    assert "  // Who pays.\n  string customer = 2;" in payment
-    assert "// How it is paid.\nenum Kind {" in (exported / "shop/v1/kind.proto").read_text()
-    service = (exported / "shop/v1/till_service.proto").read_text()
-    assert '// Takes money.\n//\n// Gives "receipts"; // and */ do no harm.\nservice Till {\n  // ' in service
-    assert "rpc Stream(stream Payment) returns (stream Receipt);" in service
+    shop = (exported / "shop/v1/shop.proto").read_text()
+    assert "// What a customer pays.\nmessage Payment {" in shop
+    assert "  // Who pays.\n  string customer = 2;" in shop
+    assert "// How it is paid.\nenum Kind {" in shop
+    assert '// Takes money.\n//\n// Gives "receipts"; // and */ do no harm.\nservice Till {\n  // ' in shop
+    assert "rpc Stream(stream Payment) returns (stream Receipt);" in shop
 
 
 def test_buf_lints_and_builds_the_files_as_they_are(exported: Path) -> None:
@@ -267,7 +265,7 @@ def test_grpcurl_asks_by_the_descriptors(old: str, exported: Path) -> None:
 def test_go_packages_are_below_the_prefix(exported: Path) -> None:
     tensor = (exported / "pydotcompute/v1/tensor.proto").read_text()
     assert 'option go_package = "example.com/shop/pydotcompute/v1;pydotcomputev1";' in tensor
-    assert 'option go_package = "example.com/shop/shop/v1;shopv1";' in (exported / "shop/v1/coin.proto").read_text()
+    assert 'option go_package = "example.com/shop/shop/v1;shopv1";' in (exported / "shop/v1/shop.proto").read_text()
 
 
 @pytest.mark.parametrize("prefix", ['x"; option', "/x", "x/", "x y", "x//y"])
@@ -282,7 +280,7 @@ def test_an_export_can_be_repeated(old: str, exported: Path) -> None:
     assert files_in(exported) == {**before, "buf.yaml": b"version: v2\n"}
     assert printed == [str(exported / name) for name in sorted(before) if name.endswith(".proto")]
     ok(old, "export", "--out", exported)
-    assert "go_package" not in (exported / "shop/v1/coin.proto").read_text()
+    assert "go_package" not in (exported / "shop/v1/shop.proto").read_text()
 
 
 def test_json_says_the_same(old: str, new: str, locked: str, exported: Path, tmp_path: Path) -> None:
@@ -293,7 +291,7 @@ def test_json_says_the_same(old: str, new: str, locked: str, exported: Path, tmp
     assert document == {
         "breaking": [],
         "new": [],
-        "changed": ["shop/v1/kind.proto", "shop/v1/payment.proto"],
+        "changed": ["shop/v1/shop.proto"],
         "gone": [],
         "up_to_date": False,
     }
@@ -306,18 +304,96 @@ def test_json_says_the_same(old: str, new: str, locked: str, exported: Path, tmp
     } in json.loads(printed)["breaking"]
 
 
+@pytest.mark.parametrize("prefix", ["com.example.", "com example", "1com", 'x"; option'])
+def test_a_java_prefix_that_is_no_package_is_refused(prefix: str, tmp_path: Path) -> None:
+    assert run("127.0.0.1:1", "export", "--out", tmp_path / "out", "--java-package", prefix).exit_code == 2
+
+
+def test_each_message_is_a_class_of_its_own_in_java(old: str, exported: Path) -> None:
+    source = exported / "shop/v1/shop.proto"
+    assert "option java_multiple_files = true;\n" in source.read_text()
+    assert "java_package" not in source.read_text()
+    ok(old, "export", "--out", exported, "--java-package", "com.example")
+    assert 'option java_package = "com.example.shop.v1";\n' in source.read_text()
+    # The daemon's own package is the same for everybody.
+    assert 'option java_package = "pydotcompute.v1";\n' in (exported / "pydotcompute/v1/tensor.proto").read_text()
+    as_compiler([BUF, "lint"], exported)
+    assert ok(old, "check", "--against", exported) == [f"{exported} is up to date"]
+
+
+# The daemon's own services.
+
+OWN = {
+    *(f"google/rpc/{name}.proto" for name in ("code", "error_details", "status")),
+    *(path.relative_to(ROOT / "proto").as_posix() for path in (ROOT / "proto").rglob("*.proto")),
+}
+
+
+@pytest.fixture(scope="module")
+def with_daemon_once(old: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "protos"
+    ok(old, "export", "--out", out, "--daemon")
+    return out
+
+
+@pytest.fixture
+def with_daemon(with_daemon_once: Path, tmp_path: Path) -> Path:
+    """What all types of the old daemon were exported to, its own included."""
+    return shutil.copytree(with_daemon_once, tmp_path / "protos")
+
+
+def test_the_services_of_the_daemon_are_exported_on_request(with_daemon: Path) -> None:
+    assert {name for name in files_in(with_daemon) if name.endswith(".proto")} == {"shop/v1/shop.proto", *OWN}
+    as_compiler([BUF, "lint"], with_daemon)
+    as_compiler([BUF, "build"], with_daemon)
+    as_compiler([BUF, "format", "--diff", "--exit-code"], with_daemon)
+
+
+def test_the_exported_services_are_those_of_the_repository(with_daemon: Path) -> None:
+    config = json.dumps({"version": "v2", "breaking": {"use": ["FILE"]}})
+    source = shutil.copytree(with_daemon, with_daemon.parent / "source")
+    shutil.copytree(ROOT / "proto", source, dirs_exist_ok=True)
+    for one, other in ((source, with_daemon), (with_daemon, source)):
+        as_compiler([BUF, "breaking", ".", "--against", str(other), "--config", config], one)
+    for name in OWN:
+        written, ours = ((folder / name).read_text() for folder in (with_daemon, source))
+        comments = {line.strip() for line in ours.splitlines() if line.strip().startswith("//")}
+        assert comments <= {line.strip() for line in written.splitlines()}
+
+
+def test_they_stay_with_each_further_export_and_are_checked(old: str, new: str, with_daemon: Path) -> None:
+    assert ok(old, "check", "--against", with_daemon) == [f"{with_daemon} is up to date"]
+    before = files_in(with_daemon)
+    ok(old, "export", "--out", with_daemon)
+    ok(old, "export", "till", "--out", with_daemon)
+    assert files_in(with_daemon) == before
+    service = with_daemon / "pydotcompute/v1/kernel_service.proto"
+    service.write_text(service.read_text().replace("rpc Launch", "rpc Start"))
+    assert str(service) in fail(1, old, "check", "--against", with_daemon)[1]
+
+
+def test_a_daemon_whose_services_lack_something_is_found(old: str, with_daemon: Path) -> None:
+    descriptors = with_daemon / "descriptors.binpb"
+    files = FileDescriptorSet.FromString(descriptors.read_bytes())
+    (file,) = (file for file in files.file if file.name == "pydotcompute/v1/kernel_service.proto")
+    method = file.service[0].method.add()
+    method.CopyFrom(file.service[0].method[0])
+    method.name = "Resurrect"
+    descriptors.write_bytes(files.SerializeToString())
+    printed, _ = fail(1, old, "check", "--against", with_daemon)
+    assert printed.startswith("breaking  pydotcompute.v1.KernelService.Resurrect: was a method, is gone")
+
+
 # Some kernels alone.
 
 
 def test_one_kernel_is_exported_beside_those_that_are_there(old: str, exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ok(old, "export", "post", "--out", out)
-    assert sorted(name for name in files_in(out) if name.endswith(".proto")) == [
-        "shop/v1/post_service.proto",
-        "shop/v1/send.proto",
-    ]
+    assert [name for name in files_in(out) if name.endswith(".proto")] == ["shop/v1/shop.proto"]
+    assert "message Payment" not in (out / "shop/v1/shop.proto").read_text()
     ok(old, "export", "till", "--out", out, "--go-package", "example.com/shop")
-    assert files_in(out).keys() == files_in(exported).keys()
+    assert files_in(out) == files_in(exported)
     as_compiler([BUF, "lint"], out)
     assert ok(old, "check", "--against", out) == [f"{out} is up to date"]
 
@@ -382,13 +458,14 @@ async def whole(ctx):
 TOGETHER = APART.replace("x: int = 0", "x: int = 0\n    far: 'Far | None' = None")
 
 
-def test_a_type_that_has_moved_to_another_file_is_in_that_alone(start: Callable[..., str], tmp_path: Path) -> None:
+def test_types_that_contain_each_other_are_in_the_file_of_their_package(
+    start: Callable[..., str], tmp_path: Path
+) -> None:
     apart, together, out = start(APART), start(TOGETHER), tmp_path / "protos"
     ok(apart, "export", "--out", out)
-    assert (out / "shop/v1/near.proto").exists()
+    as_compiler([BUF, "build"], out)
     ok(together, "export", "whole", "--out", out)
-    assert not (out / "shop/v1/near.proto").exists()
-    assert "message Near" in (out / "shop/v1/far.proto").read_text()
+    assert (out / "shop/v1/shop.proto").read_text().count("message Near") == 1
     as_compiler([BUF, "build"], out)
 
 
@@ -397,7 +474,7 @@ def test_a_documentation_that_has_changed_breaks_nothing_and_is_to_be_exported(
 ) -> None:
     target = start(OLD.replace("Who pays.", "Who gives money."))
     assert ok(target, "check", "--against", exported) == [
-        "changed   shop/v1/payment.proto",
+        "changed   shop/v1/shop.proto",
         f"nothing breaks; to have what is new, export again: pydotcompute proto export --out {exported}",
     ]
 
@@ -425,10 +502,10 @@ def test_with_the_lock_a_moved_field_keeps_its_number_and_a_removed_one_is_reser
 ) -> None:
     before = shutil.copytree(exported, tmp_path / "before")
     *changes, last = ok(locked, "check", "--against", exported)
-    assert changes == ["changed   shop/v1/kind.proto", "changed   shop/v1/payment.proto"]
+    assert changes == ["changed   shop/v1/shop.proto"]
     assert last.startswith("nothing breaks")
     ok(locked, "export", "--out", exported)
-    payment = (exported / "shop/v1/payment.proto").read_text()
+    payment = (exported / "shop/v1/shop.proto").read_text()
     assert '  reserved 3;\n  reserved "tip";\n' in payment
     assert "  string customer = 2;\n  double discount = 9;\n  repeated Payment.MoneyValue money = 1;\n" in payment
     lock = parse((exported / "pydotcompute.lock").read_text())
@@ -470,7 +547,7 @@ def test_a_service_and_a_message_that_are_gone_are_refused_and_with_force_remove
     ]
     assert ok(target, "check", "till", "--against", exported) == [f"{exported} is up to date"]
     ok(target, "export", "--out", exported, "--force")
-    assert not {"shop/v1/post_service.proto", "shop/v1/send.proto"} & files_in(exported).keys()
+    assert not re.search("(message|service) (Send|Post) ", (exported / "shop/v1/shop.proto").read_text())
     as_compiler([BUF, "lint"], exported)
     assert parse((exported / "pydotcompute.lock").read_text()).messages["shop.v1.Send"] == {"what": 1}
 
@@ -494,11 +571,11 @@ def test_without_buf_a_change_is_not_judged_and_the_error_says_how_to_install_it
 
 
 def test_a_file_that_no_export_has_written_is_overwritten_by_force_alone(old: str, tmp_path: Path) -> None:
-    mine = tmp_path / "shop/v1/coin.proto"
+    mine = tmp_path / "shop/v1/shop.proto"
     mine.parent.mkdir(parents=True)
     mine.write_text("// Mine.\n")
     assert str(mine) in fail(1, old, "export", "--out", tmp_path)[1]
-    assert files_in(tmp_path) == {"shop/v1/coin.proto": b"// Mine.\n"}
+    assert files_in(tmp_path) == {"shop/v1/shop.proto": b"// Mine.\n"}
     ok(old, "export", "--out", tmp_path, "--force")
     assert "message Coin" in mine.read_text()
 
@@ -530,7 +607,7 @@ def test_a_file_of_the_daemon_is_never_written_elsewhere(
     old: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = FileDescriptorSet(file=[FileDescriptorProto(name=name, package="a.v1", syntax="proto3")])
-    monkeypatch.setattr(proto, "_declared", lambda daemon, kernels: files)
+    monkeypatch.setattr(proto, "_declared", lambda *_: files)
     for force in ((), ("--force",)):
         assert "not written" in fail(1, old, "export", "--out", tmp_path / "out", *force)[1]
     assert files_in(tmp_path) == {}

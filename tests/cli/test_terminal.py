@@ -21,6 +21,7 @@ COMMANDS = {
     "describe": ["describe", POISON],
     "telemetry": ["telemetry"],
     "devices": ["devices"],
+    "info": ["info"],
     "a change": ["activate", "kernel"],
     "an error": ["deactivate", "kernel"],
     "how to ask": ["ask", "kernel"],

@@ -17,11 +17,20 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.api import KernelHandle, KernelRuntime
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import (
+    client_service_pb2,
+    dead_letter_service_pb2,
+    kernel_service_pb2,
+    message_service_pb2,
+    server_service_pb2,
+    telemetry_service_pb2,
+)
 from pydotcompute_client import RemoteKernel, RemoteRuntime
+from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.kernels import KernelServicer
 from pydotcompute_server.services.messages import MessageServicer
+from pydotcompute_server.services.server_info import ServerServicer
 from pydotcompute_server.services.telemetry import TelemetryServicer
 
 SERVICERS: dict[str, type] = {
@@ -29,10 +38,20 @@ SERVICERS: dict[str, type] = {
     "MessageService": MessageServicer,
     "TelemetryService": TelemetryServicer,
     "DeadLetterService": DeadLetterServicer,
+    "ServerService": ServerServicer,
+    "ClientService": ClientServicer,
 }
+MODULES = (
+    kernel_service_pb2,
+    message_service_pb2,
+    telemetry_service_pb2,
+    dead_letter_service_pb2,
+    server_service_pb2,
+    client_service_pb2,
+)
 METHODS = [
     method
-    for module in (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+    for module in MODULES
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 
 from pydotcompute.exceptions import ConnectionLostError, QueueFullError, SessionLostError
@@ -15,7 +16,7 @@ from tests.contract import kernels
 from tests.contract.kernels import Job, Result
 from tests.contract.world import PATIENCE, eventually
 from tests.forwarder import Forwarder
-from tests.stubs import KERNELS
+from tests.stubs import KERNELS, Talk, Wire, how_it_ends
 
 
 @pytest.fixture
@@ -464,3 +465,50 @@ async def until_reached(ask: Callable[[], Awaitable[Any]]) -> int:
                 return int((await ask()).number)
             except ConnectionLostError:
                 await asyncio.sleep(0.02)
+
+
+# -- somebody else has the token ---------------------------------------------------------------------------------------
+
+
+class Other:
+    """Another client, which has got hold of the token of a session."""
+
+    def __init__(self, wire: Wire, runtime: RemoteRuntime, kernel_id: str) -> None:
+        self._session, self.talk = runtime._sessions[kernel_id], Talk(wire)
+        self.talk.kernel_id = kernel_id
+
+    async def take_over(self) -> None:
+        """Have the session, until its client has it again."""
+        self.talk.opened.session_token = self._session._token
+        await self.talk.resume(received_through=self._session._arrivals.incoming.received)
+
+
+async def test_a_session_that_another_stream_takes_is_taken_back_once(
+    direct: RemoteRuntime, runtime: RemoteRuntime, wire: Wire
+) -> None:
+    kernel_id = await launched(direct, kernels.square)
+    await runtime.send_and_receive(kernel_id, Job(1))
+    other = Other(wire, runtime, kernel_id)
+    await other.take_over()
+    assert (await runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)).number == 9
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await how_it_ends(other.talk.call, read=False)
+    assert ended.value.code() is grpc.StatusCode.ABORTED
+
+
+async def test_two_clients_with_one_token_do_not_take_it_from_each_other_for_ever(
+    direct: RemoteRuntime, runtime: RemoteRuntime, wire: Wire
+) -> None:
+    kernel_id = await launched(direct, kernels.gate)
+    await runtime.send(kernel_id, Job(1))
+    await runtime.send(kernel_id, Job(2))
+    other = Other(wire, runtime, kernel_id)
+    await other.take_over()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await how_it_ends(other.talk.call, read=False)
+    await other.take_over()
+    with pytest.raises(SessionLostError, match="a later stream, opened with the same token") as lost:
+        await runtime.receive(kernel_id, timeout=PATIENCE)
+    assert len(lost.value.message_ids) == 2
+    await other.talk.ack()
+    await other.talk.heard()  # It is not taken back again.

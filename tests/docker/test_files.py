@@ -1,5 +1,6 @@
 """What the Docker files promise and no build of the target cpu can show."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-DOCKER = Path(__file__).resolve().parents[2] / "docker"
+from pydotcompute_server.limits import Limits
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
 
 
 def stages() -> dict[str, list[tuple[str, list[str]]]]:
@@ -38,13 +42,31 @@ def test_targets_cpu_and_cuda_differ_only_in_their_environments() -> None:
                 assert in_cuda == in_cpu
 
 
+def test_every_package_is_installed_by_its_hash() -> None:
+    commands = [" ".join(arguments) for stage in stages().values() for word, arguments in stage if word == "RUN"]
+    pips = [part for command in commands for part in command.split("&&") if "/pip/bin/pip" in part]
+    locked = [re.search(r"--require-hashes --requirement /?(?:requirements/)?(\S+)", part) for part in pips]
+    assert [found[1] for found in locked if found] == ["image-build.txt", "image.txt", "image-cuda.txt"]
+    for part, found in zip(pips, locked, strict=True):
+        assert found or "--no-deps --no-build-isolation" in part or "--no-deps --no-index" in part, part
+
+
+def test_the_headers_of_the_lock_are_those_of_the_base() -> None:
+    base = re.search(r"nvidia/cuda:(\d+\.\d+)\.", (DOCKER / "Dockerfile").read_text())
+    assert base is not None
+    assert f"nvidia-cuda-runtime-cu12=={base[1]}." in (ROOT / "requirements" / "image-cuda.txt").read_text()
+
+
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_compose_confines_the_service_and_builds_it_from_an_existing_target(name: str) -> None:
     service: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"][name]
     assert service["user"] == "10001:10001"
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["environment"] == {"PYDOTCOMPUTE_INSECURE": "1"}
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"]), "so nobody else reaches it"
+    assert service["mem_limit"]
+    assert service["pids_limit"] >= 2 * Limits.max_threads, "threads of kernels, and all others"
     build = service["build"]
     assert (DOCKER / build["context"] / build["dockerfile"]).samefile(DOCKER / "Dockerfile")
     assert build["target"] in stages()

@@ -21,9 +21,12 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
 from pydotcompute import message
-from pydotcompute_client import connect
+from pydotcompute.exceptions import ConnectionLostError
+from pydotcompute_client import TLS, connect
+from pydotcompute_client.cli.main import main
 
 # The first build makes a base and downloads the dependencies.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
@@ -129,8 +132,11 @@ class Engine(Protocol):
     def config(self) -> dict[str, Any]:
         """The image's configuration, in Docker's words."""
 
-    def daemon(self, kernels: Path) -> AbstractAsyncContextManager[Container]:
-        """A container with `kernels` mounted, whose daemon listens already."""
+    def daemon(self, kernels: Path, certificates: Path | None) -> AbstractAsyncContextManager[Container]:
+        """A container with `kernels` mounted, and with certificates or as strangers may use it. It listens already."""
+
+    def attempt(self) -> list[str]:
+        """A command that runs the image as it is, with nothing mounted."""
 
 
 class Docker:
@@ -148,10 +154,10 @@ class Docker:
         return config
 
     @asynccontextmanager
-    async def daemon(self, kernels: Path) -> AsyncIterator[Container]:
+    async def daemon(self, kernels: Path, certificates: Path | None) -> AsyncIterator[Container]:
         name = f"pydotcompute-test-{uuid4().hex}"
         confined = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-        mounted = ["--publish", "127.0.0.1::50051", "--volume", f"{kernels}:/kernels:ro"]
+        mounted = ["--publish", "127.0.0.1::50051", "--volume", f"{kernels}:/kernels:ro", *transport(certificates)]
         async with started(["docker", "run", "--rm", "--name", name, *confined, *mounted, self.image]) as process:
             await line_with("listening on ", process)
             yield Container(
@@ -161,6 +167,9 @@ class Docker:
                 enter=["docker", "exec", name],
                 sigterm=["docker", "stop", "--time", "45", name],
             )
+
+    def attempt(self) -> list[str]:
+        return ["docker", "run", "--rm", self.image]
 
 
 class Buildah:
@@ -179,25 +188,42 @@ class Buildah:
         return config
 
     @asynccontextmanager
-    async def daemon(self, kernels: Path) -> AsyncIterator[Container]:
+    async def daemon(self, kernels: Path, certificates: Path | None) -> AsyncIterator[Container]:
         config = self.config()
         name = run("buildah", "from", "--pull-never", self.image).strip()
         enter = ["buildah", "run", "--isolation", "chroot"]
-        mounted = ["--volume", f"{kernels}:/kernels:ro", "--env", "PYDOTCOMPUTE_LISTEN=127.0.0.1:0"]
+        mounted = ["--volume", f"{kernels}:/kernels:ro", "--env", "PYDOTCOMPUTE_LISTEN=0.0.0.0:0"]
+        mounted += transport(certificates)
         try:
             async with started([*enter, *mounted, name, "--", *config["Entrypoint"], *config["Cmd"]]) as process:
-                target = (await line_with("listening on ", process)).split()[-1]
+                target = (await line_with("listening on ", process)).split()[-1].replace("0.0.0.0", "127.0.0.1")
                 pid = innermost_child(process.pid)
                 yield Container(
                     process,
                     target=target,
                     pid=pid,
-                    enter=[*enter, "--env", f"PYDOTCOMPUTE_TARGET={target}", name, "--"],
+                    enter=[*enter, *mounted, "--env", f"PYDOTCOMPUTE_TARGET={target}", name, "--"],
                     # Sent to the daemon itself: buildah kills its child when it gets a signal.
                     sigterm=["kill", "-TERM", str(pid)],
                 )
         finally:
             run("buildah", "rm", name)
+
+    def attempt(self) -> list[str]:
+        config = self.config()
+        name = run("buildah", "from", "--pull-never", self.image).strip()
+        command = shlex.join([*config["Entrypoint"], *config["Cmd"]])
+        script = (
+            f"buildah run --isolation chroot {name} -- {command}; code=$?; buildah rm {name} >/dev/null; exit $code"
+        )
+        return ["sh", "-c", script]
+
+
+def transport(certificates: Path | None) -> list[str]:
+    """What is given to a container, for TLS or for strangers."""
+    if certificates is None:
+        return ["--env", "PYDOTCOMPUTE_INSECURE=1"]
+    return ["--volume", f"{certificates}:/tls:ro"]
 
 
 def innermost_child(pid: int) -> int:
@@ -225,17 +251,53 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-async def container(engine: Engine, tmp_path: Path) -> AsyncIterator[Container]:
-    """A daemon with the calculator and the doubler mounted."""
+def kernels(tmp_path: Path) -> Path:
+    """A directory with the calculator and the doubler."""
     kernels = tmp_path / "kernels"
     kernels.mkdir()
     shutil.copy(ROOT / "examples" / "calculator.py", kernels)
     (kernels / "doubler.py").write_text(DOUBLER)
-    # The daemon is another user than this one.
-    for path in [kernels, *kernels.iterdir()]:
+    return readable(kernels)
+
+
+def readable(directory: Path) -> Path:
+    """The directory, once the daemon may read it, which is another user than this one."""
+    for path in [directory, *directory.rglob("*")]:
         path.chmod(0o755)
-    async with engine.daemon(kernels) as container:
+    return directory
+
+
+@pytest.fixture
+async def container(engine: Engine, kernels: Path) -> AsyncIterator[Container]:
+    """A daemon with the calculator and the doubler mounted, which strangers may use."""
+    async with engine.daemon(kernels, None) as container:
         yield container
+
+
+def test_image_without_certificates_does_not_start_and_says_what_to_do(engine: Engine) -> None:
+    ended = subprocess.run(engine.attempt(), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2, ended
+    assert "listening" not in ended.stdout
+    assert "--tls-directory /tls: there is no tls.crt and no tls.key in it" in ended.stderr
+    assert "pydotcompute tls init" in ended.stderr
+
+
+async def test_image_with_certificates_serves_those_who_have_one_and_is_healthy(
+    engine: Engine, kernels: Path, tmp_path: Path
+) -> None:
+    made = CliRunner().invoke(main, ["tls", "init", str(tmp_path / "tls")])
+    assert made.exit_code == 0, made.output
+    async with engine.daemon(kernels, readable(tmp_path / "tls" / "server")) as container:
+        tls = TLS.directory(tmp_path / "tls" / "clients" / "client")
+        async with connect(container.target, tls=tls) as runtime:
+            await runtime.launch("doubler")
+            await runtime.activate("doubler")
+            reply = await runtime.send_and_receive("doubler", Number(value=21.0), timeout=30.0)
+            assert reply.value == 42.0
+        with pytest.raises(ConnectionLostError, match="it speaks TLS, and this client plain text"):
+            await connect(container.target).start()
+        status, output = await container.execute(*engine.config()["Healthcheck"]["Test"][1:])
+        assert status == 0, output
 
 
 def test_image_declares_its_user_port_entry_point_and_health_check(engine: Engine) -> None:

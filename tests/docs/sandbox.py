@@ -48,8 +48,7 @@ class Sandbox:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYDOTCOMPUTE_TARGET": ADDRESS,
             "COLUMNS": "120",
-            # What the pages call the clone that their reader has, and what downloads nothing while they are tested.
-            "CLONE": str(ROOT),
+            # What is tested downloads nothing.
             "GOPROXY": "off",
         }
 

@@ -9,8 +9,8 @@ from tests.docs.pages import ROOT, Block, blocks
 
 PAGES = ROOT / "docs" / "clients"
 CLIENTS = ROOT / "tests" / "interop"
-LANGUAGES = ["go", "typescript"]
-BROUGHT = {"go.mod", "go.sum", "package.json", "package-lock.json"}
+LANGUAGES = ["go", "typescript", "rust", "java"]
+BROUGHT = {"go.mod", "go.sum", "package.json", "package-lock.json", "Cargo.lock"}
 """What the programs of the page make by themselves."""
 
 SHOWN = [

@@ -20,6 +20,7 @@ from google.rpc import code_pb2
 
 from pydotcompute.access.roles import Role
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.packages import by_package
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels import config
 from pydotcompute.ring_kernels.limits import RuntimeLimits
@@ -236,7 +237,8 @@ def test_the_wire_page_has_every_kind_of_annotation_with_what_it_becomes() -> No
         met.update(type(node) for node in nodes.walk(introspect(made).fields[0].node))
         pool = TypePool()
         files = pool.file_set(pool.add(made).full_name).file
-        source = render(file for file in files if file.package == PACKAGE)
+        (file,) = (file for file in by_package(files) if file.package == PACKAGE)
+        source = render(file)
         assert f"  {protobuf.replace('FieldValue', 'Example.FieldValue')} field = 1;\n" in source
     assert met == set(get_args(nodes.Node))
 

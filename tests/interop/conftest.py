@@ -11,13 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import status_pb2
 
 from tests.tools import INSTALLED, ROOT, TOOLS, MissingToolError, find_tool, skipped_without_tools
 
 HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 BUILD_SECONDS = 100.0
+LONG_BUILD_SECONDS = 500.0
 RUN_SECONDS = 60.0
 NODE_MODULES = INSTALLED / "typescript" / "node_modules"
 
@@ -57,13 +57,9 @@ class Client:
 
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
-    shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules"))
-    run(SCRIPTS / "pydotcompute", "--target", target, "proto", "export", "calculator", "--out", folder / "kernels")
-    # The daemon's own services, and what they import.
-    shutil.copytree(ROOT / "proto", folder / "daemon")
-    (folder / "daemon" / "google" / "rpc").mkdir(parents=True)
-    for name in ("status.proto", "error_details.proto"):
-        shutil.copy(Path(status_pb2.__file__).with_name(name), folder / "daemon" / "google" / "rpc")
+    shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules", "target"))
+    exporting = ("--target", target, "proto", "export", "calculator", "--daemon", "--out", str(folder / "protos"))
+    run(SCRIPTS / "pydotcompute", *exporting)
 
 
 def _buf(folder: Path, *arguments: str) -> None:
@@ -76,8 +72,7 @@ def _go(folder: Path, target: str) -> Callable[[str], list[str]]:
     for plugin in ("protoc-gen-go", "protoc-gen-go-grpc"):
         find_tool(plugin)
     _generate("go", folder, target)
-    _buf(folder, "kernels")
-    _buf(folder, "daemon", "--path", "daemon/pydotcompute")
+    _buf(folder, "protos", "--path", "protos/calculator", "--path", "protos/pydotcompute")
     # What `.ci/install-tools` has downloaded must do.
     offline = {**os.environ, "GOPROXY": "off", "GOFLAGS": "-mod=readonly"}
     (folder / "bin").mkdir()
@@ -91,13 +86,35 @@ def _typescript(folder: Path, target: str) -> Callable[[str], list[str]]:
         raise MissingToolError(NODE_MODULES.name)
     _generate("typescript", folder, target)
     (folder / "node_modules").symlink_to(NODE_MODULES)
-    _buf(folder, "kernels")
-    _buf(folder, "daemon")
+    _buf(folder, "protos")
     run(node, NODE_MODULES / ".bin" / "tsc", cwd=folder, timeout=BUILD_SECONDS)
     return lambda program: [node, str(folder / "built" / f"{program}.js")]
 
 
-LANGUAGES = {"go": _go, "typescript": _typescript}
+def _rust(folder: Path, target: str) -> Callable[[str], list[str]]:
+    cargo, built = find_tool("cargo"), _installed("rust") / "target"
+    _generate("rust", folder, target)
+    run(cargo, "build", "--locked", "--offline", "--target-dir", built, cwd=folder, timeout=LONG_BUILD_SECONDS)
+    return lambda program: [str(built / "debug" / program)]
+
+
+def _java(folder: Path, target: str) -> Callable[[str], list[str]]:
+    mvn, java, repository = find_tool("mvn"), find_tool("java"), _installed("java") / "repository"
+    _generate("java", folder, target)
+    offline = ("--quiet", "--batch-mode", "--offline", f"-Dmaven.repo.local={repository}")
+    run(mvn, *offline, "process-classes", cwd=folder, timeout=LONG_BUILD_SECONDS)
+    classes = os.pathsep.join([str(folder / "target" / "classes"), str(folder / "target" / "dependency" / "*")])
+    return lambda program: [java, "-cp", classes, f"example.{program.capitalize()}"]
+
+
+def _installed(language: str) -> Path:
+    """What `.ci/install-tools` brings for a language."""
+    if not (INSTALLED / f"{language}.installed").exists():
+        raise MissingToolError(language)
+    return INSTALLED / language
+
+
+LANGUAGES = {"go": _go, "typescript": _typescript, "rust": _rust, "java": _java}
 
 
 @pytest.fixture(scope="session", params=LANGUAGES)

@@ -1,4 +1,4 @@
-"""A client in Go and one in TypeScript. Each program is in `docs/clients/`, word for word."""
+"""Clients in Go, TypeScript, Rust and Java. Each program is in `docs/clients/`, word for word."""
 
 import grpc
 import pytest
@@ -9,7 +9,11 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from tests.interop.conftest import Client
 
 # The first test of a language builds its client.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
+
+for_all_calls = pytest.mark.parametrize("client", ["go", "typescript"], indirect=True)
+"""For what only the longer pages have."""
+for_lists = pytest.mark.parametrize("client", ["rust", "java"], indirect=True)
 
 
 def processed(channel: grpc.Channel) -> int:
@@ -20,14 +24,23 @@ def processed(channel: grpc.Channel) -> int:
 
 
 def test_a_typed_ask_is_answered(client: Client) -> None:
-    assert client.run("ask") == ["2"]
+    (result,) = client.run("ask")
+    assert float(result) == 2
+
+
+@for_lists
+def test_the_kernels_are_listed_and_described(client: Client) -> None:
+    limit, *kernels, described = client.run("list")
+    assert limit == f"messages have at most {64 << 20} bytes"
+    assert "calculator is KERNEL_STATE_ACTIVE" in kernels
+    assert described == 'calculator takes {"a": 0, "b": 0, "operation": "add"}'
 
 
 def test_a_kernel_is_led_through_its_life_and_asked_by_its_id(client: Client, channel: grpc.Channel) -> None:
     kernel = f"from-{client.language}"
 
     def states(*names: str) -> list[str]:
-        prefix = "KERNEL_STATE_" if client.language == "go" else ""
+        prefix = "" if client.language == "typescript" else "KERNEL_STATE_"
         return [f"{kernel} is {prefix}{name}" for name in names]
 
     before = processed(channel)
@@ -47,6 +60,7 @@ def test_a_stream_brings_ten_thousand_replies_in_order(client: Client, channel: 
     assert processed(channel) == before + 10_000
 
 
+@for_all_calls
 def test_headers_carry_ids_and_a_lease(client: Client) -> None:
     answers, acknowledged = client.run("headers")
     message_ids = {
@@ -59,12 +73,14 @@ def test_headers_carry_ids_and_a_lease(client: Client) -> None:
 
 def test_an_error_tells_its_reason_and_what_was_wrong_where(client: Client) -> None:
     missing, *details, wrong, reason, place = client.run("failures")
-    assert missing.startswith("NotFound: ")
+    java = client.language == "java"
+    assert missing.startswith("NOT_FOUND: " if java else "NotFound: ")
     assert details == ["  reason: KERNEL_NOT_FOUND", "  there are: calculator"]
-    assert wrong.startswith("InvalidArgument: ")
+    assert wrong.startswith("INVALID_ARGUMENT: " if java else "InvalidArgument: ")
     assert (reason, place) == ("  reason: MESSAGE_INVALID", "  at $.message.body")
 
 
+@for_all_calls
 def test_the_kernel_never_gets_what_was_given_up_before_it_took_it(client: Client) -> None:
     assert client.run("withdraw") == [
         "after its deadline: DeadlineExceeded QUEUE_TIMEOUT",
@@ -74,5 +90,6 @@ def test_the_kernel_never_gets_what_was_given_up_before_it_took_it(client: Clien
     ]
 
 
+@for_all_calls
 def test_a_message_of_any_type_is_packed_and_unpacked(client: Client) -> None:
     assert client.run("any") == ["15"]

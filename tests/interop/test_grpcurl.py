@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
     lifecycle = "pydotcompute.v1.KernelService"
     (listed,) = call(f"{lifecycle}/ListKernelTypes", {})["kernelTypes"]
     assert (listed["name"], listed["service"]) == ("calculator", "calculator.v1.Calculator")
-    launch = {"kernel_id": "adder", "kernel_type": "calculator"}
+    launch = {"kernel_id": "adder", "kernel_type": "calculator", "request_id": str(uuid4())}
     for method, request, state in (
         ("Launch", launch, "LAUNCHED"),
         ("Activate", ARGUMENTS, "ACTIVE"),
@@ -135,6 +136,10 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
     dead_letters = "pydotcompute.v1.DeadLetterService"
     assert "deadLetters" not in call(f"{dead_letters}/ListDeadLetters", ARGUMENTS)
     assert call(f"{dead_letters}/RequeueDeadLetters", ARGUMENTS) == {}
+
+    info = call("pydotcompute.v1.ServerService/GetServerInfo", {})
+    assert info["limits"]["max_message_bytes"] == 64 << 20
+    assert "launch_request_id" in info["features"]
 
     health = "grpc.health.v1.Health"
     adder = {"service": "adder"}

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKED = ("dev", "generate", "release")
+LOCKED = ("dev", "generate", "release", "image", "image-cuda", "image-build")
 CLASSIFIER = "Programming Language :: Python :: 3."
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

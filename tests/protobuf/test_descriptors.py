@@ -15,13 +15,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.packages import by_package
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.declaration import kernel_type_of
 from pydotcompute.schema.introspect import introspect
 from tests.protobuf.declared import (
     CalculationRequest,
     CalculationResponse,
-    Circle,
     Even,
     Everything,
     Odd,
@@ -41,7 +41,11 @@ def files_of(*classes: type) -> dict[str, FileDescriptorProto]:
 
 def source_of(*classes: type) -> str:
     packages = {introspect(cls).package for cls in classes}
-    return render(file for file in files_of(*classes).values() if file.package in packages)
+    pool = TypePool()
+    for cls in classes:
+        pool.add(cls)
+    (file,) = (file for file in by_package(pool.files) if file.package in packages)
+    return render(file)
 
 
 def compiled(tmp_path: Path, source: str) -> FileDescriptorProto:
@@ -174,11 +178,6 @@ def test_a_name_that_is_hidden_inside_a_message_is_written_in_full(tmp_path: Pat
     made = compiled(tmp_path, source_of(cls))
     (found,) = (message for message in made.message_type if message.name == "Hiding")
     assert [own.type_name for own in found.field] == [".hide.v1.Hiding.ShapeValue", ".hide.v1.ShapeValue"]
-
-
-def test_files_of_two_packages_make_no_single_source() -> None:
-    with pytest.raises(ValueError, match="one package"):
-        render(files_of(CalculationRequest, Circle).values())
 
 
 def test_each_class_has_a_file_and_those_that_contain_each_other_share_one() -> None:

@@ -10,7 +10,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundErr
 from pydotcompute.ring_kernels import RingKernelRuntime, RuntimeLimits
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.places import Places
+from pydotcompute.ring_kernels.places import Places, Share
 from tests.contract.kernels import Job, blocking, short_lived, square
 
 
@@ -125,17 +125,20 @@ async def test_many_kernels_end_together() -> None:
 
 
 def test_places_are_for_all_and_for_each_owner() -> None:
-    places = Places("all", 3, ("each", 2))
-    places.take("a")
-    places.take("a")
-    with exceeded("each", 2, 3):
-        places.take("a")
-    places.take("b")
-    with exceeded("all", 3, 4):
-        places.take("c")
-    places.leave("a")
-    places.take("c")
-    assert places.taken == 3
+    places = Places("all", 4, Share("each", 3), Share("each one", 2))
+    places.take(("a", 1))
+    places.take(("a", 1))
+    with exceeded("each one", 2, 3):
+        places.take(("a", 1))
+    places.take(("a", 2))
+    with exceeded("each", 3, 4):
+        places.take(("a", 3))
+    places.take(("b", 4))
+    with exceeded("all", 4, 5):
+        places.take(("c", 5))
+    places.leave(("a", 1))
+    places.take(("c", 5))
+    assert places.taken == 4
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "7"])

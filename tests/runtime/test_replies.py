@@ -519,6 +519,38 @@ async def test_the_oldest_of_very_many_unanswered_requests_are_forgotten() -> No
     assert await desk.receive() == "oldest", "its caller is not known any more"
 
 
+async def test_a_principal_with_very_many_requests_makes_the_kernel_forget_its_own() -> None:
+    desk = Desk(limits=RuntimeLimits(requests=20, requests_forgotten=5))
+    alice: Caller[Any] = Caller(private=True, principal="alice")
+    requests = [uuid4() for _ in range(9)]  # More than any one of Bob's callers has.
+    for request in requests:
+        desk.replies.expect(request, alice)
+    for _ in range(20):
+        bob: Caller[Any] = Caller(private=True, principal="bob")
+        for _ in range(5):
+            desk.replies.expect(uuid4(), bob)
+    assert alice.unanswered == len(requests)
+    for request in requests:
+        desk.kernel_sends(note("hers", request))
+    assert len(alice.take_many(100)) == len(requests)
+
+
+async def test_a_principal_with_very_many_answers_makes_the_kernel_forget_its_own() -> None:
+    desk = Desk(limits=RuntimeLimits(answers=10))
+    alice: Caller[Any] = Caller(private=True, principal="alice")
+    bob: Caller[Any] = Caller(private=True, principal="bob")
+    first = uuid4()
+    desk.replies.expect(first, alice)
+    desk.kernel_sends(note("first", first))
+    for _ in range(100):
+        request = uuid4()
+        desk.replies.expect(request, bob)
+        desk.kernel_sends(note("", request))
+    desk.kernel_sends(note("further", first))  # It is a reply to her, and no output for anybody.
+    assert [each.text for each in alice.take_many(10) if isinstance(each, Note)] == ["first", "further"]
+    assert len(desk.replies._answered) + len(desk.replies._answered_before) <= 30
+
+
 async def test_very_many_answers_are_not_remembered_for_ever() -> None:
     desk = Desk(limits=RuntimeLimits(answers=10))
     caller: Caller[Any] = Caller(private=True)

@@ -131,10 +131,10 @@ def test_what_is_reserved_is_written_into_the_source() -> None:
     use(Lock(enums={f"{PACKAGE}.Kind": {"KIND_OLD": 4}}, messages={f"{PACKAGE}.Thing": {"gone": 7, "away": 9, "a": 1}}))
     cls = made("a", ("kind", made_enum(["NEW"])))
     assert 'message Thing {\n  reserved 7, 9;\n  reserved "gone", "away";\n\n  int64 a = 1;' in render(
-        [file_of(cls, "thing")]
+        file_of(cls, "thing")
     )
     assert 'enum Kind {\n  reserved 4;\n  reserved "KIND_OLD";\n\n  KIND_UNSPECIFIED = 0;\n  KIND_NEW = 1;' in render(
-        [file_of(cls, "kind")]
+        file_of(cls, "kind")
     )
 
 

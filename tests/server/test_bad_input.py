@@ -128,7 +128,10 @@ async def test_an_id_that_is_no_uuid_is_refused(
 ) -> None:
     kernel_id = await wire.launch("square")
     failure = await failure_of(put(kernel_id, job(**{field: "42"})))
-    assert failure == deserialization("not a UUID: '42'", f"$.message.{field}")
+    assert failure == deserialization("not a UUID in its form of 36 characters: '42'", f"$.message.{field}")
+    other_form = "{00000000-0000-4000-8000-000000000000}"
+    failure = await failure_of(put(kernel_id, job(**{field: other_form})))
+    assert failure == deserialization(f"not a UUID in its form of 36 characters: '{other_form}'", f"$.message.{field}")
 
 
 @pytest.mark.usefixtures("healthy")
@@ -383,7 +386,7 @@ BAD_FRAMES: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "a withdrawal of no id": ([{"ack": pb.Ack(number=1, withdrawn=[b"short"])}], "a UUID has 16 bytes, not 5"),
     "a second open": ([{"open": pb.Open(kernel_id="square")}], "unexpected frame: open"),
-    "a frame without content": ([{}], "unexpected frame: none"),
+    "a frame without content": ([{}], "a frame with nothing in it, or of a kind that this daemon does not know"),
 }
 
 
@@ -509,7 +512,7 @@ async def test_a_frame_of_a_later_version_is_refused(wire: Wire, talk: Callable[
     await call.write(b"\x9a\x06\x00")  # Field 99, empty.
     failure = await failure_of(call.read())
     assert (failure.code, failure.reason) == (INVALID, "MESSAGE_INVALID")
-    assert failure.detail["problem"] == "unexpected frame: none"
+    assert failure.detail["problem"] == "a frame with nothing in it, or of a kind that this daemon does not know"
 
 
 @pytest.mark.usefixtures("healthy")

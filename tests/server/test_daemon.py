@@ -277,7 +277,7 @@ def test_a_file_that_is_no_socket_is_refused_and_stays(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    code, line = refused(CALCULATOR, "--listen", "192.0.2.1:50051")
+    code, line = refused(CALCULATOR, "--listen", "192.0.2.1:50051", "--insecure")
     assert (code, line) == (1, "cannot listen on 192.0.2.1:50051: Cannot assign requested address")
 
 
@@ -332,16 +332,6 @@ WRONG_USAGE = {
     "a limit that cannot work": ([CALCULATOR, "--limit", "client-ids=0"], "--limit client_ids=0: it is more than 0"),
     "an unknown level": ([CALCULATOR, "--log-level", "loud"], "'loud' is not one of"),
     "a limit of nothing": ([CALCULATOR, "--max-message-bytes", "0"], "--max-message-bytes"),
-    "a certificate without its key": ([CALCULATOR, "--tls-certificate", CALCULATOR], "--tls-key"),
-    "a key without its certificate": (
-        [CALCULATOR, "--tls-key", CALCULATOR],
-        "--tls-certificate is missing: --tls-key has no effect without it",
-    ),
-    "an authority without a certificate": (
-        [CALCULATOR, "--tls-client-ca", CALCULATOR],
-        "--tls-certificate is missing: --tls-client-ca has no effect without it",
-    ),
-    "a certificate that is no file": ([CALCULATOR, "--tls-certificate", "gone.pem"], "'gone.pem' does not exist"),
     "no kernels": ([], "KERNELS"),
 }
 
@@ -368,12 +358,6 @@ def test_a_variable_that_is_wrong_is_named() -> None:
     assert "PYDOTCOMPUTE_GRACE" in ended.stderr or "--grace" in ended.stderr
 
 
-def test_a_certificate_that_is_none_is_refused() -> None:
-    code, line = refused(CALCULATOR, "--tls-certificate", CALCULATOR, "--tls-key", CALCULATOR)
-    assert code != 0
-    assert line
-
-
 def test_a_kernel_that_fails_as_it_is_launched_ends_the_start_with_its_error() -> None:
     ended = run(str(KERNELS), "--launch", "stillborn", "--listen", "127.0.0.1:0")
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -397,26 +381,6 @@ def test_the_kernel_that_cannot_be_launched_is_named_and_no_other(tmp_path: Path
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("pydotcompute-server: cannot launch kernel type 'on_gpu': backend 'cuda")
     assert "calculator" not in last
-
-
-def test_an_empty_variable_does_not_turn_tls_off() -> None:
-    ended = run(CALCULATOR, "--listen", "127.0.0.1:0", PYDOTCOMPUTE_TLS_CERTIFICATE="")
-    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-    assert "PYDOTCOMPUTE_TLS_CERTIFICATE is empty" in ended.stderr
-
-
-def test_who_listens_to_other_machines_without_tls_is_warned() -> None:
-    def warnings(listen: str) -> list[str]:
-        with started(CALCULATOR, "--listen", listen) as daemon:
-            assert daemon.line()
-            daemon.ask_to_end()
-            assert daemon.ended() == 0
-            return [line for line in daemon.logged if "warning" in line]
-
-    (line,) = warnings("0.0.0.0:0")
-    assert "whoever reaches this address can use the kernels" in line
-    assert "address=0.0.0.0:" in line
-    assert warnings("localhost:0") == []
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------

@@ -161,7 +161,9 @@ async def test_one_watcher_too_many_is_refused_and_one_that_leaves_makes_room() 
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await health.watch("echo").read()
         assert read_error(refused.value) == Failure(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", {"name": "max_watchers", "limit": 2, "asked": 3}
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "LIMIT_EXCEEDED",
+            {"name": "max_watchers", "limit": 2, "asked": 3, "retry_after": 1.0},
         )
         watches[0].cancel()
         for watch in (watches[1], await first_that_is_taken(health)):

@@ -17,7 +17,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from pydotcompute.schema.names import json_name
-from pydotcompute.v1 import dead_letter_service_pb2, kernel_service_pb2, message_service_pb2, telemetry_service_pb2
+from pydotcompute.v1 import (
+    client_service_pb2,
+    dead_letter_service_pb2,
+    kernel_service_pb2,
+    message_service_pb2,
+    server_service_pb2,
+    telemetry_service_pb2,
+)
 from tests.stubs import Wire
 from tests.tools import tool
 
@@ -28,11 +35,15 @@ SERVICES = {
     "pydotcompute.v1.DeadLetterService",
     "pydotcompute.v1.KernelService",
     "pydotcompute.v1.MessageService",
+    "pydotcompute.v1.ClientService",
+    "pydotcompute.v1.ServerService",
     "pydotcompute.v1.TelemetryService",
 }
+LIFE = "pydotcompute.v1.KernelService"
 KERNELS_PACKAGES = ("kernels.v1.", "vector_add.v1.")
 """Where the services of the kernels themselves are."""
-MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2, health_pb2)
+OWN_MODULES = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
+MODULES = (*OWN_MODULES, server_service_pb2, client_service_pb2, health_pb2)
 Request = reflection_pb2.ServerReflectionRequest
 
 
@@ -97,6 +108,13 @@ def pool_of(files: dict[str, FileDescriptorProto]) -> DescriptorPool:
     for name in files:
         add(name)
     return pool
+
+
+def messages(files: Iterable[FileDescriptorProto]) -> dict[str, DescriptorProto]:
+    """The messages that files define, by full name."""
+    return {
+        f"{file.package}.{message.name}": message for file in map(structure, files) for message in file.message_type
+    }
 
 
 def structure(file: FileDescriptorProto) -> FileDescriptorProto:
@@ -170,10 +188,27 @@ async def test_the_types_of_every_kernel_are_reflected(reflection: Reflection, w
 
 async def test_a_kernel_describes_the_same_types_as_reflection(reflection: Reflection, wire: Wire) -> None:
     described = (await wire.describe("vector_add")).input_type
-    reflected = reflection.files(described.full_name)
-    assert {file.name for file in described.files.file} == set(reflected)
-    for file in described.files.file:
-        assert structure(reflected[file.name]) == structure(file)
+    reflected = messages(reflection.files(described.full_name).values())
+    for name, message in messages(described.files.file).items():
+        assert reflected[name] == message
+
+
+async def test_a_service_and_its_messages_are_in_the_first_file(reflection: Reflection) -> None:
+    (answer,) = reflection.ask(Request(file_containing_symbol="kernels.v1.Square"))
+    first, *others = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+    assert (first.name, first.package) == ("kernels/v1/kernels.proto", "kernels.v1")
+    assert {"Job", "Result"} < {message.name for message in first.message_type}
+    assert "Square" in {service.name for service in first.service}
+    assert "kernels.v1" not in {file.package for file in others}
+
+
+async def test_the_services_of_the_daemon_have_their_comments(reflection: Reflection) -> None:
+    (file,) = (
+        file for file in reflection.files(f"{LIFE}.Launch").values() if file.name.endswith("kernel_service.proto")
+    )
+    comments = {tuple(location.path): location.leading_comments for location in file.source_code_info.location}
+    methods = [method.name for method in file.service[0].method]
+    assert "KERNEL_ALREADY_EXISTS" in comments[6, 0, 2, methods.index("Launch")]
 
 
 # -- with nothing but the address --------------------------------------------------------------------------------------

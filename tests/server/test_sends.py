@@ -3,6 +3,7 @@
 import pytest
 
 from pydotcompute.exceptions import MessageDeserializationError
+from pydotcompute_server.bounds.shares import Owner
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.unary.sends import Sends
 
@@ -19,6 +20,9 @@ class Clock:
         return self.now
 
 
+OWNER = Owner("a", "ipv4:127.0.0.1:1")
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -30,16 +34,16 @@ def sends(clock: Clock) -> Sends:
 
 
 def take(sends: Sends, key: int) -> None:
-    sends.begin(key, b"digest")
-    sends.end(key, "somebody", taken=True)
+    sends.begin(("a", key), b"digest")
+    sends.end(("a", key), OWNER, taken=True)
 
 
 def test_the_last_ids_are_remembered(sends: Sends) -> None:
     for key in range(REMEMBERED + 1):
         take(sends, key)
-    assert not sends.was_taken(0, b"digest", "Job")
-    assert sends.was_taken(1, b"digest", "Job")
-    assert sends.was_taken(REMEMBERED, b"digest", "Job")
+    assert not sends.was_taken(("a", 0), b"digest", "Job")
+    assert sends.was_taken(("a", 1), b"digest", "Job")
+    assert sends.was_taken(("a", REMEMBERED), b"digest", "Job")
 
 
 def test_an_id_is_remembered_for_its_time(sends: Sends, clock: Clock) -> None:
@@ -47,24 +51,24 @@ def test_an_id_is_remembered_for_its_time(sends: Sends, clock: Clock) -> None:
     clock.now += SECONDS / 2
     take(sends, 2)
     clock.now += SECONDS / 2
-    assert sends.was_taken(1, b"digest", "Job")
+    assert sends.was_taken(("a", 1), b"digest", "Job")
     clock.now += 0.001
-    assert not sends.was_taken(1, b"another", "Job")
-    assert sends.was_taken(2, b"digest", "Job")
+    assert not sends.was_taken(("a", 1), b"another", "Job")
+    assert sends.was_taken(("a", 2), b"digest", "Job")
 
 
 def test_an_id_that_is_waiting_is_never_forgotten(sends: Sends, clock: Clock) -> None:
-    sends.begin(-1, b"digest")
+    sends.begin(("a", -1), b"digest")
     for key in range(REMEMBERED + 1):
         take(sends, key)
     clock.now += 2 * SECONDS
-    assert sends.is_waiting(-1) is not None
+    assert sends.is_waiting(("a", -1)) is not None
     with pytest.raises(MessageDeserializationError, match="another message"):
-        sends.was_taken(-1, b"another", "Job")
+        sends.was_taken(("a", -1), b"another", "Job")
 
 
 def test_an_id_that_failed_is_forgotten(sends: Sends) -> None:
-    sends.begin(1, b"digest")
-    sends.end(1, "somebody", taken=False)
-    assert sends.is_waiting(1) is None
-    assert not sends.was_taken(1, b"another", "Job")
+    sends.begin(("a", 1), b"digest")
+    sends.end(("a", 1), OWNER, taken=False)
+    assert sends.is_waiting(("a", 1)) is None
+    assert not sends.was_taken(("a", 1), b"another", "Job")

@@ -16,8 +16,10 @@ from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
+from pydotcompute_server.bounds.shares import Owner
 from pydotcompute_server.calls.errors import StatusError
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.typed.streams import Stream, Streams
 
@@ -101,7 +103,8 @@ LIMITS = Limits(max_message_bytes=1_000)
 def stream_of(
     kernel: RingKernel[Any, Any], catalog: Catalog, client: Any, limits: Limits = LIMITS, **options: Any
 ) -> Stream:
-    return Stream(kernel, catalog, client, limits, Apart(limits), Memory(1 << 30), **options)
+    connected = ConnectedClient(1, Owner("anonymous", "ipv4:127.0.0.1:50000"))
+    return Stream(kernel, catalog, client, limits, Apart(limits), Memory(1 << 30), connected, **options)
 
 
 async def settled(what: Any) -> None:

@@ -1,7 +1,7 @@
 """Messages, states, settings and telemetry cross the wire whole."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -92,10 +92,16 @@ def test_a_priority_of_zero_is_not_an_absent_one() -> None:
     assert from_message(pb.Message(body=body(), priority=0), CODEC).priority == 0
 
 
-@pytest.mark.parametrize("form", ["{}", "{{{}}}", "urn:uuid:{}"])
-def test_an_id_is_read_in_every_form_that_uuids_have(form: str) -> None:
+@pytest.mark.parametrize("write", [str, lambda uuid: str(uuid).upper()])
+def test_an_id_is_read_in_its_form_of_36_characters(write: Callable[[UUID], str]) -> None:
     wanted = uuid4()
-    assert from_message(pb.Message(body=body(), message_id=form.format(wanted)), CODEC).message_id == wanted
+    assert from_message(pb.Message(body=body(), message_id=write(wanted)), CODEC).message_id == wanted
+
+
+@pytest.mark.parametrize("form", ["{{{}}}", "urn:uuid:{}"])
+def test_an_id_in_another_form_is_refused_as_in_a_body(form: str) -> None:
+    with pytest.raises(MessageDeserializationError, match="form of 36 characters"):
+        from_message(pb.Message(body=body(), message_id=form.format(uuid4())), CODEC)
 
 
 def test_a_type_url_of_any_host_names_the_type() -> None:
@@ -116,11 +122,13 @@ BAD_MESSAGES: list[tuple[pb.Message, PyDotComputeError]] = [
     ),
     (
         pb.Message(body=body(), message_id="x"),
-        MessageDeserializationError("Parcel", "not a UUID: 'x'", "$.message.message_id"),
+        MessageDeserializationError("Parcel", "not a UUID in its form of 36 characters: 'x'", "$.message.message_id"),
     ),
     (
         pb.Message(body=body(), correlation_id="x"),
-        MessageDeserializationError("Parcel", "not a UUID: 'x'", "$.message.correlation_id"),
+        MessageDeserializationError(
+            "Parcel", "not a UUID in its form of 36 characters: 'x'", "$.message.correlation_id"
+        ),
     ),
 ]
 

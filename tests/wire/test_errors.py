@@ -26,6 +26,7 @@ SAMPLES: dict[str, object] = {
     "cause_type": "ValueError",
     "cause_message": "no such thing: ü",
     "queue_size": 4,
+    "retry_after": 2.5,
     "timeout": 0.25,
     "cause": "QUEUED",
     "before": 3,

@@ -85,6 +85,56 @@ def test_without_credit_nothing_is_sent() -> None:
     assert send_all(sender([1], Credit(bytes=5))) == []
 
 
+class Free(NamedTuple):
+    """What needs no credit."""
+
+    body: bytes
+    number: int
+
+
+def test_what_needs_no_credit_goes_ahead_of_what_waits_for_some_and_uses_up_what_comes() -> None:
+    outgoing: Outgoing[Any] = sender([1, 1], Credit(1, 1))
+    outgoing.queue += [Free(b"", 3), Free(b"", 4), Free(b"", 5)]
+    assert send_all(outgoing) == [[1]]
+    assert outgoing.next_free(Item, most=0, through=99) is None
+    chunk = outgoing.next_free(Free, most=99, through=3)
+    assert chunk is not None
+    assert (chunk.first, chunk.items) == (2, [Free(b"", 3), Free(b"", 4)])
+    assert outgoing.next_free(Free, most=99, through=3) is None, "no sequence is left"
+    outgoing.grant(Credit(3, 99))
+    assert outgoing.next_chunk(99, 99) is None
+    outgoing.grant(Credit(4, 99))
+    last = outgoing.next_chunk(99, 99)
+    assert isinstance(last, Chunk)
+    assert (last.first, numbers(last.items)) == (4, [2])
+
+
+def test_what_goes_ahead_does_not_change_what_was_queued_before_a_long_message_and_what_after() -> None:
+    outgoing: Outgoing[Any] = sender([1], Credit())
+    outgoing.queue.append(Free(b"", 2))
+    outgoing.put(Item(in_parts(b"long", 2), 3))
+    outgoing.queue += [Free(b"", 4), Item(b"x", 5)]
+    outgoing.queued_bytes += 1
+    chunk = outgoing.next_free(Free, most=99, through=99)
+    assert chunk is not None
+    assert numbers(chunk.items) == [2, 4]
+    outgoing.grant(PLENTY)
+    before = []
+    while (found := outgoing.next_chunk(99, 99)) is not None:
+        if isinstance(found, Chunk):
+            before.append((numbers(found.items), numbers(found.before)))
+    assert before == [([1], []), ([5], [3]), ([3], [])]
+
+
+def test_what_needs_no_credit_is_received_without_any() -> None:
+    incoming = Incoming()
+    assert incoming.receive(1, [0, 0], free=True) == 0
+    with pytest.raises(ProtocolError, match="beyond 0, the credit"):
+        incoming.receive(3, [0])
+    with pytest.raises(ProtocolError, match="expected 3"):
+        incoming.receive(4, [0], free=True)
+
+
 def test_credit_in_messages_is_used_up_and_not_passed() -> None:
     outgoing = sender([1] * 5, Credit(3, 100))
     assert send_all(outgoing) == [[1, 2, 3]]

@@ -24,7 +24,7 @@ from pydotcompute.wire.messages import BODY
 from pydotcompute_client.cli.connection import PROGRAM, Connection
 from pydotcompute_client.cli.failures import BadBody, BadInput, Failure
 from pydotcompute_client.cli.output import echo_json
-from pydotcompute_client.cli.reflection import add_reflected
+from pydotcompute_client.cli.reflection import reflected
 
 __all__ = ["make_message", "show_message", "telling_of_the_body", "types_of"]
 
@@ -43,7 +43,7 @@ def show_message(
     inside = unpacked(body, types)
     if inside is None and body.type_url:
         with suppress(grpc.RpcError, MessageTypeError):
-            add_reflected(daemon, type_inside(body), types)
+            types = reflected(daemon, type_inside(body))
         inside = unpacked(body, types)
     if daemon.as_json:
         echo_json(as_document(response, types))

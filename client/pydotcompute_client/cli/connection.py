@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import ssl
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,20 @@ from google.protobuf.message import Message
 
 from pydotcompute.exceptions import ConnectionLostError, InvalidConfigurationError
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1.client_service_pb2_grpc import ClientServiceStub
 from pydotcompute.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from pydotcompute.v1.kernel_service_pb2_grpc import KernelServiceStub
 from pydotcompute.v1.message_service_pb2_grpc import MessageServiceStub
+from pydotcompute.v1.server_service_pb2_grpc import ServerServiceStub
 from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from pydotcompute.wire.addresses import DEFAULT_PORT
+from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute.wire.errors import from_rpc_error
+from pydotcompute_client.channels import USER_AGENT
 from pydotcompute_client.cli.failures import BadInput, TimedOut
 from pydotcompute_client.contexts import Contexts, read_contexts
+from pydotcompute_client.credentials import TLS, channel_credentials, channel_options, choose
+from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.interceptors import AddMetadata
 from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
 from pydotcompute_client.tokens import sender
@@ -102,11 +108,22 @@ class Connection:
         value = self._settings.get(name)
         return None if value is None else Path(value)
 
-    @property
-    def uses_tls(self) -> bool:
-        """True if any option asks for TLS: none of them is ever ignored in favour of plain text."""
-        names = ("tls", "tls_ca", "tls_name", "tls_certificate", "tls_key")
-        return any(self._settings.get(name) for name in names)
+    @cached_property
+    def chosen_tls(self) -> TLS | None:
+        """What the options ask for: none of them is ever ignored in favour of plain text. BadInput if one is wrong."""
+        try:
+            require_known_variables(os.environ)
+            return choose(
+                tls=bool(self._settings.get("tls")),
+                directory=self._file("tls_directory"),
+                ca=self._file("tls_ca"),
+                certificate=self._file("tls_certificate"),
+                key=self._file("tls_key"),
+                name=self._settings.get("tls_name"),
+                insecure=bool(self._settings.get("insecure")),
+            )
+        except InvalidConfigurationError as error:
+            raise _in_words_of_options(error) from None
 
     def _token(self) -> str | None:
         """Return the token, None for none. BadInput if there are two, or its file cannot be read."""
@@ -116,7 +133,12 @@ class Connection:
             if ("token" in self.typed) == ("token_file" in self.typed):
                 raise BadInput("--token and --token-file: give one of them")
             file = None if "token" in self.typed else file
-        return token if file is None else _read("--token-file", file).decode("ascii", "replace")
+        if file is None:
+            return token
+        try:
+            return file.read_text(encoding="ascii", errors="replace")
+        except OSError as error:
+            raise BadInput(f"--token-file {file}: {error.strerror}") from None
 
     @cached_property
     def channel(self) -> grpc.Channel:
@@ -124,20 +146,26 @@ class Connection:
 
         BadInput if a file for TLS is not valid, or if others could read the token on its way.
         """
-        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(self.target)]
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.primary_user_agent", USER_AGENT),
+            *proxy_options(self.target),
+        ]
         try:
-            metadata = sender(self._token(), self.target, encrypted=self.uses_tls)
+            metadata = sender(self._token(), self.target, encrypted=self.chosen_tls is not None)()
         except InvalidConfigurationError as error:
             raise BadInput(f"the token for {self.target}: {error.problem}") from None
-        if self.uses_tls:
-            credentials = _credentials(self._file("tls_ca"), self._file("tls_certificate"), self._file("tls_key"))
-            if (name := self._settings.get("tls_name")) is not None:
-                options.append(("grpc.ssl_target_name_override", name))
-            channel = grpc.secure_channel(self.target, credentials, options)
-        else:
+        if self.chosen_tls is None:
             channel = grpc.insecure_channel(self.target, options)
+        else:
+            try:
+                credentials = channel_credentials(self.chosen_tls)
+            except InvalidConfigurationError as error:
+                raise _in_words_of_options(error) from None
+            options += channel_options(self.chosen_tls, self.target)
+            channel = grpc.secure_channel(self.target, credentials, options)
         self._closed_at_end.append(channel)
-        return grpc.intercept_channel(channel, AddMetadata(metadata())) if metadata() else channel
+        return grpc.intercept_channel(channel, AddMetadata(metadata)) if metadata else channel
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
@@ -153,6 +181,16 @@ class Connection:
     def telemetry(self) -> TelemetryServiceStub:
         """The stub of TelemetryService."""
         return TelemetryServiceStub(self.channel)
+
+    @cached_property
+    def server(self) -> ServerServiceStub:
+        """The stub of ServerService."""
+        return ServerServiceStub(self.channel)
+
+    @cached_property
+    def clients(self) -> ClientServiceStub:
+        """The stub of ClientService."""
+        return ClientServiceStub(self.channel)
 
     @cached_property
     def dead_letters(self) -> DeadLetterServiceStub:
@@ -196,7 +234,8 @@ class Connection:
             way = "" if proxy is None else f", through the proxy that the environment variable {proxy} names"
             raise TimedOut(f"no answer from {self.target} within {seconds:g} s{way}") from None
         if isinstance(meaning, ConnectionLostError):
-            meaning = with_proxy(meaning)
+            problem = find_tls_problem(self.target, self.chosen_tls)
+            meaning = with_proxy(meaning) if problem is None else ConnectionLostError(self.target, problem)
         raise meaning from None
 
     def describe(self, kernel_id: str) -> kernel_pb.DescribeKernelResponse:
@@ -204,53 +243,14 @@ class Connection:
         return self.call(self.kernels.DescribeKernel, kernel_pb.DescribeKernelRequest(kernel_id=kernel_id))
 
 
-def _credentials(ca: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """Return the credentials of a channel over TLS.
+def _in_words_of_options(error: InvalidConfigurationError) -> BadInput:
+    """Return the error about a setting for TLS, in the words of the command line."""
 
-    The files are checked here: gRPC would report a bad file only on stderr, and call the daemon unreachable.
+    def option(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
 
-    Args:
-        ca: PEM file of the only authority to trust; None for the authorities that the system trusts.
-        certificate: PEM file of the client's certificate chain.
-        key: PEM file of the certificate's key, without a passphrase.
-
-    Raises:
-        BadInput: a file cannot be read or is not valid, or only one of certificate and key is given.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if ca is None:
-        source, roots = "--tls", _system_roots()
-    else:
-        source, roots = f"--tls-ca {ca}", _read("--tls-ca", ca)
-    try:
-        context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))  # Comments may be in any script.
-    except (ssl.SSLError, ValueError):  # ValueError for an empty text.
-        hint = "; SSL_CERT_FILE or --tls-ca can name a file that has one" if ca is None else ""
-        raise BadInput(f"{source}: there is no certificate of an authority, in PEM form{hint}") from None
-    if certificate is None and key is None:
-        return grpc.ssl_channel_credentials(roots)
-    if certificate is None or key is None:
-        raise BadInput("--tls-certificate and --tls-key go together")
-    pair = (_read("--tls-key", key), _read("--tls-certificate", certificate))
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except ssl.SSLError as error:
-        why = error.reason or "they are not both in PEM form, without a passphrase"
-        raise BadInput(f"--tls-certificate {certificate} with --tls-key {key}: {why}") from None
-    return grpc.ssl_channel_credentials(roots, *pair)
-
-
-def _read(option: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{option} {path}: {error.strerror}") from None
-
-
-def _system_roots() -> bytes:
-    """Return the certificates that OpenSSL's programs trust here, in PEM form. gRPC would use a list of its own."""
-    paths = ssl.get_default_verify_paths()
-    files = [] if paths.cafile is None else [Path(paths.cafile)]
-    if paths.capath is not None:
-        files += sorted(Path(paths.capath).glob("*.[0-9]"))  # OpenSSL uses such names.
-    return b"\n".join(_read("--tls:", file) for file in files if file.is_file())
+    problem = re.sub(r"\btls_\w+", lambda found: option(found[0]), error.problem)
+    if error.parameter in os.environ:
+        return BadInput(f"the variable {error.parameter} has no effect: {problem}")
+    value = "" if error.parameter == "tls" else f" {error.value}"
+    return BadInput(f"{option(error.parameter)}{value}: {problem}")

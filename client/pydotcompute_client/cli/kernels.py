@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydotcompute.protobuf.json.write import as_document
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.durations import duration
 from pydotcompute.wire.kernels import strategy_to_proto
@@ -254,4 +255,16 @@ def health(daemon: Connection, kernel: str) -> None:
         raise Failure(f"{what} at {daemon.target} is {status}")
 
 
-COMMANDS = (ps, types, describe, launch, activate, deactivate, reactivate, terminate, telemetry, devices, health)
+@click.command()
+@pass_daemon
+def info(daemon: Connection) -> None:
+    """Show the daemon's version, its limits and what it can do."""
+    response = daemon.call(daemon.server.GetServerInfo, server_pb.GetServerInfoRequest())
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        tables.show_server_info(response)
+
+
+_LIFECYCLE = (launch, activate, deactivate, reactivate, terminate)
+COMMANDS = (ps, types, describe, *_LIFECYCLE, telemetry, devices, health, info)

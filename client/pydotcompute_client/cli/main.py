@@ -20,7 +20,17 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     SessionLostError,
 )
-from pydotcompute_client.cli import contexts, dead_letters, kernels, messages, proto, tokens
+from pydotcompute_client.cli import (
+    clients,
+    conformance,
+    contexts,
+    dead_letters,
+    kernels,
+    messages,
+    proto,
+    tls,
+    tokens,
+)
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
@@ -33,12 +43,13 @@ INTERRUPTED = 130
 
 EPILOG = """\b
 TLS:
-  Any of the --tls options asks for TLS. Their variables are none of the
-  daemon's, so that a container can have both: for its health check it needs
-  PYDOTCOMPUTE_TLS_CA, and PYDOTCOMPUTE_TLS_NAME if the daemon's certificate is
-  not for the address in PYDOTCOMPUTE_TARGET, such as 127.0.0.1; and if the
-  daemon has a --tls-client-ca, PYDOTCOMPUTE_TLS_CLIENT_CERTIFICATE and
-  PYDOTCOMPUTE_TLS_CLIENT_KEY.
+  Any of the --tls options asks for TLS, and if one but --tls-name is given,
+  --tls-directory does not count. A container can have the variables of the
+  daemon and these: PYDOTCOMPUTE_TLS_DIRECTORY and PYDOTCOMPUTE_INSECURE are for
+  both. Others that its health check may need are PYDOTCOMPUTE_TLS_NAME, if the
+  daemon's certificate is not for the address in PYDOTCOMPUTE_TARGET, such as
+  127.0.0.1; PYDOTCOMPUTE_TLS_CA; and if the daemon has a --tls-client-ca,
+  PYDOTCOMPUTE_TLS_CLIENT_CERTIFICATE and PYDOTCOMPUTE_TLS_CLIENT_KEY.
 
 \b
 Exit codes:
@@ -55,7 +66,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
     if value == "":
         raise click.BadParameter("it is empty.", ctx, param)
     # Click ignores an empty variable. A file that a script failed to name must not turn encryption off.
-    if value is None and isinstance(param.envvar, str) and os.environ.get(param.envvar) == "":
+    if value in (None, False) and isinstance(param.envvar, str) and os.environ.get(param.envvar) == "":
         raise click.BadParameter(f"the variable {param.envvar} is empty; unset it, or give it a value.", ctx, param)
     if value not in (None, False) and param.name:
         source = ctx.get_parameter_source(param.name)
@@ -79,6 +90,7 @@ class _Target(click.types.StringParamType):
             self.fail(f"{value!r} is {error.problem}.", param, ctx)
 
 
+_DIRECTORY = {"type": click.Path(exists=True, file_okay=False, path_type=Path), "metavar": "DIR"}
 _FILE = {"type": click.Path(exists=True, dir_okay=False, path_type=Path), "metavar": "FILE"}
 
 GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
@@ -101,6 +113,11 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "is_flag": True,
         "help": "Use TLS, and trust whom this machine trusts.",
     },
+    "--tls-directory": {
+        "envvar": "PYDOTCOMPUTE_TLS_DIRECTORY",
+        "help": "Use TLS with the tls.crt, tls.key and ca.crt in it, as `tls init` makes them.",
+        **_DIRECTORY,
+    },
     "--tls-ca": {
         "envvar": "PYDOTCOMPUTE_TLS_CA",
         "help": "Use TLS, and trust this authority alone; PEM.",
@@ -120,6 +137,11 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "envvar": "PYDOTCOMPUTE_TLS_CLIENT_KEY",
         "help": "The key of that certificate; PEM, without a passphrase.",
         **_FILE,
+    },
+    "--insecure": {
+        "envvar": "PYDOTCOMPUTE_INSECURE",
+        "is_flag": True,
+        "help": "Speak plain text if there is nothing in the TLS directory.",
     },
     "--token": {
         "envvar": "PYDOTCOMPUTE_TOKEN",
@@ -145,7 +167,7 @@ def _global_options(*, before_command: bool) -> list[click.Parameter]:
             # Only the option before the command has the variable and the default. Here they would replace a value that
             # was given before the command.
             settings = {key: value for key, value in settings.items() if key not in ("envvar", "default")}
-            settings["hidden"] = name.startswith(("--tls", "--token", "--context"))
+            settings["hidden"] = name.startswith(("--tls", "--insecure", "--token", "--context"))
             if name == "--target":
                 settings["help"] = f"As before the command, as are --tls, --token and --context: {PROGRAM} --help."
         names = [name, "as_json"] if name == "--json" else [name]
@@ -180,14 +202,14 @@ class _Program(click.Group):
 
 def _hint(daemon: Connection) -> str:
     """Return a hint at the usual causes when the daemon cannot be reached."""
-    if daemon.uses_tls:
+    if daemon.chosen_tls is not None:
         return (
             "is pydotcompute-server running there, and does it speak TLS? --tls-ca says whom to trust, --tls-name for "
-            "which name its certificate is, --tls-certificate and --tls-key who you are"
+            "which name its certificate is, --tls-certificate and --tls-key who you are; --tls-directory says all"
         )
     return (
         "is pydotcompute-server running there? --target or PYDOTCOMPUTE_TARGET say where it is, "
-        "--tls or --tls-ca that it speaks TLS"
+        "--tls, --tls-ca or --tls-directory that it speaks TLS"
     )
 
 
@@ -217,9 +239,12 @@ for command in (
     *kernels.COMMANDS,
     *messages.COMMANDS,
     *dead_letters.COMMANDS,
+    *clients.COMMANDS,
     *proto.COMMANDS,
     *contexts.COMMANDS,
     *tokens.COMMANDS,
+    *tls.COMMANDS,
+    *conformance.COMMANDS,
     completion,
 ):
     main.add_command(command)

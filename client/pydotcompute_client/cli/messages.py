@@ -11,6 +11,7 @@ from pydotcompute_client.cli.bodies import make_message, show_message, telling_o
 from pydotcompute_client.cli.connection import CALL_SECONDS, Connection
 from pydotcompute_client.cli.failures import Failure
 from pydotcompute_client.cli.output import echo_json, echo_text
+from pydotcompute_client.cli.own_client_id import own_client_id
 from pydotcompute_client.cli.parameters import kernel_argument, pass_daemon, seconds_option
 
 _body = click.argument("body", required=False)
@@ -18,7 +19,9 @@ _priority = click.option(
     "--priority", type=click.IntRange(0, 255), help="A higher priority is handled sooner.  [default: 128]"
 )
 _client_id = click.option(
-    "--client-id", default="", metavar="TEXT", help="Replies to what is sent with this text are received with it."
+    "--client-id",
+    metavar="TEXT",
+    help="Replies to what is sent with this text are received with it.  [default: a random one, kept for you]",
 )
 
 
@@ -65,7 +68,7 @@ def send(
     body: str | None,
     priority: int | None,
     timeout: float,
-    client_id: str,
+    client_id: str | None,
     daemon_epoch: str,
 ) -> None:
     """Put a message into a kernel's mailbox and print its id.
@@ -75,8 +78,9 @@ def send(
     """
     described = daemon.describe(kernel)
     message = make_message(kernel, described, types_of(described), body, priority)
+    own, is_kept = (client_id, True) if client_id is not None else own_client_id()
     request = message_pb.SendRequest(
-        kernel_id=kernel, message=message, timeout=duration(timeout), client_id=client_id, daemon_epoch=daemon_epoch
+        kernel_id=kernel, message=message, timeout=duration(timeout), client_id=own, daemon_epoch=daemon_epoch
     )
     with telling_of_the_body(kernel, described):
         response = daemon.call(daemon.messages.Send, request, timeout + CALL_SECONDS)
@@ -84,6 +88,8 @@ def send(
         echo_json(as_document(response))
     else:
         echo_text(response.message_id)
+    if not is_kept:
+        click.echo(f"receive the reply with --client-id {own}: none can be kept for you", err=True)
 
 
 @click.command()
@@ -100,7 +106,7 @@ def receive(
     daemon: Connection,
     kernel: str,
     timeout: float,
-    client_id: str,
+    client_id: str | None,
     count: int,
     lease: float | None,
     daemon_epoch: str,
@@ -112,7 +118,10 @@ def receive(
     """
     types = types_of(daemon.describe(kernel))
     request = message_pb.ReceiveRequest(
-        kernel_id=kernel, timeout=duration(timeout), client_id=client_id, daemon_epoch=daemon_epoch
+        kernel_id=kernel,
+        timeout=duration(timeout),
+        client_id=own_client_id()[0] if client_id is None else client_id,
+        daemon_epoch=daemon_epoch,
     )
     if lease is not None:
         request.lease.CopyFrom(duration(lease))

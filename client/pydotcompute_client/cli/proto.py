@@ -8,18 +8,21 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 import click
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError
 
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute.protobuf.export.files import BUF_YAML, compiled, laid_over, lock_of, sources
+from pydotcompute.protobuf.export.files import BUF_YAML, Prefixes, compiled, lock_of, sources
+from pydotcompute.protobuf.packages import by_package, laid_over
 from pydotcompute.schema import lock
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
-from pydotcompute_client.cli.connection import PROGRAM, Connection
+from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Connection
 from pydotcompute_client.cli.failures import BadInput, Failure
 from pydotcompute_client.cli.output import echo_json, echo_text
 from pydotcompute_client.cli.parameters import complete_kernels, pass_daemon
+from pydotcompute_client.cli.reflection import OWN_PACKAGE, own_files
 
 __all__ = ["COMMANDS"]
 
@@ -42,6 +45,12 @@ def _go_package(ctx: click.Context, param: click.Parameter, prefix: str) -> str:
     return prefix
 
 
+def _java_package(ctx: click.Context, param: click.Parameter, prefix: str) -> str:
+    if not re.fullmatch(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?", prefix, re.ASCII):
+        raise click.BadParameter(f"{prefix!r} is no name of a Java package, such as com.example.", ctx, param)
+    return prefix
+
+
 @proto.command()
 @_kernels
 @click.option(
@@ -50,10 +59,27 @@ def _go_package(ctx: click.Context, param: click.Parameter, prefix: str) -> str:
 @click.option(
     "--go-package", default="", metavar="PREFIX", callback=_go_package, help="The Go packages are below this."
 )
+@click.option(
+    "--java-package", default="", metavar="PREFIX", callback=_java_package, help="The Java packages are below this."
+)
+@click.option(
+    "--daemon", "with_daemon", is_flag=True, help="Write the daemon's own services and the details of errors too."
+)
 @click.option("--force", is_flag=True, help="Write changes too that break programs made from the earlier files.")
 @pass_daemon
-def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: str, force: bool) -> None:
-    """Write the types of the named kernels, or of all, as .proto files.
+def export(
+    daemon: Connection,
+    kernels: tuple[str, ...],
+    out: Path,
+    go_package: str,
+    java_package: str,
+    with_daemon: bool,
+    force: bool,
+) -> None:
+    """Write the types of the named kernels, or of all, as .proto files: one file for each package.
+
+    With --daemon, and in a folder that was once written with it, these files are complete: they define all that a
+    program calls, and need nothing but protobuf's own files.
 
     Three more files are written beside them: descriptors.binpb has all of the types compiled, pydotcompute.lock keeps
     the numbers of fields, and buf.yaml configures buf, unless it exists already. Files of other kernels stay.
@@ -62,8 +88,8 @@ def export(daemon: Connection, kernels: tuple[str, ...], out: Path, go_package: 
         before = _exported(out)
     except FileNotFoundError:
         before = FileDescriptorSet()
-    now = _declared(daemon, kernels)
-    now = compiled(_laid_over(before, now) if kernels else now, go_package)
+    now = _declared(daemon, kernels, with_daemon or _has_services(before))
+    now = compiled(_laid_over(before, now) if kernels else now, Prefixes(go_package, java_package))
     written = sources(now)
     if not force:
         _refuse_breaking(daemon, _breaking(before, now), out, "nothing is written without --force")
@@ -106,12 +132,14 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
     The exit code is 1 if the daemon and programs made from the exported files would no longer understand each other.
     It is also 1 if the files are no longer as they were exported.
     """
-    now = _declared(daemon, kernels)
     try:
         before = _exported(against)
     except FileNotFoundError:
+        before = None
+    now = _declared(daemon, kernels, before is not None and _has_services(before))
+    if before is None:
         hint = f"`{PROGRAM} proto export --out {shlex.quote(str(against))}` makes it"
-        raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}") from None
+        raise BadInput(f"there is no {against / DESCRIPTORS}; {hint}")
     now = compiled(_laid_over(before, now) if kernels else now)
     damaged = _damaged(against, before)
     changed, breaking = _changed(before, now), _breaking(before, now)
@@ -132,26 +160,42 @@ def check(daemon: Connection, kernels: tuple[str, ...], against: Path) -> None:
     click.echo(f"{against} is up to date" if is_current else nothing_breaks)
 
 
-def _declared(daemon: Connection, kernels: tuple[str, ...]) -> FileDescriptorSet:
-    """Return the files of the types that the daemon declares now, each after its imports."""
+def _has_services(files: FileDescriptorSet) -> bool:
+    """Return True if the files have services of the daemon itself."""
+    return any(file.service and file.package.startswith(OWN_PACKAGE) for file in files.file)
+
+
+def _declared(daemon: Connection, kernels: tuple[str, ...], with_daemon: bool) -> FileDescriptorSet:
+    """Return the files of the types that the daemon declares now, each after its imports.
+
+    Args:
+        daemon: the daemon.
+        kernels: the kernels whose types are wanted. If there are none, those of all kernels.
+        with_daemon: whether the types and services of the daemon itself are wanted too.
+    """
     listed = daemon.call_all(daemon.kernels.ListKernelTypes, kernel_pb.ListKernelTypesRequest()).kernel_types
     names = kernels or [kernel_type.name for kernel_type in listed if kernel_type.input_type or kernel_type.output_type]
-    found = FileDescriptorSet()
+    found: dict[str, FileDescriptorProto] = {}
     for name in names:
         described = daemon.describe(name)
         parts = (described.input_type.files, described.output_type.files, described.service_files)
         files = FileDescriptorSet(file=[file for part in parts for file in part.file])
         if not files.file:
             raise Failure(f"kernel {name!r} is declared without message types: it can only be used in-process")
-        found = laid_over(found, files)
-    if not found.file:
+        found.update((file.name, file) for file in files.file)
+    if with_daemon:
+        try:
+            found.update((file.name, file) for file in own_files(daemon))
+        except grpc.RpcError as error:
+            daemon.fail(error, CALL_SECONDS)
+    if not found:
         raise Failure(f"no kernel type at {daemon.target} is declared with message types")
-    return found
+    return FileDescriptorSet(file=by_package(found.values()))
 
 
 def _laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
     try:
-        return laid_over(before, now)
+        return FileDescriptorSet(file=laid_over(before.file, now.file))
     except ValueError as error:
         raise Failure(f"{error}: name no kernels, so that all are exported together") from None
 

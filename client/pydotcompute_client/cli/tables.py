@@ -16,7 +16,10 @@ from pydotcompute.access.tokens import Token
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.printable import escaped, escaped_json
 from pydotcompute.protobuf.export.render import render
+from pydotcompute.protobuf.packages import by_package, is_reserved
+from pydotcompute.v1 import client_service_pb2 as client_pb
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
 from pydotcompute_client.cli.output import echo_text
@@ -24,11 +27,13 @@ from pydotcompute_client.cli.output import echo_text
 # Rich is imported where it is used, because the commands that programs run (`health`, `ask`, `--json`) do not need it.
 
 __all__ = [
+    "show_clients",
     "show_contexts",
     "show_dead_letters",
     "show_description",
     "show_devices",
     "show_kernels",
+    "show_server_info",
     "show_telemetry",
     "show_tokens",
     "show_types",
@@ -37,7 +42,8 @@ __all__ = [
 ]
 
 _NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
-_NUMBERS |= {"INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
+_NUMBERS |= {"VALUE", "INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
+_NUMBERS |= {"SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY", "RECEIVED", "BYTES RECEIVED", "SENT"}
 _IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
@@ -186,12 +192,9 @@ def _memory_limit(kernel_type: kernel_pb.KernelType) -> str:
 
 def _sources(files: Iterable[FileDescriptorProto]) -> Iterator[str]:
     """Yield the message types as `.proto` source, one text for each package. The daemon's own types are left out."""
-    packages: dict[str, dict[str, FileDescriptorProto]] = {}
-    for file in files:
-        if file.package not in ("google.protobuf", "pydotcompute.v1"):
-            packages.setdefault(file.package, {})[file.name] = file
-    for package in packages.values():
-        yield render(package.values())
+    for file in by_package(files):
+        if not is_reserved(file.package):
+            yield render(file)
 
 
 def show_telemetry(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> None:
@@ -266,6 +269,22 @@ def show_devices(devices: Iterable[telemetry_pb.DeviceTelemetry]) -> None:
     _show(("INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"), rows)
 
 
+def show_server_info(info: server_pb.GetServerInfoResponse) -> None:
+    """Print what a daemon is: the facts, and then its limits."""
+    facts = {
+        "VERSION": info.version,
+        "EPOCH": info.daemon_epoch,
+        "STARTED": info.start_time.ToDatetime(UTC).astimezone().isoformat(" ", "seconds"),
+        "FEATURES": ", ".join(info.features) or "-",
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        echo_text(f"{name:{width}}  {escaped(value)}")
+    click.echo()
+    limits = {name: int(limit) if limit.is_integer() else limit for name, limit in sorted(info.limits.items())}
+    _show(("LIMIT", "VALUE"), [(name, str(limit)) for name, limit in limits.items()])
+
+
 def _used(device: telemetry_pb.DeviceTelemetry) -> str:
     if not (device.HasField("memory_used_bytes") and device.HasField("memory_total_bytes")):
         return "-"
@@ -283,6 +302,29 @@ def _uptime(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}"
+
+
+def show_clients(clients: Iterable[client_pb.Client]) -> None:
+    """Print one row for each client."""
+    rows = [
+        (
+            client.principal,
+            client.peer,
+            client.user_agent,
+            client.since.ToDatetime(UTC).astimezone().isoformat(" ", "seconds"),
+            str(client.sessions),
+            str(client.calls),
+            str(client.messages_under_way),
+            text_of_bytes(client.bytes_under_way),
+            str(client.messages_received),
+            text_of_bytes(client.bytes_received),
+            str(client.messages_sent),
+            f"{client.messages_per_second:.1f}/s" if client.HasField("messages_per_second") else "-",
+        )
+        for client in clients
+    ]
+    columns = ("PRINCIPAL", "PEER", "VERSION", "SINCE", "SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY")
+    _show((*columns, "RECEIVED", "BYTES RECEIVED", "SENT", "RATE"), rows)
 
 
 _LONGEST_BODY = 60

@@ -134,7 +134,7 @@ class Arrivals:
 
     def take_refused(self, first_sequence: int, count: int) -> int:
         """Count refusals with the messages. Return the number of those that had arrived before."""
-        again = self.incoming.receive(first_sequence, [0] * count)
+        again = self.incoming.receive(first_sequence, [0] * count, free=True)
         nothing = [None] * count
         self._acks.arrived(first_sequence, nothing, self.incoming.received, self.incoming.received_bytes)
         return again

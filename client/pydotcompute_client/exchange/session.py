@@ -107,6 +107,7 @@ class Session:
         self._stirred = False  # True if something has happened since the writer last looked for frames to send.
         self._acks = Acks(self._stir)
         self._cuts = Cuts(reconnect_timeout)
+        self._times_taken_over = 0
         self._broke = ""  # The status with which the last stream ended, in words.
         self._release: asyncio.TimerHandle | None = None
         self._closing = self._leaving = False
@@ -371,10 +372,14 @@ class Session:
         code = await self._call.code()
         if code is grpc.StatusCode.OK:
             return ConnectionLostError(self._target, "the daemon has ended the stream")
+        details = await self._call.details()
         error = grpc.aio.AioRpcError(
-            code, await self._call.initial_metadata(), await self._call.trailing_metadata(), await self._call.details()
+            code, await self._call.initial_metadata(), await self._call.trailing_metadata(), details
         )
-        return from_rpc_error(error, self._target)
+        known = from_rpc_error(error, self._target)
+        if code is grpc.StatusCode.ABORTED and type(known) is PyDotComputeError:
+            return self._taken_over(details or "")
+        return known
 
     async def close(self) -> None:
         """End the session, after a short wait for the daemon to accept the messages that were sent."""
@@ -470,8 +475,13 @@ class Session:
             error = await self._why_it_broke()
         except (grpc.aio.AioRpcError, *_BROKEN):
             error = await self._why_it_broke()
+        except ConnectionLostError as taken_over:
+            error = taken_over
+            await self._end_call()
         if self._leaving or (self._closing and self._departures.outgoing.all_acknowledged):
             return ConnectionLostError(self._target, "the client has closed the connection")
+        if isinstance(error, SessionLostError):
+            return self._lost(error.problem)
         if not isinstance(error, ConnectionLostError):
             return error
         self._broke = error.problem
@@ -496,6 +506,8 @@ class Session:
                 if frame.HasField("accepted"):
                     self._take_accepted(frame.accepted)
                 error = self._error(frame.bye.status)
+                if _is_taken_over(frame.bye.status):
+                    raise error  # The session goes on, with another stream.
                 if isinstance(error, ConnectionLostError):
                     # The daemon will never accept the messages that it has not accepted until now. Others may have been
                     # accepted and not answered: if there are any, the session is lost.
@@ -506,8 +518,10 @@ class Session:
                 self._delays.take(frame.explanation)
             case None if frame.HasField("accepted"):
                 pass
+            case None:
+                raise ProtocolError("a frame with nothing in it, or of a kind that this client does not know")
             case other:
-                raise ProtocolError(f"unexpected frame: {other or 'none'}")
+                raise ProtocolError(f"unexpected frame: {other}")
         if frame.HasField("accepted"):
             self._take_accepted(frame.accepted)
         return None
@@ -516,7 +530,16 @@ class Session:
         """Return the error of a status from the daemon. UNAVAILABLE means that the daemon is about to end."""
         if status.code == code_pb2.UNAVAILABLE:
             return ConnectionLostError(self._target, status.message)
-        return from_status(status)
+        return self._taken_over(status.message) if _is_taken_over(status) else from_status(status)
+
+    def _taken_over(self, problem: str) -> ConnectionLostError:
+        """Return the error of a stream whose session another stream has.
+
+        That may have been a stream of this client's, which came late. So the client takes the session back, but once:
+        if somebody else has the token, the two would take it from each other for ever.
+        """
+        self._times_taken_over += 1
+        return ConnectionLostError(self._target, problem) if self._times_taken_over == 1 else self._lost(problem)
 
     def _take_accepted(self, accepted: pb.Accepted) -> None:
         self._departures.accepted(accepted.through)
@@ -552,3 +575,8 @@ class Session:
         self._departures.close(error)
         self.replies.end(error)
         self._stir()
+
+
+def _is_taken_over(status: status_pb2.Status) -> bool:
+    """Return True for the status of a stream whose session another stream has."""
+    return status.code == code_pb2.ABORTED and not status.details

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.protobuf.export.render import render
-from pydotcompute.protobuf.pool import in_order
+from pydotcompute.protobuf.packages import is_reserved, is_version
 from pydotcompute.schema.lock import Lock, Numbers
 from pydotcompute.schema.names import json_name
 
-__all__ = ["BUF_YAML", "compiled", "laid_over", "lock_of", "sources"]
+__all__ = ["BUF_YAML", "Prefixes", "compiled", "lock_of", "sources"]
 
 BUF_YAML = """\
 # Written once, by `pydotcompute proto export`; it is yours from then on.
 version: v2
 lint:
+  ignore:
+    - google
   use:
     - STANDARD
   except:
@@ -35,21 +38,38 @@ breaking:
 """
 
 
-def compiled(files: FileDescriptorSet, go_prefix: str = "") -> FileDescriptorSet:
-    """Returns the files as protoc would compile them from their sources, including the JSON names.
+@dataclass(frozen=True)
+class Prefixes:
+    """What the packages of other languages begin with. Without a prefix, the files do not name such packages."""
 
-    With a `go_prefix` such as `example.com/shop`, the Go package of `calculator.v1` is
-    `example.com/shop/calculator/v1;calculatorv1`.
-    """
+    go: str = ""
+    """With `example.com/shop`, the Go package of `calculator.v1` is `example.com/shop/calculator/v1;calculatorv1`."""
+    java: str = ""
+    """With `com.example`, the Java package of `calculator.v1` is `com.example.calculator.v1`."""
+
+
+def compiled(files: FileDescriptorSet, prefixes: Prefixes | None = None) -> FileDescriptorSet:
+    """Returns the files as protoc would compile them from their sources, including the JSON names and the options."""
+    prefixes = prefixes or Prefixes()
     made = FileDescriptorSet()
     made.CopyFrom(files)
     for file in made.file:
         for message in file.message_type:
             _name_in_json(message)
-        if not _is_theirs(file):
-            file.options.ClearField("go_package")
-            if go_prefix:
-                file.options.go_package = f"{go_prefix}/{file.package.replace('.', '/')};{_go_name(file.package)}"
+        if file.HasField("source_code_info"):
+            _locate(file)
+        if is_reserved(file.package):
+            if file.package.startswith("pydotcompute."):
+                file.options.go_package = _go_package(prefixes.go, file.package)
+            continue
+        file.ClearField("options")
+        # Without it, the name of each class in Java would begin with that of an outer class for the file. Nobody can
+        # change that later without breaking programs, so it is not left to an option.
+        file.options.java_multiple_files = True
+        if prefixes.go:
+            file.options.go_package = _go_package(prefixes.go, file.package)
+        if prefixes.java:
+            file.options.java_package = f"{prefixes.java}.{file.package}"
     return made
 
 
@@ -60,43 +80,50 @@ def _name_in_json(message: DescriptorProto) -> None:
         _name_in_json(nested)
 
 
-def _go_name(package: str) -> str:
+def _locate(file: FileDescriptorProto) -> None:
+    """Adds the locations that a file lacks. A compiler gives one to each element, and prost does not do without."""
+    locations = file.source_code_info.location
+    known = {tuple(location.path) for location in locations}
+    for path in _paths(file):
+        if path not in known:
+            locations.add(path=path, span=[0, 0, 0])
+
+
+def _paths(file: FileDescriptorProto) -> Iterator[tuple[int, ...]]:
+    for index, message in enumerate(file.message_type):
+        yield from _paths_in(message, (4, index))
+    for index, enum in enumerate(file.enum_type):
+        yield from _paths_of_enum(enum, (5, index))
+    for index, service in enumerate(file.service):
+        yield (6, index)
+        yield from ((6, index, 2, each) for each in range(len(service.method)))
+
+
+def _paths_in(message: DescriptorProto, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    yield path
+    yield from ((*path, 2, each) for each in range(len(message.field)))
+    yield from ((*path, 8, each) for each in range(len(message.oneof_decl)))
+    for index, nested in enumerate(message.nested_type):
+        yield from _paths_in(nested, (*path, 3, index))
+    for index, enum in enumerate(message.enum_type):
+        yield from _paths_of_enum(enum, (*path, 4, index))
+
+
+def _paths_of_enum(enum: EnumDescriptorProto, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    yield path
+    yield from ((*path, 2, each) for each in range(len(enum.value)))
+
+
+def _go_package(prefix: str, package: str) -> str:
     *parents, last = package.split(".")
-    return parents[-1] + last if parents and re.fullmatch(r"v\d\w*", last) else last
+    name = parents[-1] + last if parents and is_version(last) else last
+    path = package.replace(".", "/")
+    return f"{prefix}/{path};{name}" if prefix else f"{path};{name}"
 
 
 def sources(files: FileDescriptorSet) -> dict[str, str]:
     """Returns the source of each file, by name. Protobuf's own files are left out: every compiler has them."""
-    return {file.name: render([file]) for file in files.file if not _is_theirs(file)}
-
-
-def laid_over(before: FileDescriptorSet, now: FileDescriptorSet) -> FileDescriptorSet:
-    """Returns the files of both sets, each after its imports. If both have a file, the one of `now` is used.
-
-    An older file is left out if all its types have moved to other files.
-
-    Raises:
-        ValueError: some types of an older file have moved to other files, and some have not.
-    """
-    places = {name: file.name for file in now.file for name in _types(file)}
-    kept = {file.name: file for file in now.file}
-    for file in before.file:
-        moved = [name for name in _types(file) if places.get(name, file.name) != file.name]
-        if not moved:
-            kept.setdefault(file.name, file)
-        elif file.name not in kept and len(moved) < len(_types(file)):
-            raise ValueError(f"{file.name} has {moved[0]} too, which is in {places[moved[0]]} now")
-    return FileDescriptorSet(file=in_order(kept))
-
-
-def _types(file: FileDescriptorProto) -> list[str]:
-    """Returns the full names of all messages, enums and services that a file defines."""
-    names = [
-        *(message.name for message in file.message_type),
-        *(enum.name for enum in file.enum_type),
-        *(service.name for service in file.service),
-    ]
-    return [f"{file.package}.{name}" for name in names]
+    return {file.name: render(file) for file in files.file if file.package != "google.protobuf"}
 
 
 def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
@@ -106,7 +133,7 @@ def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
     """
     messages, enums = dict(before.messages), dict(before.enums)
     for file in files.file:
-        if _is_theirs(file) or file.package == "pydotcompute.v1":
+        if is_reserved(file.package):
             continue
         for message in file.message_type:
             numbers = {field.name: field.number for field in message.field}
@@ -125,7 +152,3 @@ def lock_of(files: FileDescriptorSet, before: Lock) -> Lock:
 def _merged(before: Numbers, now: Numbers) -> Numbers:
     taken = set(now.values())
     return {**{name: number for name, number in before.items() if number not in taken}, **now}
-
-
-def _is_theirs(file: FileDescriptorProto) -> bool:
-    return file.package == "google.protobuf"

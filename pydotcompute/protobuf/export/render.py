@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 from google.protobuf.descriptor_pb2 import (
@@ -16,39 +17,41 @@ from google.protobuf.descriptor_pb2 import (
 __all__ = ["render"]
 
 _Path = tuple[int, ...]
+_PACKAGE: _Path = (2,)
 
 
-def render(files: Iterable[FileDescriptorProto]) -> str:
-    """Returns files of one package as the source of a single file, with their comments. Protoc accepts the source.
+def render(file: FileDescriptorProto) -> str:
+    """Returns the source of a file, with its comments. Protoc accepts the source.
 
-    The files must be of the kind that `TypePool` makes: proto3, without extensions, and with no option but
-    `go_package`.
-
-    Raises:
-        ValueError: there is no file, or the files are of different packages.
+    The file must be proto3, with no extensions, and with no options but those of the file and `map_entry`. Of its
+    comments, those in front of something are written.
     """
-    files = list(files)
-    packages = {file.package for file in files}
-    if len(packages) != 1:
-        raise ValueError(f"files of one package are needed, got {sorted(packages)}")
-    imports = {name for file in files for name in file.dependency} - {file.name for file in files}
-    lines = ['syntax = "proto3";', "", f"package {files[0].package};"]
-    if imports:
-        lines += ["", *(f'import "{name}";' for name in sorted(imports))]
-    if files[0].options.go_package:
-        lines += ["", f'option go_package = "{files[0].options.go_package}";']
     # Protobuf looks up the first part of a name in the message, or among the methods of the service, before elsewhere.
-    hidden = {nested.name for file in files for message in file.message_type for nested in _nested(message)}
-    hidden |= {method.name for file in files for service in file.service for method in service.method}
-    for file in files:
-        renderer = _Renderer(file, hidden)
-        for index, enum in enumerate(file.enum_type):
-            lines += ["", *renderer.enum(enum, (5, index))]
-        for index, message in enumerate(file.message_type):
-            lines += ["", *renderer.message(message, (4, index))]
-        for index, service in enumerate(file.service):
-            lines += ["", *renderer.service(service, (6, index))]
+    hidden = {nested.name for message in file.message_type for nested in _nested(message)}
+    hidden |= {method.name for service in file.service for method in service.method}
+    renderer = _Renderer(file, hidden)
+    lines = ['syntax = "proto3";', "", *renderer.package()]
+    if file.dependency:
+        lines += ["", *(f'import "{name}";' for name in sorted(file.dependency))]
+    if options := [*_options(file)]:
+        lines += ["", *options]
+    for index, service in enumerate(file.service):
+        lines += ["", *renderer.service(service, (6, index))]
+    for index, message in enumerate(file.message_type):
+        lines += ["", *renderer.message(message, (4, index))]
+    for index, enum in enumerate(file.enum_type):
+        lines += ["", *renderer.enum(enum, (5, index))]
     return "\n".join(lines) + "\n"
+
+
+def _options(file: FileDescriptorProto) -> Iterator[str]:
+    """Yields the lines with the options of a file, in the order of their names."""
+    for field, value in sorted(file.options.ListFields(), key=lambda each: each[0].name):
+        if field.enum_type is not None:
+            text = field.enum_type.values_by_number[value].name
+        else:
+            text = json.dumps(value, ensure_ascii=False)
+        yield f"option {field.name} = {text};"
 
 
 def _nested(message: DescriptorProto) -> Iterator[DescriptorProto]:
@@ -83,6 +86,10 @@ class _Renderer:
         self._hidden = hidden
         locations = file.source_code_info.location
         self._comments = {tuple(location.path): location.leading_comments for location in locations}
+
+    def package(self) -> list[str]:
+        """Returns the lines that name the package."""
+        return [*self._comment(_PACKAGE), f"package {self._package};"]
 
     def enum(self, enum: EnumDescriptorProto, path: _Path) -> list[str]:
         """Returns the lines of an enum."""
@@ -124,7 +131,10 @@ class _Renderer:
             else:
                 body += lines
         for index, lines in in_oneof.items():
-            body += [f"oneof {message.oneof_decl[index].name} {{", *_indented(lines), "}"]
+            head = [*self._comment((*path, 8, index)), f"oneof {message.oneof_decl[index].name} {{"]
+            body += [*head, *_indented(lines), "}"]
+        if not body:
+            return [*self._comment(path), f"message {message.name} {{}}"]
         return [*self._comment(path), f"message {message.name} {{", *_indented(body), "}"]
 
     def _field(self, field: FieldDescriptorProto, entries: dict[str, DescriptorProto]) -> str:

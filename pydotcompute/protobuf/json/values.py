@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
-from uuid import UUID
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from pydotcompute.messages.ids import uuid_from_text
 from pydotcompute.protobuf.conventions import BASICS, BOX_FIELD, DURATION, ONEOF, TIMESTAMP
 from pydotcompute.schema import nodes
 from pydotcompute.schema.basic import EXACT_INTEGER
@@ -146,8 +146,8 @@ def _text(value: Any) -> str:
 
 def _uuid(value: Any) -> str:
     try:
-        # UUID() accepts other forms, too, such as braces.
-        if isinstance(value, str) and str(UUID(value)) == value.lower():
+        if isinstance(value, str):
+            uuid_from_text(value)
             return value
     except ValueError:
         pass

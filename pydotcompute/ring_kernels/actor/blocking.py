@@ -49,6 +49,15 @@ class BlockingContext(Generic[TIn, TOut]):
         return self._context.should_terminate
 
     @property
+    def principal(self) -> str | None:
+        """See `KernelContext.principal`."""
+        return self._context.principal
+
+    def principal_of(self, message: Any) -> str | None:
+        """See `KernelContext.principal_of`."""
+        return self._context.principal_of(message)
+
+    @property
     def output_type(self) -> type[TOut] | None:
         """The message class that the kernel sends; None if the kernel was declared without one."""
         return self._context.output_type

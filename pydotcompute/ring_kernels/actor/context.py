@@ -156,6 +156,23 @@ class KernelContext(Generic[TIn, TOut]):
         """Wait until the device has finished all the work of this kernel. Other kernels go on meanwhile."""
         await self.lease.synchronize()
 
+    @property
+    def principal(self) -> str | None:
+        """Who has sent the message in hand, by name; "local" for a sender in the process of the kernel's runtime.
+
+        None if there is no single message in hand, or nobody knows who has sent it; see `principal_of`.
+        """
+        return None if self._in_hand is None else self.principal_of(self._in_hand[0])
+
+    def principal_of(self, message: Any) -> str | None:
+        """Return who has sent this message, by name; "local" for a sender in the process of the kernel's runtime.
+
+        The message must be in hand, also as one of a batch, and not be answered yet. Otherwise this returns None. So it
+        does for a message that was a dead letter and was put back, because nobody knows who has sent that.
+        """
+        key: int = message.message_id.int
+        return self._replies.principal_of(key) if self.has(key) else None
+
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or was asked to end."""
         await self._gate.wait_active()

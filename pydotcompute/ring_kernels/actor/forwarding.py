@@ -53,7 +53,9 @@ async def forward(mail: Mail[Any, Any], receiver: Receiver, message: Any, key: i
         raise _refused(
             message, f"kernel {receiver.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
-    reply = await receiver.mail.hand_over(_forwarded(message, key, item), _terms(item), None)
+    principal = mail.replies.principal_of(key)
+    assert principal is not None
+    reply = await receiver.mail.hand_over(_forwarded(message, key, item), _terms(item), None, principal=principal)
     mail.delays.forwarded[key] = receiver.mail.delays
     reply.add_done_callback(partial(_relay, mail, key))
 

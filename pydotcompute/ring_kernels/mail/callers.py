@@ -28,9 +28,12 @@ from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 from pydotcompute.ring_kernels.mail.signals import Signal
 
-__all__ = ["Caller", "TaskCallers", "Unanswered", "current_task_or_none", "receive_for_oneself"]
+__all__ = ["LOCAL", "Caller", "TaskCallers", "Unanswered", "current_task_or_none", "receive_for_oneself"]
 
 T = TypeVar("T", bound=Header)
+
+LOCAL = "local"
+"""The principal of everybody in the process of the runtime. No client of a daemon has this name."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,30 @@ class Unanswered:
 class Caller(Generic[T]):
     """A sender of requests to one kernel, with the replies that wait for this sender."""
 
-    __slots__ = ("arrived", "claims", "cut_off", "gone", "most", "private", "ready", "room", "unanswered")
+    __slots__ = (
+        "arrived",
+        "claims",
+        "cut_off",
+        "failed",
+        "gone",
+        "most",
+        "principal",
+        "private",
+        "ready",
+        "room",
+        "unanswered",
+    )
 
-    def __init__(self, *, private: bool = False, arrived: Signal | None = None, most: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        private: bool = False,
+        arrived: Signal | None = None,
+        most: int | None = None,
+        principal: str = LOCAL,
+    ) -> None:
+        self.principal = principal
+        """Who sends, by name."""
         self.private = private
         """True if nobody else gets the caller's replies, not even when the caller is gone."""
         self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()
@@ -57,6 +81,8 @@ class Caller(Generic[T]):
         """Notified when something is taken from `ready`."""
         self.unanswered = 0
         """The number of the caller's requests that wait for their first reply."""
+        self.failed = 0
+        """How often an `Unanswered` has been put into `ready`."""
         self.claims = private
         """True once the caller has received: then nobody else takes its replies."""
         self.gone = False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic, perf_counter
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from pydotcompute.messages.header import Header
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.sizes import estimated_size, estimated_sum
+from pydotcompute.ring_kernels.mail.sizes import MESSAGES_LOOKED_AT, estimated_size, estimated_sum
 
 __all__ = ["Inbox", "Item", "Terms"]
 
@@ -57,6 +59,17 @@ class Inbox(Mailbox[Item[T]]):
     def held_bytes(self) -> int:
         """The bytes that the messages in the mailbox take: counted where there is a `Terms.size`, else estimated."""
         return self.bytes + estimated_sum(self.items, self.items.size, _uncounted_size) if self.items.size else 0
+
+    def held_where(self, which: Callable[[Item[T]], bool]) -> int:
+        """Return about how many bytes of `held_bytes` are of such messages. It looks at some messages of many."""
+        count = self.items.size
+        if not count:
+            return 0
+        step = -(-count // MESSAGES_LOOKED_AT)
+        looked_at = [*islice(self.items, 0, None, step)]
+        sizes = [_uncounted_size(item) or cast(Terms, item[2]).size for item in looked_at]
+        theirs = sum(size for size, item in zip(sizes, looked_at, strict=True) if which(item))
+        return self.held_bytes * theirs // (sum(sizes) or 1)
 
     def seconds_to_overdue(self) -> float | None:
         """Return the seconds until `take_overdue` makes room; None if there is room, or no message has a deadline."""

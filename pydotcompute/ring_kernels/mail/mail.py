@@ -24,7 +24,7 @@ from pydotcompute.exceptions import (
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
-from pydotcompute.ring_kernels.mail.callers import Caller
+from pydotcompute.ring_kernels.mail.callers import LOCAL, Caller
 from pydotcompute.ring_kernels.mail.dead_letters import (
     TO_KERNEL,
     DeadLetter,
@@ -90,6 +90,14 @@ class Mail(Generic[TIn, TOut]):
         """The bytes that the messages in both mailboxes take, in part estimated. Dead letters are not among them."""
         outputs = self.outputs.items
         return self.inbox.held_bytes + (estimated_sum(outputs, outputs.size) if outputs.size else 0)
+
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of the requests in the input mailbox that this principal has sent, in part estimated."""
+
+        def is_theirs(item: Item[TIn]) -> bool:
+            return self.replies.principal_of(cast(Header, item[0]).message_id.int) == principal
+
+        return self.inbox.held_where(is_theirs)
 
     def begin(self) -> None:
         """Begin, on the running event loop: put the messages that the journal has kept into the input mailbox."""
@@ -381,11 +389,17 @@ class Mail(Generic[TIn, TOut]):
         return self.replies.receive(caller, timeout)
 
     async def hand_over(
-        self, message: TIn, terms: Terms | None, timeout: float | None, *, checked: bool = False
+        self,
+        message: TIn,
+        terms: Terms | None,
+        timeout: float | None,
+        *,
+        checked: bool = False,
+        principal: str = LOCAL,
     ) -> asyncio.Future[Any]:
         """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`.
 
-        `checked` is True if the message has passed `check_in` already.
+        `checked` is True if the message has passed `check_in` already. `principal` is who has sent it.
         """
         self.gate.require_open()
         if not checked:
@@ -393,7 +407,7 @@ class Mail(Generic[TIn, TOut]):
         check_header(message)
         header = cast(Header, message)
         message_id = header.message_id
-        reply = self.replies.ask(message_id)
+        reply = self.replies.ask(message_id, principal)
         if reply is None:
             raise self._id_taken(message)
         if self.journal is None and self.inbox.offer((message, perf_counter_ns(), terms), header.priority):
@@ -407,14 +421,22 @@ class Mail(Generic[TIn, TOut]):
             raise
         return reply
 
-    async def ask(self, message: TIn, timeout: float | None = None, size: int = 0, *, checked: bool = False) -> TOut:
+    async def ask(
+        self,
+        message: TIn,
+        timeout: float | None = None,
+        size: int = 0,
+        *,
+        checked: bool = False,
+        principal: str = LOCAL,
+    ) -> TOut:
         """Send a request and wait for its reply.
 
-        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked`.
+        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked` and `principal`.
         """
         deadline = None if timeout is None else monotonic() + timeout
         terms = Terms(timeout or 0.0, deadline, size) if size or timeout is not None else None
-        reply = await self.hand_over(message, terms, timeout, checked=checked)
+        reply = await self.hand_over(message, terms, timeout, checked=checked, principal=principal)
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))

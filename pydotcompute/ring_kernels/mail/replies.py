@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import islice, repeat
 from time import monotonic
@@ -19,7 +19,7 @@ from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
 from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
-from pydotcompute.ring_kernels.mail.callers import Caller, TaskCallers, Unanswered
+from pydotcompute.ring_kernels.mail.callers import LOCAL, Caller, TaskCallers, Unanswered
 from pydotcompute.ring_kernels.mail.delays import UNKNOWN, Delay
 from pydotcompute.ring_kernels.mail.loops import require_loop
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
@@ -41,6 +41,12 @@ It is a fifth of the time that the caller waits, if that is less. So the error c
 LAST = 0
 """The priority of the news that replies are lost: a caller first receives the replies that have arrived."""
 T = TypeVar("T", bound=Header)
+
+
+class _Asked(asyncio.Future[Any]):
+    """The reply to a request that is not from this process."""
+
+    principal = LOCAL
 
 
 def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
@@ -115,12 +121,12 @@ class Replies(Generic[T]):
         # The waiting requests, by `message_id.int`: those of `ask`, and those of `expect`.
         self._asked: dict[int, asyncio.Future[T]] = {}
         self._senders: dict[int, Caller[T]] = {}
-        # The answered requests: the newest, up to `RuntimeLimits.answers`, and as many that were answered before those.
+        # The answered requests: the newest, up to `RuntimeLimits.answers`, and as many that were answered before those;
+        # and with these, older ones of principals that have few.
         self._answered: dict[int, Caller[T]] = {}
         self._answered_before: dict[int, Caller[T]] = {}
-        # The caller of requests that were given up: a reply to them is undeliverable.
-        self._nobody: Caller[T] = Caller(private=True)
-        self._nobody.gone = True
+        # The callers of requests that were given up, by principal: a reply to them is undeliverable.
+        self._nobodies: dict[str, Caller[T]] = {}
         self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
         self.ended: PyDotComputeError | None = None
         """The error after which the kernel sends nothing more; None while it may send."""
@@ -213,12 +219,36 @@ class Replies(Generic[T]):
         return True
 
     def _forget_requests(self) -> None:
-        """Make room: forget the oldest requests of the caller that has most of them, and never another's."""
-        heaviest = max(set(self._senders.values()), key=lambda caller: caller.unanswered)
+        """Make room: forget the oldest requests of the principal and the caller with most of them, never another's."""
+        callers = set(self._senders.values())
+        unanswered: Counter[str] = Counter()
+        for caller in callers:
+            unanswered[caller.principal] += caller.unanswered
+        heaviest = max(callers, key=lambda caller: (unanswered[caller.principal], caller.unanswered))
         of_the_heaviest = (key for key, caller in self._senders.items() if caller is heaviest)
         for key in tuple(islice(of_the_heaviest, self._forgotten_at_once)):
             del self._senders[key]
             heaviest.unanswered -= 1
+
+    def principal_of(self, key: int) -> str | None:
+        """Return who has sent the request of this `message_id.int`, while it waits for its reply; None if it does not.
+
+        That is `LOCAL` for this process. It is known even if the sender waits no more.
+        """
+        asked = self._asked.get(key)
+        if asked is not None:
+            return asked.principal if asked.__class__ is _Asked else LOCAL
+        caller = self._senders.get(key)
+        return None if caller is None else caller.principal
+
+    def _nobody(self, reply: asyncio.Future[T]) -> Caller[T]:
+        """Return a caller that is gone, in place of the one that has asked for this reply."""
+        principal: str = reply.principal if reply.__class__ is _Asked else LOCAL
+        nobody = self._nobodies.get(principal)
+        if nobody is None:
+            nobody = self._nobodies[principal] = Caller(private=True, principal=principal)
+            nobody.gone = True
+        return nobody
 
     def is_from(self, message_id: UUID, caller: Caller[T]) -> bool:
         """Return True if this caller waits for the reply to this request."""
@@ -234,14 +264,23 @@ class Replies(Generic[T]):
         if caller is not None:
             caller.unanswered -= 1
 
-    def ask(self, message_id: UUID) -> asyncio.Future[T] | None:
-        """Return a future of the reply to this one request; None if a request of this id still waits for its reply."""
+    def ask(self, message_id: UUID, principal: str = LOCAL) -> asyncio.Future[T] | None:
+        """Return a future of the reply to this one request; None if a request of this id still waits for its reply.
+
+        `principal` is who has sent the request.
+        """
         if self.is_taken(message_id):
             return None
         loop = asyncio.get_running_loop()
         if loop is not self.callers.loop:
             require_loop(self.callers.loop)
-        reply = self._asked[message_id.int] = loop.create_future()
+        reply: asyncio.Future[T]
+        if principal is LOCAL:
+            reply = loop.create_future()
+        else:
+            reply = _Asked(loop=loop)
+            reply.principal = principal
+        self._asked[message_id.int] = reply
         return reply
 
     def unask(self, message_id: UUID) -> None:
@@ -277,7 +316,7 @@ class Replies(Generic[T]):
             return await reply
         except (QueueTimeoutError, asyncio.CancelledError):
             if self._asked.pop(message_id.int, None) is not None:
-                self.expect(message_id, self._nobody)
+                self.expect(message_id, self._nobody(reply))
             elif reply.done() and not reply.cancelled() and reply.exception() is None:
                 self._undeliverable(reply.result(), "its caller was cancelled as it arrived")
             raise
@@ -372,7 +411,7 @@ class Replies(Generic[T]):
                 key = own  # An echo of a request that itself has a `correlation_id`.
         reply = self._asked.pop(key, None)
         if reply is not None:
-            self._remember_answer(key, self._nobody)
+            self._remember_answer(key, self._nobody(reply))
             if reply.done():  # Given up in this very turn of the loop. The task that asked wakes in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
@@ -414,8 +453,16 @@ class Replies(Generic[T]):
             self._forget_answers()
 
     def _forget_answers(self) -> None:
-        """Forget the older half of the answered requests."""
-        self._answered_before, self._answered = self._answered, {}
+        """Forget the older half of the answered requests, but not those of a principal that has a fair share or less.
+
+        So a principal with very many requests does not make the kernel forget whose a further reply to another is.
+        """
+        older, self._answered_before, self._answered = self._answered_before, self._answered, {}
+        if len({caller.principal for caller in set(older.values())}) > 1:
+            counts = Counter(caller.principal for caller in older.values())
+            fair = self._most_answers // len(counts)
+            kept = {key: caller for key, caller in older.items() if counts[caller.principal] <= fair}
+            self._answered_before = kept | self._answered_before
 
     def _hand(self, caller: Caller[T], item: T | Unanswered, priority: int) -> None:
         caller.ready.push(item, priority)
@@ -433,11 +480,13 @@ class Replies(Generic[T]):
         if caller is not None:
             caller.unanswered -= 1
             if not caller.gone:
+                caller.failed += 1
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
 
     def waiting_keys(self) -> list[int]:
         """Return the `message_id.int` of every request whose caller still waits for a reply."""
-        return [*self._asked, *(key for key, caller in self._senders.items() if caller is not self._nobody)]
+        nobodies = set(self._nobodies.values())
+        return [*self._asked, *(key for key, caller in self._senders.items() if caller not in nobodies)]
 
     def lose(self, error: PyDotComputeError) -> bool:
         """Give `error` to every caller with a waiting request: there will be no replies to these requests.
@@ -460,6 +509,7 @@ class Replies(Generic[T]):
         for caller, key in waiting.items():
             if not caller.gone:
                 told = told or bool(caller.arrived.waiters)
+                caller.failed += 1
                 self._hand(caller, Unanswered(uuid_from_int(key), error), LAST)
         return told
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-__all__ = ["estimated_size", "estimated_sum"]
+__all__ = ["MESSAGES_LOOKED_AT", "estimated_size", "estimated_sum"]
 
 VALUES_LOOKED_AT = 256
 """The most values of a message that the estimate of its size looks at, so that every estimate is quick."""

@@ -78,7 +78,7 @@ class Bodies:
 
     def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Body]:
         """Return a function that encodes messages of this codec's class, into shared memory if there is any."""
-        return codec.encode if self._memory is None else self._memory.writer.encoder(codec)
+        return codec.encode_aligned if self._memory is None else self._memory.writer.encoder(codec)
 
     def place(self, body: bytes) -> bytes | Body:
         """Put a body that is already encoded where the `encoder` would have put it."""

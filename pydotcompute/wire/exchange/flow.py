@@ -291,6 +291,25 @@ class Outgoing(Generic[T]):
             chunk = Chunk(chunk.first, chunk.items[:most], before=chunk.before)
         return chunk
 
+    def next_free(self, kind: type, most: int, through: int) -> Chunk[T] | None:
+        """Return the next queued items of a kind that needs no credit, ahead of those that wait for it; None if none.
+
+        Args:
+            kind: the class of those items. Their bodies are empty.
+            most: the most items in the chunk.
+            through: the last sequence that they may have.
+        """
+        most = min(most, through - self.sent)
+        places = [place for place, item in enumerate(self.queue, 1) if item.__class__ is kind][: max(0, most)]
+        if not places:
+            return None
+        for long in self.long:  # Those of the items that were queued after it now have lower sequences than it has.
+            long.after += sum(self.sent + place > long.after for place in places)
+        items = [self.queue[place - 1] for place in places]
+        for place in reversed(places):
+            del self.queue[place - 1]
+        return self._number(items, 0)
+
     def resume(self, received_through: int) -> None:
         """Begin a new stream: send again everything after the sequence `received_through`.
 
@@ -402,12 +421,13 @@ class Incoming:
         has_credit = self.received < self.credit.messages and self.received_bytes < self.credit.bytes
         return has_credit or self._again_may_come
 
-    def receive(self, first_sequence: int, sizes: Sequence[int]) -> int:
+    def receive(self, first_sequence: int, sizes: Sequence[int], *, free: bool = False) -> int:
         """Take note of items that have come.
 
         Args:
             first_sequence: the sequence of the first item.
             sizes: the bytes of each item.
+            free: True if these items need no credit.
 
         Returns:
             The number of items, at the beginning, that had already come before. The caller must ignore these.
@@ -423,11 +443,11 @@ class Incoming:
         count = len(sizes) - again
         if count <= 0:
             return len(sizes)
-        if self.received + count > self.credit.messages:
+        if self.received + count > self.credit.messages and not free:
             problem = f"the batch ends at sequence {self.received + count}, beyond {self.credit.messages}"
             raise ProtocolError(f"{problem}, the credit")
         size = sum(sizes[again:])
-        if self.received_bytes + size - sizes[-1] >= self.credit.bytes:
+        if self.received_bytes + size - sizes[-1] >= self.credit.bytes and not free:
             raise ProtocolError(
                 f"the batch ends with byte {self.received_bytes + size}, the credit {self.credit.bytes}"
             )

@@ -266,7 +266,7 @@ class Writer:
         return self.put([body], len(body)) or body
 
     def encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Block]:
-        """Return a function like `codec.encode` that puts a long body straight into the segment, if there is room."""
+        """Return a function like `codec.encode_aligned` that puts a long body into the segment, if there is room."""
         gather, encode = codec.gather, codec.encode
 
         def encode_here(message: T) -> bytes | Block:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 
 from pydotcompute_server.access.audit import Audit
 from pydotcompute_server.access.files import Policies
@@ -26,7 +25,7 @@ class Access:
     """
 
     def __init__(self, settings: Settings) -> None:
-        configured = settings.access, settings.tokens, settings.tls_client_ca
+        configured = settings.access, settings.tokens, settings.tls is not None and settings.tls.client_ca
         self._policies = self._audit = None
         self._step: AccessStep | None = None
         if any(configured) or settings.audit_log is not None:
@@ -55,21 +54,8 @@ class Access:
         if self._audit is not None:
             self._audit.close()
 
-    @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Read the files again whenever they change, and end the calls that may not go on, during the `async with`.
-
-        At its end the audit log is closed.
-        """
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch())
-            try:
-                yield
-            finally:
-                watch.cancel()
-                self.close()
-
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Read the files again whenever they change, and end the calls that may not go on. This ends when cancelled."""
         while self._policies is not None and self._step is not None:
             await asyncio.sleep(INTERVAL)
             self._policies.reload_if_changed()

@@ -13,7 +13,7 @@ from pydotcompute_server.access.certificates import name_in
 from pydotcompute_server.access.jwts import Jwts
 from pydotcompute_server.access.rules import Rules
 from pydotcompute_server.calls.pipeline import Call
-from pydotcompute_server.calls.principals import ANONYMOUS, Principal
+from pydotcompute_server.principals import ANONYMOUS, Principal
 
 __all__ = ["Identified", "Policy"]
 

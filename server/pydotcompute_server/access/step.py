@@ -20,7 +20,7 @@ from pydotcompute_server.access.identity import Identified, Policy
 from pydotcompute_server.access.live import LiveCalls
 from pydotcompute_server.access.methods import needed_role
 from pydotcompute_server.calls.pipeline import UNKNOWN, Call, Method, Proceed
-from pydotcompute_server.calls.principals import ANONYMOUS, Principal, calling_as
+from pydotcompute_server.principals import ANONYMOUS, Principal, calling_as
 
 __all__ = ["AccessStep"]
 

@@ -187,13 +187,13 @@ class Apart:
         weigh, heavy = codec.weigh, self.heavy_weight
         return weigh is not None and weigh(message, heavy) >= heavy
 
-    def write(self, codec: Codec[T], message: T) -> asyncio.Future[bytes]:
-        """Return a future of the message's bytes. Its error is a MessageError."""
-        return self.run(_write, codec, message)
+    def write(self, codec: Codec[T], message: T, *, aligned: bool) -> asyncio.Future[bytes]:
+        """Return a future of the message's bytes, by `encode_aligned` or `encode`. Its error is a MessageError."""
+        return self.run(_write, codec, codec.encode_aligned if aligned else codec.encode, message)
 
 
-def _write(codec: Codec[T], message: T) -> bytes:
+def _write(codec: Codec[T], encode: Callable[[T], bytes], message: T) -> bytes:
     try:
-        return codec.encode(message)
+        return encode(message)
     except RuntimeError as error:  # The actor changes a dict of the message meanwhile.
         raise MessageSerializationError(codec.schema.name, text_of(error)) from error

@@ -29,12 +29,18 @@ LONG_LOOK = 0.001
 """A look that took more seconds than this took long."""
 TIGHT_SHARE = 0.75
 """The share of the budget at which clients are no longer allowed to send much ahead."""
+HOG_SHARE = 0.5
+"""The share of the budget that one principal may hold while memory is tight. So there is always room for others."""
+USE_SECONDS = 0.05
+"""Seconds for which it is taken as known what a principal holds, beside what comes from it."""
 TIGHT_BYTES = 64 << 10
 """The bytes that a session may send ahead while memory is tight."""
 MESSAGE_BYTES = 256
 """Bytes that a message takes beside its body, where only the bodies are counted."""
 POLL_SECONDS = 0.05
 """Seconds between two looks while somebody waits for memory."""
+MANY = 1_000
+"""Principals of which it is remembered what they hold."""
 MUCH = 32 << 20
 """When so many bytes have come or gone, memory that is free by then is given back to the operating system."""
 BUSY = 8 << 20
@@ -58,6 +64,8 @@ class Memory:
         self._clock = clock
         self._places: dict[str, Callable[[], int]] = {}
         self._give_way: Callable[[int], int] | None = None
+        self._held_by: Callable[[str], int] | None = None
+        self._uses: dict[str, tuple[int, float]] = {}  # What principals hold, and until when that is known.
         self._bound = 0  # At least the bytes in use: those of the last look, and what has come since.
         self._tight_bound = int(TIGHT_SHARE * budget)
         self._look_again_at = 0.0
@@ -82,6 +90,13 @@ class Memory:
         """
         self._give_way = discard
 
+    def tell_apart(self, held_by: Callable[[str], int]) -> None:
+        """Keep the rest of the memory, from where it is tight, for principals that do not hold half of all.
+
+        `held_by` returns the bytes that a principal holds.
+        """
+        self._held_by = held_by
+
     # -- asking --------------------------------------------------------------------------------------------------------
 
     def report(self) -> dict[str, int]:
@@ -93,36 +108,59 @@ class Memory:
         """The bytes that messages take now."""
         return sum(held_bytes() for held_bytes in self._places.values())
 
-    def has_room_for(self, size: int) -> bool:
-        """Return True if a message, or a part of one, of `size` bytes may come, and note that it comes."""
+    def has_room_for(self, size: int, principal: str = "") -> bool:
+        """Return True if a message, or a part of one, of `size` bytes may come from a principal; note that it comes."""
         if self._bound + size > self._tight_bound or self._clock() > self._look_again_at:
             self._look(size)
         if self._bound + size > self.budget:
             return False
+        if self._bound > self._tight_bound and self._held_by is not None:
+            if self._use_of(principal) + size > HOG_SHARE * self.budget:
+                return False
+            use, until = self._uses[principal]
+            self._uses[principal] = use + size, until
         self._bound += size
         self._came += size
         if self._came > MUCH and self._tidying is None:
             self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
         return True
 
-    def require(self, size: int) -> None:
-        """Note that `size` bytes come. Raise MemoryExhaustedError if there is no room for them."""
-        if not self.has_room_for(size):
-            raise self.error(size)
+    def require(self, size: int, principal: str = "") -> None:
+        """Note that `size` bytes come from a principal. Raise MemoryExhaustedError if there is no room for them."""
+        if not self.has_room_for(size, principal):
+            raise self.error(size, principal)
 
-    def error(self, size: int) -> MemoryExhaustedError:
-        """Return the error for `size` bytes for which there is no room."""
+    def error(self, size: int, principal: str = "") -> MemoryExhaustedError:
+        """Return the error for `size` bytes of a principal for which there is no room."""
+        if self._held_by is not None and self._bound + size <= self.budget:
+            return MemoryExhaustedError(int(HOG_SHARE * self.budget), self._use_of(principal), size)
         return MemoryExhaustedError(self.budget, self._bound, size)
+
+    def is_full_for(self, principal: str) -> bool:
+        """Return True if nothing more may come from this principal now."""
+        if not self.is_tight:
+            return False
+        if self._bound >= self.budget:
+            return True
+        return self._held_by is not None and self._use_of(principal) >= HOG_SHARE * self.budget
+
+    def _use_of(self, principal: str) -> int:
+        """Return how many bytes a principal holds, or a little more."""
+        began = self._clock()
+        use, until = self._uses.get(principal, (0, 0.0))
+        if began >= until:
+            assert self._held_by is not None
+            use = self._held_by(principal)
+            now = self._clock()
+            if len(self._uses) >= MANY:
+                self._uses.clear()
+            self._uses[principal] = use, now + USE_SECONDS + LOOK_PAUSE * (now - began)
+        return use
 
     @property
     def is_tight(self) -> bool:
         """True if so much is in use that clients should send little ahead."""
         return self._bound > self._tight_bound and self._look(0) > self._tight_bound
-
-    @property
-    def is_full(self) -> bool:
-        """True if nothing more may come now."""
-        return self._bound >= self.budget and self._look(0) >= self.budget
 
     def freed(self) -> Signal:
         """Return a signal for tasks that wait until memory is tight no more, or at least less so."""

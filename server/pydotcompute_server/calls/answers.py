@@ -36,7 +36,8 @@ async def encode(message: Any, catalog: Catalog, limits: Limits, apart: Apart) -
         MessageError: the message cannot be encoded, because the actor has changed it since, or it is too long.
     """
     codec = catalog.codec(type(message))
-    body = await apart.write(codec, message) if apart.is_weighty(codec, message) else codec.encode(message)
+    weighty = apart.is_weighty(codec, message)
+    body = await apart.write(codec, message, aligned=False) if weighty else codec.encode(message)
     if len(body) > limits.max_message_bytes:
         raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
     return codec, body

@@ -15,7 +15,7 @@ from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeErr
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.flow import ProtocolError
-from pydotcompute_server.calls.principals import as_told
+from pydotcompute_server.principals import as_told
 
 __all__ = [
     "Behavior",

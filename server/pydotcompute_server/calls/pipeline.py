@@ -37,6 +37,7 @@ from functools import partial, update_wrapper
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError
@@ -113,8 +114,7 @@ class Call:
 
         None for a stream of requests. None also for a request that cannot be read, which is refused after the steps.
         """
-        incoming = self._incoming
-        return None if incoming is None or isinstance(incoming, PyDotComputeError) else incoming
+        return self._incoming if isinstance(self._incoming, Message | bytes) else None
 
     def handed_on(self) -> Any:
         """Return what gRPC hands to the handler, when the call has passed all steps.

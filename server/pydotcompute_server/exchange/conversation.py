@@ -27,11 +27,15 @@ from pydotcompute_server.exchange.outbound import frames_of
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
 
-__all__ = ["Conversation", "CutOffError"]
+__all__ = ["Conversation", "CutOffError", "TakenOverError"]
 
 
 class CutOffError(Exception):
     """Raised to end a stream, and not its session, because the client makes no progress. The text says why."""
+
+
+class TakenOverError(Exception):
+    """Raised to end a stream, and not its session, because a later stream has the session."""
 
 
 LATEST_EXPLANATIONS = 16
@@ -90,7 +94,7 @@ class Conversation:
         self._session.news.notify()
 
     def replace(self) -> None:
-        """End this stream, because the client has opened another one for the session."""
+        """End this stream, because another one has been opened for the session."""
         self._replaced.set()
 
     def check_progress(self, now: float) -> None:
@@ -130,6 +134,7 @@ class Conversation:
             KernelStateError: the kernel is not activated yet.
             ProtocolError, MessageDeserializationError: the client broke the rules.
             CutOffError: the client has made no progress for too long.
+            TakenOverError: another stream has been opened for the session.
         """
         self._catalog = catalog
         await self._open(opening)
@@ -149,8 +154,8 @@ class Conversation:
             self._acceptance.stop()
             self._session.outbound.forget_wish()
             self._session.bodies.begin()
-        if self._cut_off is not None and not self._said_bye:
-            raise CutOffError(self._cut_off)
+        if self._replaced.is_set() and not self._said_bye:
+            raise TakenOverError if self._cut_off is None else CutOffError(self._cut_off)
         return self._said_bye
 
     async def _open(self, opening: pb.Open) -> None:
@@ -209,7 +214,8 @@ class Conversation:
                 case "batch":
                     idle = not inbound.pending
                     inbound.take_batch(frame.batch)
-                    if idle and not session.outbound.holds_back:
+                    outbound = session.outbound
+                    if idle and len(outbound.outgoing.queue) < WINDOW and not outbound.holds_back:
                         inbound.put_at_once()
                     if self._fed.waiters and (inbound.pending or inbound.wants_credit):
                         self._fed.notify()
@@ -224,8 +230,10 @@ class Conversation:
                     return
                 case None if frame.HasField("ack"):
                     pass
+                case None:
+                    raise ProtocolError("a frame with nothing in it, or of a kind that this daemon does not know")
                 case other:
-                    raise ProtocolError(f"unexpected frame: {other or 'none'}")
+                    raise ProtocolError(f"unexpected frame: {other}")
 
     def _take_part(self, part: PartFrame | pb.Part) -> None:
         self._part_came = monotonic()
@@ -250,7 +258,11 @@ class Conversation:
             self._acceptance.tell_in_time()
             if inbound.wants_credit:
                 signals = (self._fed, inbox.taken, memory.freed()) if memory.is_tight else (self._fed, inbox.taken)
-                if not await wait_any(signals, inbox.seconds_to_overdue()):
+                seconds = inbox.seconds_to_overdue()
+                if inbound.account is not None and inbound.is_starved:
+                    later = inbound.account.seconds_to_credit
+                    seconds = later if seconds is None else min(seconds, later)
+                if not await wait_any(signals, seconds):
                     self._session.kernel.mail.bury_overdue()
             else:
                 await self._fed.wait()
@@ -299,10 +311,14 @@ class Conversation:
                 return chunk
             if chunk is not None:
                 self._frames.extend(frames_of(chunk))
+        if (outgoing.queue or session.caller.failed > session.outbound.failed_told) and not self._frames:
+            refusals = session.outbound.next_refusals(LARGEST_BATCH)  # What waits now waits for credit.
+            if refusals is not None:
+                self._frames.extend(frames_of(refusals))
         if self._frames:
             frame = self._frames.popleft()
             # The news waits while a refusal of a message that it would call accepted is yet to be sent.
-            if acceptance.is_due_beside and not self._frames and outgoing.all_short_sent:
+            if acceptance.is_due_beside and not self._frames and session.outbound.all_is_refused:
                 acceptance.add_to(frame)
             return frame
         if acceptance.is_due and (news := self._news()) is not None:
@@ -324,4 +340,4 @@ class Conversation:
         None if the client knows all of it, or while refusals are yet to be sent.
         """
         frame = pb.ExchangeResponse()
-        return frame if self._session.outbound.outgoing.all_short_sent and self._acceptance.add_to(frame) else None
+        return frame if self._session.outbound.all_is_refused and self._acceptance.add_to(frame) else None

@@ -29,6 +29,7 @@ from pydotcompute_server.bounds.apart import Apart, Read
 from pydotcompute_server.bounds.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
 from pydotcompute_server.calls.errors import told_status
 from pydotcompute_server.clients import may_put, terms_of
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Inbound", "Refuse"]
@@ -71,12 +72,16 @@ class Inbound:
         apart: Apart,
         memory: Memory,
         refuse: Refuse,
+        client: ConnectedClient,
     ) -> None:
         self.incoming = incoming
         self.pending: deque[Waiting] = deque()
         """The messages that have arrived and are not in the mailbox yet, in order."""
         self.draining: status_pb2.Status | None = None
         """The status that refuses further messages when the daemon is about to end; else None."""
+        self.account = client.account
+        """The account of the client's principal; None if principals have no limits."""
+        self._principal = client.owner.principal
         self._kernel = kernel
         self._caller = caller
         self._bodies = bodies
@@ -117,9 +122,9 @@ class Inbound:
         again = self.incoming.receive(batch.first_sequence, sizes)
         new_bytes = sum(sizes[again:])
         is_missing = isinstance(cast(object, opened[0]), Missing)
-        if is_missing or not self._memory.has_room_for(new_bytes):
+        if is_missing or not self._memory.has_room_for(new_bytes, self._principal):
             error = self._part_error if is_missing else None
-            opened = [_no_room(error or self._memory.error(size)) for size in sizes]
+            opened = [_no_room(error or self._memory.error(size, self._principal)) for size in sizes]
             sizes, new_bytes = [0] * len(sizes), 0
             self._without_room += len(sizes) - again
         terms: list[Terms | None] = [None] * len(sizes)
@@ -135,12 +140,14 @@ class Inbound:
         waiting = zip(opened, message_ids, priorities, correlation_ids, terms, strict=True)
         self.pending.extend(list(waiting)[again:] if again else waiting)
         self._pending_bytes += new_bytes
+        if self.account is not None:
+            self.account.came(len(sizes) - again, new_bytes)
 
     def take_part(self, part: PartFrame | pb.Part) -> None:
         """Take in a part of a long body. Raises ProtocolError if it breaks the rules."""
-        has_room = self._memory.has_room_for(len(part.data))
+        has_room = self._memory.has_room_for(len(part.data), self._principal)
         if not has_room:
-            self._part_error = self._memory.error(part.body_bytes)
+            self._part_error = self._memory.error(part.body_bytes, self._principal)
         self._bodies.take_part(part, keep=has_room)
 
     @property
@@ -340,7 +347,8 @@ class Inbound:
         """Give the client as much credit as the mailbox allows.
 
         Under `block`, the client may send as many messages as the mailbox has room for. Under the other strategies
-        nobody waits for room, so the client may send as many as the mailbox can hold.
+        nobody waits for room, so the client may send as many as the mailbox can hold. The limits of the client's
+        principal hold for all.
         """
         inbox = self._kernel.mail.inbox
         if not inbox.backpressure.waits:
@@ -354,10 +362,13 @@ class Inbound:
             ):
                 room = self._limits.read_ahead - len(self.pending)
         room_bytes = WINDOW_BYTES - self._pending_bytes
-        if inbox.bytes >= self._limits.mailbox_bytes or self._memory.is_full:
+        if inbox.bytes >= self._limits.mailbox_bytes or self._memory.is_full_for(self._principal):
             room_bytes = 0
         elif self._memory.is_tight:
             room_bytes = TIGHT_BYTES - self._pending_bytes
+        if self.account is not None:
+            allowed, allowed_bytes = self.account.credit()
+            room, room_bytes = min(room, allowed), min(room_bytes, allowed_bytes)
         self.incoming.grant(min(room, WINDOW), room_bytes)
 
     @property
@@ -368,6 +379,12 @@ class Inbound:
         if incoming.credit.bytes - incoming.received_bytes < WINDOW_BYTES // 2:
             return True
         return left < self._window // 2 or left == 0
+
+    @property
+    def is_starved(self) -> bool:
+        """True if the client has used up its credit."""
+        incoming = self.incoming
+        return incoming.credit.messages <= incoming.received or incoming.credit.bytes <= incoming.received_bytes
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

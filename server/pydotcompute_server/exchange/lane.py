@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import grpc
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from pydotcompute.exceptions import PyDotComputeError, SessionLostError
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -19,13 +20,14 @@ from pydotcompute.wire.exchange.frames import PartFrame
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
-from pydotcompute_server.bounds.shares import owner_of
+from pydotcompute_server.bounds.shares import Owner
 from pydotcompute_server.calls.errors import status_of
 from pydotcompute_server.calls.pipeline import About
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
+from pydotcompute_server.connected import Connected, ConnectedClient
 from pydotcompute_server.epoch import Epoch
-from pydotcompute_server.exchange.conversation import Conversation, CutOffError
+from pydotcompute_server.exchange.conversation import Conversation, CutOffError, TakenOverError
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
@@ -36,6 +38,11 @@ logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+TAKEN_OVER = status_pb2.Status(
+    code=code_pb2.ABORTED,
+    message="a later stream, opened with the same token, has taken the session over; do not take it back",
+)
+"""How a stream ends whose session goes on with another stream."""
 LAST_WORD_SHARE = 0.2
 """The share of the farewell's time that is kept for the last `bye`.
 
@@ -53,7 +60,9 @@ class ExchangeLane:
         apart: Apart,
         memory: Memory,
         epoch: Epoch,
+        connected: Connected,
     ) -> None:
+        self._connected = connected
         self._runtime = runtime
         self._apart = apart
         self._catalog = catalog
@@ -70,6 +79,10 @@ class ExchangeLane:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return self._sessions.held_bytes
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        return self._sessions.held_by(principal)
+
     async def exchange(self, context: Context, about: About) -> None:
         """Serve one stream, and await `about` with the id of its kernel.
 
@@ -77,6 +90,7 @@ class ExchangeLane:
             ProtocolError: the first frame is not `open`, or a later one breaks the rules.
             LimitExceededError: there are too many sessions.
             SessionLostError: the client asks for a session that does not exist or is over.
+                It is also raised when an operator ends the session.
             ConnectionLostError: the daemon is about to end.
             PyDotComputeError: there is no such kernel, or it is not activated yet.
         """
@@ -86,46 +100,69 @@ class ExchangeLane:
         opening = first.open
         await about(opening.kernel_id)
         try:
-            await self._serve(opening, context)
+            client = self._connected.client(context)
+            with client.calling():
+                await self._serve(opening, context, client)
         except PyDotComputeError as error:
             if opening.error_in_bye:
-                await self._say_error(error, context)
+                await self._say_bye(status_of(error, pb.ExchangeRequest.DESCRIPTOR.name), context)
             raise
+        except TakenOverError:
+            if opening.error_in_bye:
+                await self._say_bye(TAKEN_OVER, context, can_read=False)
+            await context.abort(grpc.StatusCode.ABORTED, TAKEN_OVER.message)
 
-    async def _say_error(self, error: PyDotComputeError, context: Context) -> None:
-        """Say `bye` with the error, and wait until the client has ended its side, but not for long."""
-        bye = pb.Bye(status=status_of(error, pb.ExchangeRequest.DESCRIPTOR.name))
+    async def _say_bye(self, status: status_pb2.Status, context: Context, *, can_read: bool = True) -> None:
+        """Say `bye` with this error, and wait until the client has ended its side, but not for long.
+
+        Args:
+            can_read: False if a read is still under way, that of a task which was cancelled. Then nobody can hear the
+                client end its side, only that it ends the call.
+        """
+        gone = asyncio.Event()
+        context.add_done_callback(lambda _: gone.set())  # type: ignore[arg-type]
         with suppress(grpc.aio.InternalError, grpc.aio.UsageError, TimeoutError):  # The client is gone.
             async with asyncio.timeout(self._limits.farewell):
-                await context.write(pb.ExchangeResponse(bye=bye))
+                await context.write(pb.ExchangeResponse(bye=pb.Bye(status=status)))
+                if not can_read:
+                    await gone.wait()
                 while isinstance(await context.read(), pb.ExchangeRequest | PartFrame):
                     pass
 
-    async def _serve(self, opening: pb.Open, context: Context) -> None:
+    async def _serve(self, opening: pb.Open, context: Context, client: ConnectedClient) -> None:
         """Find or begin the session that a stream asks for, and carry it."""
         if opening.session_token:
-            session = self._sessions.find(opening.session_token, opening.kernel_id)
+            session = self._sessions.find(opening.session_token, opening.kernel_id, client.owner.principal)
         elif self._draining is not None:
             raise ENDING.again()
         else:
             kernel = self._runtime.kernel(opening.kernel_id)
             session = self._sessions.open(
                 lambda: Session(
-                    kernel, self._catalog, opening, self._limits, self._apart, self._memory, self._sessions.epoch
+                    kernel,
+                    self._catalog,
+                    opening,
+                    self._limits,
+                    self._apart,
+                    self._memory,
+                    self._sessions.epoch,
+                    client,
                 ),
-                owner_of(context),
+                client.owner,
             )
         if (carrier := self._conversations.get(session.token)) is not None:
             carrier.replace()
         session.newest_stream = context
+        session.carried_by(client)
         try:
             async with session.lock:
-                if session.newest_stream is context:  # Otherwise the client has opened yet another stream.
-                    try:
-                        await self._carry(session, opening, context)
-                    finally:
-                        if session.newest_stream is context:
-                            session.newest_stream = None  # The session lives on; the call and what it holds do not.
+                if session.newest_stream is not context:  # There is yet another stream.
+                    raise TakenOverError
+                try:
+                    await self._carry(session, opening, context)
+                finally:
+                    if session.newest_stream is context:
+                        session.newest_stream = None  # The session lives on; the call and what it holds do not.
         except CutOffError as why:  # Here, without the lock: if the client does not read, it takes long to tell it.
             logger.warning("a client is cut off", extra={"kernel_id": opening.kernel_id, "reason": str(why)})
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(why))
@@ -148,12 +185,16 @@ class ExchangeLane:
             raise
         finally:
             del self._conversations[session.token]
-            if is_over:
+            if is_over or session.is_kicked:
                 self._sessions.end(session)
             else:
                 self._sessions.keep(session)
             if self._farewell is not None:
                 self._sessions.end_delivered()
+
+    def kick(self, which: Callable[[Owner], bool]) -> int:
+        """End the sessions of these clients, once their calls are ended too. Return how many there are."""
+        return self._sessions.kick(which)
 
     def drain(self) -> None:
         """Take no more messages and no new sessions, and tell the clients."""

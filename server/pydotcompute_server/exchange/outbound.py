@@ -90,6 +90,8 @@ class Outbound:
         self._being_written: tuple[Any, bool] | None = None
         """The message that is being written apart, and True if it is an output. All later messages wait for it."""
         self._over = False
+        self.failed_told = 0
+        """How many of the caller's requests that failed have been queued as refusals."""
         self._outputs_sent = 0
         self.outputs_wanted = 0
         """How many more outputs the client waits for."""
@@ -103,6 +105,8 @@ class Outbound:
             ProtocolError: the acknowledgement breaks the rules.
         """
         if ack.number <= self.acks_received:
+            if not ack.number:
+                raise ProtocolError("an ack without a number, or with 0: they are counted from 1")
             return False
         self.acks_received = ack.number
         if max(len(ack.undeliverable), len(ack.returned), len(ack.withdrawn)) > WINDOW:
@@ -183,6 +187,29 @@ class Outbound:
         refusal = pb.Refusal(sequence=sequence, message_id=message_id.bytes, status=status)
         self.outgoing.queue.append(Refused(b"", refusal))
         self._caller.arrived.notify()
+
+    def _refuse_taken(self, request: Unanswered) -> None:
+        """Tell the client that a request which was taken will not be answered."""
+        self.failed_told += 1
+        self.refuse(request.message_id, told_status(request.error))
+
+    def next_refusals(self, most: int) -> Chunk[Packed | Refused] | None:
+        """Return refusals, ahead of the messages that wait for credit. Call this when there is nothing else to send."""
+        if self._caller.failed > self.failed_told and self.outgoing.allowed <= len(self.outgoing.queue):
+            for request in self._caller.ready.remove_all(lambda item: item.__class__ is Unanswered):
+                self._refuse_taken(request)
+            self._caller.room.notify_all()
+        if not self.outgoing.queue:
+            return None
+        return self.outgoing.next_free(Refused, most, self.outgoing.acknowledged + WINDOW)
+
+    @property
+    def all_is_refused(self) -> bool:
+        """True if no refusal is left to be sent. Messages may be, that wait for credit."""
+        outgoing = self.outgoing
+        if outgoing.all_short_sent or outgoing.again or outgoing.allowed > 0:
+            return outgoing.all_short_sent
+        return not any(item.__class__ is Refused for item in outgoing.queue)
 
     def _encoder(self, codec: Codec[T]) -> Callable[[T], bytes | Body]:
         """Return a function that encodes light messages of this codec's class, and raises _HeavyError for others."""
@@ -296,7 +323,7 @@ class Outbound:
                     self._caller.ready.push_front(each, priority)
                 return
             if item.__class__ is Unanswered:
-                self.refuse(item.message_id, told_status(item.error))
+                self._refuse_taken(item)
                 continue
             try:
                 self._queue(item)
@@ -345,7 +372,7 @@ class Outbound:
         """
         self._being_written = message, is_output
         index, _ = self._encoders[message.__class__]
-        self._apart.write(self._codecs[index], message).add_done_callback(self._written)
+        self._apart.write(self._codecs[index], message, aligned=True).add_done_callback(self._written)
 
     def _written(self, written: Future[bytes]) -> None:
         """Queue the message that was written apart, unless the session has ended meanwhile."""

@@ -18,6 +18,7 @@ from pydotcompute.wire.exchange.shared_memory import SharedMemory
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.inbound import Inbound
 from pydotcompute_server.exchange.outbound import Outbound
@@ -29,6 +30,8 @@ __all__ = ["Session"]
 class Session:
     """One client's conversation with one kernel. One `Conversation` after another carries it."""
 
+    is_session = True
+
     def __init__(
         self,
         kernel: RingKernel[Any, Any],
@@ -38,6 +41,7 @@ class Session:
         apart: Apart,
         memory: Memory,
         epoch: Epoch,
+        client: ConnectedClient,
     ) -> None:
         self.epoch = epoch
         self.token = epoch.new_token()
@@ -48,7 +52,7 @@ class Session:
         """Length of the longest body that the client may send, in bytes."""
         self.news = Signal()
         """Notified when there may be something to send to the client."""
-        self.caller = caller = Caller[Any](private=True, arrived=self.news)
+        self.caller = caller = Caller[Any](private=True, arrived=self.news, principal=client.owner.principal)
         """The caller that stands for the client at the kernel."""
         incoming = Incoming()
         shares_memory = opening.shared_memory and limits.shared_memory_bytes
@@ -65,9 +69,25 @@ class Session:
             kernel, caller, self.codecs, self.bodies, apart, limits.unacknowledged_bytes, new_codec
         )
         self.inbound = Inbound(
-            kernel, caller, self.codecs[0], incoming, self.bodies, limits, apart, memory, self.outbound.refuse
+            kernel,
+            caller,
+            self.codecs[0],
+            incoming,
+            self.bodies,
+            limits,
+            apart,
+            memory,
+            self.outbound.refuse,
+            client,
         )
+        self._account = account = client.account
+        if account is not None:
+            account.add(self)
         self.over = False
+        self.is_kicked = False
+        """True if the session is to end with its stream."""
+        self.client = client
+        """The client that carries the session, or has carried it last."""
         self.lock = asyncio.Lock()
         """Held by the call that carries the session."""
         self.newest_stream: object = None
@@ -108,6 +128,25 @@ class Session:
         return self.inbound.held_bytes + self.outbound.held_bytes
 
     @property
+    def under_way(self) -> tuple[int, int]:
+        """The messages of the client that wait in the mailbox or for room in it, and the bytes of `held_bytes`."""
+        in_mailbox = min(self.caller.unanswered, len(self.kernel.mail.inbox))
+        return len(self.inbound.pending) + in_mailbox, self.held_bytes
+
+    @property
+    def traffic(self) -> tuple[int, int, int, int]:
+        """The messages received from the client and their bytes, and the messages sent to it and theirs."""
+        incoming, outgoing = self.inbound.incoming, self.outbound.outgoing
+        return incoming.received, incoming.received_bytes, outgoing.sent, outgoing.sent_bytes
+
+    def carried_by(self, client: ConnectedClient) -> None:
+        """Note which client carries the session from now on."""
+        if self.client is not client:
+            self.client.talks.discard(self)
+        self.client = client
+        client.talks.add(self)
+
+    @property
     def all_is_sent(self) -> bool:
         """True if the kernel has ended, and everything of it that is for the client has been sent."""
         kernel = self.kernel
@@ -123,6 +162,9 @@ class Session:
         Outputs that the client never acknowledged go to other clients. Such replies become dead letters.
         """
         self.over = True
+        self.client.leave(self)
+        if self._account is not None:
+            self._account.discard(self)
         self.outbound.end()
         self.inbound.end()
         self.bodies.close()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.places import Places
-from pydotcompute_server.bounds.shares import SharedTable
+from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.bounds.shares import Owner, SharedTable, shares_of
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
@@ -22,10 +23,9 @@ class Sessions:
     def __init__(self, limits: Limits, epoch: Epoch) -> None:
         self.epoch = epoch
         self._timeout = limits.session_timeout
-        share = "max_sessions_per_connection", limits.max_sessions_per_connection
-        self._places = Places("max_sessions", limits.max_sessions, share)
+        self._places = Places("max_sessions", limits.max_sessions, *shares_of("max_sessions", limits))
         self._sessions: dict[bytes, Session] = {}
-        self._owners: dict[bytes, str] = {}
+        self._owners: dict[bytes, Owner] = {}
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
         self._kept: SharedTable[bytes, Session] = SharedTable(limits.sessions_kept)
 
@@ -40,7 +40,13 @@ class Sessions:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return sum(session.held_bytes for session in self._sessions.values())
 
-    def open(self, make: Callable[[], Session], owner: str) -> Session:
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        owners = self._owners
+        own = (each for token, each in self._sessions.items() if owners[token].principal == principal)
+        return sum(session.held_bytes for session in own)
+
+    def open(self, make: Callable[[], Session], owner: Owner) -> Session:
         """Add the session that `make` returns, and return it.
 
         Raises:
@@ -56,11 +62,22 @@ class Sessions:
         self._owners[session.token] = owner
         return session
 
-    def find(self, token: bytes, kernel_id: str) -> Session:
-        """Return the session of this token. SessionLostError if there is none, or if it has ended."""
+    def find(self, token: bytes, kernel_id: str, principal: str) -> Session:
+        """Return the session of this token, which this principal has opened.
+
+        Raises:
+            SessionLostError: there is none, or it has ended.
+            ProtocolError: it is a session with another kernel. It goes on.
+        """
         session = self._sessions.get(token)
-        if session is None or session.kernel.kernel_id != kernel_id:
+        if session is None or self._owners[token].principal != principal:
             raise SessionLostError("", f"the daemon has no such session: {self.epoch.why_unknown(token)}", kernel_id)
+        if session.kernel.kernel_id != kernel_id:
+            named = f"names kernel {kernel_id!r}" if kernel_id else "names no kernel"
+            raise ProtocolError(
+                f"`open` {named}, and the session of its token is with kernel {session.kernel.kernel_id!r}; "
+                f"name that one to go on with it"
+            )
         return session
 
     def keep(self, session: Session) -> None:
@@ -85,6 +102,18 @@ class Sessions:
             self._places.leave(self._owners.pop(session.token))
             session.end()
             self.ended.notify_all()
+
+    def kick(self, which: Callable[[Owner], bool]) -> int:
+        """End the sessions of these clients: at once, or with their streams, which someone else ends.
+
+        Return how many there are.
+        """
+        found = [each for each in self._sessions.values() if which(each.client.owner)]
+        for session in found:
+            session.is_kicked = True
+            if session.token in self._expiries:
+                self.end(session)
+        return len(found)
 
     def end_delivered(self) -> None:
         """End the sessions without a stream whose clients have received everything that is for them."""

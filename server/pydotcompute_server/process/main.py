@@ -106,7 +106,8 @@ class Process:
 
     def _heed(self, number: signal.Signals, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> None:
         if number is signal.SIGHUP:
-            with contextlib.suppress(RuntimeError):  # The loop is closed.
+            say(logger.info, "SIGHUP: what may have changed is read again")
+            with contextlib.suppress(RuntimeError):  # The loop is closed: the daemon has just ended.
                 loop.call_soon_threadsafe(self._daemon.reload)
         elif self._first_at is None:
             self._first_at = monotonic()

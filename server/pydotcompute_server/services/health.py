@@ -10,12 +10,14 @@ import grpc
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
-from pydotcompute.exceptions import KernelNotFoundError, LimitExceededError
+from pydotcompute.exceptions import KernelNotFoundError
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.mail.gate import OPEN
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.places import Places
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.visible import Visible
 
@@ -43,10 +45,9 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
         self._runtime = runtime
         self._visible = visible
         self._types = types
-        self._most_watchers = limits.max_watchers
+        self._watchers = Places("max_watchers", limits.max_watchers, *shares_of("max_watchers", limits))
         self._most_names = limits.unknown_names_told
         self._draining = False
-        self._watchers = 0
         self._watched: dict[str, Signal] = {}  # Those for which a `Watch` waits, by name.
 
     # -- what the daemon tells it --------------------------------------------------------------------------------------
@@ -76,11 +77,10 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
 
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> AsyncIterator[pb.HealthCheckResponse]:
         name = request.service
-        if self._watchers >= self._most_watchers:
-            raise LimitExceededError("max_watchers", self._most_watchers, self._watchers + 1)
         if len(name) > LONGEST_ID and not self._is_service(name):
             raise self._not_found(name)  # There will never be such a kernel, so the name is not kept.
-        self._watchers += 1
+        owner = owner_of(context)
+        self._watchers.take(owner)
         try:
             told = None
             while True:
@@ -90,7 +90,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
                 else:
                     await self._change(name)
         finally:
-            self._watchers -= 1
+            self._watchers.leave(owner)
 
     async def _change(self, name: str) -> None:
         """Wait until the status under this name may have changed."""

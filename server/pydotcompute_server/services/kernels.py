@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import grpc
 
@@ -14,14 +15,17 @@ from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.places import Places, Share
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
-from pydotcompute_server.calls.principals import failure_as_told
+from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current, failure_as_told
+from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
 from pydotcompute_server.visible import Visible
 
@@ -41,6 +45,10 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         self._catalog = catalog
         self._limits = limits
         self._epoch = epoch
+        share = Share("max_kernels_per_principal", limits.per_principal("max_kernels"))
+        self._places = Places("max_kernels", limits.max_kernels, share)
+        self._launched_by: WeakKeyDictionary[RingKernel[Any, Any], str] = WeakKeyDictionary()
+        self._launches = Launches(limits)
 
     async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
         types = self._visible.types()
@@ -79,14 +87,38 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         )
 
     async def Launch(self, request: pb.LaunchRequest, context: Context) -> pb.LaunchResponse:
-        name = request.kernel_type or request.kernel_id
-        types = self._visible.types()
-        kernel_type = types.get(name)
-        if kernel_type is None:
-            raise KernelNotFoundError(name, sorted(types))
-        config = config_from_proto(request.config, kernel_type.config)
-        kernel = await self._runtime.launch(request.kernel_id, kernel_type, config=config)
-        return pb.LaunchResponse(kernel=_kernel(kernel))
+        async def launch() -> pb.LaunchResponse:
+            name = request.kernel_type or request.kernel_id
+            types = self._visible.types()
+            kernel_type = types.get(name)
+            if kernel_type is None:
+                raise KernelNotFoundError(name, sorted(types))
+            config = config_from_proto(request.config, kernel_type.config)
+            return pb.LaunchResponse(kernel=_kernel(await self._launch(request.kernel_id, kernel_type, config)))
+
+        return await self._launches.once(request, owner_of(context), launch)
+
+    async def _launch(self, kernel_id: str, kernel_type: KernelType, config: RingKernelConfig) -> RingKernel[Any, Any]:
+        """Launch a kernel in one of the places of the principal that calls."""
+        principal = current().name
+        self._places.take((principal,))
+        try:
+            kernel = await self._runtime.launch(kernel_id, kernel_type, config=config)
+        except BaseException:
+            self._places.leave((principal,))
+            raise
+        if kernel.state is KernelState.TERMINATED:
+            self._places.leave((principal,))
+        else:
+            self._launched_by[kernel] = principal
+        return kernel
+
+    def kernel_changed(self, kernel: RingKernel[Any, Any]) -> None:
+        """Note that a kernel has another state: once it is terminated, its principal may launch another."""
+        if kernel.state is KernelState.TERMINATED:
+            principal = self._launched_by.pop(kernel, None)
+            if principal is not None:
+                self._places.leave((principal,))
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
         await self._runtime.activate(request.kernel_id)

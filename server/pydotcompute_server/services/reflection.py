@@ -9,6 +9,8 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
+from pydotcompute.protobuf.own_files import documented_files
+from pydotcompute.protobuf.packages import by_package
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute_server.visible import Visible
 
@@ -48,6 +50,9 @@ class _Reflection:
         self._types = types
         self._visible = visible
         self._own = own
+        self._documented = documented_files()
+        self._shown = TypePool()
+        self._files_shown = 0
 
     async def info(
         self, requests: AsyncIterable[pb.ServerReflectionRequest], _: object
@@ -64,7 +69,11 @@ class _Reflection:
         try:
             match kind:
                 case "list_services":
-                    services = [pb.ServiceResponse(name=name) for name in self._visible.services()]
+                    services = [
+                        pb.ServiceResponse(name=name)
+                        for name in self._packages.services()
+                        if self._visible.service(name)
+                    ]
                     return pb.ServerReflectionResponse(list_services_response=pb.ListServiceResponse(service=services))
                 case "file_by_filename":
                     return self._files(request.file_by_filename)
@@ -77,9 +86,18 @@ class _Reflection:
         except KeyError:
             return _error(grpc.StatusCode.NOT_FOUND, f"{getattr(request, str(kind))} is not known here")
 
+    @property
+    def _packages(self) -> TypePool:
+        """The types with one file for each package: some programs take no more than the first file of an answer."""
+        files = self._types.files
+        if len(files) != self._files_shown:
+            self._shown, self._files_shown = TypePool(), len(files)
+            self._shown.add_files(by_package(files))
+        return self._shown
+
     def _file_of(self, symbol: str) -> str:
         """Return the name of the file that declares this symbol. KeyError if there is none."""
-        pool = self._types.pool
+        pool = self._packages.pool
         try:
             return str(pool.FindFileContainingSymbol(symbol).name)
         except KeyError:  # Protobuf's pool does not find the file of a method in this way.
@@ -92,9 +110,10 @@ class _Reflection:
         """
         if (visible := self._visible.files(self._own)) is not None and name not in visible:
             raise KeyError(name)
-        files = [file.SerializeToString() for file in reversed(self._types.with_imports(name))]
+        files = reversed(self._packages.with_imports(name))
+        written = [self._documented.get(file.name, file).SerializeToString() for file in files]
         return pb.ServerReflectionResponse(
-            file_descriptor_response=pb.FileDescriptorResponse(file_descriptor_proto=files)
+            file_descriptor_response=pb.FileDescriptorResponse(file_descriptor_proto=written)
         )
 
 

@@ -15,7 +15,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import device_to_proto
-from pydotcompute_server.bounds.shares import owner_of
+from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
 from pydotcompute_server.visible import Visible
@@ -29,8 +29,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
     def __init__(self, runtime: RingKernelRuntime, visible: Visible, limits: Limits) -> None:
-        share = "max_watchers_per_connection", limits.max_watchers_per_connection
-        self._watchers = Places("max_watchers", limits.max_watchers, share)
+        self._watchers = Places("max_watchers", limits.max_watchers, *shares_of("max_watchers", limits))
         self._snapshots = Snapshots(runtime, visible, self._watchers, limits)
 
     def snapshot_handler(self) -> grpc.GenericRpcHandler:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from uuid import UUID
 
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.messages.header import MAX_PRIORITY
+from pydotcompute.messages.ids import uuid_from_text
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute_server.calls.answers import Metadata
 from pydotcompute_server.limits import Limits
@@ -108,9 +108,9 @@ def _uuid(name: str, found: dict[str, str]) -> str:
     text = found.get(name, "")
     if name in found:
         try:
-            UUID(text)
+            uuid_from_text(text)
         except ValueError:
-            raise _refusal(name, text, "not a UUID") from None
+            raise _refusal(name, text, "not a UUID in its form of 36 characters") from None
     return text
 
 

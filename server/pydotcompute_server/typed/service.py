@@ -26,6 +26,7 @@ from pydotcompute_server.calls.handlers import Handler
 from pydotcompute_server.calls.pipeline import with_kernel
 from pydotcompute_server.calls.requests import long_request, takes_messages
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.connected import Connected
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.typed.metadata import PREFIX, CallMetadata, header_of, kernel_id_in, read_metadata
 from pydotcompute_server.typed.streams import Stream, Streams
@@ -48,7 +49,9 @@ class TypedServices(grpc.GenericRpcHandler):
         limits: Limits,
         apart: Apart,
         memory: Memory,
+        connected: Connected,
     ) -> None:
+        self._connected = connected
         self._apart = apart
         self._runtime = runtime
         self._catalog = catalog
@@ -65,7 +68,14 @@ class TypedServices(grpc.GenericRpcHandler):
         if kernel_type is None:
             return None
         lane = _TypedLane(
-            kernel_type, self._runtime, self._catalog, self._unary, self._limits, self._apart, self._memory
+            kernel_type,
+            self._runtime,
+            self._catalog,
+            self._unary,
+            self._limits,
+            self._apart,
+            self._memory,
+            self._connected,
         )
 
         def named(behavior: Behavior) -> Behavior:
@@ -102,7 +112,9 @@ class _TypedLane:
         limits: Limits,
         apart: Apart,
         memory: Memory,
+        connected: Connected,
     ) -> None:
+        self._connected = connected
         self._apart = apart
         assert kernel_type.input_type is not None
         self._kernel_type = kernel_type
@@ -164,6 +176,7 @@ class _TypedLane:
             self._limits,
             self._apart,
             self._memory,
+            self._connected.client(context),
             priority=said.priority,
             outputs=said.outputs,
         )

@@ -12,14 +12,21 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, status_pb2
 
-from pydotcompute.exceptions import MessageTooLargeError, PyDotComputeError, QueueFullError, QueueTimeoutError
+from pydotcompute.exceptions import (
+    MessageDeserializationError,
+    MessageTooLargeError,
+    PyDotComputeError,
+    QueueFullError,
+    QueueTimeoutError,
+)
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
-from pydotcompute.wire.messages import type_url
+from pydotcompute.wire.messages import every_problem, type_url
+from pydotcompute_server.accounts import Account
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
@@ -34,6 +41,7 @@ from pydotcompute_server.clients import (
     require_activated,
     terms_of,
 )
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Stream", "Streams"]
@@ -49,6 +57,8 @@ class Stream:
     kernel's replies, and decides when the stream is over. Messages are numbered from 1 in the order of their arrival.
     """
 
+    is_session = False
+
     def __init__(
         self,
         kernel: Kernel,
@@ -57,6 +67,7 @@ class Stream:
         limits: Limits,
         apart: Apart,
         memory: Memory,
+        client: ConnectedClient,
         *,
         priority: int | None = None,
         outputs: bool = False,
@@ -69,13 +80,18 @@ class Stream:
         self._output_type = kernel.type.output_type
         self._limits = limits
         self._memory = memory
+        self.client = client
+        self._account = account = client.account
+        if account is not None:
+            account.add(self)
         self._read_bytes = 0  # The bytes of the request that was read and is not in the mailbox yet.
         self._written_bytes = 0  # The bytes of the reply that is being written.
         self._writing_since: float | None = None
         self._priority = DEFAULT_PRIORITY if priority is None else priority
         self._outputs = outputs
-        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies)
-        self._read_count = 0
+        self._caller: Caller[Any] = Caller(private=True, most=limits.stream_replies, principal=client.owner.principal)
+        self._read_count = self._sent_count = 0
+        self._all_read_bytes = self._all_sent_bytes = 0
         self._numbers: dict[int, int] = {}
         """The accepted requests without a reply: `message_id.int` → number in the stream."""
         self._answered: deque[tuple[int, int]] = deque(maxlen=2 * limits.answers)
@@ -146,6 +162,17 @@ class Stream:
         return self._read_bytes + self._written_bytes + self._ready_bytes
 
     @property
+    def under_way(self) -> tuple[int, int]:
+        """The messages of the client that wait in the mailbox or for room in it, and the bytes of `held_bytes`."""
+        in_mailbox = min(self._caller.unanswered, len(self._kernel.mail.inbox))
+        return in_mailbox + bool(self._read_bytes), self.held_bytes
+
+    @property
+    def traffic(self) -> tuple[int, int, int, int]:
+        """The messages received from the client and their bytes, and the messages sent to it and theirs."""
+        return self._read_count, self._all_read_bytes, self._sent_count, self._all_sent_bytes
+
+    @property
     def _ready_bytes(self) -> int:
         ready = self._caller.ready
         return estimated_sum(ready, ready.size)
@@ -206,8 +233,11 @@ class Stream:
                 return
             self._read_count += 1
             self._read_bytes = len(body)
+            self._all_read_bytes += len(body)
             try:
                 await self._put(body, self._read_count)
+            except MessageDeserializationError as error:
+                self._fail(self._read_count, await self._apart.run(every_problem, error, body, self._codec))
             except PyDotComputeError as error:
                 self._fail(self._read_count, error)
             finally:
@@ -218,6 +248,8 @@ class Stream:
         kernel, caller, limits = self._kernel, self._caller, self._limits
         if len(body) > limits.max_message_bytes:
             raise MessageTooLargeError(self._codec.schema.name, len(body), limits.max_message_bytes)
+        if self._account is not None:
+            await self._wait_for_account(self._account, len(body))
         await self._wait_for_memory(len(body))
         message_id = new_message_id()
         header = message_id, self._priority, None
@@ -237,6 +269,12 @@ class Stream:
                 self._numbers.pop(message_id.int, None)
             raise
 
+    async def _wait_for_account(self, account: Account, size: int) -> None:
+        """Wait while the client's principal has too much under way, or sends too fast."""
+        while not all(account.credit()):
+            await self._kernel.mail.inbox.taken.wait(account.seconds_to_credit)
+        account.came(1, size)
+
     async def _wait_for_memory(self, size: int) -> None:
         """Wait until there is memory for a request of `size` bytes, and its client has not too many replies waiting.
 
@@ -248,11 +286,11 @@ class Stream:
             await caller.room.wait()
         deadline = None
         self._read_bytes = 0  # `memory` is asked for these bytes, and must not count them twice.
-        while not memory.has_room_for(size):
+        while not memory.has_room_for(size, self.client.owner.principal):
             self._read_bytes = size
             deadline = deadline or monotonic() + limits.stalled_reader
             if size > memory.budget or not await memory.freed().wait(deadline - monotonic()):
-                raise memory.error(size)
+                raise memory.error(size, self.client.owner.principal)
             self._read_bytes = 0
         self._read_bytes = size
 
@@ -314,6 +352,8 @@ class Stream:
                 body = AnyMessage(type_url=type_url(codec), value=body).SerializeToString()
             self._writing_since, self._written_bytes = monotonic(), len(body)
             await self._context.write(body)
+            self._sent_count += 1
+            self._all_sent_bytes += len(body)
         except StatusError as error:
             self._fail(number, error)
         except BaseException as error:
@@ -340,6 +380,8 @@ class Stream:
 
     def _leave(self) -> None:
         """Withdraw the requests that the kernel has not taken. Replies that it sends later become dead letters."""
+        if self._account is not None:
+            self._account.discard(self)
         self._kernel.mail.withdraw_all(self._caller)
         leave(self._kernel, self._caller)
         pass_outputs_on(self._kernel)
@@ -359,20 +401,29 @@ class Streams:
         """The bytes of the messages that the streams have in their hands, in part estimated."""
         return sum(stream.held_bytes for stream in self._streams)
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        return sum(stream.held_bytes for stream in self._streams if stream.client.owner.principal == principal)
+
     async def run(self, stream: Stream) -> None:
         """Run a stream to its end.
 
         Raises:
             StatusError: as `Stream.run`, or because the daemon is about to end.
             KernelStateError, ClientGoneError: as `Stream.run`.
+            SessionLostError: an operator has ended the stream.
         """
         if self._draining:
             raise StatusError(SHUTTING_DOWN)
+        client = stream.client
         self._streams.add(stream)
+        client.talks.add(stream)
         self._progress.watch()
         try:
-            await stream.run()
+            with client.calling():
+                await stream.run()
         finally:
+            client.leave(stream)
             self._streams.discard(stream)
             self._ended.notify_all()
 

@@ -30,13 +30,15 @@ from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
-from pydotcompute_server.bounds.shares import SharedTable, owner_of
+from pydotcompute_server.bounds.shares import Owner, SharedTable
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING, leave, terms_of
+from pydotcompute_server.connected import Connected, ConnectedClient
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 from pydotcompute_server.unary.clients import Client, Clients
 from pydotcompute_server.unary.leases import Leases
 from pydotcompute_server.unary.sends import Sends, digest_of
@@ -60,7 +62,7 @@ class _Desk:
     """
 
     def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.clients = Clients(limits)
+        self.clients = Clients(limits, kernel.mail.inbox)
         self.sends = Sends(limits)
         self.leases = Leases(kernel.mail.outputs.capacity, limits)
         self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
@@ -72,13 +74,25 @@ class _Desk:
         waiting = (client.ready for client in self.clients.values() if client.ready.size)
         return self.leases.held_bytes + sum(estimated_sum(ready, ready.size) for ready in waiting)
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        return self.leases.held_by(principal) + self.clients.held_by(principal)
+
 
 class UnaryLane:
     """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
 
     def __init__(
-        self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, apart: Apart, memory: Memory, epoch: str
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        limits: Limits,
+        apart: Apart,
+        memory: Memory,
+        epoch: str,
+        connected: Connected,
     ) -> None:
+        self._connected = connected
         self._runtime = runtime
         self._catalog = catalog
         self._apart = apart
@@ -96,6 +110,12 @@ class UnaryLane:
         """The bytes of the messages that the lane has: in calls, leased, or waiting for a client_id."""
         return self._in_calls + sum(desk.held_bytes for desk in self._desks.values())
 
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of `held_bytes` that are this principal's."""
+        in_calls = self._connected.listed(which=lambda owner: owner.principal == principal)
+        desks = self._desks.values()
+        return sum(client.in_calls for client in in_calls) + sum(desk.held_by(principal) for desk in desks)
+
     @contextmanager
     def _holding(self, size: int) -> Iterator[None]:
         """Count the bytes of a message that is in a call."""
@@ -104,6 +124,34 @@ class UnaryLane:
             yield
         finally:
             self._in_calls -= size
+
+    @contextmanager
+    def _taking(self, size: int, context: Context) -> Iterator[ConnectedClient]:
+        """Take a message of `size` bytes in a call, and count its bytes. Return whose call it is.
+
+        Raises:
+            MemoryExhaustedError: there is no room for it.
+            LimitExceededError: the principal has too much under way.
+            SessionLostError: an operator has ended the call.
+        """
+        client = self._connected.client(context)
+        account = client.account
+        if account is not None:
+            account.require_room(size)
+        self._memory.require(size, client.owner.principal)
+        client.received(1, size)
+        self._in_calls += size
+        client.in_calls += size
+        if account is not None:
+            account.carry(1, size)
+        try:
+            with client.calling():
+                yield client
+        finally:
+            self._in_calls -= size
+            client.in_calls -= size
+            if account is not None:
+                account.carry(-1, -size)
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
         """Send a request to the kernel, and return its reply.
@@ -118,12 +166,13 @@ class UnaryLane:
         """
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        self._memory.require(size)
-        with self._holding(size):
+        with self._taking(size, context) as client:
             message, checked = await self._message(request.message, kernel)
             timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
             try:
-                reply = await kernel.mail.ask(message, timeout, self._counted(size), checked=checked)
+                reply = await kernel.mail.ask(
+                    message, timeout, self._counted(size), checked=checked, principal=client.owner.principal
+                )
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
@@ -132,6 +181,7 @@ class UnaryLane:
         except asyncio.CancelledError:
             kernel.mail.bury(reply, "its caller is gone")
             raise
+        client.sent(1, len(response.message.body.value))
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -149,16 +199,15 @@ class UnaryLane:
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        self._memory.require(size)
-        with self._holding(size):
+        with self._taking(size, context) as client:
             message, checked = await self._message(request.message, kernel)
             desk = self._desk(kernel)
-            timeout, owner = _patience(request, context, self._limits), owner_of(context)
+            timeout = _patience(request, context, self._limits)
             try:
                 if request.message.message_id:
-                    await self._send_once(kernel, desk, request, message, timeout, checked, owner)
+                    await self._send_once(kernel, desk, request, message, timeout, checked, client)
                 else:
-                    await self._put(kernel, desk, request, message, timeout, checked, owner)
+                    await self._put(kernel, desk, request, message, timeout, checked, client)
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
@@ -171,10 +220,10 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: str,
+        sender: ConnectedClient,
     ) -> None:
         size = len(request.message.body.value)
-        client = self._client(kernel, desk, request.client_id, owner)
+        client = self._client(kernel, desk, request.client_id, sender)
         timeout = await self._wait_until_received(kernel, client, timeout)
         timeout = await self._wait_for_room(kernel, size, timeout)
         await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
@@ -229,9 +278,9 @@ class UnaryLane:
         message: Any,
         timeout: float | None,
         checked: bool,
-        owner: str,
+        sender: ConnectedClient,
     ) -> None:
-        sends, key = desk.sends, message.message_id.int
+        sends, key = desk.sends, (sender.owner.principal, message.message_id.int)
         digest = await self._apart.run(digest_of, request) if long_request.get() else digest_of(request)
         deadline = None if timeout is None else monotonic() + timeout
         while not sends.was_taken(key, digest, type(message).__name__):
@@ -243,10 +292,10 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await self._put(kernel, desk, request, message, remaining, checked, owner)
+                await self._put(kernel, desk, request, message, remaining, checked, sender)
                 taken = True
             finally:
-                sends.end(key, owner, taken=taken)
+                sends.end(key, sender.owner, taken=taken)
 
     # -- receive -------------------------------------------------------------------------------------------------------
 
@@ -271,13 +320,15 @@ class UnaryLane:
         kernel = self._runtime.kernel(request.kernel_id)
         desk = self._desk(kernel)
         lease = _lease(request, self._limits.longest_lease)
-        owner = owner_of(context)
-        client = self._client(kernel, desk, request.client_id, owner)
+        connected = self._connected.client(context)
+        owner = connected.owner
+        client = self._client(kernel, desk, request.client_id, connected)
         if lease is not None and not desk.leases.reserve(owner):
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         delivery_id = ""
         try:
-            message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
+            with connected.calling(), client.receiving():
+                message = await kernel.mail.receive_as(client, _patience(request, context, self._limits))
             # This must come before the next `await`: another call with this client_id changes `took`.
             receiver = client if client.took is message else None
             client.took = None
@@ -298,6 +349,7 @@ class UnaryLane:
         try:
             with self._holding(len(response.message.body.value)):
                 await answer(context, response)
+            connected.sent(1, len(response.message.body.value))
         except ClientGoneError:
             if lease is None:
                 put_back()
@@ -308,7 +360,21 @@ class UnaryLane:
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
         """End leases because their messages are acknowledged. The response names the ids that are of no lease."""
         desk = self._desk(self._runtime.kernel(request.kernel_id))
-        return pb.AcknowledgeResponse(unknown_delivery_ids=desk.leases.acknowledge(request.delivery_ids))
+        unknown = desk.leases.acknowledge(request.delivery_ids, current().name)
+        return pb.AcknowledgeResponse(unknown_delivery_ids=unknown)
+
+    def kick(self, principal: str, client_id: str, reason: str) -> int:
+        """Forget a client_id of this principal, or of all if that is empty, at every kernel. Return at how many.
+
+        Calls that receive with it end. Replies that wait for it become dead letters.
+        """
+        count = 0
+        for kernel, desk in list(self._desks.items()):
+            for client in desk.clients.take(principal, client_id):
+                client.kick(reason)
+                leave(kernel, client, "an operator has ended its caller")
+                count += 1
+        return count
 
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
@@ -360,9 +426,9 @@ class UnaryLane:
             self._kernels[kernel.kernel_id] = kernel
         return desk
 
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, owner: str) -> Client:
+    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, user: ConnectedClient) -> Client:
         """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
-        return desk.clients.find(client_id, owner, partial(leave, kernel, why="its caller has not asked for it"))
+        return desk.clients.find(client_id, user, partial(leave, kernel, why="its caller has not asked for it"))
 
     async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
         """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
@@ -387,7 +453,7 @@ class UnaryLane:
         return await self._apart.run(read_and_check), True
 
 
-def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: str) -> None:
+def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: Owner) -> None:
     """Put a message that was in a response back to the front of its priority, to be received again."""
     desk.returned.put(message.message_id.int, True, owner)
     if receiver is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.places import Places
-from pydotcompute_server.bounds.shares import SharedTable
+from pydotcompute_server.bounds.shares import Owner, SharedTable, shares_of
 from pydotcompute_server.limits import Limits
 
 __all__ = ["Leases"]
@@ -18,7 +18,7 @@ __all__ = ["Leases"]
 class _Lease:
     timer: asyncio.TimerHandle
     give_up: Callable[[], None]
-    owner: str
+    owner: Owner
     size: int
 
 
@@ -36,14 +36,17 @@ class Leases:
         self._open: dict[str, _Lease] = {}
         self.held_bytes = 0
         """The bytes of the messages that are leased."""
-        self._acknowledged: SharedTable[str, bool] = SharedTable(limits.acknowledged_deliveries)
-        share = "max_leases_per_connection", limits.max_leases_per_connection
-        self._places = Places("max_leases", limits.max_leases, share)
+        self._acknowledged: SharedTable[str, str] = SharedTable(limits.acknowledged_deliveries)
+        self._places = Places("max_leases", limits.max_leases, *shares_of("max_leases", limits))
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def reserve(self, owner: str) -> bool:
+    def held_by(self, principal: str) -> int:
+        """Return the bytes of the messages that this principal has leased."""
+        return sum(lease.size for lease in self._open.values() if lease.owner.principal == principal)
+
+    def reserve(self, owner: Owner) -> bool:
         """Reserve a place for a lease, until `grant` or `free`. Return False if `most` are open or reserved.
 
         Raises:
@@ -54,11 +57,11 @@ class Leases:
         self._places.take(owner)
         return True
 
-    def free(self, owner: str) -> None:
+    def free(self, owner: Owner) -> None:
         """Free a reserved place for which no lease was granted."""
         self._places.leave(owner)
 
-    def grant(self, owner: str, seconds: float, give_up: Callable[[], None], size: int = 0) -> str:
+    def grant(self, owner: Owner, seconds: float, give_up: Callable[[], None], size: int = 0) -> str:
         """Open a lease in the reserved place, and return its delivery id. After `seconds` it calls `give_up`.
 
         Args:
@@ -81,14 +84,18 @@ class Leases:
             self._places.leave(lease.owner)
         return lease
 
-    def acknowledge(self, delivery_ids: Iterable[str]) -> list[str]:
-        """End these leases. Return the ids of no open lease, without those that were acknowledged lately."""
+    def acknowledge(self, delivery_ids: Iterable[str], principal: str) -> list[str]:
+        """End these leases of this principal.
+
+        Return the ids of no open lease of this principal, without those that it has acknowledged lately.
+        """
         unknown = []
         for delivery_id in delivery_ids:
-            lease = self._end(delivery_id)
-            if lease is not None:
-                self._acknowledged.put(delivery_id, True, lease.owner)
-            elif delivery_id not in self._acknowledged:
+            lease = self._open.get(delivery_id)
+            if lease is not None and lease.owner.principal == principal:
+                self._end(delivery_id)
+                self._acknowledged.put(delivery_id, principal, lease.owner)
+            elif self._acknowledged.get(delivery_id) != principal:
                 unknown.append(delivery_id)
         return unknown
 

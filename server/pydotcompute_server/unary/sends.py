@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import blake2b
 from time import monotonic
+from typing import TypeAlias
 
 from pydotcompute.exceptions import MessageDeserializationError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute_server.bounds.shares import SharedTable
+from pydotcompute_server.bounds.shares import Owner, SharedTable
 from pydotcompute_server.limits import Limits
 
-__all__ = ["Sends", "digest_of"]
+__all__ = ["Key", "Sends", "digest_of"]
+
+Key: TypeAlias = tuple[str, int]
 
 
 def digest_of(request: pb.SendRequest) -> bytes:
@@ -26,18 +29,17 @@ def digest_of(request: pb.SendRequest) -> bytes:
 class Sends:
     """The ids of messages that are on their way into a mailbox, or were put into it lately.
 
-    A key is a `message_id.int`. A digest is that of `digest_of`.
+    A key is the principal that sends the message, and its `message_id.int`. A digest is that of `digest_of`.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = monotonic) -> None:
         self._limits = limits
         self._clock = clock
-        self._waiting: dict[int, tuple[bytes, Signal]] = {}
-        self._taken: SharedTable[int, tuple[bytes, float]] = SharedTable(
-            limits.sent_ids
-        )  # In the order of their times.
+        self._waiting: dict[Key, tuple[bytes, Signal]] = {}
+        # In the order of their times.
+        self._taken: SharedTable[Key, tuple[bytes, float]] = SharedTable(limits.sent_ids)
 
-    def was_taken(self, key: int, digest: bytes, message_type: str) -> bool:
+    def was_taken(self, key: Key, digest: bytes, message_type: str) -> bool:
         """Return True if the mailbox has taken this message.
 
         Raises:
@@ -52,16 +54,16 @@ class Sends:
             raise MessageDeserializationError(message_type, problem, "$.message_id")
         return key in self._taken
 
-    def is_waiting(self, key: int) -> Signal | None:
+    def is_waiting(self, key: Key) -> Signal | None:
         """Return a signal that is notified when the call that puts this message ends; None if no call puts it."""
         waiting = self._waiting.get(key)
         return None if waiting is None else waiting[1]
 
-    def begin(self, key: int, digest: bytes) -> None:
+    def begin(self, key: Key, digest: bytes) -> None:
         """Note that a call is about to put this message."""
         self._waiting[key] = digest, Signal()
 
-    def end(self, key: int, owner: str, *, taken: bool) -> None:
+    def end(self, key: Key, owner: Owner, *, taken: bool) -> None:
         """Note that the call of this owner has put this message (`taken`), or has failed to."""
         digest, settled = self._waiting.pop(key)
         if taken:

@@ -3,8 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { anyPack, anyUnpack } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { CalculationRequestSchema } from "./gen/calculator/v1/calculation_request_pb.js";
-import { CalculationResponseSchema } from "./gen/calculator/v1/calculation_response_pb.js";
+import { CalculationRequestSchema, CalculationResponseSchema } from "./gen/calculator/v1/calculator_pb.js";
 import { MessageService } from "./gen/pydotcompute/v1/message_service_pb.js";
 
 const transport = createGrpcTransport({ baseUrl: `http://${process.argv[2]}` });

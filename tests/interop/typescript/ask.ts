@@ -1,7 +1,7 @@
 // Asks the calculator: node built/ask.js 127.0.0.1:50051
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { Calculator } from "./gen/calculator/v1/calculator_service_pb.js";
+import { Calculator } from "./gen/calculator/v1/calculator_pb.js";
 
 const transport = createGrpcTransport({ baseUrl: `http://${process.argv[2]}` });
 const kernel = createClient(Calculator, transport);

@@ -1,7 +1,7 @@
 // Sends a message and receives its reply with a lease: node built/headers.js 127.0.0.1:50051
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { Calculator } from "./gen/calculator/v1/calculator_service_pb.js";
+import { Calculator } from "./gen/calculator/v1/calculator_pb.js";
 import { MessageService } from "./gen/pydotcompute/v1/message_service_pb.js";
 
 const transport = createGrpcTransport({ baseUrl: `http://${process.argv[2]}`, defaultTimeoutMs: 10_000 });

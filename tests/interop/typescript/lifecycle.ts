@@ -1,7 +1,7 @@
 // Leads a kernel of its own through its life: node built/lifecycle.js 127.0.0.1:50051
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { Calculator } from "./gen/calculator/v1/calculator_service_pb.js";
+import { Calculator } from "./gen/calculator/v1/calculator_pb.js";
 import { type Kernel, KernelService, KernelState } from "./gen/pydotcompute/v1/kernel_service_pb.js";
 
 const transport = createGrpcTransport({ baseUrl: `http://${process.argv[2]}`, defaultTimeoutMs: 10_000 });

@@ -1,7 +1,7 @@
 // Gives requests up before the kernel takes them: node built/withdraw.js 127.0.0.1:50051
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { Calculator } from "./gen/calculator/v1/calculator_service_pb.js";
+import { Calculator } from "./gen/calculator/v1/calculator_pb.js";
 import { ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { KernelService } from "./gen/pydotcompute/v1/kernel_service_pb.js";
 import { TelemetryService } from "./gen/pydotcompute/v1/telemetry_service_pb.js";

@@ -11,11 +11,13 @@ import grpc
 import pytest
 
 from pydotcompute.exceptions import LimitExceededError
+from pydotcompute.ring_kernels.mail.inbox import Inbox
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import RemoteRuntime, connect
-from pydotcompute_server.bounds.shares import SharedTable
+from pydotcompute_server.bounds.shares import Owner, SharedTable
+from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.unary.clients import Client, Clients
 from tests.contract.kernels import Job
@@ -80,7 +82,9 @@ async def soon(check: Callable[[], Awaitable[bool]]) -> None:
 def refused(name: str, asked: int | None = None) -> Failure:
     """The refusal of one more than a limit allows."""
     limit = FEW[name]
-    detail = {"name": name, "limit": limit, "asked": limit + 1 if asked is None else asked}
+    detail: dict[str, Any] = {"name": name, "limit": limit, "asked": limit + 1 if asked is None else asked}
+    if name != "max_queue_size":
+        detail["retry_after"] = 1.0
     return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", detail)
 
 
@@ -213,7 +217,9 @@ async def test_one_call_too_many_is_refused_until_one_ends(start_daemon: Callabl
         watch = wire.telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
         await watch.read()
         failure = Failure(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", {"name": "max_calls", "limit": 3, "asked": 4}
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "LIMIT_EXCEEDED",
+            {"name": "max_calls", "limit": 3, "asked": 4, "retry_after": 1.0},
         )
         list_kernels = wire.kernels.ListKernels
         assert await failure_of(list_kernels(kernel_pb.ListKernelsRequest())) == failure
@@ -369,17 +375,21 @@ async def test_one_client_id_too_many_is_refused_if_each_is_of_another_client(fe
 
 
 def test_a_client_id_that_was_quiet_for_long_gives_its_place() -> None:
+    def user(name: str) -> ConnectedClient:
+        return ConnectedClient(0, Owner("anonymous", name))
+
     now = 0.0
-    clients = Clients(Limits(client_ids=2, client_id_time=10.0), lambda: now)
+    limits = Limits(client_ids=2, client_id_time=10.0)
+    clients = Clients(limits, Inbox("k", 1), lambda: now)
     gone: list[Client] = []
-    held = [clients.find(name, name, gone.append) for name in ("a", "b")]
+    held = [clients.find(name, user(name), gone.append) for name in ("a", "b")]
     for client in held:
         client.ready.push("a reply", 128)
     now = 9.0
     with pytest.raises(LimitExceededError):
-        clients.find("c", "c", gone.append)
+        clients.find("c", user("c"), gone.append)
     now = 11.0
-    clients.find("c", "c", gone.append)
+    clients.find("c", user("c"), gone.append)
     assert gone == [held[0]]
 
 
@@ -399,15 +409,16 @@ async def test_one_lease_too_many_of_a_client_is_refused_until_one_ends(wire: Wi
 
 def test_of_a_full_table_the_oldest_entry_goes_of_whoever_has_most() -> None:
     table: SharedTable[int, str] = SharedTable(3)
-    assert table.put(1, "a", "victim") is None
-    assert table.put(2, "b", "flood") is None
-    assert table.put(3, "c", "flood") is None
-    assert table.put(4, "d", "flood") == "b"
+    victim, flood = Owner("anonymous", "victim"), Owner("anonymous", "flood")
+    assert table.put(1, "a", victim) is None
+    assert table.put(2, "b", flood) is None
+    assert table.put(3, "c", flood) is None
+    assert table.put(4, "d", flood) == "b"
     assert [key for key in range(6) if key in table] == [1, 3, 4]
     assert table.pop(1) == "a"
     assert table.pop(1) is None
     assert table.oldest() == (3, "c")
-    assert table.put(3, "again", "victim") is None
+    assert table.put(3, "again", victim) is None
     assert (table.get(3), table.get(9), len(table)) == ("again", None, 2)
     assert table.oldest() == (4, "d")
 

@@ -129,12 +129,12 @@ def test_memory_is_tight_before_it_is_full(memory: Memory, place: Place) -> None
     place.holds(800)
     assert not memory.has_room_for(300)
     assert memory.is_tight
-    assert not memory.is_full
+    assert not memory.is_full_for("")
     place.holds(1_000)
     assert not memory.has_room_for(300)
-    assert memory.is_full
+    assert memory.is_full_for("")
     place.holds(0)
-    assert not memory.is_full
+    assert not memory.is_full_for("")
     assert not memory.is_tight
 
 

@@ -1,13 +1,15 @@
 """Refusals, acknowledgements and outputs when the stream is cut between them: each has its effect once."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from pydotcompute.v1 import message_service_pb2 as pb
-from tests.server.exchange.helpers import Talks, answered, go_on, ids, jobs, nothing_left, pause
-from tests.stubs import Letter, Talk, Wire, job_bytes
+from tests.server.exchange.helpers import MIB, Talks, answered, go_on, ids, jobs, nothing_left, pause
+from tests.stubs import Failure, Letter, Talk, Wire, job_bytes, read_status
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
@@ -47,27 +49,72 @@ async def test_refusals_that_were_lost_with_the_stream_come_again_before_their_r
     assert one.seen == 6, "refusals have sequences in one count with messages"
 
 
-async def test_refusals_use_up_credit_and_count_as_accepted_when_they_are_told(wire: Wire, talk: Talks) -> None:
+async def test_refusals_need_no_credit_and_neither_does_what_is_accepted(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("small")
     await pause(wire, kernel_id)
-    one, other = talk(), talk()
-    await one.open(kernel_id, credit=3)
-    await other.open(kernel_id)
-    await one.send(*jobs(*range(4)))
+    one = talk()
+    await one.open(kernel_id, credit=0, credit_bytes=0)
+    sent = jobs(*range(8))
+    await one.send(*sent[:4])
     await one.until_accepted(4)
-    await one.send(*jobs(*range(4)))
-    await one.refused(3)
-    await one.ack(3, credit=3)
-    await wire.counters(kernel_id)
-    await other.ack()
-    await other.heard()  # Later than the daemon would have told this client, too, what it has accepted.
-    await one.ack(credit=4)
-    await one.refused(4)
+    await one.send(*sent[4:])
+    refusals = await one.refused(4)
+    assert [refusal.message_id for refusal in refusals] == ids(sent[4:])
     await one.until_accepted(8)
     told = 0
     for frame in one.frames:
         told += len(frame.refused.refusals)
         assert frame.accepted.through <= 4 + told
+    await go_on(wire, kernel_id)
+    await wire.until(kernel_id, messages_processed=4)
+    assert not one.letters, "messages need credit"
+    await one.ack(credit=4, credit_bytes=MIB)
+    await one.heard()
+    assert not one.letters, "and refusals have used up what there would have been"
+    await one.ack(credit=8)
+    assert answered(await one.received(4)) == ids(sent[:4])
+
+
+async def test_a_request_that_is_given_up_later_is_refused_though_replies_wait_for_credit(
+    wire: Wire, talk: Talks
+) -> None:
+    kernel_id = await wire.launch(
+        "square", input_queue_size=2, backpressure_strategy=pb.BACKPRESSURE_STRATEGY_DROP_OLDEST
+    )
+    one = talk()
+    await one.open(kernel_id, credit=0, credit_bytes=0)
+    await one.send(*(answers := jobs(1, 2)))
+    await wire.until(kernel_id, messages_processed=2)
+    await pause(wire, kernel_id)
+    await one.send(*(more := jobs(3, 4)))
+    await one.until_accepted(4)
+    await one.send(*jobs(5))
+    (refusal,) = await one.refused(1)
+    assert (refusal.sequence, refusal.message_id) == (0, more[0].message_id)
+    assert read_status(refusal.status).reason == "QUEUE_FULL"
+    await one.ack(1, credit=10, credit_bytes=MIB)
+    assert answered(await one.received(2)) == ids(answers)
+
+
+async def test_a_client_that_acknowledges_no_refusals_gets_4096_of_them_and_can_send_little_more(
+    wire: Wire, talk: Talks
+) -> None:
+    kernel_id = await wire.launch("square", input_queue_size=4_096)
+    one = talk()
+    await one.open(kernel_id, credit=0, credit_bytes=0)
+    await pause(wire, kernel_id)
+    malformed = Letter(b"\xff")
+    while len(one.refusals) < 4_096:
+        room = min(1_000, one.accepted.credit.messages - one.sent)
+        if room:
+            await one.send(*[replace(malformed, message_id=uuid4().bytes) for _ in range(room)])
+        await one.hear("refused", "accepted")
+    while one.sent < one.accepted.credit.messages:
+        await one.send(replace(malformed, message_id=uuid4().bytes))
+    assert one.sent <= 3 * 4_096
+    assert len(one.refusals) == 4_096
+    await one.ack(4_096)
+    await one.hear("refused")
 
 
 # -- acknowledgements --------------------------------------------------------------------------------------------------
@@ -174,6 +221,30 @@ async def test_an_acknowledgement_during_which_the_stream_is_cut_is_known_to_hav
         await one.say(ack=ack)
         await one.heard()
     await check()
+
+
+@pytest.mark.parametrize("ack", [pb.Ack(), pb.Ack(credit=pb.Credit(messages=9, bytes=MIB))])
+async def test_an_acknowledgement_without_a_number_is_refused_in_words(wire: Wire, talk: Talks, ack: pb.Ack) -> None:
+    one = talk()
+    await one.open(await wire.launch("square"))
+    await one.say(ack=ack)
+    failure = await one.ended()
+    assert isinstance(failure, Failure)
+    assert failure.detail["problem"] == "an ack without a number, or with 0: they are counted from 1"
+
+
+async def test_numbers_of_acknowledgements_rise_and_need_not_be_the_next_ones(wire: Wire, talk: Talks) -> None:
+    one = talk()
+    await one.open(await wire.launch("square"), credit=0)
+    await one.send(*jobs(1, 2))
+    one.acks = 4
+    await one.ack(credit=1)
+    await one.received(1)
+    await one.heard()
+    one.acks = 2
+    await one.ack(credit=2)  # It is ignored, as one that comes again.
+    await one.ack(credit=2, number=6)
+    await one.received(2)
 
 
 async def test_an_old_withdrawal_that_comes_again_does_not_touch_a_new_request_of_that_id(

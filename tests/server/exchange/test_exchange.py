@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import uuid4
 
 import grpc
@@ -82,6 +83,30 @@ async def test_bye_ends_the_call_with_ok(wire: Wire, talk: Talks) -> None:
     assert await one.ended() is grpc.StatusCode.OK
 
 
+async def test_what_a_client_says_after_bye_is_ignored(wire: Wire, talk: Talks) -> None:
+    kernel_id = await wire.launch("sink")
+    one = talk()
+    await one.open(kernel_id)
+    await one.say(bye=pb.Bye())
+    with suppress(grpc.aio.InternalError, asyncio.InvalidStateError):  # The stream may have ended by now.
+        await one.send(Letter(b"\xff"), first=7)
+    assert await one.ended() is grpc.StatusCode.OK
+    assert (await wire.counters(kernel_id)).messages_processed == 0
+
+
+async def test_a_client_that_opens_without_credit_gets_messages_once_it_gives_some(wire: Wire, talk: Talks) -> None:
+    one = talk()
+    kernel_id = one.kernel_id = await wire.launch("square")
+    await one.say(open=pb.Open(kernel_id=kernel_id))
+    await one.hear("opened")
+    await one.send(Letter(job_bytes(2)))
+    await wire.until(kernel_id, messages_processed=1)
+    await one.until_accepted(1)
+    assert not one.letters
+    await one.ack(credit=1, credit_bytes=1)
+    await one.received(1)
+
+
 async def test_a_kernel_that_is_not_active_yet_opens_no_conversation(wire: Wire, talk: Talks) -> None:
     kernel_id = await wire.launch("square", activate=False)
     one = talk()
@@ -153,6 +178,17 @@ async def test_an_echo_comes_back_with_its_header(wire: Wire, talk: Talks) -> No
     sent = Letter(job_bytes(3, "x"), priority=7, correlation_id=uuid4().bytes)
     await one.send(sent)
     assert await one.received(1) == [sent]
+
+
+async def test_messages_are_told_apart_by_their_sequences_and_not_by_their_ids(wire: Wire, talk: Talks) -> None:
+    kernel_id = await wire.launch("echo_job")
+    one = talk()
+    await one.open(kernel_id)
+    sent = [Letter(job_bytes(number), message_id=bytes(16)) for number in (1, 2)]
+    await one.send(*sent)
+    await one.until_accepted(2)
+    await wire.until(kernel_id, messages_processed=2)
+    assert [reply.body for reply in await one.received(2)] == [letter.body for letter in sent]
 
 
 async def test_a_message_that_is_not_answered_is_accepted_all_the_same(wire: Wire, talk: Talks) -> None:

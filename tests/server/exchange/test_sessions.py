@@ -167,13 +167,23 @@ async def test_the_end_of_a_kernel_is_told_to_a_session_that_had_no_stream_then(
     assert (await wire.counters(kernel_id)).messages_dropped == 0
 
 
+TAKEN_OVER = "a later stream, opened with the same token, has taken the session over; do not take it back"
+
+
+async def taken_over(call: Any) -> bool:
+    """Whether the daemon ends this stream because another one has its session, and says so in words."""
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await how_it_ends(call, read=False)
+    return (ended.value.code(), ended.value.details()) == (grpc.StatusCode.ABORTED, TAKEN_OVER)
+
+
 async def test_a_stream_that_only_seems_to_live_is_replaced(wire: Wire, talk: Talks) -> None:
     one = talk()
     await one.open(await wire.launch("square"))
     await one.send(*(sent := jobs(1, 2)))
     await one.received(2)
     await one.resume()
-    assert await how_it_ends(one.calls[0]) is grpc.StatusCode.OK, "it is over, and the session is not"
+    assert await taken_over(one.calls[0]), "it is over, and the session is not"
     await one.send(*(more := jobs(3)))
     assert answered(await one.received(3)) == ids(sent + more)
 
@@ -186,11 +196,41 @@ async def test_many_streams_with_one_token_take_turns_and_the_last_one_stays(wir
     for _ in range(10):
         one.calls.append(wire.messages.Exchange())
         await one.say(open=opening)
-    endings = [asyncio.create_task(how_it_ends(call)) for call in one.calls[:-1]]
+    endings = [asyncio.create_task(taken_over(call)) for call in one.calls[:-1]]
     assert (await one.hear("opened")).session_token == token
-    assert set(await asyncio.gather(*endings)) == {grpc.StatusCode.OK}
+    assert all(await asyncio.gather(*endings))
     await one.send(*(sent := jobs(3)))
     assert answered(await one.received(1)) == ids(sent)
+
+
+async def test_the_stream_that_is_replaced_is_told_in_bye_too_if_its_client_asks_for_that(
+    wire: Wire, talk: Talks
+) -> None:
+    one = talk()
+    await one.open(await wire.launch("square"), error_in_bye=True)
+    first = one.call
+    await one.resume()
+    frame = await first.read()
+    assert (frame.bye.status.code, frame.bye.status.message) == (code_pb2.ABORTED, TAKEN_OVER)
+    await one.send(*(sent := jobs(3)))
+    assert answered(await one.received(1)) == ids(sent)
+    assert not first.done(), "a proxy might lose `bye` if the daemon did not wait"
+    assert await taken_over(first)
+
+
+async def test_a_client_that_ends_its_side_without_bye_ends_the_stream_and_not_the_session(
+    wire: Wire, talk: Talks
+) -> None:
+    one = talk()
+    await one.open(await wire.launch("gate"))
+    await one.send(*(sent := jobs(1)))
+    await one.until_accepted(1)
+    await one.call.done_writing()
+    assert await one.ended() is grpc.StatusCode.OK
+    opened = await one.resume()
+    assert opened.received_through == 1
+    await one.send(*(opener := [Letter(job_bytes(note="open"))]))
+    assert sorted(filter(None, answered(await one.received(2)))) == sorted(ids(sent + opener))
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
@@ -215,11 +255,18 @@ async def test_a_token_of_no_session_opens_nothing(wire: Wire, talk: Talks, chan
     assert answered(await one.received(1)) == ids(sent), "the session has not noticed"
 
 
-async def test_a_token_of_another_kernel_opens_nothing(wire: Wire, talk: Talks) -> None:
-    kernel_id, another_id = await wire.launch("square"), await wire.launch("square")
+@pytest.mark.parametrize("names_one", [True, False])
+async def test_a_client_that_goes_on_names_the_kernel_of_its_session(wire: Wire, talk: Talks, names_one: bool) -> None:
+    kernel_id = await wire.launch("square")
+    other_id = await wire.launch("square") if names_one else ""
     one, astray = talk(), talk()
     token = (await one.open(kernel_id)).session_token
-    assert lost(another_id, await failure_of(astray.open(another_id, session_token=token)))
+    failure = await failure_of(astray.open(other_id, session_token=token))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID")
+    named = f"names kernel '{other_id}'" if names_one else "names no kernel"
+    assert failure.detail["problem"] == (
+        f"`open` {named}, and the session of its token is with kernel '{kernel_id}'; name that one to go on with it"
+    )
     await one.send(*(sent := jobs(1)))
     assert answered(await one.received(1)) == ids(sent), "the session has not noticed"
 

@@ -82,10 +82,10 @@ class Process:
             reader.join()
         return code
 
-    def until_logged(self, text: str) -> str:
-        """Wait until its log has a line that contains this; returns the first."""
+    def until_logged(self, text: str, times: int = 1) -> str:
+        """Wait until its log has so many lines that contain this; returns the first."""
         deadline = time.monotonic() + PATIENCE
-        while not (found := [line for line in self.logged if text in line]):
+        while len(found := [line for line in self.logged if text in line]) < times:
             assert time.monotonic() < deadline, f"no {text!r} in\n{''.join(self.logged)}"
             time.sleep(0.005)
         return found[0]

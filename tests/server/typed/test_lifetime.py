@@ -12,10 +12,12 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import kernel_service_pb2
+from pydotcompute_server.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.catalog import Catalog
+from pydotcompute_server.connected import Connected
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.typed.service import TypedServices
@@ -46,8 +48,9 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
         handlers: Any = Handlers(catalog.pool, Limits(), apart)
         add_reflection(handlers, [], catalog.pool, Visible(runtime, catalog))
         memory = Memory(1 << 30)
-        unary = UnaryLane(runtime, catalog, Limits(), apart, memory, "epoch")
-        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits(), apart, memory)])
+        connected = Connected(Limits(), Accounts(Limits()))
+        unary = UnaryLane(runtime, catalog, Limits(), apart, memory, "epoch", connected)
+        handlers.add_generic_rpc_handlers([TypedServices(runtime, catalog, unary, Limits(), apart, memory, connected)])
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((handlers,))
         port = server.add_insecure_port("127.0.0.1:0")

@@ -149,6 +149,14 @@ async def test_a_bad_message_ends_the_stream_after_what_was_accepted_is_answered
     assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_INVALID")
 
 
+async def test_all_that_is_wrong_with_a_message_is_told(wire: Wire) -> None:
+    service, kernel = await launched(wire, "desk")
+    call: Any = wire.channel.stream_stream(f"/{service.name}/Stream")(metadata=keys(kernel))
+    await call.write(b"")
+    _, error = await read_to_error(call)
+    assert [path for path, _ in read_error(error).violations] == ["$.begins", "$.ends"]
+
+
 async def test_a_message_that_is_too_long_ends_the_stream(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
     call = service.stream(kernel)

@@ -1,6 +1,7 @@
 """Kernels with services of their own, for what those of the contract suite do not do."""
 
 import asyncio
+from datetime import datetime
 
 from pydotcompute import RingKernelMessage, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
@@ -19,6 +20,21 @@ class Receipt(RingKernelMessage):
     """What a customer gets."""
 
     amount: int = 0
+
+
+@message(package="shop.v1")
+class Booking(RingKernelMessage):
+    """A message with two fields that have to be there."""
+
+    begins: datetime
+    ends: datetime
+
+
+@ring_kernel(kernel_id="desk", input_type=Booking, output_type=Booking)
+async def desk(ctx: KernelContext[Booking, Booking]) -> None:
+    """Sends each booking back."""
+    async for booking in ctx:
+        await ctx.send(booking)
 
 
 @ring_kernel(kernel_id="till", service="CashDesk", input_type=Order, output_type=Receipt)

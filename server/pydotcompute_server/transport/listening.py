@@ -8,9 +8,14 @@ import socket
 import stat
 from pathlib import Path
 
+import grpc
+
 from pydotcompute.wire.addresses import is_loopback, socket_path, split_address
 
-__all__ = ["is_reached_from_elsewhere", "require_free"]
+__all__ = ["OWNER_ALONE", "bind", "is_reached_from_elsewhere", "require_free"]
+
+OWNER_ALONE = 0o600
+"""The permissions of a socket file if nothing else is said."""
 
 
 def require_free(listen: str) -> None:
@@ -28,6 +33,21 @@ def require_free(listen: str) -> None:
         _require_free_path(Path(path))
     else:
         _require_free_port(host, port)
+
+
+def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None, mode: int) -> int:
+    """Let the server listen on an address, with TLS if there are credentials. Return the port.
+
+    Args:
+        mode: the permissions of a socket file. It never has more, not even for a moment.
+    """
+    path = socket_path(listen)
+    before = os.umask(0o777 & ~mode) if path is not None else 0
+    try:
+        return server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+    finally:
+        if path is not None:
+            os.umask(before)
 
 
 def _require_free_path(path: Path) -> None:

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydotcompute.access.roles import EVERYTHING, Rights, Role
-from pydotcompute.exceptions import KernelFailedError, KernelNotFoundError, PyDotComputeError
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    KernelFailedError,
+    KernelNotFoundError,
+    PyDotComputeError,
+)
+from pydotcompute.ring_kernels.mail.callers import LOCAL
 
 __all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "current", "failure_as_told"]
 
@@ -20,13 +26,22 @@ E = TypeVar("E", bound=BaseException)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A person or program that the daemon tells from others."""
+    """A person or program that the daemon tells from others.
+
+    Raises:
+        InvalidConfigurationError: nobody may have this name.
+    """
 
     name: str
     """The name in the client's certificate, or of its token."""
     rights: Rights = field(default=EVERYTHING, compare=False)
     """What the principal may do. A step has checked that before the handler is called. The handler asks only what to
     leave out of a list."""
+
+    def __post_init__(self) -> None:
+        if self.name == LOCAL:
+            problem = "this name is kept for senders in the daemon's own process"
+            raise InvalidConfigurationError("principal", self.name, problem)
 
 
 ANONYMOUS = Principal("anonymous")

@@ -1,0 +1,1 @@
+"""Who can reach the daemon: its address, TLS, and the certificates."""
