@@ -81,7 +81,7 @@ class Visible:
         kernel_type = self._catalog.services.get(service)
         return kernel_type is None or kernel_type.name in types
 
-    def files(self, own: Collection[str]) -> Collection[str] | None:
+    def files(self, own: Collection[str]) -> frozenset[str] | None:
         """Return the names of the files of types that are not hidden. None if no file is.
 
         Args:
@@ -96,7 +96,7 @@ class Visible:
                 names.append(kernel_type.service)
             for name in names:
                 files.update(file.name for file in self._catalog.pool.file_set(name).file)
-        return files
+        return frozenset(files)
 
 
 def _classes(kernel_type: KernelType) -> list[type]:

@@ -16,6 +16,8 @@ from pydotcompute_server.visible import Visible
 
 __all__ = ["add_reflection"]
 
+MOST_KEPT = 16
+"""For how many sets of types that are not hidden the files are kept."""
 V1ALPHA = "grpc.reflection.v1alpha"
 V1 = "grpc.reflection.v1"
 
@@ -51,7 +53,7 @@ class _Reflection:
         self._visible = visible
         self._own = own
         self._documented = documented_files()
-        self._shown = TypePool()
+        self._shown: dict[frozenset[str] | None, TypePool] = {}  # By the names of the files that are not hidden.
         self._files_shown = 0
 
     async def info(
@@ -69,11 +71,7 @@ class _Reflection:
         try:
             match kind:
                 case "list_services":
-                    services = [
-                        pb.ServiceResponse(name=name)
-                        for name in self._packages.services()
-                        if self._visible.service(name)
-                    ]
+                    services = [pb.ServiceResponse(name=name) for name in self._packages.services()]
                     return pb.ServerReflectionResponse(list_services_response=pb.ListServiceResponse(service=services))
                 case "file_by_filename":
                     return self._files(request.file_by_filename)
@@ -88,12 +86,19 @@ class _Reflection:
 
     @property
     def _packages(self) -> TypePool:
-        """The types with one file for each package: some programs take no more than the first file of an answer."""
+        """The types that are not hidden, with one file for each package.
+
+        Some programs take no more than the first file of an answer.
+        """
         files = self._types.files
-        if len(files) != self._files_shown:
-            self._shown, self._files_shown = TypePool(), len(files)
-            self._shown.add_files(by_package(files))
-        return self._shown
+        visible = self._visible.files(self._own)
+        if len(files) != self._files_shown or len(self._shown) > MOST_KEPT:
+            self._shown, self._files_shown = {}, len(files)
+        shown = self._shown.get(visible)
+        if shown is None:
+            shown = self._shown[visible] = TypePool()
+            shown.add_files(by_package(file for file in files if visible is None or file.name in visible))
+        return shown
 
     def _file_of(self, symbol: str) -> str:
         """Return the name of the file that declares this symbol. KeyError if there is none."""
@@ -108,8 +113,6 @@ class _Reflection:
 
         The file itself comes first, because clients expect it there.
         """
-        if (visible := self._visible.files(self._own)) is not None and name not in visible:
-            raise KeyError(name)
         files = reversed(self._packages.with_imports(name))
         written = [self._documented.get(file.name, file).SerializeToString() for file in files]
         return pb.ServerReflectionResponse(
