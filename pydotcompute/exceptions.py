@@ -17,6 +17,7 @@ from uuid import UUID
 from pydotcompute.printable import escaped_lines
 
 __all__ = [
+    "AccessError",
     "BackendUnavailableError",
     "ConnectionLostError",
     "InvalidConfigurationError",
@@ -33,6 +34,8 @@ __all__ = [
     "MessageTooLargeError",
     "MessageTypeError",
     "MisuseError",
+    "NotAuthenticatedError",
+    "NotPermittedError",
     "PyDotComputeError",
     "QueueError",
     "QueueFullError",
@@ -436,6 +439,44 @@ class MemoryExhaustedError(PyDotComputeError):
             f"the messages that wait take {used} of {budget} bytes, so there is no room for {asked} more now; "
             f"receive what waits, or raise memory_bytes"
         )
+
+
+class AccessError(PyDotComputeError, PermissionError):
+    """The base class of errors about who may do what."""
+
+
+class NotAuthenticatedError(AccessError):
+    """The call does not say who it is from, or the daemon does not believe it.
+
+    `role` is the role that the call needs. It is empty if what the call says of itself is wrong.
+    """
+
+    reason = "NOT_AUTHENTICATED"
+    fields = ("problem", "role")
+
+    def __init__(self, problem: str, role: str = "") -> None:
+        self.problem = problem
+        self.role = role
+        super().__init__(problem)
+
+
+class NotPermittedError(AccessError):
+    """The one who calls does not have the role that the call needs.
+
+    `method` is the method as `Service/Method`, and `role` the role that it needs. `kernel_id` is the kernel for which
+    it is needed. It is empty if `principal` has the role for no kernel. Whether there is such a kernel is not said.
+    """
+
+    reason = "NOT_PERMITTED"
+    fields = ("principal", "method", "role", "kernel_id")
+
+    def __init__(self, principal: str, method: str, role: str, kernel_id: str = "") -> None:
+        self.principal = principal
+        self.method = method
+        self.role = role
+        self.kernel_id = kernel_id
+        where = f" for kernel {kernel_id!r}" if kernel_id else ""
+        super().__init__(f"{principal!r} may not call {method}: it needs the role {role}{where}")
 
 
 class ConnectionLostError(PyDotComputeError, ConnectionError):

@@ -28,6 +28,7 @@ from pydotcompute_client.interceptors import Interceptor, awaited, blocking
 from pydotcompute_client.pauses import pause
 from pydotcompute_client.retries import RETRIES
 from pydotcompute_client.targets import proxy_options, with_proxy
+from pydotcompute_client.tokens import Token, sender
 
 __all__ = ["USER_AGENT", "Call", "Channels", "Question", "Stubs"]
 
@@ -77,11 +78,12 @@ class Channels:
         credentials: gRPC's own, instead of `tls`.
         max_message_bytes: length of the longest message body to receive.
         keepalive: seconds of silence after which the client asks the daemon for a sign of life.
+        token: says who the client is.
         interceptors: gRPC's client interceptors, each for the channel of its kind.
 
     Raises:
         InvalidConfigurationError: an interceptor is of no kind that gRPC has for clients, a file for TLS is not valid,
-            or there are both `tls` and `credentials`.
+            there are both `tls` and `credentials`, or the token would go over the network as plain text.
     """
 
     def __init__(
@@ -93,9 +95,12 @@ class Channels:
         credentials: grpc.ChannelCredentials | None,
         max_message_bytes: int,
         keepalive: float,
+        token: Token | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.target = target
+        self.metadata = sender(token, target, encrypted=tls is not None or credentials is not None)
+        """Returns the metadata of the next call."""
         self.timeout = timeout
         if tls is not None and credentials is not None:
             raise InvalidConfigurationError(
@@ -223,7 +228,8 @@ class Channels:
         for failures in count():
             left = max(0.0, deadline - loop.time())
             try:
-                await list_types(kernel_pb.ListKernelTypesRequest(page_size=1), timeout=left)
+                request = kernel_pb.ListKernelTypesRequest(page_size=1)
+                await list_types(request, timeout=left, metadata=self.metadata())
                 return
             except grpc.aio.AioRpcError as error:
                 lost, details = from_rpc_error(error, self.target), error.details() or ""
@@ -268,14 +274,14 @@ class Channels:
         """
         waiting = cast(Callable[..., Awaitable[A]], method(self.stubs))
         try:
-            return await waiting(request, timeout=self.timeout + extra, wait_for_ready=True)
+            return await waiting(request, timeout=self.timeout + extra, metadata=self.metadata(), wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self.target) from None
 
     def _call_blocking(self, call: Call) -> Any:
         method = call.method(self._stubs_that_block())
         try:
-            return method(call.request, timeout=self.timeout, wait_for_ready=True)
+            return method(call.request, timeout=self.timeout, metadata=self.metadata(), wait_for_ready=True)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.target) from None
 

@@ -11,6 +11,7 @@ from pydotcompute_client.credentials import TLS
 from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
 from pydotcompute_client.targets import checked_target
+from pydotcompute_client.tokens import Token
 
 __all__ = ["connect"]
 
@@ -22,6 +23,7 @@ def connect(
     timeout: float = 10.0,
     tls: TLS | None = None,
     credentials: grpc.ChannelCredentials | None = None,
+    token: Token | None = None,
     max_message_bytes: int = 64 << 20,
     reconnect_timeout: float = 60.0,
     keepalive: float = 20.0,
@@ -39,6 +41,9 @@ def connect(
         scoped: True to terminate the kernels that this client launched, on exit. Otherwise they live on.
         timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (A call
             of `terminate` may take its own time-out in addition.)
+        credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
+        token: says who this client is, to a daemon that asks: a token, or a function that returns the one for the next
+            call. It needs TLS, unless the daemon is on this machine.
         tls: for a daemon that speaks TLS, such as `TLS.directory("tls/clients/alice")`, or `TLS.from_environment()`.
             The files are read now.
         credentials: gRPC's own credentials of a channel, instead of `tls`.
@@ -55,6 +60,8 @@ def connect(
             in this order; each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Raises:
+        InvalidConfigurationError: the target is no address, an interceptor is of neither kind, or the token would go
+            over the network as plain text.
         InvalidConfigurationError: the target is no address, an interceptor is of neither kind, a file for TLS is not
             valid, or there are both `tls` and `credentials`.
     """
@@ -63,6 +70,7 @@ def connect(
         timeout=timeout,
         tls=tls,
         credentials=credentials,
+        token=token,
         max_message_bytes=max_message_bytes,
         keepalive=keepalive,
         interceptors=interceptors,

@@ -345,6 +345,7 @@ class RemoteRuntime:
                 reconnect_timeout=self._reconnect_timeout,
                 max_message_bytes=self._max_message_bytes,
                 shared_memory=self._shared_memory,
+                metadata=self._channels.metadata,
                 replies=session.replies if session is not None and broken else None,
             )
             await session.open()

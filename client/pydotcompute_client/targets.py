@@ -45,6 +45,11 @@ def _host(target: str) -> str:
         return ""
 
 
+def stays_here(target: str) -> bool:
+    """Return True if what is sent to the target does not leave this machine."""
+    return target.startswith("unix") or is_loopback(_host(target))
+
+
 def proxy_options(target: str) -> list[tuple[str, int]]:
     """Return gRPC's options for a target: a proxy is never asked for a daemon on this machine."""
     return [("grpc.enable_http_proxy", 0)] if is_loopback(_host(target)) else []

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pydotcompute.v1 import access_pb2 as pydotcompute_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pydotcompute/v1/client_service.proto\x12\x0fpydotcompute.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n\x06\x43lient\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\nuser_agent\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sessions\x18\x05 \x01(\r\x12\r\n\x05\x63\x61lls\x18\x06 \x01(\r\x12\x1a\n\x12messages_under_way\x18\x07 \x01(\x04\x12\x17\n\x0f\x62ytes_under_way\x18\x08 \x01(\x04\x12\x19\n\x11messages_received\x18\t \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\n \x01(\x04\x12\x15\n\rmessages_sent\x18\x0b \x01(\x04\x12\x12\n\nbytes_sent\x18\x0c \x01(\x04\x12 \n\x13messages_per_second\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_second\x18\x0e \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_messages_per_secondB\x13\n\x11_bytes_per_second\"h\n\x12ListClientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12+\n\x08interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x13ListClientsResponse\x12(\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x17.pydotcompute.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x0bKickRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"C\n\x0cKickResponse\x12\x10\n\x08sessions\x18\x01 \x01(\r\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\r\x12\x12\n\nclient_ids\x18\x03 \x01(\r2\xae\x01\n\rClientService\x12X\n\x0bListClients\x12#.pydotcompute.v1.ListClientsRequest\x1a$.pydotcompute.v1.ListClientsResponse\x12\x43\n\x04Kick\x12\x1c.pydotcompute.v1.KickRequest\x1a\x1d.pydotcompute.v1.KickResponseBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pydotcompute/v1/client_service.proto\x12\x0fpydotcompute.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpydotcompute/v1/access.proto\"\x8a\x03\n\x06\x43lient\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\nuser_agent\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sessions\x18\x05 \x01(\r\x12\r\n\x05\x63\x61lls\x18\x06 \x01(\r\x12\x1a\n\x12messages_under_way\x18\x07 \x01(\x04\x12\x17\n\x0f\x62ytes_under_way\x18\x08 \x01(\x04\x12\x19\n\x11messages_received\x18\t \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\n \x01(\x04\x12\x15\n\rmessages_sent\x18\x0b \x01(\x04\x12\x12\n\nbytes_sent\x18\x0c \x01(\x04\x12 \n\x13messages_per_second\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_second\x18\x0e \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_messages_per_secondB\x13\n\x11_bytes_per_second\"h\n\x12ListClientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12+\n\x08interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x13ListClientsResponse\x12(\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x17.pydotcompute.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x0bKickRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"C\n\x0cKickResponse\x12\x10\n\x08sessions\x18\x01 \x01(\r\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\r\x12\x12\n\nclient_ids\x18\x03 \x01(\r2\xba\x01\n\rClientService\x12^\n\x0bListClients\x12#.pydotcompute.v1.ListClientsRequest\x1a$.pydotcompute.v1.ListClientsResponse\"\x04\xb8\xd7\x18\x04\x12I\n\x04Kick\x12\x1c.pydotcompute.v1.KickRequest\x1a\x1d.pydotcompute.v1.KickResponse\"\x04\xb8\xd7\x18\x04\x42\x45\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +35,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.client_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017pydotcompute.v1P\001Z\036pydotcompute/v1;pydotcomputev1\252\002\017PyDotCompute.V1'
-  _globals['_CLIENT']._serialized_start=123
-  _globals['_CLIENT']._serialized_end=517
-  _globals['_LISTCLIENTSREQUEST']._serialized_start=519
-  _globals['_LISTCLIENTSREQUEST']._serialized_end=623
-  _globals['_LISTCLIENTSRESPONSE']._serialized_start=625
-  _globals['_LISTCLIENTSRESPONSE']._serialized_end=713
-  _globals['_KICKREQUEST']._serialized_start=715
-  _globals['_KICKREQUEST']._serialized_end=796
-  _globals['_KICKRESPONSE']._serialized_start=798
-  _globals['_KICKRESPONSE']._serialized_end=865
-  _globals['_CLIENTSERVICE']._serialized_start=868
-  _globals['_CLIENTSERVICE']._serialized_end=1042
+  _globals['_CLIENTSERVICE'].methods_by_name['ListClients']._loaded_options = None
+  _globals['_CLIENTSERVICE'].methods_by_name['ListClients']._serialized_options = b'\270\327\030\004'
+  _globals['_CLIENTSERVICE'].methods_by_name['Kick']._loaded_options = None
+  _globals['_CLIENTSERVICE'].methods_by_name['Kick']._serialized_options = b'\270\327\030\004'
+  _globals['_CLIENT']._serialized_start=153
+  _globals['_CLIENT']._serialized_end=547
+  _globals['_LISTCLIENTSREQUEST']._serialized_start=549
+  _globals['_LISTCLIENTSREQUEST']._serialized_end=653
+  _globals['_LISTCLIENTSRESPONSE']._serialized_start=655
+  _globals['_LISTCLIENTSRESPONSE']._serialized_end=743
+  _globals['_KICKREQUEST']._serialized_start=745
+  _globals['_KICKREQUEST']._serialized_end=826
+  _globals['_KICKRESPONSE']._serialized_start=828
+  _globals['_KICKRESPONSE']._serialized_end=895
+  _globals['_CLIENTSERVICE']._serialized_start=898
+  _globals['_CLIENTSERVICE']._serialized_end=1084
 # @@protoc_insertion_point(module_scope)

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pydotcompute.v1 import access_pb2 as pydotcompute_dot_v1_dot_access__pb2
 from pydotcompute.v1 import message_service_pb2 as pydotcompute_dot_v1_dot_message__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)pydotcompute/v1/dead_letter_service.proto\x12\x0fpydotcompute.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%pydotcompute/v1/message_service.proto\"\xfa\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x31\n\x06reason\x18\x04 \x01(\x0e\x32!.pydotcompute.v1.DeadLetterReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\tdirection\x18\x07 \x01(\x0e\x32$.pydotcompute.v1.DeadLetterDirection\"R\n\x16ListDeadLettersRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa5\x01\n\x17ListDeadLettersResponse\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1b.pydotcompute.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x05types\x18\x03 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x11\n\tdiscarded\x18\x04 \x01(\x04\";\n\x19RequeueDeadLettersRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x04\"<\n\x1aRequeueDeadLettersResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x11\n\tremaining\x18\x02 \x01(\r*\xe5\x01\n\x10\x44\x65\x61\x64LetterReason\x12\"\n\x1e\x44\x45\x41\x44_LETTER_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_REASON_DROPPED\x10\x01\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_REASON_EXPIRED\x10\x02\x12#\n\x1f\x44\x45\x41\x44_LETTER_REASON_KERNEL_ENDED\x10\x03\x12\"\n\x1e\x44\x45\x41\x44_LETTER_REASON_CALLER_GONE\x10\x04\x12$\n DEAD_LETTER_REASON_UNDELIVERABLE\x10\x05*\x88\x01\n\x13\x44\x65\x61\x64LetterDirection\x12%\n!DEAD_LETTER_DIRECTION_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45\x41\x44_LETTER_DIRECTION_TO_KERNEL\x10\x01\x12%\n!DEAD_LETTER_DIRECTION_FROM_KERNEL\x10\x02\x32\xe8\x01\n\x11\x44\x65\x61\x64LetterService\x12\x64\n\x0fListDeadLetters\x12\'.pydotcompute.v1.ListDeadLettersRequest\x1a(.pydotcompute.v1.ListDeadLettersResponse\x12m\n\x12RequeueDeadLetters\x12*.pydotcompute.v1.RequeueDeadLettersRequest\x1a+.pydotcompute.v1.RequeueDeadLettersResponseBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)pydotcompute/v1/dead_letter_service.proto\x12\x0fpydotcompute.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpydotcompute/v1/access.proto\x1a%pydotcompute/v1/message_service.proto\"\xfa\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.pydotcompute.v1.Message\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x31\n\x06reason\x18\x04 \x01(\x0e\x32!.pydotcompute.v1.DeadLetterReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\tdirection\x18\x07 \x01(\x0e\x32$.pydotcompute.v1.DeadLetterDirection\"R\n\x16ListDeadLettersRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa5\x01\n\x17ListDeadLettersResponse\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1b.pydotcompute.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x05types\x18\x03 \x03(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x11\n\tdiscarded\x18\x04 \x01(\x04\";\n\x19RequeueDeadLettersRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x04\"<\n\x1aRequeueDeadLettersResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x11\n\tremaining\x18\x02 \x01(\r*\xe5\x01\n\x10\x44\x65\x61\x64LetterReason\x12\"\n\x1e\x44\x45\x41\x44_LETTER_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_REASON_DROPPED\x10\x01\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_REASON_EXPIRED\x10\x02\x12#\n\x1f\x44\x45\x41\x44_LETTER_REASON_KERNEL_ENDED\x10\x03\x12\"\n\x1e\x44\x45\x41\x44_LETTER_REASON_CALLER_GONE\x10\x04\x12$\n DEAD_LETTER_REASON_UNDELIVERABLE\x10\x05*\x88\x01\n\x13\x44\x65\x61\x64LetterDirection\x12%\n!DEAD_LETTER_DIRECTION_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45\x41\x44_LETTER_DIRECTION_TO_KERNEL\x10\x01\x12%\n!DEAD_LETTER_DIRECTION_FROM_KERNEL\x10\x02\x32\xf4\x01\n\x11\x44\x65\x61\x64LetterService\x12j\n\x0fListDeadLetters\x12\'.pydotcompute.v1.ListDeadLettersRequest\x1a(.pydotcompute.v1.ListDeadLettersResponse\"\x04\xb8\xd7\x18\x03\x12s\n\x12RequeueDeadLetters\x12*.pydotcompute.v1.RequeueDeadLettersRequest\x1a+.pydotcompute.v1.RequeueDeadLettersResponse\"\x04\xb8\xd7\x18\x03\x42\x45\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +35,24 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.dead_letter
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017pydotcompute.v1P\001Z\036pydotcompute/v1;pydotcomputev1\252\002\017PyDotCompute.V1'
-  _globals['_DEADLETTERREASON']._serialized_start=763
-  _globals['_DEADLETTERREASON']._serialized_end=992
-  _globals['_DEADLETTERDIRECTION']._serialized_start=995
-  _globals['_DEADLETTERDIRECTION']._serialized_end=1131
-  _globals['_DEADLETTER']._serialized_start=135
-  _globals['_DEADLETTER']._serialized_end=385
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=387
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=469
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=472
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=637
-  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_start=639
-  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_end=698
-  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_start=700
-  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_end=760
-  _globals['_DEADLETTERSERVICE']._serialized_start=1134
-  _globals['_DEADLETTERSERVICE']._serialized_end=1366
+  _globals['_DEADLETTERSERVICE'].methods_by_name['ListDeadLetters']._loaded_options = None
+  _globals['_DEADLETTERSERVICE'].methods_by_name['ListDeadLetters']._serialized_options = b'\270\327\030\003'
+  _globals['_DEADLETTERSERVICE'].methods_by_name['RequeueDeadLetters']._loaded_options = None
+  _globals['_DEADLETTERSERVICE'].methods_by_name['RequeueDeadLetters']._serialized_options = b'\270\327\030\003'
+  _globals['_DEADLETTERREASON']._serialized_start=793
+  _globals['_DEADLETTERREASON']._serialized_end=1022
+  _globals['_DEADLETTERDIRECTION']._serialized_start=1025
+  _globals['_DEADLETTERDIRECTION']._serialized_end=1161
+  _globals['_DEADLETTER']._serialized_start=165
+  _globals['_DEADLETTER']._serialized_end=415
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=417
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=499
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=502
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=667
+  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_start=669
+  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_end=728
+  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_start=730
+  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_end=790
+  _globals['_DEADLETTERSERVICE']._serialized_start=1164
+  _globals['_DEADLETTERSERVICE']._serialized_end=1408
 # @@protoc_insertion_point(module_scope)

@@ -181,3 +181,23 @@ class ConnectionLostDetail(_message.Message):
     target: str
     problem: str
     def __init__(self, target: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class NotAuthenticatedDetail(_message.Message):
+    __slots__ = ("problem", "role")
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    problem: str
+    role: str
+    def __init__(self, problem: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+
+class NotPermittedDetail(_message.Message):
+    __slots__ = ("principal", "method", "role", "kernel_id")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    principal: str
+    method: str
+    role: str
+    kernel_id: str
+    def __init__(self, principal: _Optional[str] = ..., method: _Optional[str] = ..., role: _Optional[str] = ..., kernel_id: _Optional[str] = ...) -> None: ...

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from pydotcompute.v1 import access_pb2 as _access_pb2
 from pydotcompute.v1 import message_service_pb2 as _message_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pydotcompute.v1 import access_pb2 as pydotcompute_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pydotcompute/v1/server_service.proto\x12\x0fpydotcompute.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xf3\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x42\n\x06limits\x18\x04 \x03(\x0b\x32\x32.pydotcompute.v1.GetServerInfoResponse.LimitsEntry\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32o\n\rServerService\x12^\n\rGetServerInfo\x12%.pydotcompute.v1.GetServerInfoRequest\x1a&.pydotcompute.v1.GetServerInfoResponseBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pydotcompute/v1/server_service.proto\x12\x0fpydotcompute.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpydotcompute/v1/access.proto\"\x16\n\x14GetServerInfoRequest\"\xf3\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x42\n\x06limits\x18\x04 \x03(\x0b\x32\x32.pydotcompute.v1.GetServerInfoResponse.LimitsEntry\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32u\n\rServerService\x12\x64\n\rGetServerInfo\x12%.pydotcompute.v1.GetServerInfoRequest\x1a&.pydotcompute.v1.GetServerInfoResponse\"\x04\xb8\xd7\x18\x01\x42\x45\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\017pydotcompute.v1P\001Z\036pydotcompute/v1;pydotcomputev1\252\002\017PyDotCompute.V1'
   _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=90
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=112
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=115
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=358
-  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_start=313
-  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_end=358
-  _globals['_SERVERSERVICE']._serialized_start=360
-  _globals['_SERVERSERVICE']._serialized_end=471
+  _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
+  _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\270\327\030\001'
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=120
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=142
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=145
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=388
+  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_start=343
+  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_end=388
+  _globals['_SERVERSERVICE']._serialized_start=390
+  _globals['_SERVERSERVICE']._serialized_end=507
 # @@protoc_insertion_point(module_scope)

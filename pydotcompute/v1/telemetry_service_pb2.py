@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from pydotcompute.v1 import access_pb2 as pydotcompute_dot_v1_dot_access__pb2
 from pydotcompute.v1 import kernel_service_pb2 as pydotcompute_dot_v1_dot_kernel__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'pydotcompute/v1/telemetry_service.proto\x12\x0fpydotcompute.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$pydotcompute/v1/kernel_service.proto\")\n\x13GetTelemetryRequest\x12\x12\n\nkernel_ids\x18\x01 \x03(\t\"I\n\x14GetTelemetryResponse\x12\x31\n\x07kernels\x18\x01 \x03(\x0b\x32 .pydotcompute.v1.KernelTelemetry\"X\n\x15WatchTelemetryRequest\x12\x12\n\nkernel_ids\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\x16WatchTelemetryResponse\x12\x31\n\x07kernels\x18\x01 \x03(\x0b\x32 .pydotcompute.v1.KernelTelemetry\"\xbd\x05\n\x0fKernelTelemetry\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.pydotcompute.v1.KernelState\x12\x1a\n\x12messages_processed\x18\x03 \x01(\x04\x12\x18\n\x10messages_dropped\x18\x04 \x01(\x04\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x13\n\x0b\x65rror_count\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x08 \x01(\x01\x12\x16\n\x0emin_latency_ns\x18\t \x01(\x04\x12\x16\n\x0emax_latency_ns\x18\n \x01(\x04\x12\x16\n\x0e\x61vg_latency_ns\x18\x0b \x01(\x01\x12\x16\n\x0ep50_latency_ns\x18\x0c \x01(\x04\x12\x16\n\x0ep95_latency_ns\x18\r \x01(\x04\x12\x16\n\x0ep99_latency_ns\x18\x0e \x01(\x04\x12\x12\n\nthroughput\x18\x0f \x01(\x01\x12\x0f\n\x07\x62\x61tches\x18\x10 \x01(\x04\x12\x16\n\x0e\x61vg_batch_size\x18\x11 \x01(\x01\x12\x16\n\x0emax_batch_size\x18\x12 \x01(\r\x12 \n\x13\x64\x65vice_memory_bytes\x18\x13 \x01(\x04H\x00\x88\x01\x01\x12%\n\x18\x64\x65vice_memory_peak_bytes\x18\x14 \x01(\x04H\x01\x88\x01\x01\x12\x0c\n\x04rate\x18\x15 \x01(\x01\x12\x14\n\x0coutput_depth\x18\x16 \x01(\r\x12\x19\n\x11output_queue_size\x18\x17 \x01(\r\x12\"\n\x15stuck_in_send_seconds\x18\x18 \x01(\x01H\x02\x88\x01\x01\x42\x16\n\x14_device_memory_bytesB\x1b\n\x19_device_memory_peak_bytesB\x18\n\x16_stuck_in_send_seconds\"\x13\n\x11GetDevicesRequest\"G\n\x12GetDevicesResponse\x12\x31\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32 .pydotcompute.v1.DeviceTelemetry\"\x12\n\x10GetMemoryRequest\"\x83\x01\n\x11GetMemoryResponse\x12\x16\n\x0eresident_bytes\x18\x01 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x02 \x01(\x04\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12,\n\x06places\x18\x04 \x03(\x0b\x32\x1c.pydotcompute.v1.MemoryPlace\"*\n\x0bMemoryPlace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xc8\x02\n\x0f\x44\x65viceTelemetry\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x1f\n\x12memory_total_bytes\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x1e\n\x11memory_used_bytes\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12 \n\x13utilization_percent\x18\x06 \x01(\rH\x02\x88\x01\x01\x12 \n\x13temperature_celsius\x18\x07 \x01(\rH\x03\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x08 \x01(\x01H\x04\x88\x01\x01\x42\x15\n\x13_memory_total_bytesB\x14\n\x12_memory_used_bytesB\x16\n\x14_utilization_percentB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts2\xff\x02\n\x10TelemetryService\x12[\n\x0cGetTelemetry\x12$.pydotcompute.v1.GetTelemetryRequest\x1a%.pydotcompute.v1.GetTelemetryResponse\x12\x63\n\x0eWatchTelemetry\x12&.pydotcompute.v1.WatchTelemetryRequest\x1a\'.pydotcompute.v1.WatchTelemetryResponse0\x01\x12U\n\nGetDevices\x12\".pydotcompute.v1.GetDevicesRequest\x1a#.pydotcompute.v1.GetDevicesResponse\x12R\n\tGetMemory\x12!.pydotcompute.v1.GetMemoryRequest\x1a\".pydotcompute.v1.GetMemoryResponseBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'pydotcompute/v1/telemetry_service.proto\x12\x0fpydotcompute.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cpydotcompute/v1/access.proto\x1a$pydotcompute/v1/kernel_service.proto\")\n\x13GetTelemetryRequest\x12\x12\n\nkernel_ids\x18\x01 \x03(\t\"I\n\x14GetTelemetryResponse\x12\x31\n\x07kernels\x18\x01 \x03(\x0b\x32 .pydotcompute.v1.KernelTelemetry\"X\n\x15WatchTelemetryRequest\x12\x12\n\nkernel_ids\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\x16WatchTelemetryResponse\x12\x31\n\x07kernels\x18\x01 \x03(\x0b\x32 .pydotcompute.v1.KernelTelemetry\"\xbd\x05\n\x0fKernelTelemetry\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.pydotcompute.v1.KernelState\x12\x1a\n\x12messages_processed\x18\x03 \x01(\x04\x12\x18\n\x10messages_dropped\x18\x04 \x01(\x04\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x13\n\x0b\x65rror_count\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x08 \x01(\x01\x12\x16\n\x0emin_latency_ns\x18\t \x01(\x04\x12\x16\n\x0emax_latency_ns\x18\n \x01(\x04\x12\x16\n\x0e\x61vg_latency_ns\x18\x0b \x01(\x01\x12\x16\n\x0ep50_latency_ns\x18\x0c \x01(\x04\x12\x16\n\x0ep95_latency_ns\x18\r \x01(\x04\x12\x16\n\x0ep99_latency_ns\x18\x0e \x01(\x04\x12\x12\n\nthroughput\x18\x0f \x01(\x01\x12\x0f\n\x07\x62\x61tches\x18\x10 \x01(\x04\x12\x16\n\x0e\x61vg_batch_size\x18\x11 \x01(\x01\x12\x16\n\x0emax_batch_size\x18\x12 \x01(\r\x12 \n\x13\x64\x65vice_memory_bytes\x18\x13 \x01(\x04H\x00\x88\x01\x01\x12%\n\x18\x64\x65vice_memory_peak_bytes\x18\x14 \x01(\x04H\x01\x88\x01\x01\x12\x0c\n\x04rate\x18\x15 \x01(\x01\x12\x14\n\x0coutput_depth\x18\x16 \x01(\r\x12\x19\n\x11output_queue_size\x18\x17 \x01(\r\x12\"\n\x15stuck_in_send_seconds\x18\x18 \x01(\x01H\x02\x88\x01\x01\x42\x16\n\x14_device_memory_bytesB\x1b\n\x19_device_memory_peak_bytesB\x18\n\x16_stuck_in_send_seconds\"\x13\n\x11GetDevicesRequest\"G\n\x12GetDevicesResponse\x12\x31\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32 .pydotcompute.v1.DeviceTelemetry\"\x12\n\x10GetMemoryRequest\"\x83\x01\n\x11GetMemoryResponse\x12\x16\n\x0eresident_bytes\x18\x01 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x02 \x01(\x04\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12,\n\x06places\x18\x04 \x03(\x0b\x32\x1c.pydotcompute.v1.MemoryPlace\"*\n\x0bMemoryPlace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xc8\x02\n\x0f\x44\x65viceTelemetry\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x1f\n\x12memory_total_bytes\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x1e\n\x11memory_used_bytes\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12 \n\x13utilization_percent\x18\x06 \x01(\rH\x02\x88\x01\x01\x12 \n\x13temperature_celsius\x18\x07 \x01(\rH\x03\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x08 \x01(\x01H\x04\x88\x01\x01\x42\x15\n\x13_memory_total_bytesB\x14\n\x12_memory_used_bytesB\x16\n\x14_utilization_percentB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts2\x97\x03\n\x10TelemetryService\x12\x61\n\x0cGetTelemetry\x12$.pydotcompute.v1.GetTelemetryRequest\x1a%.pydotcompute.v1.GetTelemetryResponse\"\x04\xb8\xd7\x18\x01\x12i\n\x0eWatchTelemetry\x12&.pydotcompute.v1.WatchTelemetryRequest\x1a\'.pydotcompute.v1.WatchTelemetryResponse\"\x04\xb8\xd7\x18\x01\x30\x01\x12[\n\nGetDevices\x12\".pydotcompute.v1.GetDevicesRequest\x1a#.pydotcompute.v1.GetDevicesResponse\"\x04\xb8\xd7\x18\x01\x12X\n\tGetMemory\x12!.pydotcompute.v1.GetMemoryRequest\x1a\".pydotcompute.v1.GetMemoryResponse\"\x04\xb8\xd7\x18\x01\x42\x45\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +35,36 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.telemetry_s
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017pydotcompute.v1P\001Z\036pydotcompute/v1;pydotcomputev1\252\002\017PyDotCompute.V1'
-  _globals['_GETTELEMETRYREQUEST']._serialized_start=130
-  _globals['_GETTELEMETRYREQUEST']._serialized_end=171
-  _globals['_GETTELEMETRYRESPONSE']._serialized_start=173
-  _globals['_GETTELEMETRYRESPONSE']._serialized_end=246
-  _globals['_WATCHTELEMETRYREQUEST']._serialized_start=248
-  _globals['_WATCHTELEMETRYREQUEST']._serialized_end=336
-  _globals['_WATCHTELEMETRYRESPONSE']._serialized_start=338
-  _globals['_WATCHTELEMETRYRESPONSE']._serialized_end=413
-  _globals['_KERNELTELEMETRY']._serialized_start=416
-  _globals['_KERNELTELEMETRY']._serialized_end=1117
-  _globals['_GETDEVICESREQUEST']._serialized_start=1119
-  _globals['_GETDEVICESREQUEST']._serialized_end=1138
-  _globals['_GETDEVICESRESPONSE']._serialized_start=1140
-  _globals['_GETDEVICESRESPONSE']._serialized_end=1211
-  _globals['_GETMEMORYREQUEST']._serialized_start=1213
-  _globals['_GETMEMORYREQUEST']._serialized_end=1231
-  _globals['_GETMEMORYRESPONSE']._serialized_start=1234
-  _globals['_GETMEMORYRESPONSE']._serialized_end=1365
-  _globals['_MEMORYPLACE']._serialized_start=1367
-  _globals['_MEMORYPLACE']._serialized_end=1409
-  _globals['_DEVICETELEMETRY']._serialized_start=1412
-  _globals['_DEVICETELEMETRY']._serialized_end=1740
-  _globals['_TELEMETRYSERVICE']._serialized_start=1743
-  _globals['_TELEMETRYSERVICE']._serialized_end=2126
+  _globals['_TELEMETRYSERVICE'].methods_by_name['GetTelemetry']._loaded_options = None
+  _globals['_TELEMETRYSERVICE'].methods_by_name['GetTelemetry']._serialized_options = b'\270\327\030\001'
+  _globals['_TELEMETRYSERVICE'].methods_by_name['WatchTelemetry']._loaded_options = None
+  _globals['_TELEMETRYSERVICE'].methods_by_name['WatchTelemetry']._serialized_options = b'\270\327\030\001'
+  _globals['_TELEMETRYSERVICE'].methods_by_name['GetDevices']._loaded_options = None
+  _globals['_TELEMETRYSERVICE'].methods_by_name['GetDevices']._serialized_options = b'\270\327\030\001'
+  _globals['_TELEMETRYSERVICE'].methods_by_name['GetMemory']._loaded_options = None
+  _globals['_TELEMETRYSERVICE'].methods_by_name['GetMemory']._serialized_options = b'\270\327\030\001'
+  _globals['_GETTELEMETRYREQUEST']._serialized_start=160
+  _globals['_GETTELEMETRYREQUEST']._serialized_end=201
+  _globals['_GETTELEMETRYRESPONSE']._serialized_start=203
+  _globals['_GETTELEMETRYRESPONSE']._serialized_end=276
+  _globals['_WATCHTELEMETRYREQUEST']._serialized_start=278
+  _globals['_WATCHTELEMETRYREQUEST']._serialized_end=366
+  _globals['_WATCHTELEMETRYRESPONSE']._serialized_start=368
+  _globals['_WATCHTELEMETRYRESPONSE']._serialized_end=443
+  _globals['_KERNELTELEMETRY']._serialized_start=446
+  _globals['_KERNELTELEMETRY']._serialized_end=1147
+  _globals['_GETDEVICESREQUEST']._serialized_start=1149
+  _globals['_GETDEVICESREQUEST']._serialized_end=1168
+  _globals['_GETDEVICESRESPONSE']._serialized_start=1170
+  _globals['_GETDEVICESRESPONSE']._serialized_end=1241
+  _globals['_GETMEMORYREQUEST']._serialized_start=1243
+  _globals['_GETMEMORYREQUEST']._serialized_end=1261
+  _globals['_GETMEMORYRESPONSE']._serialized_start=1264
+  _globals['_GETMEMORYRESPONSE']._serialized_end=1395
+  _globals['_MEMORYPLACE']._serialized_start=1397
+  _globals['_MEMORYPLACE']._serialized_end=1439
+  _globals['_DEVICETELEMETRY']._serialized_start=1442
+  _globals['_DEVICETELEMETRY']._serialized_end=1770
+  _globals['_TELEMETRYSERVICE']._serialized_start=1773
+  _globals['_TELEMETRYSERVICE']._serialized_end=2180
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from pydotcompute.v1 import access_pb2 as _access_pb2
 from pydotcompute.v1 import kernel_service_pb2 as _kernel_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor

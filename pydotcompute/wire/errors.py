@@ -33,6 +33,8 @@ from pydotcompute.exceptions import (
     MessageSerializationError,
     MessageTooLargeError,
     MessageTypeError,
+    NotAuthenticatedError,
+    NotPermittedError,
     PyDotComputeError,
     QueueFullError,
     QueueTimeoutError,
@@ -63,6 +65,8 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     MemoryExhaustedError: (code_pb2.RESOURCE_EXHAUSTED, errors_pb2.MemoryExhaustedDetail),
     MessageTooLargeError: (code_pb2.INVALID_ARGUMENT, errors_pb2.MessageTooLargeDetail),
     SessionLostError: (code_pb2.NOT_FOUND, errors_pb2.SessionLostDetail),
+    NotAuthenticatedError: (code_pb2.UNAUTHENTICATED, errors_pb2.NotAuthenticatedDetail),
+    NotPermittedError: (code_pb2.PERMISSION_DENIED, errors_pb2.NotPermittedDetail),
 }
 """The status code and the detail message of each error class that crosses the wire."""
 

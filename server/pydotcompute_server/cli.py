@@ -18,6 +18,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
 from pydotcompute.printable import escaped
 from pydotcompute.schema import lock
 from pydotcompute.wire.certificates import require_known_variables
+from pydotcompute_server.access.access import Access
 from pydotcompute_server.daemon import ListenError
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
@@ -180,6 +181,27 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     help="PEM file of the authority whose certificates clients must present.",
 )
 @click.option(
+    "--access",
+    type=_file,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="TOML file that says which role each principal has; see docs/security.md.",
+)
+@click.option(
+    "--tokens",
+    type=_file,
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="File of the tokens with which clients say who they are; `pydotcompute token new` writes it.",
+)
+@click.option(
+    "--audit-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_refuse_empty,
+    show_envvar=True,
+    help="File for the audit log: who has done what, and what was refused. Without it, the log has both.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     show_envvar=True,
@@ -213,6 +235,9 @@ def main(
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    access: Path | None,
+    tokens: Path | None,
+    audit_log: Path | None,
     insecure: bool,
     socket_mode: int | None,
     log_level: str,
@@ -250,12 +275,16 @@ def main(
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
+            access=access,
+            tokens=tokens,
+            audit_log=audit_log,
             insecure=insecure,
             socket_mode=socket_mode,
         )
         require_protection(settings)
         if settings.tls is not None:
             read_files(settings.tls)
+        Access(settings).close()  # A file that is not valid is told before the kernels are loaded.
     except InvalidConfigurationError as error:
         if error.parameter in limit:
             raise WrongUsage(f"--limit {error.parameter}={error.value}: {error.problem}") from None

@@ -37,6 +37,7 @@ from pydotcompute.v1 import (
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
+from pydotcompute_server.access.access import Access
 from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
@@ -64,6 +65,7 @@ from pydotcompute_server.transport.listening import OWNER_ALONE, bind, require_f
 from pydotcompute_server.transport.renewal import Certificates
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
+from pydotcompute_server.visible import Visible
 
 __all__ = ["Daemon", "ListenError"]
 
@@ -87,7 +89,10 @@ class Daemon:
         settings: the settings that the command line would give.
         kernel_types: the kernel types that can be launched, by name; `load_kernel_types` finds them in files.
         steps: functions that every call passes before it comes to its handler, the outermost first; see
-            `calls.pipeline`.
+            `calls.pipeline`. Calls that the settings do not allow do not come to them.
+
+    Raises:
+        InvalidConfigurationError: a file that the settings name cannot be read, or is not valid.
     """
 
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
@@ -95,13 +100,16 @@ class Daemon:
         self._limits = limits = settings.limits
         self.memory = memory = Memory(limits.memory_bytes or default_budget())
         """The budget for messages, wherever they wait."""
+        self._access = Access(settings)
         accounts = Accounts(limits)
-        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.are_kept else ()
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
         self._runtime.room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
-        self._health = HealthService(self._runtime, self._catalog.pool, limits)
+        self._visible = visible = Visible(self._runtime, self._catalog)
+        steps = (*self._access.steps(self._catalog.services, visible.service), *steps)
+        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.are_kept else ()
+        self._health = HealthService(self._runtime, self._catalog.pool, visible, limits)
         self._apart = apart = Apart(limits)
         self._run = epoch = Epoch()
         self.epoch = epoch.name
@@ -110,7 +118,7 @@ class Daemon:
         self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, self._connected)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, self._connected)
         self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch, self._connected)
-        self._kernels = KernelServicer(self._runtime, self._catalog, limits, self.epoch)
+        self._kernels = KernelServicer(self._runtime, self._catalog, visible, limits, self.epoch)
         memory.add_place("mailboxes", self._in_mailboxes)
         memory.add_place("dead letters", self._in_dead_letters)
         memory.add_place("calls", lambda: self._unary.held_bytes)
@@ -175,14 +183,14 @@ class Daemon:
             ],
         )
         # `Handlers` has those methods of a server that the generated functions call to add a service.
-        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps)
+        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps, self._visible.services)
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self._kernels, handlers)
         clients = ClientServicer(self._connected, self._exchange, self._unary, limits)
         client_service_pb2_grpc.add_ClientServiceServicer_to_server(clients, handlers)
-        telemetry = TelemetryServicer(self._runtime, limits, self.memory)
+        telemetry = TelemetryServicer(self._runtime, self._visible, limits, self.memory)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
@@ -195,7 +203,7 @@ class Daemon:
         services = (*kernels_own, server_service_pb2, client_service_pb2)
         # The last ones serve clients that print an error, or write a body without knowing its type.
         files = (*services, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
-        add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool)
+        add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool, self._visible)
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))
         listen = self._settings.listen
@@ -270,10 +278,9 @@ class Daemon:
         return [each for each in self._runtime.kernel_ids if not self._runtime.kernel(each).gate.has_ended]
 
     def reload(self) -> None:
-        """Read the files again that can change while the daemon runs: the certificates."""
-        if self._certificates is None:
-            logger.info("nothing is read again: the daemon has no certificates")
-        else:
+        """Read the files again that can change while the daemon runs: the certificates, and who may do what."""
+        self._access.reload()
+        if self._certificates is not None:
             self._certificates.look(asked=True)
 
     def stop(self) -> None:
@@ -286,7 +293,8 @@ class Daemon:
         That takes at most the grace period, and a second more for actors that resist their cancellation.
         """
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(warn_again_and_again(self._settings, self.address))]
+            tasks: list[asyncio.Task[None]] = [group.create_task(self._access.watch())]
+            tasks.append(group.create_task(warn_again_and_again(self._settings, self.address)))
             if self._certificates is not None:
                 tasks.append(group.create_task(self._certificates.watch(self._limits.certificates_checked)))
             await self._stop.wait()
@@ -328,6 +336,7 @@ class Daemon:
         self._unary.close()
         self._apart.close()
         self.memory.close()
+        self._access.close()
 
 
 async def _within(seconds: float, step: Awaitable[object], what: str) -> None:

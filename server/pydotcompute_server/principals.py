@@ -1,4 +1,4 @@
-"""Who a call is from.
+"""Who a call is from, and what they may know.
 
 The call of a client runs in a task of its own. The step that finds out who the client is (see `pipeline`) says so in
 that task with `calling_as`. The handler, and all tasks that the handler starts, hear it from `current`.
@@ -7,12 +7,21 @@ that task with `calling_as`. The handler, and all tasks that the handler starts,
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.access.roles import EVERYTHING, Rights, Role
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    KernelFailedError,
+    KernelNotFoundError,
+    PyDotComputeError,
+)
 from pydotcompute.ring_kernels.mail.callers import LOCAL
 
-__all__ = ["ANONYMOUS", "Principal", "calling_as", "current"]
+__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "current", "failure_as_told"]
+
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,9 @@ class Principal:
 
     name: str
     """The name in the client's certificate, or of its token."""
+    rights: Rights = field(default=EVERYTHING, compare=False)
+    """What the principal may do. A step has checked that before the handler is called. The handler asks only what to
+    leave out of a list."""
 
     def __post_init__(self) -> None:
         if self.name == LOCAL:
@@ -46,3 +58,23 @@ def current() -> Principal:
 def calling_as(principal: Principal) -> None:
     """From now on, the call in whose task this runs is from this principal."""
     _current.set(principal)
+
+
+def failure_as_told(failure: KernelFailedError) -> KernelFailedError:
+    """Return the failure of a kernel, without its text if the one who calls may not read it.
+
+    Such a text may tell what another client has sent.
+    """
+    if current().rights.have(Role.OPERATOR, failure.kernel_id):
+        return failure
+    return KernelFailedError(failure.kernel_id, failure.cause_type, "operators of the kernel can read the text")
+
+
+def as_told(error: E) -> E | PyDotComputeError:
+    """Return the error without what the one who calls may not know, or the error itself."""
+    if isinstance(error, KernelFailedError):
+        return failure_as_told(error)
+    rights = current().rights
+    if isinstance(error, KernelNotFoundError) and not rights.see_everything:
+        return KernelNotFoundError(error.kernel_id, rights.patterns, error.is_type and rights.see_type(error.kernel_id))
+    return error

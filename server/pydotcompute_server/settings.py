@@ -70,6 +70,14 @@ class Settings:
     """PEM file of the certificate's key."""
     tls_client_ca: Path | None = None
     """PEM file of the authority whose certificates clients must present."""
+    access: Path | None = None
+    """TOML file that says which role each principal has. Without one, a token has its own role, and whoever has a
+    certificate of the authority may do everything."""
+    tokens: Path | None = None
+    """File of the hashes of the tokens with which clients say who they are."""
+    audit_log: Path | None = None
+    """File to which it is written who has done what, and what was refused. Without one, that goes to the log, if
+    clients are asked who they are."""
     insecure: bool = False
     """True to let strangers in: to listen to other machines without TLS, or without knowing who they are. True also
     allows that there is nothing in `tls_directory`."""

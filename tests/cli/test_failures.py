@@ -51,7 +51,7 @@ EVERY_CALL = {
 }
 
 
-NO_DAEMON = {"completion", "tls"}
+NO_DAEMON = {"completion", "context", "tls", "token"}
 """The commands that talk to none."""
 
 

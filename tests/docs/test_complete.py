@@ -18,6 +18,7 @@ import pytest
 from click import Command, Group, Option
 from google.rpc import code_pb2
 
+from pydotcompute.access.roles import Role
 from pydotcompute.protobuf.export.render import render
 from pydotcompute.protobuf.packages import by_package
 from pydotcompute.protobuf.pool import TypePool
@@ -30,6 +31,7 @@ from pydotcompute.wire.errors import ERRORS
 from pydotcompute.wire.exchange import limits as wire_limits
 from pydotcompute_client import connect
 from pydotcompute_client.cli.main import main as client_command
+from pydotcompute_server.access.methods import SERVICES, STANDARD, roles_in
 from pydotcompute_server.cli import main as server_command
 from pydotcompute_server.limits import Limits
 from tests.docs.pages import ROOT
@@ -140,6 +142,29 @@ def test_the_cli_page_has_every_command_and_its_options() -> None:
     for name, command in commands.items():
         for option in options(command) - everywhere:
             assert f"`{option}" in sections[name], f"{name} {option}"
+
+
+def roles_table() -> str:
+    """Which role may call what, as the protos say it."""
+    needed = {path: role for module in SERVICES for path, role in roles_in(module.DESCRIPTOR).items() if role}
+    calls = [(f"`{path.rpartition('.')[2].replace('/', '.')}`", role) for path, role in needed.items()]
+    calls += [(f"all of `{service}`", role) for service, role in STANDARD.items()]
+    calls.append(("all of a kernel's own service", Role.CALLER))
+    rows = ["| call | viewer | caller | operator | admin |", "|---|---|---|---|---|"]
+    for call, role in sorted(calls, key=lambda each: each[1]):
+        rows.append(f"| {call} | {' | '.join('yes' if each >= role else 'no' for each in Role)} |")
+    return "\n".join(rows)
+
+
+def test_the_security_page_has_the_role_of_every_call() -> None:
+    path = DOCS / "security.md"
+    before, mark, rest = path.read_text().partition(" writes it -->\n")
+    shown, end, after = rest.partition("\n\n")
+    assert mark
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(before + mark + roles_table() + end + after)
+        return
+    assert shown == roles_table(), "the roles have changed; run with UPDATE_GOLDEN=1"
 
 
 @pytest.mark.parametrize(

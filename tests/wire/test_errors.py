@@ -51,6 +51,9 @@ SAMPLES: dict[str, object] = {
     "message_ids": (UUID(int=1), UUID(int=2)),
     "unsent_ids": (UUID(int=3),),
     "is_type": True,
+    "principal": "spiffe://example.org/alice",
+    "method": "KernelService/Launch",
+    "role": "operator",
 }
 CONCRETE = [cls for name in exceptions.__all__ if getattr(cls := getattr(exceptions, name), "fields", ())]
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import click
 import grpc
 from google.protobuf.message import Message
 
@@ -25,16 +26,21 @@ from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute_client.channels import USER_AGENT
 from pydotcompute_client.cli.failures import BadInput, TimedOut
+from pydotcompute_client.contexts import Contexts, read_contexts
 from pydotcompute_client.credentials import TLS, channel_credentials, channel_options, choose
 from pydotcompute_client.diagnosis import find_tls_problem
+from pydotcompute_client.interceptors import AddMetadata
 from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
+from pydotcompute_client.tokens import sender
 
-__all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
+__all__ = ["CALL_SECONDS", "CONTEXTS_VARIABLE", "DEFAULT_TARGET", "PROGRAM", "Connection"]
 
 R = TypeVar("R")
 P = TypeVar("P", kernel_pb.ListKernelsResponse, kernel_pb.ListKernelTypesResponse)
 
 PROGRAM = "pydotcompute"
+CONTEXTS_VARIABLE = "PYDOTCOMPUTE_CONTEXTS"
+"""Names the file of contexts."""
 DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 
 CALL_SECONDS = 10.0
@@ -42,18 +48,65 @@ CALL_SECONDS = 10.0
 
 
 class Connection:
-    """A connection to the daemon that the global options name. `as_json` is the value of --json."""
+    """A connection to the daemon that the global options name."""
 
     def __init__(self) -> None:
-        self.target = DEFAULT_TARGET
-        self.as_json = False
-        self.tls = False
-        self.tls_directory: Path | None = None
-        self.tls_ca: Path | None = None
-        self.tls_name: str | None = None
-        self.tls_certificate: Path | None = None
-        self.tls_key: Path | None = None
-        self.insecure = False
+        self.given: dict[str, Any] = {}
+        """The global options that are given, on the command line or by variables, by their names."""
+        self.typed: dict[str, Any] = {}
+        """Those of them that are on the command line."""
+        self._closed_at_end: list[grpc.Channel] = []
+
+    @property
+    def as_json(self) -> bool:
+        """True if programs are to read what is printed."""
+        return bool(self.given.get("as_json"))
+
+    @property
+    def contexts_path(self) -> Path:
+        """The file of contexts."""
+        return Path(os.environ.get(CONTEXTS_VARIABLE) or Path(click.get_app_dir(PROGRAM)) / "contexts.toml")
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        """The contexts that are kept. BadInput if their file is not valid."""
+        try:
+            return read_contexts(self.contexts_path)
+        except InvalidConfigurationError as error:
+            raise BadInput(f"{error.value}: {error.problem}") from None
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What is given, and beneath it what the context says. BadInput if there is no such context.
+
+        If a target is given, no context counts: what lets somebody in at one daemon is not shown to another.
+        """
+        name = self.given.get("context")
+        if "target" in self.given:
+            if "context" in self.typed and "target" in self.typed:
+                raise BadInput("--context and --target: give one of them")
+            if "context" not in self.typed:
+                return self.given
+        name = name or self.contexts.current
+        if not name:
+            return self.given
+        settings = self.contexts.by_name.get(name)
+        if settings is None:
+            known = ", ".join(self.contexts.by_name) or "none"
+            raise BadInput(f"there is no context {name!r} in {self.contexts_path}; there are {known}")
+        given = {key: value for key, value in self.given.items() if key != "target"}
+        if "token" in given:
+            settings = {key: value for key, value in settings.items() if key != "token_file"}
+        return {**settings, **given}
+
+    @property
+    def target(self) -> str:
+        """Where the daemon listens."""
+        return str(self._settings.get("target", DEFAULT_TARGET))
+
+    def _file(self, name: str) -> Path | None:
+        value = self._settings.get(name)
+        return None if value is None else Path(value)
 
     @cached_property
     def chosen_tls(self) -> TLS | None:
@@ -61,32 +114,58 @@ class Connection:
         try:
             require_known_variables(os.environ)
             return choose(
-                tls=self.tls,
-                directory=self.tls_directory,
-                ca=self.tls_ca,
-                certificate=self.tls_certificate,
-                key=self.tls_key,
-                name=self.tls_name,
-                insecure=self.insecure,
+                tls=bool(self._settings.get("tls")),
+                directory=self._file("tls_directory"),
+                ca=self._file("tls_ca"),
+                certificate=self._file("tls_certificate"),
+                key=self._file("tls_key"),
+                name=self._settings.get("tls_name"),
+                insecure=bool(self._settings.get("insecure")),
             )
         except InvalidConfigurationError as error:
             raise _in_words_of_options(error) from None
 
+    def _token(self) -> str | None:
+        """Return the token, None for none. BadInput if there are two, or its file cannot be read."""
+        settings = self._settings
+        token, file = settings.get("token"), self._file("token_file")
+        if token is not None and file is not None:
+            if ("token" in self.typed) == ("token_file" in self.typed):
+                raise BadInput("--token and --token-file: give one of them")
+            file = None if "token" in self.typed else file
+        if file is None:
+            return token
+        try:
+            return file.read_text(encoding="ascii", errors="replace")
+        except OSError as error:
+            raise BadInput(f"--token-file {file}: {error.strerror}") from None
+
     @cached_property
     def channel(self) -> grpc.Channel:
-        """The channel to the daemon, which connects with the first call. BadInput if a file for TLS is not valid."""
+        """The channel to the daemon, which connects with the first call.
+
+        BadInput if a file for TLS is not valid, or if others could read the token on its way.
+        """
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.primary_user_agent", USER_AGENT),
             *proxy_options(self.target),
         ]
-        if self.chosen_tls is None:
-            return grpc.insecure_channel(self.target, options)
         try:
-            credentials = channel_credentials(self.chosen_tls)
+            metadata = sender(self._token(), self.target, encrypted=self.chosen_tls is not None)()
         except InvalidConfigurationError as error:
-            raise _in_words_of_options(error) from None
-        return grpc.secure_channel(self.target, credentials, options + channel_options(self.chosen_tls, self.target))
+            raise BadInput(f"the token for {self.target}: {error.problem}") from None
+        if self.chosen_tls is None:
+            channel = grpc.insecure_channel(self.target, options)
+        else:
+            try:
+                credentials = channel_credentials(self.chosen_tls)
+            except InvalidConfigurationError as error:
+                raise _in_words_of_options(error) from None
+            options += channel_options(self.chosen_tls, self.target)
+            channel = grpc.secure_channel(self.target, credentials, options)
+        self._closed_at_end.append(channel)
+        return grpc.intercept_channel(channel, AddMetadata(metadata)) if metadata else channel
 
     @cached_property
     def kernels(self) -> KernelServiceStub:
@@ -120,8 +199,8 @@ class Connection:
 
     def close(self) -> None:
         """Disconnect, if there was a call."""
-        if "channel" in vars(self):
-            self.channel.close()
+        for channel in self._closed_at_end:
+            channel.close()
 
     def call(self, method: Callable[..., R], request: Message, seconds: float = CALL_SECONDS) -> R:
         """Return the answer to one request.

@@ -11,6 +11,7 @@ from typing import Any
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import click
+from click.core import ParameterSource
 
 from pydotcompute import __version__
 from pydotcompute.exceptions import (
@@ -19,7 +20,17 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     SessionLostError,
 )
-from pydotcompute_client.cli import clients, conformance, dead_letters, kernels, messages, proto, tls
+from pydotcompute_client.cli import (
+    clients,
+    conformance,
+    contexts,
+    dead_letters,
+    kernels,
+    messages,
+    proto,
+    tls,
+    tokens,
+)
 from pydotcompute_client.cli.completion import COMPLETERS
 from pydotcompute_client.cli.connection import DEFAULT_TARGET, PROGRAM, Connection
 from pydotcompute_client.cli.failures import Failure, TimedOut, Unreachable
@@ -58,7 +69,12 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | Path | bo
     if value in (None, False) and isinstance(param.envvar, str) and os.environ.get(param.envvar) == "":
         raise click.BadParameter(f"the variable {param.envvar} is empty; unset it, or give it a value.", ctx, param)
     if value not in (None, False) and param.name:
-        setattr(ctx.ensure_object(Connection), param.name, value)
+        source = ctx.get_parameter_source(param.name)
+        connection = ctx.ensure_object(Connection)
+        if source is not ParameterSource.DEFAULT:
+            connection.given[param.name] = value
+        if source is ParameterSource.COMMANDLINE:
+            connection.typed[param.name] = value
 
 
 class _Target(click.types.StringParamType):
@@ -85,6 +101,11 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "type": _Target(),
         "metavar": "HOST:PORT",
         "help": "Where the daemon listens; also unix:PATH.",
+    },
+    "--context": {
+        "envvar": "PYDOTCOMPUTE_CONTEXT",
+        "metavar": "NAME",
+        "help": "What `context add` keeps under this name, in place of --target and the like.",
     },
     "--json": {"is_flag": True, "help": "Print JSON, for programs."},
     "--tls": {
@@ -122,6 +143,16 @@ GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "is_flag": True,
         "help": "Speak plain text if there is nothing in the TLS directory.",
     },
+    "--token": {
+        "envvar": "PYDOTCOMPUTE_TOKEN",
+        "metavar": "TOKEN",
+        "help": "The token that says who you are. Others on this machine can see it: a file is better.",
+    },
+    "--token-file": {
+        "envvar": "PYDOTCOMPUTE_TOKEN_FILE",
+        "help": "The file with the token that says who you are.",
+        **_FILE,
+    },
 }
 """The options that can be given before the command and after it."""
 
@@ -136,9 +167,9 @@ def _global_options(*, before_command: bool) -> list[click.Parameter]:
             # Only the option before the command has the variable and the default. Here they would replace a value that
             # was given before the command.
             settings = {key: value for key, value in settings.items() if key not in ("envvar", "default")}
-            settings["hidden"] = name.startswith(("--tls", "--insecure"))
+            settings["hidden"] = name.startswith(("--tls", "--insecure", "--token", "--context"))
             if name == "--target":
-                settings["help"] = f"As before the command, as are the --tls options: {PROGRAM} --help."
+                settings["help"] = f"As before the command, as are --tls, --token and --context: {PROGRAM} --help."
         names = [name, "as_json"] if name == "--json" else [name]
         options.append(click.Option(names, callback=_remember, expose_value=False, **settings))
     return options
@@ -210,6 +241,8 @@ for command in (
     *dead_letters.COMMANDS,
     *clients.COMMANDS,
     *proto.COMMANDS,
+    *contexts.COMMANDS,
+    *tokens.COMMANDS,
     *tls.COMMANDS,
     *conformance.COMMANDS,
     completion,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from pydotcompute.access.tokens import Token
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.printable import escaped, escaped_json
 from pydotcompute.protobuf.export.render import render
@@ -27,6 +28,7 @@ from pydotcompute_client.cli.output import echo_text
 
 __all__ = [
     "show_clients",
+    "show_contexts",
     "show_dead_letters",
     "show_description",
     "show_devices",
@@ -34,6 +36,7 @@ __all__ = [
     "show_memory",
     "show_server_info",
     "show_telemetry",
+    "show_tokens",
     "show_types",
     "state_name",
     "watch_telemetry",
@@ -52,6 +55,41 @@ _WIDTH = 1 << 16
 def state_name(state: kernel_pb.KernelState) -> str:
     """Return the name of a state as people write it, such as `ACTIVE`."""
     return state_from_proto(state).name
+
+
+def show_contexts(current: str, contexts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print one row for each context."""
+    rows = [
+        (
+            "*" if name == current else "",
+            name,
+            str(each["target"]),
+            "yes" if any(key.startswith("tls") for key in each) else "no",
+            str(each.get("token_file", "")),
+        )
+        for name, each in contexts.items()
+    ]
+    _show(("", "NAME", "TARGET", "TLS", "TOKEN FILE"), rows)
+
+
+def show_tokens(tokens: Iterable[Token], now: datetime) -> None:
+    """Print one row for each token."""
+
+    def time(value: datetime) -> str:
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+    rows = [
+        (
+            token.id,
+            token.name,
+            "by the file of roles" if token.grant is None else token.grant.role.word,
+            "" if token.grant is None else " ".join(token.grant.kernels),
+            time(token.created),
+            "never" if token.expires is None else time(token.expires) + (" (over)" if token.expires <= now else ""),
+        )
+        for token in tokens
+    ]
+    _show(("TOKEN", "NAME", "ROLE", "KERNELS", "CREATED", "EXPIRES"), rows)
 
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -37,6 +37,7 @@ from pydotcompute_client.exchange.cuts import Cuts, Obstacle
 from pydotcompute_client.exchange.delays import Delays
 from pydotcompute_client.exchange.departures import Departures
 from pydotcompute_client.pauses import LONGEST_PAUSE, pause
+from pydotcompute_client.tokens import Metadata, no_metadata
 from pydotcompute_client.types import RemoteTypes
 
 __all__ = ["Session"]
@@ -82,6 +83,7 @@ class Session:
         reconnect_timeout: float,
         max_message_bytes: int,
         shared_memory: bool = False,
+        metadata: Callable[[], Metadata] = no_metadata,
         replies: Replies[Any] | None = None,
     ) -> None:
         self.kernel_id = kernel_id
@@ -98,6 +100,7 @@ class Session:
         self._reconnect_timeout = reconnect_timeout
         self._max_message_bytes = max_message_bytes
         self._shared_memory = shared_memory
+        self._metadata = metadata
         self._token = b""
         self._type_names: list[str] = []
         self._news = Signal()
@@ -153,7 +156,7 @@ class Session:
     async def _open_stream(self, *, wait_for_ready: bool) -> None:
         assert self._channel is not None
         exchange: Any = self._channel.stream_stream(EXCHANGE, to_bytes, read_response)
-        self._call = exchange(wait_for_ready=wait_for_ready)
+        self._call = exchange(metadata=self._metadata(), wait_for_ready=wait_for_ready)
         try:
             opening = pb.Open(
                 kernel_id=self.kernel_id,

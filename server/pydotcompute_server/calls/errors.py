@@ -15,6 +15,7 @@ from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeErr
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.flow import ProtocolError
+from pydotcompute_server.principals import as_told
 
 __all__ = [
     "Behavior",
@@ -24,6 +25,7 @@ __all__ = [
     "report_of_one",
     "report_of_stream",
     "status_of",
+    "told_status",
 ]
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def status_of(error: BaseException, name: str) -> status_pb2.Status:
     """Return the status of a call that ends with this exception.
 
     The table in `pydotcompute.wire.errors` has the status of each error. Any other exception is a fault of the daemon,
-    and its status is INTERNAL.
+    and its status is INTERNAL. What the one who calls may not know is left out.
 
     Args:
         name: the name of the request message, for the error of a request that cannot be read.
@@ -59,7 +61,12 @@ def status_of(error: BaseException, name: str) -> status_pb2.Status:
         return status_pb2.Status(code=code_pb2.CANCELLED, message="the call was cancelled")
     if isinstance(error, ProtocolError):
         error = MessageDeserializationError(name, str(error))
-    return to_status(error)
+    return told_status(error)
+
+
+def told_status(error: BaseException) -> status_pb2.Status:
+    """Return an error as a status, without what the one who calls may not know."""
+    return to_status(as_told(error))
 
 
 def report(behavior: Behavior, name: str, places: Places) -> Behavior:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -11,7 +11,7 @@ import grpc
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.bounds.apart import Apart
-from pydotcompute_server.calls.errors import Behavior, report, report_of_one, report_of_stream
+from pydotcompute_server.calls.errors import report, report_of_one, report_of_stream
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method, Step, chain
 from pydotcompute_server.calls.requests import Requests, read_first
 from pydotcompute_server.calls.unknown import unknown_method
@@ -29,10 +29,21 @@ class Handlers(grpc.GenericRpcHandler):
     A call passes the steps before it comes to its handler. Around both, errors become statuses. This chain is put
     together when a method is first called, where an interceptor would do it for each call. The answer to a call of an
     unknown method lists the methods in `types`.
+
+    Args:
+        services: returns the names of the services that the one who calls may know of.
     """
 
-    def __init__(self, types: TypePool, limits: Limits, apart: Apart, steps: Sequence[Step] = ()) -> None:
+    def __init__(
+        self,
+        types: TypePool,
+        limits: Limits,
+        apart: Apart,
+        steps: Sequence[Step] = (),
+        services: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         self._types = types
+        self._services = services or types.services
         self._apart = apart
         self._requests = Requests(limits)
         self._limits = limits
@@ -40,7 +51,7 @@ class Handlers(grpc.GenericRpcHandler):
         self._places = Places("max_calls", limits.max_calls)
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
-        self._refuse: Behavior | None = None
+        self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "", self._places)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Add the handlers of a service; `add_…Servicer_to_server` calls this."""
@@ -66,8 +77,6 @@ class Handlers(grpc.GenericRpcHandler):
         return handler
 
     def _unimplemented(self, path: str) -> Handler:
-        if self._refuse is None:
-            self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "", self._places)
         refuse_unknown = self._refuse
 
         async def refuse(_: object, context: Context) -> None:
@@ -76,7 +85,9 @@ class Handlers(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)  # `refuse` reads nothing, so it suits every kind of call.
 
     async def _refuse_unknown(self, path: str, context: Context) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._limits))
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._services(), self._limits)
+        )
 
     def _made_ready(self, handler: Handler, method: Method) -> Handler:
         takes_one = handler.unary_unary or handler.unary_stream

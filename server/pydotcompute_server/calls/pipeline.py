@@ -1,8 +1,8 @@
 """The steps that every call passes on its way to its handler.
 
-A step is a function. It is called once for each method, when that method is called for the first time. The step gets
-the method and `proceed`, the rest of the way to the handler. It returns the function that every call of the method
-passes in place of `proceed`:
+A step is a function. It is called once for each method, when that method is called for the first time, and before that
+once for all methods that do not exist. The step gets the method and `proceed`, the rest of the way to the handler. It
+returns the function that every call of the method passes in place of `proceed`:
 
     def timed(method: Method, proceed: Proceed) -> Proceed:
         async def call_timed(call: Call) -> None:

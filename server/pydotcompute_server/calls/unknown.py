@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
 from pydotcompute.protobuf.pool import TypePool
@@ -11,11 +11,14 @@ from pydotcompute_server.limits import Limits
 __all__ = ["unknown_method"]
 
 
-def unknown_method(path: str, types: TypePool, limits: Limits) -> str:
-    """Return a text that lists the existing services or methods, those most like `/service/Method` first."""
+def unknown_method(path: str, types: TypePool, services: Sequence[str], limits: Limits) -> str:
+    """Return a text that lists the existing services or methods, those most like `/service/Method` first.
+
+    Args:
+        services: the names of the services that the one who calls may know of.
+    """
     most = limits.unknown_names_told
     service, _, method = path[1 : limits.unknown_name_characters + 1].rpartition("/")
-    services = types.services()
     if service not in services:
         return f"there is no service {service!r}; those here are {_by_likeness(service, services, most)}"
     methods = [each.name for each in types.pool.FindServiceByName(service).methods]

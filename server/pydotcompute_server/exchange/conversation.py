@@ -14,12 +14,12 @@ from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import duration
-from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.flow import ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 from pydotcompute.wire.exchange.limits import LARGEST_BATCH, LARGEST_BATCH_BYTES, WINDOW
 from pydotcompute.wire.kernels import strategy_to_proto
 from pydotcompute_server.bounds.memory import Memory
+from pydotcompute_server.calls.errors import told_status
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import pass_outputs_on, require_activated
 from pydotcompute_server.exchange.acceptance import Acceptance
@@ -327,7 +327,7 @@ class Conversation:
             self._closed_told = True
             return pb.ExchangeResponse(closed=pb.Closed(status=refusal))
         if self._farewell is None and (ended := session.kernel.mail.replies.ended) is not None and session.all_is_sent:
-            self._farewell = to_status(ended)
+            self._farewell = told_status(ended)
         if self._farewell is not None and (self._in_a_hurry or session.outbound.all_is_told):
             frame = pb.ExchangeResponse(bye=pb.Bye(status=self._farewell))
             acceptance.add_to(frame)

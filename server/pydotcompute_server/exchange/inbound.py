@@ -19,7 +19,6 @@ from pydotcompute.ring_kernels.mail.callers import Caller
 from pydotcompute.ring_kernels.mail.dead_letters import TO_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Terms
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import read, spread
 from pydotcompute.wire.exchange.bodies import Bodies, Opened
 from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
@@ -28,6 +27,7 @@ from pydotcompute.wire.exchange.limits import WINDOW, WINDOW_BYTES
 from pydotcompute.wire.exchange.parts import Missing
 from pydotcompute_server.bounds.apart import Apart, Read
 from pydotcompute_server.bounds.memory import MESSAGE_BYTES, TIGHT_BYTES, Memory
+from pydotcompute_server.calls.errors import told_status
 from pydotcompute_server.clients import may_put, terms_of
 from pydotcompute_server.connected import ConnectedClient
 from pydotcompute_server.limits import Limits
@@ -105,7 +105,7 @@ class Inbound:
         if self.draining is not None:
             return self.draining
         refusal = self._kernel.gate.refusal
-        return None if refusal is None else to_status(refusal)
+        return None if refusal is None else told_status(refusal)
 
     # -- from the client -----------------------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Inbound:
             keys = [message.message_id.int for message in messages]
             plain = terms.count(None) == len(terms)
             for index, error in self._kernel.mail.accept(self._caller, messages, keys, () if plain else terms):
-                self._refuse(messages[index].message_id, to_status(error), self.incoming.done + places[index])
+                self._refuse(messages[index].message_id, told_status(error), self.incoming.done + places[index])
         self.incoming.finish(count)
 
     def _decode_each(self, pending: list[Waiting]) -> tuple[list[Any], tuple[Terms | None, ...], list[int]]:
@@ -304,7 +304,7 @@ class Inbound:
                 terms.append(each)
                 places.append(place)
             except PyDotComputeError as error:
-                self._refuse(message_id, to_status(error), self.incoming.done + place)
+                self._refuse(message_id, told_status(error), self.incoming.done + place)
         return messages, tuple(terms), places
 
     def _decode_one(self, body: Opened | Read, message_id: UUID, priority: int, correlation_id: UUID | None) -> Any:
@@ -338,7 +338,7 @@ class Inbound:
                 message = self._decode_one(body, message_id, priority, correlation_id)
                 await self._kernel.mail.send_as(self._caller, message, terms=terms, checked=True)
             except PyDotComputeError as error:
-                self._refuse(message_id, to_status(error), self.incoming.done + 1)
+                self._refuse(message_id, told_status(error), self.incoming.done + 1)
         self.incoming.finish()
 
     # -- credit --------------------------------------------------------------------------------------------------------

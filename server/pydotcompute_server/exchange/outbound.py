@@ -25,13 +25,13 @@ from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.exchange.batches import Packed, fill
 from pydotcompute.wire.exchange.bodies import Bodies, Body
 from pydotcompute.wire.exchange.flow import Chunk, Credit, Outgoing, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import MESSAGE_BYTES
+from pydotcompute_server.calls.errors import told_status
 from pydotcompute_server.clients import leave
 
 __all__ = ["Outbound", "Refused", "frames_of"]
@@ -191,7 +191,7 @@ class Outbound:
     def _refuse_taken(self, request: Unanswered) -> None:
         """Tell the client that a request which was taken will not be answered."""
         self.failed_told += 1
-        self.refuse(request.message_id, to_status(request.error))
+        self.refuse(request.message_id, told_status(request.error))
 
     def next_refusals(self, most: int) -> Chunk[Packed | Refused] | None:
         """Return refusals, ahead of the messages that wait for credit. Call this when there is nothing else to send."""
@@ -406,7 +406,7 @@ class Outbound:
 
     def _cannot_send(self, message: Any, error: PyDotComputeError) -> bool:
         self._kernel.mail.bury(message, str(error), DeadLetterReason.UNDELIVERABLE)
-        self.refuse(message.correlation_id or message.message_id, to_status(error))
+        self.refuse(message.correlation_id or message.message_id, told_status(error))
         return False
 
     # -- progress ------------------------------------------------------------------------------------------------------

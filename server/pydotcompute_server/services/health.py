@@ -19,6 +19,7 @@ from pydotcompute.ring_kernels.places import Places
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.visible import Visible
 
 __all__ = ["HealthService"]
 
@@ -40,8 +41,9 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
     by launching a kernel.
     """
 
-    def __init__(self, runtime: RingKernelRuntime, types: TypePool, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, types: TypePool, visible: Visible, limits: Limits) -> None:
         self._runtime = runtime
+        self._visible = visible
         self._types = types
         self._watchers = Places("max_watchers", limits.max_watchers, *shares_of("max_watchers", limits))
         self._most_names = limits.unknown_names_told
@@ -102,6 +104,8 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
     def _status(self, name: str) -> pb.HealthCheckResponse.ServingStatus.ValueType:
         if not name or self._is_service(name):
             return NOT_SERVING if self._draining else SERVING
+        if not self._visible.kernel(name):
+            return SERVICE_UNKNOWN
         try:
             kernel = self._runtime.kernel(name)
         except KernelNotFoundError:
@@ -113,14 +117,14 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
             self._types.pool.FindServiceByName(name)
         except KeyError:
             return False
-        return True
+        return self._visible.service(name)
 
     def _names(self) -> Iterator[str]:
         """Yield every name that has a health, without those of terminated kernels."""
         yield ""
-        services = self._types.services()
+        services = self._visible.services()
         yield from services
-        yield from (kernel_id for kernel_id in self._runtime.kernel_ids if kernel_id not in services)
+        yield from (kernel_id for kernel_id in self._visible.kernel_ids() if kernel_id not in services)
 
     def _not_found(self, name: str) -> KernelNotFoundError:
         known = [each or '""' for each in islice(self._names(), self._most_names + 1)]

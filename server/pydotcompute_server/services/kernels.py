@@ -24,9 +24,10 @@ from pydotcompute.wire.kernels import config_from_proto, config_to_proto, execut
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import current
+from pydotcompute_server.principals import current, failure_as_told
 from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
+from pydotcompute_server.visible import Visible
 
 __all__ = ["KernelServicer"]
 
@@ -36,8 +37,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
     """Converts each request, calls the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, catalog: Catalog, limits: Limits, epoch: str) -> None:
+    def __init__(
+        self, runtime: RingKernelRuntime, catalog: Catalog, visible: Visible, limits: Limits, epoch: str
+    ) -> None:
         self._runtime = runtime
+        self._visible = visible
         self._catalog = catalog
         self._limits = limits
         self._epoch = epoch
@@ -47,7 +51,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         self._launches = Launches(limits)
 
     async def ListKernelTypes(self, request: pb.ListKernelTypesRequest, context: Context) -> pb.ListKernelTypesResponse:
-        types = self._runtime.kernel_types
+        types = self._visible.types()
         after = request.page_token  # The name of the last type on the previous page.
         if after and after not in types:
             raise MessageDeserializationError("ListKernelTypesRequest", "not a token of ours", "$.page_token")
@@ -61,13 +65,13 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         listed: list[int] = []
 
         def kernels() -> Iterator[pb.Kernel]:
-            for kernel in self._runtime.kernels_after(after):
+            for kernel in self._visible.kernels_after(after):
                 listed.append(kernel.number)
                 yield _kernel(kernel)
 
         page, more = take_page(kernels(), request.page_size, self._limits)
         token = str(listed[len(page) - 1]) if more else ""
-        count = self._runtime.kernel_count
+        count = self._visible.kernel_count()
         return pb.ListKernelsResponse(kernels=page, next_page_token=token, total_size=count, daemon_epoch=self._epoch)
 
     async def DescribeKernel(self, request: pb.DescribeKernelRequest, context: Context) -> pb.DescribeKernelResponse:
@@ -85,9 +89,10 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
     async def Launch(self, request: pb.LaunchRequest, context: Context) -> pb.LaunchResponse:
         async def launch() -> pb.LaunchResponse:
             name = request.kernel_type or request.kernel_id
-            kernel_type = self._runtime.kernel_types.get(name)
+            types = self._visible.types()
+            kernel_type = types.get(name)
             if kernel_type is None:
-                raise KernelNotFoundError(name, sorted(self._runtime.kernel_types))
+                raise KernelNotFoundError(name, sorted(types))
             config = config_from_proto(request.config, kernel_type.config)
             return pb.LaunchResponse(kernel=_kernel(await self._launch(request.kernel_id, kernel_type, config)))
 
@@ -173,7 +178,7 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         kernel_type=kernel.type.name,
         state=state_to_proto(kernel.state),
         queue_depth=kernel.queue_depth,
-        failure="" if failure is None else f"{failure.cause_type}: {failure.cause_message}",
+        failure="" if failure is None else f"{failure.cause_type}: {failure_as_told(failure).cause_message}",
         device="" if device is None else str(device),
         device_name="" if device is None else device.name,
         output_depth=len(kernel.mail.outputs),

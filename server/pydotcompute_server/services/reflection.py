@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Sequence
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
@@ -12,23 +12,26 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 from pydotcompute.protobuf.own_files import documented_files
 from pydotcompute.protobuf.packages import by_package
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute_server.visible import Visible
 
 __all__ = ["add_reflection"]
 
+MOST_KEPT = 16
+"""For how many sets of types that are not hidden the files are kept."""
 V1ALPHA = "grpc.reflection.v1alpha"
 V1 = "grpc.reflection.v1"
 
 
-def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool) -> None:
+def add_reflection(server: grpc.aio.Server, files: Iterable[FileDescriptor], types: TypePool, visible: Visible) -> None:
     """Serve reflection of these files, and of every type and service in the pool.
 
     Types and services that are added to the pool later are served too. grpcio-reflection has only v1alpha. The messages
     of v1 are the same on the wire, so one handler serves both versions.
     """
-    types.add_files(_with_imports([*files, pb.DESCRIPTOR]))
-    types.add_files([_as_v1(pb.DESCRIPTOR)])
+    own = [*_with_imports([*files, pb.DESCRIPTOR]), _as_v1(pb.DESCRIPTOR)]
+    types.add_files(own)
     handler = grpc.stream_stream_rpc_method_handler(
-        _Reflection(types).info,
+        _Reflection(types, visible, {file.name for file in own}).info,
         request_deserializer=pb.ServerReflectionRequest.FromString,
         response_serializer=pb.ServerReflectionResponse.SerializeToString,
     )
@@ -45,10 +48,12 @@ class _Reflection:
     does not find the file of a method, and omits the comments.
     """
 
-    def __init__(self, types: TypePool) -> None:
+    def __init__(self, types: TypePool, visible: Visible, own: Collection[str]) -> None:
         self._types = types
+        self._visible = visible
+        self._own = own
         self._documented = documented_files()
-        self._shown = TypePool()
+        self._shown: dict[frozenset[str] | None, TypePool] = {}  # By the names of the files that are not hidden.
         self._files_shown = 0
 
     async def info(
@@ -81,12 +86,19 @@ class _Reflection:
 
     @property
     def _packages(self) -> TypePool:
-        """The types with one file for each package: some programs take no more than the first file of an answer."""
+        """The types that are not hidden, with one file for each package.
+
+        Some programs take no more than the first file of an answer.
+        """
         files = self._types.files
-        if len(files) != self._files_shown:
-            self._shown, self._files_shown = TypePool(), len(files)
-            self._shown.add_files(by_package(files))
-        return self._shown
+        visible = self._visible.files(self._own)
+        if len(files) != self._files_shown or len(self._shown) > MOST_KEPT:
+            self._shown, self._files_shown = {}, len(files)
+        shown = self._shown.get(visible)
+        if shown is None:
+            shown = self._shown[visible] = TypePool()
+            shown.add_files(by_package(file for file in files if visible is None or file.name in visible))
+        return shown
 
     def _file_of(self, symbol: str) -> str:
         """Return the name of the file that declares this symbol. KeyError if there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from itertools import islice
 from time import monotonic, thread_time
 from weakref import WeakValueDictionary
@@ -14,6 +14,7 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.wire.kernels import telemetry_to_proto
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.visible import Visible
 
 __all__ = ["Snapshots"]
 
@@ -42,14 +43,15 @@ class Snapshots:
         watchers: the places of those who watch. The more are taken, the less often each gets a snapshot.
     """
 
-    def __init__(self, runtime: RingKernelRuntime, watchers: Places, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, visible: Visible, watchers: Places, limits: Limits) -> None:
         self._runtime = runtime
+        self._visible = visible
         self._watchers = watchers
         self._shortest = limits.shortest_watch_interval
         self._most_per_second = limits.snapshots_per_second
         self._working = asyncio.Lock()
         self._worked = 0.0  # Seconds, since the last rest.
-        self._feeds: WeakValueDictionary[tuple[float, tuple[str, ...]], _Feed] = WeakValueDictionary()
+        self._feeds: WeakValueDictionary[tuple[float, tuple[str, ...], Hashable], _Feed] = WeakValueDictionary()
 
     async def make(self, kernel_ids: Sequence[str]) -> bytes:
         """Return a snapshot of these kernels, or of all if none is named, as an encoded response.
@@ -59,7 +61,7 @@ class Snapshots:
         Raises:
             KernelNotFoundError: there is no such kernel.
         """
-        left = iter(dict.fromkeys(kernel_ids) or self._runtime.kernel_ids)
+        left = iter(dict.fromkeys(kernel_ids) or self._visible.kernel_ids())
         portions: list[bytes] = []
         while portion := list(islice(left, PORTION)):
             async with self._working:
@@ -80,7 +82,10 @@ class Snapshots:
                 if all_kernels:
                     continue  # It was terminated, and then forgotten, since the snapshot was begun.
                 raise
-            response.kernels.append(telemetry_to_proto(kernel.get_telemetry()))
+            told = telemetry_to_proto(kernel.get_telemetry())
+            if not self._visible.failures(kernel_id):
+                told.last_error = told.last_error.partition(":")[0]
+            response.kernels.append(told)
         return response.SerializeToString()
 
     async def watch(self, kernel_ids: Sequence[str], interval: float) -> AsyncIterator[bytes]:
@@ -91,7 +96,7 @@ class Snapshots:
         Raises:
             KernelNotFoundError: there is no such kernel, or no longer.
         """
-        key = max(interval, self._shortest), tuple(dict.fromkeys(kernel_ids))
+        key = max(interval, self._shortest), tuple(dict.fromkeys(kernel_ids)), self._visible.sight
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = _Feed()

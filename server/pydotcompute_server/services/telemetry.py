@@ -19,6 +19,7 @@ from pydotcompute_server.bounds.memory import Memory, resident_bytes
 from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
+from pydotcompute_server.visible import Visible
 
 __all__ = ["TelemetryServicer"]
 
@@ -28,10 +29,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, limits: Limits, memory: Memory) -> None:
+    def __init__(self, runtime: RingKernelRuntime, visible: Visible, limits: Limits, memory: Memory) -> None:
         self._memory = memory
         self._watchers = Places("max_watchers", limits.max_watchers, *shares_of("max_watchers", limits))
-        self._snapshots = Snapshots(runtime, self._watchers, limits)
+        self._snapshots = Snapshots(runtime, visible, self._watchers, limits)
 
     def snapshot_handler(self) -> grpc.GenericRpcHandler:
         """Return the handlers of the methods whose responses are encoded already.

@@ -15,14 +15,15 @@ __all__ = ["is_authenticated", "require_protection", "warn_again_and_again"]
 logger = logging.getLogger(__name__)
 
 ADVICE = (
-    "give --tls-directory DIR, which `pydotcompute tls init` makes, or --tls-certificate, --tls-key and "
-    "--tls-client-ca; or listen on 127.0.0.1 or unix:PATH; or accept it with --insecure"
+    "give --tls-directory DIR, which `pydotcompute tls init` makes, or --tls-certificate and --tls-key, with "
+    "--tls-client-ca, --tokens or --access; or listen on 127.0.0.1 or unix:PATH; or accept it with --insecure"
 )
 
 
 def is_authenticated(settings: Settings) -> bool:
     """Return True if every client has to prove who it is."""
-    return settings.tls is not None and settings.tls.client_ca is not None
+    has_client_ca = settings.tls is not None and settings.tls.client_ca is not None
+    return has_client_ca or settings.access is not None or settings.tokens is not None
 
 
 def require_protection(settings: Settings) -> None:

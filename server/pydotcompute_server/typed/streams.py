@@ -25,14 +25,13 @@ from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
-from pydotcompute.wire.errors import to_status
 from pydotcompute.wire.messages import every_problem, type_url
 from pydotcompute_server.bounds.accounts import Account
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress
 from pydotcompute_server.calls.answers import Answers, seconds_left, send_header
-from pydotcompute_server.calls.errors import ClientGoneError, StatusError
+from pydotcompute_server.calls.errors import ClientGoneError, StatusError, told_status
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import (
     SHUTTING_DOWN,
@@ -195,7 +194,7 @@ class Stream:
         reader can learn that the kernel has failed before the writer learns on which message it failed.
         """
         if self._error is None or (number is not None and number < self._failed):
-            self._error = error.status if isinstance(error, StatusError) else to_status(error)
+            self._error = error.status if isinstance(error, StatusError) else told_status(error)
             if number is not None:
                 self._failed = number
                 self._error.message = f"message {number} of the stream: {self._error.message}"

@@ -22,6 +22,7 @@ from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.reflection import add_reflection
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
+from pydotcompute_server.visible import Visible
 from tests.server.typed import typed_kernels
 from tests.server.typed.services import (
     TYPED_KERNELS,
@@ -45,7 +46,7 @@ async def test_a_service_is_there_as_soon_as_its_type_is_known() -> None:
         await runtime.activate("late")
         apart = Apart(Limits())
         handlers: Any = Handlers(catalog.pool, Limits(), apart)
-        add_reflection(handlers, [], catalog.pool)
+        add_reflection(handlers, [], catalog.pool, Visible(runtime, catalog))
         memory = Memory(1 << 30)
         connected = Connected(Limits(), Accounts(Limits()))
         unary = UnaryLane(runtime, catalog, Limits(), apart, memory, "epoch", connected)
