@@ -107,6 +107,8 @@ def _types(file: FileDescriptorProto) -> Iterator[_Type]:
         return
     comments: dict[_Path, list[tuple[_Path, str]]] = {}
     for location in file.source_code_info.location:
+        if not location.leading_comments:
+            continue
         path = tuple(location.path)
         comments.setdefault(path[:2], []).append((path[2:], location.leading_comments))
     lists: dict[int, Sequence[_Descriptor]] = {

@@ -138,6 +138,10 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
     assert "deadLetters" not in call(f"{dead_letters}/ListDeadLetters", ARGUMENTS)
     assert call(f"{dead_letters}/RequeueDeadLetters", ARGUMENTS) == {}
 
+    clients = "pydotcompute.v1.ClientService"
+    call(f"{clients}/ListClients", {})
+    assert call(f"{clients}/Kick", {"principal": "nobody"}) == {}
+
     info = call("pydotcompute.v1.ServerService/GetServerInfo", {})
     assert info["limits"]["max_message_bytes"] == 64 << 20
     assert "launch_request_id" in info["features"]

@@ -82,11 +82,12 @@ def _name_in_json(message: DescriptorProto) -> None:
 
 def _locate(file: FileDescriptorProto) -> None:
     """Adds the locations that a file lacks. A compiler gives one to each element, and prost does not do without."""
-    locations = file.source_code_info.location
-    known = {tuple(location.path) for location in locations}
+    info = file.source_code_info
+    known = {tuple(location.path) for location in info.location}
     for path in _paths(file):
         if path not in known:
-            locations.add(path=path, span=[0, 0, 0])
+            info.location.add(path=path, span=[0, 0, 0])
+    info.location.sort(key=lambda location: tuple(location.path))
 
 
 def _paths(file: FileDescriptorProto) -> Iterator[tuple[int, ...]]:
