@@ -18,7 +18,7 @@ LEFT_OUT = "not installed: "
 
 
 OPT_IN = {"rust", "java"}
-"""What `.ci/install-tools` brings only if it is asked for by name, since it takes minutes: it may be missing."""
+"""What `.ci/install-tools` brings only when it is named, because it takes minutes. It may be missing anywhere."""
 
 
 class MissingToolError(Exception):

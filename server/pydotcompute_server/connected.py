@@ -12,7 +12,7 @@ from weakref import WeakSet
 import grpc
 
 from pydotcompute.exceptions import SessionLostError
-from pydotcompute_server.accounts import Account, Accounts
+from pydotcompute_server.bounds.accounts import Account, Accounts
 from pydotcompute_server.bounds.shares import Owner, SharedTable, owner_of
 from pydotcompute_server.limits import Limits
 

@@ -36,18 +36,18 @@ from pydotcompute.v1 import (
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.access.access import Access
-from pydotcompute_server.accounts import Accounts
+from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
+from pydotcompute_server.calls.quotas import Quotas
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
 from pydotcompute_server.connected import Connected
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
-from pydotcompute_server.quotas import Quotas
 from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService

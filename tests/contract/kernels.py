@@ -103,6 +103,24 @@ async def square(ctx: KernelContext[Job, Result]) -> None:
         position += 1
 
 
+@ring_kernel(input_type=Job, output_type=Result)
+async def concierge(ctx: KernelContext[Job, Result]) -> None:
+    """Says who has sent each job."""
+    async for job in ctx:
+        who = ctx.principal
+        assert who == ctx.principal_of(job)
+        await ctx.send(result_of(job, note=str(who)))
+        assert ctx.principal_of(job) is None
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def concierge_of_batches(ctx: KernelContext[Job, Result]) -> None:
+    """Says who has sent each job, of several at once."""
+    async for batch in ctx.batches():
+        for job in batch:
+            await ctx.send(result_of(job, note=str(ctx.principal_of(job))))
+
+
 @ring_kernel(input_type=Bare, output_type=Bare)
 async def echo(ctx: KernelContext[Bare, Bare]) -> None:
     """Sends each request back as it is."""

@@ -11,7 +11,8 @@ TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "changelog
 PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 
 RUNNABLE = {"python", "console"}
-NOT_PROGRAMS = {"text", "mermaid", "proto", "json", "toml", "make", "yaml", "go", "typescript", "nginx", "haproxy"}
+NOT_PROGRAMS = {"text", "mermaid", "proto", "json", "toml", "make", "yaml", "xml", "nginx", "haproxy"}
+NOT_PROGRAMS |= {"go", "typescript", "rust", "java"}
 DIRECTIVES = {"file", "daemon", "output", "exit", "not run", "brings"}
 
 _FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>.*)$")

@@ -57,7 +57,9 @@ class Client:
 
 def _generate(language: str, folder: Path, target: str) -> None:
     """Copy a client's sources, and generate the code that they use."""
-    shutil.copytree(HERE / language, folder, ignore=shutil.ignore_patterns("gen", "built", "node_modules", "target"))
+    ignored = shutil.ignore_patterns("gen", "built", "node_modules", "target")
+    # They are as new as this run: Cargo tells by their times that they are others than those of the run before.
+    shutil.copytree(HERE / language, folder, ignore=ignored, copy_function=shutil.copy)
     exporting = ("--target", target, "proto", "export", "calculator", "--daemon", "--out", str(folder / "protos"))
     run(SCRIPTS / "pydotcompute", *exporting)
 

@@ -26,7 +26,7 @@ from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.wire.messages import every_problem, type_url
-from pydotcompute_server.accounts import Account
+from pydotcompute_server.bounds.accounts import Account
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.bounds.progress import Progress

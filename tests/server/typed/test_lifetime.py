@@ -12,7 +12,7 @@ from pydotcompute import RingKernelRuntime
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.v1 import kernel_service_pb2
-from pydotcompute_server.accounts import Accounts
+from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.handlers import Handlers

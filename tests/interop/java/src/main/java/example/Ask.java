@@ -12,7 +12,7 @@ public class Ask {
   public static void main(String[] args) {
     ManagedChannel channel = Grpc.newChannelBuilder(args[0], InsecureChannelCredentials.create()).build();
     try {
-      var calculator = CalculatorGrpc.newBlockingStub(channel).withDeadlineAfter(5, TimeUnit.SECONDS);
+      var calculator = CalculatorGrpc.newBlockingStub(channel).withDeadlineAfter(30, TimeUnit.SECONDS);
       var request = CalculationRequest.newBuilder().setA(10).setB(5).setOperation("div").build();
       System.out.println(calculator.ask(request).getResult());
     } finally {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydotcompute.ring_kernels.places import Places, Share
-from pydotcompute_server.accounts import Accounts
+from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current

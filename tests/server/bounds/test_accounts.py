@@ -14,7 +14,7 @@ from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute_client import connect
 from pydotcompute_server import Daemon
-from pydotcompute_server.accounts import Account, Accounts, Bucket
+from pydotcompute_server.bounds.accounts import Account, Accounts, Bucket
 from pydotcompute_server.limits import Limits
 from tests.embedded import EmbeddedWire, Order, embedded
 from tests.principals import believing, saying
