@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/access.proto\x12\x0fpydotcompute.v1\x1a google/protobuf/descriptor.proto*a\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x0f\n\x0bROLE_CALLER\x10\x02\x12\x11\n\rROLE_OPERATOR\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04:E\n\x04role\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\x0e\x32\x15.pydotcompute.v1.Roleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/access.proto\x12\x0fpydotcompute.v1\x1a google/protobuf/descriptor.proto*a\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x0f\n\x0bROLE_CALLER\x10\x02\x12\x11\n\rROLE_OPERATOR\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04:E\n\x04role\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\x0e\x32\x15.pydotcompute.v1.RoleBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pydotcompute.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017pydotcompute.v1P\001Z\036pydotcompute/v1;pydotcomputev1\252\002\017PyDotCompute.V1'
   _globals['_ROLE']._serialized_start=83
   _globals['_ROLE']._serialized_end=180
 # @@protoc_insertion_point(module_scope)

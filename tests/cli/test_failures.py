@@ -52,7 +52,7 @@ EVERY_CALL = {
 
 
 def test_every_command_is_in_the_tables_of_these_tests() -> None:
-    assert {*main.commands} == {arguments[0] for arguments in EVERY_CALL.values()} | {"completion", "context", "token"}
+    assert {*main.commands} == {arguments[0] for arguments in EVERY_CALL.values()} | {"completion", "conformance", "context", "tls", "token"}
 
 
 @pytest.mark.parametrize("arguments", EVERY_CALL.values(), ids=EVERY_CALL.keys())
