@@ -63,8 +63,9 @@ soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad con
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --minutes $(SOAK_MINUTES)
 
-fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input: each gets a status, and nobody else notices.
+fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input, then each attack: all get a status, and nobody else notices.
 	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)
+	$(BIN)/python -m tests.chaos.under_attack --attempts 3
 
 # The lock is what developers have. Users have what pyproject.toml allows, of which these are the ends.
 test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users can have.

@@ -104,6 +104,9 @@ class _Telemetry(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         )
         return telemetry_service_pb2.GetTelemetryResponse(kernels=[kernel])
 
+    def GetMemory(self, request: Any, context: Any) -> telemetry_service_pb2.GetMemoryResponse:
+        return telemetry_service_pb2.GetMemoryResponse(places=[telemetry_service_pb2.MemoryPlace(name=POISON)])
+
     def GetDevices(self, request: Any, context: Any) -> telemetry_service_pb2.GetDevicesResponse:
         device = telemetry_service_pb2.DeviceTelemetry(name=POISON)
         return telemetry_service_pb2.GetDevicesResponse(devices=[device])

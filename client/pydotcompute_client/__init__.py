@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pydotcompute_client.connecting import connect
     from pydotcompute_client.credentials import TLS
     from pydotcompute_client.dead_letters import UnreadableMessage
-    from pydotcompute_client.description import KernelDescription
+    from pydotcompute_client.description import DaemonMemory, KernelDescription
     from pydotcompute_client.kernel import RemoteKernel
     from pydotcompute_client.runtime import RemoteRuntime
     from pydotcompute_client.server_info import ServerInfo
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TLS",
     "ConnectedClient",
+    "DaemonMemory",
     "KernelDescription",
     "Kicked",
     "RemoteKernel",
@@ -33,6 +34,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # No module here has the name of a function: once imported, the module would stand in the function's place.
 _MODULES = {
     "ConnectedClient": "clients",
+    "DaemonMemory": "description",
     "KernelDescription": "description",
     "Kicked": "clients",
     "RemoteKernel": "kernel",

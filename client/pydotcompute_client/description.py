@@ -1,4 +1,4 @@
-"""The class `KernelDescription`, and the function that makes one from a daemon's answer."""
+"""What a daemon says of a kernel, and of its memory, and the functions that read its answers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,31 @@ from dataclasses import dataclass
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.v1 import kernel_service_pb2 as pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import config_from_proto, state_from_proto
 from pydotcompute_client.types import RemoteTypes
 
-__all__ = ["KernelDescription", "read_description"]
+__all__ = ["DaemonMemory", "KernelDescription", "read_description", "read_memory"]
+
+
+@dataclass(frozen=True)
+class DaemonMemory:
+    """How much memory a daemon takes, in bytes."""
+
+    resident_bytes: int
+    """The resident memory of its process, with all that kernels and libraries have in it."""
+    budget_bytes: int
+    """The most that messages may take, wherever they wait: its `--memory-bytes`."""
+    used_bytes: int
+    """What they take, in part estimated."""
+    places: dict[str, int]
+    """What they take in each place where messages wait."""
+
+
+def read_memory(response: telemetry_pb.GetMemoryResponse) -> DaemonMemory:
+    """Return the figures in a daemon's response."""
+    places = {place.name: place.bytes for place in response.places}
+    return DaemonMemory(response.resident_bytes, response.budget_bytes, response.used_bytes, places)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import telemetry_from_proto
 from pydotcompute_client.channels import Call, Question
+from pydotcompute_client.description import DaemonMemory, read_memory
 from pydotcompute_client.server_info import ServerInfo, read_server_info
 
-__all__ = ["all_telemetry", "by_id", "kernel_ids", "kernel_state", "server_info", "summary", "telemetry"]
+__all__ = ["all_telemetry", "by_id", "kernel_ids", "kernel_state", "memory", "server_info", "summary", "telemetry"]
 
 
 def server_info() -> Question[ServerInfo]:
@@ -60,6 +61,14 @@ def _snapshots(kernel_ids: Sequence[str]) -> Question[list[RingKernelTelemetry]]
     request = telemetry_pb.GetTelemetryRequest(kernel_ids=kernel_ids)
     response: telemetry_pb.GetTelemetryResponse = yield Call(lambda daemon: daemon.telemetry.GetTelemetry, request)
     return [telemetry_from_proto(snapshot) for snapshot in response.kernels]
+
+
+def memory() -> Question[DaemonMemory]:
+    """How much memory does the daemon take?"""
+    response: telemetry_pb.GetMemoryResponse = yield Call(
+        lambda daemon: daemon.telemetry.GetMemory, telemetry_pb.GetMemoryRequest()
+    )
+    return read_memory(response)
 
 
 def by_id(snapshots: Sequence[RingKernelTelemetry]) -> dict[str, RingKernelTelemetry]:

@@ -35,7 +35,7 @@ from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_to_proto, telemetry_from_proto
 from pydotcompute_client import clients, dead_letters, questions
 from pydotcompute_client.channels import Channels
-from pydotcompute_client.description import KernelDescription, read_description
+from pydotcompute_client.description import DaemonMemory, KernelDescription, read_description
 from pydotcompute_client.exchange.session import Session
 from pydotcompute_client.forks import survives_no_fork
 from pydotcompute_client.kernel import RemoteKernel
@@ -429,6 +429,10 @@ class RemoteRuntime:
     async def fetch_summary(self) -> RuntimeSummary:
         """`get_summary`, without blocking."""
         return await self._channels.ask(questions.summary())
+
+    async def fetch_memory(self) -> DaemonMemory:
+        """Return how much memory the daemon takes, and where messages wait in it."""
+        return await self._channels.ask(questions.memory())
 
     async def watch_telemetry(
         self, kernel_ids: Sequence[str] = (), interval: float = 1.0

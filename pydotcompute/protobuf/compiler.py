@@ -16,6 +16,7 @@ from typing import Any, assert_never
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from pydotcompute.interrupts import pass_interrupt
 from pydotcompute.messages.constructor import only_assigns
 from pydotcompute.protobuf import basics, tensors
 from pydotcompute.protobuf import runtime_helpers as helpers
@@ -71,7 +72,7 @@ class Compiler:
                     source.line(f"pb = {new}()")
                     self._write_fields(schema, self._descriptor)
                     source.line(f"return {result}")
-                with source.block("except Exception as error:"):
+                with source.block("except BaseException as error:"):
                     source.line(f"{self._call(helpers.explain_writing)}({bound_schema}, message, error)")
         for name, parameter in [(decode, "data"), ("from_proto", "pb")]:
             with source.block(f"def {name}({parameter}, {', '.join(nodes.HEADER_FIELDS)}):"):
@@ -80,7 +81,7 @@ class Compiler:
                         source.line(f"pb = {parse}(data)")
                     source.line("path = None")
                     source.line(f"return {self._read_message(schema, self._descriptor, schema.header)}")
-                with source.block("except Exception as error:"):
+                with source.block("except BaseException as error:"):
                     source.line(f"{self._call(helpers.explain_reading)}({bound_schema}, error)")
         while self._waiting:
             schema, descriptor = self._waiting.pop()
@@ -92,7 +93,8 @@ class Compiler:
                 instance = self._read_message(schema, descriptor, ())
                 with source.block("try:"):
                     source.line(f"return {instance}")
-                with source.block("except Exception as error:"):
+                with source.block("except BaseException as error:"):
+                    source.line(f"{self._call(pass_interrupt)}(error)")
                     problem = f"{self._call(helpers.text_of)}(error)"
                     source.line(f"raise {self._call(helpers.UnreadableError)}({problem}, path) from error")
         return source.run()
@@ -103,7 +105,8 @@ class Compiler:
         with self._source.block("def encode(message):"):
             with self._source.block("try:"):
                 layout.emit_encode(self._source, otherwise)
-            with self._source.block("except Exception:"):
+            with self._source.block("except BaseException as error:"):
+                self._source.line(f"{self._call(pass_interrupt)}(error)")
                 self._source.line(otherwise)
 
     def _flat_decode(self, layout: Layout) -> None:
@@ -114,7 +117,8 @@ class Compiler:
             with self._source.block("try:"):
                 values = layout.emit_decode(self._source, otherwise)
                 self._source.line(f"return {self._make(self._schema, header | values)}")
-            with self._source.block("except Exception:"):
+            with self._source.block("except BaseException as error:"):
+                self._source.line(f"{self._call(pass_interrupt)}(error)")
                 self._source.line(otherwise)
 
     def _in_front(self) -> dict[str, bool]:
@@ -158,7 +162,7 @@ class Compiler:
                             source.line(f"for {value} in {value}: {add}")
                 source.line(f"parts.append({source.bind(pb_class.SerializeToString, 'serialize')}(pb))")
                 source.line("return parts")
-            with source.block("except Exception as error:"):
+            with source.block("except BaseException as error:"):
                 source.line(
                     f"{self._call(helpers.explain_writing)}({source.bind(self._schema, 'schema')}, message, error)"
                 )
@@ -185,7 +189,7 @@ class Compiler:
                 source.line("path = None")
                 made = self._read_message(schema, self._descriptor, schema.header, in_front)
                 source.line(f"return {made}")
-            with source.block("except Exception as error:"):
+            with source.block("except BaseException as error:"):
                 source.line(f"{self._call(helpers.explain_reading)}({source.bind(schema, 'schema')}, error)")
 
     def _number(self, message: nodes.Message, descriptor: Descriptor) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID
 import google.protobuf.message
 
 from pydotcompute.exceptions import MessageDeserializationError, MessageError, MessageSerializationError
+from pydotcompute.interrupts import pass_interrupt
 from pydotcompute.messages.ids import uuid_from_text
 from pydotcompute.protobuf import tensors
 from pydotcompute.schema.check import checker
@@ -75,11 +76,15 @@ def _key_text(key: Any) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Returns an exception as text: its type and its message."""
-    return f"{type(error).__name__}: {error}"
+    """Returns an exception as text: its type and its message. If it has no message, because that raises: its type."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException as broken:
+        pass_interrupt(broken)
+        return type(error).__name__
 
 
-def explain_writing(schema: MessageSchema, message: object, error: Exception) -> NoReturn:
+def explain_writing(schema: MessageSchema, message: object, error: BaseException) -> NoReturn:
     """Raises the error that says best why an instance could not be encoded.
 
     Raises:
@@ -87,19 +92,26 @@ def explain_writing(schema: MessageSchema, message: object, error: Exception) ->
         MessageSerializationError: a value is out of range, the other side has no place for it, or `error` has another
             reason.
     """
-    checker(schema.cls)(message)
+    pass_interrupt(error)
+    try:
+        checker(schema.cls)(message)
+    except MessageError:
+        raise
+    except BaseException as broken:  # A field's own code raises it again.
+        pass_interrupt(broken)
     if isinstance(error, MessageError):
         raise error
     raise MessageSerializationError(schema.name, text_of(error)) from error
 
 
-def explain_reading(schema: MessageSchema, error: Exception) -> NoReturn:
+def explain_reading(schema: MessageSchema, error: BaseException) -> NoReturn:
     """Raises the error that says best why bytes could not be decoded.
 
     Raises:
         MessageError: `error` itself, if it is one.
         MessageDeserializationError: the same problem as `error`.
     """
+    pass_interrupt(error)
     match error:
         case MessageError():
             raise error

@@ -21,6 +21,7 @@ from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
+from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
@@ -125,7 +126,11 @@ class RingKernel(Generic[TIn, TOut]):
         )
         """The kernel's messages."""
         self._context: KernelContext[TIn, TOut] = KernelContext(
-            self.mail, cast(type[TOut] | None, kernel_type.output_type), find=find, sends_to=sends_to, limits=limits
+            self.mail,
+            cast(type[TOut] | None, kernel_type.output_type),
+            find=find,
+            sends_to=sends_to,
+            limits=limits,
         )
         self._task: asyncio.Task[None] | None = None
         self._at_first_wait = kernel_type.executor == "loop"  # True once the actor is as far as `launch` waits for.
@@ -133,6 +138,8 @@ class RingKernel(Generic[TIn, TOut]):
         self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
+        self.room: Room = ENDLESS
+        """The room for what the actor sends. It can be set until the kernel is launched."""
         self.threads = Places("max_threads", limits.max_threads)
         """The places for threads. If the actor runs in a thread, it takes one. A runtime's kernels share its places."""
 
@@ -156,7 +163,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     @property
     def stuck_in_send_seconds(self) -> float | None:
-        """The seconds that the actor has waited in `ctx.send` for room in the output mailbox; None if it does not."""
+        """The seconds that the actor has waited for room for what it sends; None if it does not wait for it."""
         return self._context.seconds_in_send
 
     @property
@@ -265,7 +272,7 @@ class RingKernel(Generic[TIn, TOut]):
         except PyDotComputeError:
             await lease.close()
             raise
-        self._context.lease = lease
+        self._context.lease, self._context.room = lease, self.room
         self.gate.enter(KernelState.LAUNCHED)
         self.mail.begin()
         self._task = asyncio.create_task(self._run(), name=f"{ACTOR_TASK}{self.kernel_id}")

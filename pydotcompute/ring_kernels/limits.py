@@ -56,7 +56,8 @@ class RuntimeLimits:
     At most three times as many are remembered. Those of a principal with very many go first.
     """
     in_a_row: int = 256
-    """Messages that an actor is handed in a row before the other tasks have their turn."""
+    """Messages that an actor is handed in a row, at most, before the other tasks have their turn. It is handed fewer if
+    they take it longer than a millisecond."""
     cancellation_grace: float = 1.0
     """Seconds that a cancelled actor has to end. After that the kernel goes on without the actor."""
 

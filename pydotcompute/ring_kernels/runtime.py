@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
     LimitExceededError,
     PyDotComputeError,
 )
+from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
     KernelFunction,
@@ -61,6 +62,8 @@ class RingKernelRuntime:
         self._kernel_types = kernel_types
         self._sends_to_host = sends_to_host
         self._limits = limits
+        self.room: Room = ENDLESS
+        """The room for what the kernels send that are launched from now on."""
         self._kernels: dict[str, RingKernel[Any, Any]] = {}  # In the order of their launch.
         self._terminated: OrderedDict[str, RingKernel[Any, Any]] = OrderedDict()  # The last of them.
         self._threads = Places("max_threads", limits.max_threads)
@@ -254,6 +257,7 @@ class RingKernelRuntime:
         self._launches += 1
         kernel.number = self._launches
         kernel.threads = self._threads
+        kernel.room = self.room
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel
         self._terminated.pop(kernel_id, None)

@@ -15,6 +15,8 @@ from dataclasses import MISSING, InitVar, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
+import numpy
+
 from pydotcompute.exceptions import MessageTypeError
 from pydotcompute.schema import arrays, generics, lock, nodes
 from pydotcompute.schema.foreign_arrays import is_cupy
@@ -26,6 +28,10 @@ SUPPORTED = (
     "float, int, bool, str, bytes, UUID, an Enum, Literal of str, datetime, timedelta, ndarray, a dataclass, a union "
     "of dataclasses, a list, tuple, dict or None of these, or list, dict or Any alone"
 )
+
+_SCALARS = {numpy.timedelta64: "timedelta", numpy.integer: "int", numpy.floating: "float", numpy.bool_: "bool"}
+_SCALARS |= {numpy.datetime64: "datetime", numpy.str_: "str", numpy.bytes_: "bytes"}
+"""The classes of NumPy's scalars, and what to write instead. The first one counts: a timedelta64 is an int too."""
 
 _LEAVES: dict[object, nodes.Node] = {
     float: nodes.Float(),
@@ -104,7 +110,8 @@ def _read(cls: type, arguments: tuple[Any, ...], path: str, read: _Schemas) -> n
             raise MessageTypeError(f"{annotation} for the header field", str(hints[field]), f"{path}.{field}")
     for field, annotation in hints.items():
         if isinstance(annotation, InitVar):
-            raise MessageTypeError("a field that an instance holds", "InitVar", f"{path}.{field}")
+            problem = "a field that an instance holds: what only __init__ gets does not travel"
+            raise MessageTypeError(problem, "InitVar", f"{path}.{field}")
     package = package_of(cls, path)
     body = {field.name: _pinned(hints[field.name]) for field in declared if field.name not in header}
     locked = lock.in_force().messages.get(f"{package}.{name}", {})
@@ -251,11 +258,21 @@ def _node(annotation: Any, path: str, read: _Schemas) -> nodes.Node:
             return _enum(annotation, path)
         if dataclasses.is_dataclass(annotation):
             return _message(annotation, (), path, read)
+        if issubclass(annotation, numpy.generic):
+            raise MessageTypeError(_instead_of(annotation), annotation_text(annotation), path)
     elif isinstance(origin, type) and dataclasses.is_dataclass(origin):
         return _message(origin, args, path, read)
     elif isinstance(annotation, typing.TypeVar):
         raise MessageTypeError("arguments of the generic class, as in Page[int]", f"none for {annotation}", path)
     raise MessageTypeError(SUPPORTED, annotation_text(annotation), path)
+
+
+def _instead_of(scalar: type[numpy.generic]) -> str:
+    """Returns what to write instead of the class of NumPy's scalars."""
+    for cls, name in _SCALARS.items():
+        if issubclass(scalar, cls):
+            return f"{name}, and not NumPy's"
+    return "ndarray, which may have no dimension"
 
 
 def _plain(annotation: Any) -> Any:

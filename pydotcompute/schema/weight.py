@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from pydotcompute.interrupts import pass_interrupt
 from pydotcompute.schema import nodes
 
 __all__ = ["ELEMENT_BYTES", "Weigh", "weigher"]
@@ -36,7 +37,8 @@ def weigher(schema: nodes.MessageSchema, *, texts: bool) -> Weigh | None:
     def weigh_message(message: Any, most: int) -> int:
         try:
             return weigh(message, most)
-        except Exception:  # A value is not what its annotation says, which is found when the message is encoded.
+        except BaseException as error:  # What is wrong is found when the message is encoded.
+            pass_interrupt(error)
             return 0
 
     return weigh_message

@@ -99,6 +99,30 @@ class GetDevicesResponse(_message.Message):
     devices: _containers.RepeatedCompositeFieldContainer[DeviceTelemetry]
     def __init__(self, devices: _Optional[_Iterable[_Union[DeviceTelemetry, _Mapping]]] = ...) -> None: ...
 
+class GetMemoryRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetMemoryResponse(_message.Message):
+    __slots__ = ("resident_bytes", "budget_bytes", "used_bytes", "places")
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    resident_bytes: int
+    budget_bytes: int
+    used_bytes: int
+    places: _containers.RepeatedCompositeFieldContainer[MemoryPlace]
+    def __init__(self, resident_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., places: _Optional[_Iterable[_Union[MemoryPlace, _Mapping]]] = ...) -> None: ...
+
+class MemoryPlace(_message.Message):
+    __slots__ = ("name", "bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bytes: int
+    def __init__(self, name: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
+
 class DeviceTelemetry(_message.Message):
     __slots__ = ("index", "uuid", "name", "memory_total_bytes", "memory_used_bytes", "utilization_percent", "temperature_celsius", "power_watts")
     INDEX_FIELD_NUMBER: _ClassVar[int]

@@ -50,6 +50,11 @@ class TelemetryServiceStub(object):
                 request_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesRequest.SerializeToString,
                 response_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesResponse.FromString,
                 _registered_method=True)
+        self.GetMemory = channel.unary_unary(
+                '/pydotcompute.v1.TelemetryService/GetMemory',
+                request_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetMemoryRequest.SerializeToString,
+                response_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetMemoryResponse.FromString,
+                _registered_method=True)
 
 
 class TelemetryServiceServicer(object):
@@ -81,6 +86,14 @@ class TelemetryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMemory(self, request, context):
+        """How much memory the daemon takes, and how much of its budget the messages take that wait in it. Allowed in every state. The
+        figures may be some seconds old where very many clients are connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TelemetryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +111,11 @@ def add_TelemetryServiceServicer_to_server(servicer, server):
                     servicer.GetDevices,
                     request_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesRequest.FromString,
                     response_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesResponse.SerializeToString,
+            ),
+            'GetMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemory,
+                    request_deserializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetMemoryRequest.FromString,
+                    response_serializer=pydotcompute_dot_v1_dot_telemetry__service__pb2.GetMemoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +200,33 @@ class TelemetryService(object):
             '/pydotcompute.v1.TelemetryService/GetDevices',
             pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesRequest.SerializeToString,
             pydotcompute_dot_v1_dot_telemetry__service__pb2.GetDevicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pydotcompute.v1.TelemetryService/GetMemory',
+            pydotcompute_dot_v1_dot_telemetry__service__pb2.GetMemoryRequest.SerializeToString,
+            pydotcompute_dot_v1_dot_telemetry__service__pb2.GetMemoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,10 @@ class TelemetryServiceStub:
     """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
     no nvidia-ml-py, or there is no driver.
     """
+    GetMemory: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetMemoryRequest, _telemetry_service_pb2.GetMemoryResponse]
+    """How much memory the daemon takes, and how much of its budget the messages take that wait in it. Allowed in every state. The
+    figures may be some seconds old where very many clients are connected.
+    """
 
 @_typing.type_check_only
 class TelemetryServiceAsyncStub(TelemetryServiceStub):
@@ -62,6 +66,10 @@ class TelemetryServiceAsyncStub(TelemetryServiceStub):
     GetDevices: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetDevicesRequest, _telemetry_service_pb2.GetDevicesResponse]  # type: ignore[assignment]
     """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
     no nvidia-ml-py, or there is no driver.
+    """
+    GetMemory: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetMemoryRequest, _telemetry_service_pb2.GetMemoryResponse]  # type: ignore[assignment]
+    """How much memory the daemon takes, and how much of its budget the messages take that wait in it. Allowed in every state. The
+    figures may be some seconds old where very many clients are connected.
     """
 
 class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +103,16 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_telemetry_service_pb2.GetDevicesResponse, _abc.Awaitable[_telemetry_service_pb2.GetDevicesResponse]]:
         """How busy, warm and full each GPU of the daemon's machine is. Errors: BACKEND_UNAVAILABLE, if the daemon cannot tell: it has
         no nvidia-ml-py, or there is no driver.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMemory(
+        self,
+        request: _telemetry_service_pb2.GetMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_telemetry_service_pb2.GetMemoryResponse, _abc.Awaitable[_telemetry_service_pb2.GetMemoryResponse]]:
+        """How much memory the daemon takes, and how much of its budget the messages take that wait in it. Allowed in every state. The
+        figures may be some seconds old where very many clients are connected.
         """
 
 def add_TelemetryServiceServicer_to_server(servicer: TelemetryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -165,6 +165,10 @@ def _plain(value: Any) -> Any:
     )
 
 
+_CLOSED_AT_ONCE = "Socket closed", "Connection reset"
+"""What gRPC says of a connection that the other side has closed as soon as it was made."""
+
+
 def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
     """Return the error for a failed call to the daemon at `target`.
 
@@ -180,5 +184,7 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> PyDotComputeError:
         return ConnectionLostError(target, known.problem) if type(known) is ConnectionLostError else known
     details = error.details() or ""
     if error.code() in _GRPCS_OWN:
+        if "failed to connect" in details and any(text in details for text in _CLOSED_AT_ONCE):
+            details += "; a daemon does that if it has as many connections as its max_connections, or expects TLS"
         return ConnectionLostError(target, details or error.code().name)
     return PyDotComputeError(f"{error.code().name}: {details}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
@@ -17,6 +18,7 @@ from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
     client_service_pb2,
@@ -40,6 +42,7 @@ from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
 from pydotcompute_server.bounds.memory import Memory, default_budget
+from pydotcompute_server.bounds.room import MemoryRoom
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
 from pydotcompute_server.calls.quotas import Quotas
@@ -95,9 +98,12 @@ class Daemon:
     def __init__(self, settings: Settings, kernel_types: Mapping[str, KernelType], steps: Sequence[Step] = ()) -> None:
         self._settings = settings
         self._limits = limits = settings.limits
+        self.memory = memory = Memory(limits.memory_bytes or default_budget())
+        """The budget for messages, wherever they wait."""
         self._access = Access(settings)
         accounts = Accounts(limits)
         self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
+        self._runtime.room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())
         self._visible = visible = Visible(self._runtime, self._catalog)
@@ -108,8 +114,6 @@ class Daemon:
         self._run = epoch = Epoch()
         self.epoch = epoch.name
         """Names this run of the daemon in its answers. Another epoch tells a client that the daemon has restarted."""
-        self.memory = memory = Memory(limits.memory_bytes or default_budget())
-        """The budget for messages, wherever they wait."""
         self._connected = Connected(limits, accounts)
         self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, self._connected)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, self._connected)
@@ -186,7 +190,7 @@ class Daemon:
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self._kernels, handlers)
         clients = ClientServicer(self._connected, self._exchange, self._unary, limits)
         client_service_pb2_grpc.add_ClientServiceServicer_to_server(clients, handlers)
-        telemetry = TelemetryServicer(self._runtime, self._visible, limits)
+        telemetry = TelemetryServicer(self._runtime, self._visible, limits, self.memory)
         handlers.add_generic_rpc_handlers([telemetry.snapshot_handler()])  # Before the service, as above.
         telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
@@ -218,10 +222,25 @@ class Daemon:
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def _in_mailboxes(self) -> int:
-        return sum(kernel.mail.held_bytes for kernel in self._runtime.all_kernels())
+        held = 0
+        for kernel in self._runtime.all_kernels():
+            mail = kernel.mail
+            if mail.inbox.items.size or mail.outputs.items.size:  # Most of very many kernels have no messages.
+                held += mail.held_bytes
+        return held
 
     def _in_dead_letters(self) -> int:
         return sum(kernel.mail.dead_letters.size for kernel in self._runtime.all_kernels())
+
+    def _waiting_of_kernels(self) -> Counter[str]:
+        """Return the bytes of the messages of each kernel that clients have not received yet, by its id."""
+        waiting: Counter[str] = Counter()
+        for kernel in self._runtime.all_kernels():
+            if outputs := kernel.mail.outputs.items.size:
+                waiting[kernel.kernel_id] += estimated_sum(kernel.mail.outputs.items, outputs)
+        for lane in (self._unary, self._typed.streams, self._exchange):
+            lane.add_waiting(waiting)
+        return waiting
 
     def _held_by(self, principal: str) -> int:
         """Return the bytes of messages that are this principal's, wherever they wait."""

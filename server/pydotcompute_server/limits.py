@@ -60,8 +60,9 @@ class Limits(RuntimeLimits):
     """Sessions, with and without a connection."""
     max_sessions_per_principal: int = 0
     """Sessions of one principal. 0 for seven eighths of `max_sessions`, so that there is room for others."""
-    max_sessions_per_connection: int = 4_096
-    """Sessions that were opened over one connection."""
+    max_sessions_per_connection: int = 1_024
+    """Sessions that were opened over one connection. When a connection breaks, the ends of its sessions come before
+    anything that other clients send meanwhile, so this is also a bound on how long those wait."""
     max_watchers: int = 2_048
     """Calls of `WatchTelemetry` at the same time, and as many of the health service's `Watch`."""
     max_watchers_per_principal: int = 0

@@ -79,6 +79,13 @@ async def echo(ctx: KernelContext[Blob, Blob]) -> None:
         await ctx.send(Blob(request.data, correlation_id=request.message_id))
 
 
+@ring_kernel(input_type=Number, output_type=Blob)
+async def blob(ctx: KernelContext[Number, Blob]) -> None:
+    """Answers a short request with as many bytes as it says."""
+    async for request in ctx:
+        await ctx.send(Blob(b"x" * int(request.value), correlation_id=request.message_id))
+
+
 @ring_kernel(input_type=Points, output_type=Number)
 async def points(ctx: KernelContext[Points, Number]) -> None:
     """Counts points."""

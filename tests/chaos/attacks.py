@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -30,7 +31,7 @@ from tests.chaos import overload
 
 __all__ = ["ATTACKS", "KERNELS"]
 
-KERNELS = ("square", "echo", "points", "integers", "texts", "table", "array")
+KERNELS = ("square", "echo", "blob", "points", "integers", "texts", "table", "array")
 """The kernels that must be launched, of `tests.chaos.attack_kernels`."""
 TIMEOUT = 100.0
 MIB = 1 << 20
@@ -200,6 +201,36 @@ def no_acknowledgements(address: str) -> str:
         except grpc.RpcError as error:
             seen[status_of(error)] += 1
     return str(dict(seen))
+
+
+@attack
+def long_replies(address: str) -> str:
+    """Sixteen sessions that each ask for 100 replies of 1 MiB with short requests, and receive none."""
+
+    async def run() -> str:
+        async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+            stub: Any = MessageServiceStub(channel)
+            calls = []
+            for _ in range(16):
+                call = stub.Exchange()
+                first, frame = pb.ExchangeRequest(), pb.ExchangeRequest()
+                first.open.kernel_id = "blob"
+                first.open.credit.messages, first.open.credit.bytes = 1 << 40, 1
+                frame.batch.first_sequence = 1
+                frame.batch.message_ids = os.urandom(16 * 100)
+                frame.batch.bodies.extend([b"\x09" + struct.pack("<d", MIB)] * 100)
+                await call.write(first)
+                await call.read()
+                await call.write(frame)
+                calls.append(call)
+            await asyncio.sleep(8.0)
+            telemetry: Any = TelemetryServiceStub(channel)
+            seen = await telemetry.GetTelemetry(telemetry_pb.GetTelemetryRequest(kernel_ids=["blob"]))
+            for call in calls:
+                call.cancel()
+            return f"waited in send for {seen.kernels[0].stuck_in_send_seconds:.1f} s"
+
+    return asyncio.run(run())
 
 
 @attack

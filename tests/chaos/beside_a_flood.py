@@ -123,7 +123,7 @@ def measure(flood: str, processes: Processes, limits: Sequence[str] = LIMITS, se
     target = daemon.started()
     belongings = _Belongings(target)
     asyncio.run(belongings.leave())
-    neighbour = processes.run("neighbour", "tests.chaos.neighbour", target, QUIET_ONE)
+    neighbour = processes.run("neighbour", "tests.chaos.neighbour", target, str(daemon.pid), QUIET_ONE)
     assert neighbour.line() == "under way"
 
     def waits() -> Waits:

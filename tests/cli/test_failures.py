@@ -37,7 +37,7 @@ def test_a_failure_is_one_line_and_one_row(
 
 
 EVERY_CALL = {
-    **{name: [name] for name in ("ps", "types", "health", "telemetry", "devices", "info")},
+    **{name: [name] for name in ("ps", "types", "health", "telemetry", "devices", "memory", "info")},
     **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
     **{name: [name, "nobody"] for name in ("launch", "receive", "dead-letters")},
     "acknowledge": ["acknowledge", "nobody", "x"],
@@ -51,8 +51,12 @@ EVERY_CALL = {
 }
 
 
+NO_DAEMON = {"completion", "context", "tls", "token"}
+"""The commands that talk to none."""
+
+
 def test_every_command_is_in_the_tables_of_these_tests() -> None:
-    assert {*main.commands} == {arguments[0] for arguments in EVERY_CALL.values()} | {"completion", "conformance", "context", "tls", "token"}
+    assert {*main.commands} == {arguments[0] for arguments in EVERY_CALL.values()} | NO_DAEMON
 
 
 @pytest.mark.parametrize("arguments", EVERY_CALL.values(), ids=EVERY_CALL.keys())

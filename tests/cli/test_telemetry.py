@@ -1,4 +1,4 @@
-"""The commands `telemetry`, with and without --watch, and `devices`."""
+"""The commands `telemetry`, with and without --watch, `devices` and `memory`."""
 
 import importlib.util
 import json
@@ -23,6 +23,17 @@ def test_devices_says_why_it_cannot_tell(run: Callable[..., Result]) -> None:
     result = run("devices")
     assert result.exit_code != 0
     assert "nvidia-ml-py is not installed; pip install 'pydotcompute-grpc[cuda12]'" in result.stderr
+
+
+def test_memory_is_shown_by_the_places_where_messages_wait(ok: Callable[..., str]) -> None:
+    header, *rows = ok("memory").splitlines()
+    assert header.split() == ["WHERE", "MEMORY"]
+    assert [row[:13].strip() for row in rows[:5]] == ["mailboxes", "dead letters", "calls", "streams", "sessions"]
+    assert " of " in rows[5]
+    assert rows[6].startswith("the daemon's process ")
+    told = json.loads(ok("memory", "--json"))
+    assert told["residentBytes"] > 1 << 20
+    assert told["budgetBytes"] > told["usedBytes"] == sum(place.get("bytes", 0) for place in told["places"])
 
 
 def test_telemetry_counts_messages(ok: Callable[..., str], launched: Callable[..., str]) -> None:

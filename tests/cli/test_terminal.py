@@ -21,6 +21,7 @@ COMMANDS = {
     "describe": ["describe", POISON],
     "telemetry": ["telemetry"],
     "devices": ["devices"],
+    "memory": ["memory"],
     "info": ["info"],
     "a change": ["activate", "kernel"],
     "an error": ["deactivate", "kernel"],

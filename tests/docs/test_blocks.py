@@ -46,11 +46,17 @@ def test_every_block_says_what_it_is(block: Block) -> None:
     assert block.directives.get("not run") != ""
 
 
+BUILT_BY = {"Cargo.toml": "cargo ", "build.rs": "cargo ", "lib.rs": "cargo ", "pom.xml": "mvn "}
+"""The commands that use a file without naming it."""
+
+
 @pytest.mark.parametrize("block", [pytest.param(b, id=b.where) for b in ALL if "file" in b.directives])
 def test_every_file_is_used_by_a_later_block(block: Block) -> None:
     name = Path(block.directives["file"])
-    later = [other for other in blocks(block.page) if other.line > block.line and other.is_run]
-    forms = (name.name, f"built/{name.stem}.js", f"import {name.stem}", f"from {name.stem} ")
+    later = [other for other in blocks(block.page) if other.line > block.line]
+    later = [other for other in later if other.is_run or "not run" in other.directives]
+    forms = [name.name, f"built/{name.stem}.js", f"import {name.stem}", f"from {name.stem} "]
+    forms += [f"--bin {name.stem}", f"example.{name.stem}", BUILT_BY.get(name.name, name.name)]
     assert any(form in other.text for other in later for form in forms)
 
 

@@ -48,7 +48,7 @@ class Session:
         self._acks = self._acknowledged = 0
         self._credit = pb.Credit()
         self._news = asyncio.Event()
-        self._leaving = self._over = False
+        self._leaving = self._hears_bye = self._over = False
         self._end = Refused(status_pb2.Status(message="the session is closed"))
         self._task = asyncio.create_task(self._run())
 
@@ -105,12 +105,16 @@ class Session:
                 if frame.HasField("opened"):
                     writer = asyncio.create_task(self._write(call))
                 elif frame.HasField("bye"):
-                    await self._leave(call, writer)
-                    raise Refused(frame.bye.status)
-                self._news.set()
+                    self._end, self._hears_bye = Refused(frame.bye.status), True
+                    if writer is None:
+                        await call.done_writing()
+                self._news.set()  # The writer answers `bye`, and this reads on until the stream ends.
             self._over = self._leaving and await call.code() is grpc.StatusCode.OK
         except (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            return  # The stream is cut.
+            pass  # The stream is cut.
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise  # Else it is gRPC's word for a stream that has ended with CANCELLED.
         except grpc.aio.AioRpcError as error:
             status = rpc_status.from_call(error)
             if reason_of(status) or error.code() is grpc.StatusCode.ABORTED:
@@ -119,16 +123,8 @@ class Session:
             if writer is not None:
                 writer.cancel()
             call.cancel()
-
-    async def _leave(self, call: Any, writer: asyncio.Task[None] | None) -> None:
-        """Answer the daemon's `bye`."""
-        if writer is not None:
-            writer.cancel()
-            await asyncio.wait((writer,))
-            await call.write(pb.ExchangeRequest(ack=self._ack(), bye=pb.Bye()))
-        await call.done_writing()
-        while isinstance(await call.read(), pb.ExchangeResponse):
-            pass  # What comes after `bye` is nothing that anybody waits for.
+        if self._hears_bye:
+            raise self._end
 
     # -- to the daemon -------------------------------------------------------------------------------------------------
 
@@ -136,13 +132,14 @@ class Session:
         while True:
             self._news.clear()
             frame = pb.ExchangeRequest()
-            if batch := self._next_messages():
+            if batch := [] if self._hears_bye else self._next_messages():
                 frame.batch.first_sequence = batch[0][0]
                 frame.batch.message_ids = b"".join(message_id for _, message_id, _ in batch)
                 frame.batch.bodies.extend(body for _, _, body in batch)
             if self._received > self._acknowledged:
                 frame.ack.CopyFrom(self._ack())
-            if self._leaving and not (batch or self._queue or self._kept or self._waiting):
+            is_done = self._leaving and not (batch or self._queue or self._kept or self._waiting)
+            if is_done or self._hears_bye:
                 frame.bye.SetInParent()
             if not frame.ByteSize():
                 await self._news.wait()

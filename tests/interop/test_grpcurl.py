@@ -132,6 +132,7 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
     watched = call(f"{telemetry}/WatchTelemetry", watching, exits=DEADLINE_EXCEEDED, options=("-max-time", "0.5"))
     assert len(watched) > 1
     call(f"{telemetry}/GetDevices", {}, exits=OK if there_is_a_gpu() else FAILED_PRECONDITION)
+    call(f"{telemetry}/GetMemory", {})
 
     dead_letters = "pydotcompute.v1.DeadLetterService"
     assert "deadLetters" not in call(f"{dead_letters}/ListDeadLetters", ARGUMENTS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
@@ -18,6 +19,7 @@ from pydotcompute.exceptions import (
     QueueFullError,
     QueueTimeoutError,
 )
+from pydotcompute.ring_kernels.actor.room import FIRST_ROW
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.kernel import RingKernel, current_kernel_id, managed_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
@@ -356,6 +358,28 @@ async def test_an_actor_with_a_full_mailbox_lets_others_run() -> None:
         while len(handled) < 4_000:
             await asyncio.sleep(0)
             assert len(handled) - seen <= 2 * DEFAULT_LIMITS.in_a_row
+            seen = len(handled)
+
+
+async def test_an_actor_that_takes_long_for_each_message_lets_others_run_after_each() -> None:
+    handled: list[int] = []
+
+    async def actor(ctx: Context) -> None:
+        async for ping in ctx:
+            time.sleep(0.002)  # noqa: ASYNC251  # It computes, and does not wait.
+            handled.append(ping.number)
+
+    async with managed("k", actor) as kernel:
+        await kernel.deactivate()
+        for number in range(60):
+            await kernel.send(Ping(number))
+        await kernel.reactivate()
+        while len(handled) <= FIRST_ROW:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        seen = len(handled)
+        while len(handled) < 60:
+            await asyncio.sleep(0)
+            assert len(handled) - seen <= 1
             seen = len(handled)
 
 

@@ -429,9 +429,35 @@ def test_a_field_that_the_constructor_does_not_take_is_refused() -> None:
     class WithInitVar:
         x: InitVar[int]
 
-    with pytest.raises(MessageTypeError) as caught:
+    with pytest.raises(
+        MessageTypeError, match=r"\$\.x: expected a field that an instance holds: .*, got InitVar"
+    ) as caught:
         introspect(WithInitVar)
     assert caught.value.path == "$.x"
+
+
+@pytest.mark.parametrize(
+    ("scalar", "instead"),
+    [
+        (np.float32, "float"),
+        (np.float64, "float"),
+        (np.int64, "int"),
+        (np.uint8, "int"),
+        (np.number, "ndarray"),
+        (np.bool_, "bool"),
+        (np.str_, "str"),
+        (np.bytes_, "bytes"),
+        (np.datetime64, "datetime"),
+        (np.timedelta64, "timedelta"),
+        (np.complex128, "ndarray"),
+    ],
+)
+def test_a_scalar_of_numpy_is_refused_with_what_to_write_instead(scalar: type, instead: str) -> None:
+    for annotation, path in ((scalar, "$.x"), (list[scalar], "$.x[]"), (scalar | None, "$.x")):  # type: ignore[valid-type]
+        with pytest.raises(MessageTypeError) as caught:
+            introspect(make_dataclass("Numbers", [("x", annotation)]))
+        assert caught.value.path == path
+        assert caught.value.expected.startswith(f"{instead}, ")
 
 
 def test_a_header_of_other_types_is_refused() -> None:

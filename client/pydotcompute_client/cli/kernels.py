@@ -230,6 +230,17 @@ def devices(daemon: Connection) -> None:
 
 
 @click.command()
+@pass_daemon
+def memory(daemon: Connection) -> None:
+    """Show how much memory the daemon takes, and how much of its budget the messages take that wait in it."""
+    response = daemon.call(daemon.telemetry.GetMemory, telemetry_pb.GetMemoryRequest())
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        tables.show_memory(response)
+
+
+@click.command()
 @click.argument("kernel", default="", shell_complete=complete_kernels)
 @pass_daemon
 def health(daemon: Connection, kernel: str) -> None:
@@ -267,4 +278,4 @@ def info(daemon: Connection) -> None:
 
 
 _LIFECYCLE = (launch, activate, deactivate, reactivate, terminate)
-COMMANDS = (ps, types, describe, *_LIFECYCLE, telemetry, devices, health, info)
+COMMANDS = (ps, types, describe, *_LIFECYCLE, telemetry, devices, memory, health, info)

@@ -33,6 +33,7 @@ __all__ = [
     "show_description",
     "show_devices",
     "show_kernels",
+    "show_memory",
     "show_server_info",
     "show_telemetry",
     "show_tokens",
@@ -267,6 +268,14 @@ def show_devices(devices: Iterable[telemetry_pb.DeviceTelemetry]) -> None:
         for device in devices
     ]
     _show(("INDEX", "DEVICE", "MEMORY", "BUSY", "TEMPERATURE", "POWER"), rows)
+
+
+def show_memory(response: telemetry_pb.GetMemoryResponse) -> None:
+    """Print one row for each place where messages wait, and rows for their sum and for the daemon's process."""
+    rows = [(place.name, text_of_bytes(place.bytes)) for place in response.places]
+    rows.append(("all messages", f"{text_of_bytes(response.used_bytes)} of {text_of_bytes(response.budget_bytes)}"))
+    rows.append(("the daemon's process", text_of_bytes(response.resident_bytes)))
+    _show(("WHERE", "MEMORY"), rows)
 
 
 def show_server_info(info: server_pb.GetServerInfoResponse) -> None:

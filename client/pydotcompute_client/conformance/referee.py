@@ -126,8 +126,6 @@ class Referee:
             self.record.require("first-frame", is_open, "a stream begins with something else")
             carried = await self._find(first.open, context)
             carried.stream = context
-            if carried.given_up is not None:
-                carried.given_up.cancel()
             try:
                 await self._carry(carried, first.open, context)
             except BrokenError:
@@ -150,6 +148,11 @@ class Referee:
         known = self._sessions.get(opening.session_token)
         if known is None:
             await _end(context, SessionLostError("", "there is no such session", opening.kernel_id))
+        if known.given_up is not None:
+            known.given_up.cancel()
+        if known.script != opening.kernel_id:
+            known.finished = True
+            self._count_finished()
         self.record.require("returns", known.script == opening.kernel_id, f"`open` names {opening.kernel_id!r}")
         if known.script == "lost" and known.events:
             self.record.require("lost", known.events == 1, "a stream has opened with it again")

@@ -26,12 +26,13 @@ from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
+from pydotcompute.ring_kernels.actor.room import ENDLESS, FIRST_ROW, SLOW_NS, Room
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import FROM_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.mail.gate import OPEN
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.mail import Mail
-from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
 __all__ = ["KernelContext"]
 
@@ -57,17 +58,20 @@ class KernelContext(Generic[TIn, TOut]):
         "_handed_in_a_row",
         "_has_just_waited",
         "_has_warned",
+        "_in_a_row",
         "_in_hand",
         "_inbox",
         "_mail",
         "_most_in_a_row",
         "_replies",
+        "_row_ns",
         "_stuck",
         "_stuck_ns",
         "idle",
         "kernel_id",
         "lease",
         "output_type",
+        "room",
         "sends_to",
     )
 
@@ -98,6 +102,8 @@ class KernelContext(Generic[TIn, TOut]):
         """The lease of the receiver of the messages. None is anyone in this process, where arrays may stay on a GPU."""
         self.idle = Signal()
         """Notified when the actor has nothing in hand and asks for the next message."""
+        self.room: Room = ENDLESS
+        """The room for what the actor sends."""
         self._mail = mail
         self._gate, self._inbox, self._replies, self._counters = mail.gate, mail.inbox, mail.replies, mail.counters
         self._check = door(output_type)  # It refuses an echo, which is of the input type.
@@ -105,12 +111,14 @@ class KernelContext(Generic[TIn, TOut]):
         self._in_hand: Item[TIn] | None = None
         self._batch: dict[int, Item[TIn]] = {}  # The batch in the actor's hands, by `message_id.int`.
         self._batch_ns = 0  # When the batch was handed out, in nanoseconds of `perf_counter_ns`.
-        self._stuck = 0  # How many tasks of the actor wait for room in the output mailbox.
+        self._stuck = 0  # How many tasks of the actor wait for room in the output mailbox, or for what they send.
         self._stuck_ns = 0  # Since when one of them waits without a break.
         self._has_warned = False  # The log says that an output was perhaps to be a reply.
         mail.delays.hands = self
         self._handed_in_a_row = 0
         self._most_in_a_row = limits.in_a_row
+        self._in_a_row = min(FIRST_ROW, limits.in_a_row)  # As many as the actor handles in a short time.
+        self._row_ns = perf_counter_ns()  # When the last row was done.
         self._has_just_waited = False  # The last `receive` timed out: other tasks have run.
 
     @property
@@ -189,7 +197,7 @@ class KernelContext(Generic[TIn, TOut]):
         """
         if self._in_hand is not None or self._batch:
             self.complete_all()
-        item = self._inbox.get_nowait() if self._handed_in_a_row < self._most_in_a_row else None
+        item = self._inbox.get_nowait() if self._handed_in_a_row < self._in_a_row else None
         if item is None or (item[2] is not None and self._mail.bury_if_overdue(item)):
             item = await self._next_item(timeout)
         self._handed_in_a_row += 1
@@ -234,6 +242,8 @@ class KernelContext(Generic[TIn, TOut]):
                 answered = None
         if not self._replies.deliver(header, answered):
             await self._send_output(message)
+        if answered is None and perf_counter_ns() >= self.room.look_ns:
+            await self._wait_for_room()
 
     async def batches(self, *, max_size: int = 256, max_delay: float = 0.002) -> AsyncIterator[Batch[TIn]]:
         """Yield batches of messages until the kernel is asked to end. Each new batch completes the one before.
@@ -403,6 +413,8 @@ class KernelContext(Generic[TIn, TOut]):
         if self.idle.waiters:
             self.idle.notify_all()
         await asyncio.sleep(0)
+        if perf_counter_ns() >= self.room.look_ns:
+            await self._wait_for_room()
         items: list[Item[TIn]] = []
         while not items:
             try:
@@ -433,6 +445,12 @@ class KernelContext(Generic[TIn, TOut]):
             self._counters.mark()
         if self.idle.waiters:
             self.idle.notify_all()
+        done = self._counters.completed_ns
+        if self._handed_in_a_row >= self._in_a_row:
+            self._measure_row(done - self._row_ns)
+        self._row_ns = done
+        if done >= self.room.look_ns:
+            await self._wait_for_room(deadline)
         self._handed_in_a_row = 0
         if self._has_just_waited:
             self._has_just_waited = False
@@ -452,6 +470,36 @@ class KernelContext(Generic[TIn, TOut]):
                 raise QueueTimeoutError(self.kernel_id, timeout, "receive")
             if item[2] is None or not self._mail.bury_if_overdue(item):
                 return item
+
+    def _measure_row(self, took: int) -> None:
+        """Hand fewer messages in a row to an actor that takes long for them, and more to one that does not.
+
+        Other tasks have their turn only between the rows.
+
+        Args:
+            took: the nanoseconds that the last row took.
+        """
+        if took > SLOW_NS:
+            self._in_a_row = max(1, self._in_a_row * SLOW_NS // took)
+        else:
+            self._in_a_row = min(2 * self._in_a_row, self._most_in_a_row)
+
+    async def _wait_for_room(self, deadline: float | None = None) -> None:
+        """Wait until there is room for what the actor sends, but not beyond the deadline, or the end of the kernel."""
+        room = self.room
+        if not room.is_lacking(self.kernel_id):
+            return
+        if not self._stuck:
+            self._stuck_ns = perf_counter_ns()
+        self._stuck += 1
+        try:
+            while room.is_lacking(self.kernel_id) and not self._gate.should_terminate:
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    return
+                await wait_any((room.freed(), self._gate.closing), left)
+        finally:
+            self._stuck -= 1
 
     async def _send_output(self, message: Any) -> None:
         if not self._has_warned and message.correlation_id is None:

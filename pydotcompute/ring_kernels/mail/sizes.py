@@ -9,6 +9,8 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from pydotcompute.interrupts import pass_interrupt
+
 __all__ = ["MESSAGES_LOOKED_AT", "estimated_size", "estimated_sum"]
 
 VALUES_LOOKED_AT = 256
@@ -25,7 +27,18 @@ _SMALL_SIZE = 64
 
 
 def estimated_size(message: Any) -> int:
-    """Return an estimate of the bytes that a message takes. It looks at only a part of long or deep values."""
+    """Return an estimate of the bytes that a message takes. It looks at only a part of long or deep values.
+
+    A message whose own code raises when it is looked at takes little.
+    """
+    try:
+        return _estimated_size(message)
+    except BaseException as error:
+        pass_interrupt(error)
+        return _SMALL_SIZE
+
+
+def _estimated_size(message: Any) -> int:
     total = _SMALL_SIZE
     large: list[tuple[Any, float]] = []
     for name in message.__dataclass_fields__:

@@ -166,7 +166,7 @@ class Apart:
             return Read(len(body), decode(body, *header))
         except PyDotComputeError as error:
             return Read(len(body), None, error)
-        except Exception as error:
+        except BaseException as error:
             return Read(len(body), None, MessageDeserializationError(codec.schema.name, text_of(error)))
 
     def check_elements(self, found: int) -> None:

@@ -13,13 +13,13 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 
 from pydotcompute.exceptions import MemoryExhaustedError
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute_server.bounds.trim import trim
 
-__all__ = ["MESSAGE_BYTES", "TIGHT_BYTES", "Memory", "default_budget"]
+__all__ = ["MESSAGE_BYTES", "TIGHT_BYTES", "Memory", "default_budget", "resident_bytes"]
 
 LOOK_AFTER = 1.0
 """Seconds after which the places are looked at again, even if little has come: kernels may have sent much."""
@@ -27,8 +27,12 @@ LOOK_PAUSE = 4
 """A look that took long is followed by a pause of so many times that length before the next look."""
 LONG_LOOK = 0.001
 """A look that took more seconds than this took long."""
+REPORT_PAUSE = 50
+"""A report for a client is followed by a pause of so many times its length before the next one."""
 TIGHT_SHARE = 0.75
 """The share of the budget at which clients are no longer allowed to send much ahead."""
+ROOM_SHARE = 15 / 16
+"""The share of the budget at which actors wait that send much. What is left is for requests of others."""
 HOG_SHARE = 0.5
 """The share of the budget that one principal may hold while memory is tight. So there is always room for others."""
 USE_SECONDS = 0.05
@@ -70,6 +74,8 @@ class Memory:
         self._tight_bound = int(TIGHT_SHARE * budget)
         self._look_again_at = 0.0
         self._not_before = 0.0
+        self._reported: dict[str, int] = {}
+        self._report_again_at = 0.0
         self._freed = Signal()
         self._told = 0  # The bytes in use when tasks were last woken, or more if it has become more since.
         self._poll: asyncio.TimerHandle | None = None
@@ -102,6 +108,14 @@ class Memory:
     def report(self) -> dict[str, int]:
         """Return the bytes that messages take now, by the name of the place."""
         return {name: held_bytes() for name, held_bytes in self._places.items()}
+
+    def last_report(self) -> dict[str, int]:
+        """Return what `report` does, or did a moment ago. With very many sessions, a report takes some milliseconds."""
+        if self._clock() >= self._report_again_at:
+            began = thread_time()
+            self._reported = self.report()
+            self._report_again_at = self._clock() + REPORT_PAUSE * (thread_time() - began)
+        return self._reported
 
     @property
     def used(self) -> int:
@@ -161,6 +175,11 @@ class Memory:
     def is_tight(self) -> bool:
         """True if so much is in use that clients should send little ahead."""
         return self._bound > self._tight_bound and self._look(0) > self._tight_bound
+
+    def missing(self) -> int:
+        """Look how much is in use, and return how many bytes are missing until actors must wait; 0 if they must."""
+        self._not_before = 0.0
+        return max(0, int(ROOM_SHARE * self.budget) - self._look(0))
 
     def freed(self) -> Signal:
         """Return a signal for tasks that wait until memory is tight no more, or at least less so."""
@@ -222,6 +241,15 @@ class Memory:
 
 
 # -- how much there is -------------------------------------------------------------------------------------------------
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process; 0 where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def default_budget(root: Path = Path("/")) -> int:

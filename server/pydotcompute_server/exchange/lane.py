@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -78,6 +79,10 @@ class ExchangeLane:
     def held_bytes(self) -> int:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return self._sessions.held_bytes
+
+    def add_waiting(self, to: Counter[str]) -> None:
+        """Add the bytes of the messages of each kernel that clients have not acknowledged, by the kernel's id."""
+        self._sessions.add_waiting(to)
 
     def held_by(self, principal: str) -> int:
         """Return the bytes of `held_bytes` that are this principal's."""

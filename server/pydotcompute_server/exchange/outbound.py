@@ -150,12 +150,12 @@ class Outbound:
     def held_bytes(self) -> int:
         """The bytes of all messages that are for the client and not acknowledged, in part estimated.
 
-        A message that is ready to be sent counts twice: there is its body, and the message itself in case the session
-        ends before it is acknowledged.
+        Every message counts twice: there is its body, or will be, and the message itself in case the session ends
+        before it is acknowledged.
         """
         outgoing, ready = self.outgoing, self._caller.ready
         count = outgoing.sent - outgoing.acknowledged + len(outgoing.queue)
-        return 2 * outgoing.held_bytes + MESSAGE_BYTES * count + estimated_sum(ready, ready.size)
+        return 2 * (outgoing.held_bytes + estimated_sum(ready, ready.size)) + MESSAGE_BYTES * count
 
     def forget_wish(self) -> None:
         """Send no more outputs: the stream on which the client asked for them is over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from pydotcompute.exceptions import SessionLostError
@@ -39,6 +40,11 @@ class Sessions:
     def held_bytes(self) -> int:
         """The bytes of the messages of all sessions that are not in a mailbox."""
         return sum(session.held_bytes for session in self._sessions.values())
+
+    def add_waiting(self, to: Counter[str]) -> None:
+        """Add the bytes of the messages of each kernel that clients have not acknowledged, by the kernel's id."""
+        for session in self._sessions.values():
+            to[session.kernel.kernel_id] += session.outbound.held_bytes
 
     def held_by(self, principal: str) -> int:
         """Return the bytes of `held_bytes` that are this principal's."""

@@ -15,6 +15,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.kernels import device_to_proto
+from pydotcompute_server.bounds.memory import Memory, resident_bytes
 from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.services.snapshots import Snapshots
@@ -28,7 +29,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     """Converts each request, asks the runtime, and converts its answer back."""
 
-    def __init__(self, runtime: RingKernelRuntime, visible: Visible, limits: Limits) -> None:
+    def __init__(self, runtime: RingKernelRuntime, visible: Visible, limits: Limits, memory: Memory) -> None:
+        self._memory = memory
         self._watchers = Places("max_watchers", limits.max_watchers, *shares_of("max_watchers", limits))
         self._snapshots = Snapshots(runtime, visible, self._watchers, limits)
 
@@ -60,3 +62,12 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     async def GetDevices(self, request: pb.GetDevicesRequest, context: Context) -> pb.GetDevicesResponse:
         readings = await asyncio.to_thread(read_devices)
         return pb.GetDevicesResponse(devices=[device_to_proto(reading) for reading in readings])
+
+    async def GetMemory(self, request: pb.GetMemoryRequest, context: Context) -> pb.GetMemoryResponse:
+        held = self._memory.last_report()
+        return pb.GetMemoryResponse(
+            resident_bytes=resident_bytes(),
+            budget_bytes=self._memory.budget,
+            used_bytes=sum(held.values()),
+            places=[pb.MemoryPlace(name=name, bytes=size) for name, size in held.items()],
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from math import inf
 from time import monotonic
 from typing import Any
@@ -160,6 +160,10 @@ class Stream:
     def held_bytes(self) -> int:
         """The bytes of the messages that the stream has in its hands, in part estimated."""
         return self._read_bytes + self._written_bytes + self._ready_bytes
+
+    def add_waiting(self, to: Counter[str]) -> None:
+        """Add the bytes of the kernel's messages that are not sent yet, by the kernel's id."""
+        to[self._kernel.kernel_id] += self._written_bytes + self._ready_bytes
 
     @property
     def under_way(self) -> tuple[int, int]:
@@ -400,6 +404,11 @@ class Streams:
     def held_bytes(self) -> int:
         """The bytes of the messages that the streams have in their hands, in part estimated."""
         return sum(stream.held_bytes for stream in self._streams)
+
+    def add_waiting(self, to: Counter[str]) -> None:
+        """Add the bytes of the messages of each kernel that are not sent yet, by the kernel's id."""
+        for stream in self._streams:
+            stream.add_waiting(to)
 
     def held_by(self, principal: str) -> int:
         """Return the bytes of `held_bytes` that are this principal's."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import grpc
@@ -23,7 +24,7 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.signals import wait_any
-from pydotcompute.ring_kernels.mail.sizes import estimated_sum
+from pydotcompute.ring_kernels.mail.sizes import estimated_size, estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
@@ -102,6 +103,7 @@ class UnaryLane:
         self._draining = False
         self._memory = memory
         self._in_calls = 0  # The bytes of the messages in running calls.
+        self._answering: Counter[str] = Counter()  # Those of replies to Ask, by the id of the kernel.
         self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
         self._kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()  # Those that have a desk, by their ids.
 
@@ -124,6 +126,26 @@ class UnaryLane:
             yield
         finally:
             self._in_calls -= size
+
+    def _hold_reply(self, kernel: Kernel, reply: Any, context: Context) -> None:
+        """Count the bytes of a reply until its call is over, and so until the client has read it."""
+        size, kernel_id = estimated_size(reply), kernel.kernel_id
+        if self._counted(size):
+            self._in_calls += size
+            self._answering[kernel_id] += size
+            cast(Any, context).add_done_callback(lambda _: self._release_reply(kernel_id, size))
+
+    def _release_reply(self, kernel_id: str, size: int) -> None:
+        self._in_calls -= size
+        self._answering[kernel_id] -= size
+        if not self._answering[kernel_id]:
+            del self._answering[kernel_id]
+
+    def add_waiting(self, to: Counter[str]) -> None:
+        """Add the bytes of the messages of each kernel that clients have not received, by the kernel's id."""
+        for kernel, desk in self._desks.items():
+            to[kernel.kernel_id] += desk.held_bytes
+        to.update(self._answering)
 
     @contextmanager
     def _taking(self, size: int, context: Context) -> Iterator[ConnectedClient]:
@@ -175,6 +197,7 @@ class UnaryLane:
                 )
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
+        self._hold_reply(kernel, reply, context)
         response = pb.AskResponse(daemon_epoch=self._epoch)
         try:
             await self._answers.write(response.message, kernel, reply, wanted)

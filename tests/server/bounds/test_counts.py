@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pydotcompute.exceptions import LimitExceededError
+from pydotcompute.exceptions import ConnectionLostError, LimitExceededError
 from pydotcompute.ring_kernels.mail.inbox import Inbox
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
@@ -272,6 +272,15 @@ def test_there_are_fewer_connections_if_the_daemon_may_open_fewer_files() -> Non
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(512 - 64 - 64), "5"]
     assert "may not open enough files" in done.stderr
+
+
+async def test_a_client_whose_connection_is_one_too_many_is_told_of_the_limit(start_daemon: Callable[..., Any]) -> None:
+    daemon = start_daemon(str(KERNELS), "--max-connections", "1")
+    async with connect(daemon.target) as first:
+        await first.fetch_kernel_ids()
+        with pytest.raises(ConnectionLostError, match="as many connections as its max_connections"):
+            async with connect(daemon.target, timeout=1.0):
+                pass
 
 
 # -- telemetry ---------------------------------------------------------------------------------------------------------
