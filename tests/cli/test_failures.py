@@ -48,6 +48,7 @@ EVERY_CALL = {
     "telemetry --watch": ["telemetry", "--watch"],
     "clients": ["clients"],
     "kick": ["kick", "somebody"],
+    "conformance": ["conformance"],
 }
 
 
