@@ -160,6 +160,10 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
         found = call(method, {"list_services": ""})["listServicesResponse"]["service"]
         assert {service["name"] for service in found} == set(services)
 
+    clients = "pydotcompute.v1.ClientService"
+    call(f"{clients}/ListClients", {})
+    call(f"{clients}/Kick", {"principal": "nobody"})
+
     ended = call(f"{lifecycle}/Terminate", ARGUMENTS)
     assert ended["kernel"]["state"] == "KERNEL_STATE_TERMINATED"
 

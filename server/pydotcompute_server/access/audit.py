@@ -44,6 +44,7 @@ class Audit:
         self._path = path
         self._file: TextIO | None = None
         self._addresses: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._last_used: dict[str, str] = {}  # The last peer, by the id of the token.
         self._second = 0.0
         self._written = 0
         self._suppressed = 0
@@ -92,8 +93,12 @@ class Audit:
 
     def token_used(self, principal: str, peer: str, method: str, token: str) -> None:
         """Write that a token comes from this address for the first time, or for the first time since long."""
-        address = _host(peer)
-        key = token, address
+        if self._last_used.get(token) == peer:  # Most calls come over the same connection as the one before.
+            return
+        if len(self._last_used) >= MOST_ADDRESSES:
+            self._last_used.clear()
+        self._last_used[token] = peer
+        key = token, _host(peer)
         if key in self._addresses:
             self._addresses.move_to_end(key)
             return

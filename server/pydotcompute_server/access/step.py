@@ -56,6 +56,7 @@ class AccessStep:
         if method is UNKNOWN:
             self._unknown = proceed  # It answers calls of methods that do not exist.
         needed = needed_role(method, self._typed)
+        name = _name(method.path)
         is_typed = method.service in self._typed
         is_noted = needed is None or needed >= Role.OPERATOR
 
@@ -66,8 +67,8 @@ class AccessStep:
                 principal = identified.principal
                 calling_as(principal)
                 if identified.token_id:
-                    self._audit.token_used(principal.name, call.peer, _name(call), identified.token_id)
-                if (refusal := _refusal(principal, call, needed, call.kernel_ids)) is not None:
+                    self._audit.token_used(principal.name, call.peer, name, identified.token_id)
+                if (refusal := _refusal(principal, call, needed, call.kernel_ids if is_typed else ())) is not None:
                     if is_typed and principal.rights.highest is not None and not self._sees_service(method.service):
                         return await self._answer_as_unknown(call)
                     raise refusal
@@ -85,17 +86,17 @@ class AccessStep:
                     raise
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
-                self._audit.refused(principal.name, call.peer, _name(call), _kernels(call), live.refusal)
+                self._audit.refused(principal.name, call.peer, _name(call.path), _kernels(call), live.refusal)
                 raise live.refusal from None
             except Exception as error:
                 if error is refusal or is_refusal(error):
-                    self._audit.refused(principal.name, call.peer, _name(call), _kernels(call), error)
+                    self._audit.refused(principal.name, call.peer, _name(call.path), _kernels(call), error)
                 elif is_noted:
-                    self._audit.operation(principal.name, call.peer, _name(call), _kernels(call), error)
+                    self._audit.operation(principal.name, call.peer, _name(call.path), _kernels(call), error)
                 raise
             else:
                 if is_noted:
-                    self._audit.operation(principal.name, call.peer, _name(call), _kernels(call), None)
+                    self._audit.operation(principal.name, call.peer, _name(call.path), _kernels(call), None)
             finally:
                 if live is not None:
                     self._live.over(live)
@@ -135,7 +136,7 @@ def _refusal(
     """
     rights = principal.rights
     if needed is None or rights.highest is None or rights.highest < needed:
-        name, role = _name(call), "" if needed is None else needed.word
+        name, role = _name(call.path), "" if needed is None else needed.word
         if principal.name == ANONYMOUS_NAME:
             how = "say who you are with a token, as in `authorization: Bearer TOKEN`, or with a client's certificate"
             return NotAuthenticatedError(f"{name} needs the role {role}: {how}", role)
@@ -144,13 +145,13 @@ def _refusal(
         if not rights.have(needed, kernel_id):
             if call.path != LAUNCH and not rights.see(kernel_id):
                 return KernelNotFoundError(kernel_id, rights.patterns)
-            return NotPermittedError(principal.name, _name(call), needed.word, kernel_id)
+            return NotPermittedError(principal.name, _name(call.path), needed.word, kernel_id)
     return None
 
 
-def _name(call: Call) -> str:
-    """Return the method as `Service/Method`, without the package."""
-    return call.path.rpartition(".")[2][:LONGEST_METHOD]
+def _name(path: str) -> str:
+    """Return a method as `Service/Method`, without the package."""
+    return path.rpartition(".")[2][:LONGEST_METHOD]
 
 
 def _kernels(call: Call) -> str:

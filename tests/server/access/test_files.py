@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute_server import Settings
 from pydotcompute_server.access.access import Access
 from pydotcompute_server.access.rules import read_rules
+from pydotcompute_server.transport.exposure import require_protection
 from tests.server.process.processes import COMMAND, Process, environment, run
 
 CALCULATOR = str(Path(__file__).resolve().parents[3] / "examples" / "calculator.py")
@@ -101,6 +103,16 @@ def test_sighup_reads_the_files_again(tmp_path: Path) -> None:
     finally:
         daemon.ask_to_end()
         assert daemon.ended() == 0
+
+
+@pytest.mark.parametrize("who", [{"tokens": Path("tokens")}, {"access": Path("access.toml")}])
+def test_tokens_and_roles_let_a_daemon_with_tls_listen_to_other_machines(who: dict[str, Any]) -> None:
+    tls: dict[str, Any] = {"tls_certificate": Path("it.pem"), "tls_key": Path("it.key")}
+    require_protection(Settings(listen="0.0.0.0:0", **tls, **who))
+    with pytest.raises(InvalidConfigurationError, match="nobody has to prove who they are"):
+        require_protection(Settings(listen="0.0.0.0:0", **tls))
+    with pytest.raises(InvalidConfigurationError, match="there is no TLS"):
+        require_protection(Settings(listen="0.0.0.0:0", **who))
 
 
 def test_roles_are_looked_up_once_for_a_name() -> None:
