@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -13,6 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
     ServiceDescriptorProto,
 )
+from google.protobuf.message import Message
 
 __all__ = ["render"]
 
@@ -23,8 +25,8 @@ _PACKAGE: _Path = (2,)
 def render(file: FileDescriptorProto) -> str:
     """Returns the source of a file, with its comments. Protoc accepts the source.
 
-    The file must be proto3, with no extensions, and with no options but those of the file and `map_entry`. Of its
-    comments, those in front of something are written.
+    The file must be proto3, with no extensions but options, and with no options but `map_entry` and those of the file
+    and of methods. Of its comments, those in front of something are written.
     """
     # Protobuf looks up the first part of a name in the message, or among the methods of the service, before elsewhere.
     hidden = {nested.name for message in file.message_type for nested in _nested(message)}
@@ -33,7 +35,7 @@ def render(file: FileDescriptorProto) -> str:
     lines = ['syntax = "proto3";', "", *renderer.package()]
     if file.dependency:
         lines += ["", *(f'import "{name}";' for name in sorted(file.dependency))]
-    if options := [*_options(file)]:
+    if options := [*_options(file.options)]:
         lines += ["", *options]
     for index, service in enumerate(file.service):
         lines += ["", *renderer.service(service, (6, index))]
@@ -41,17 +43,19 @@ def render(file: FileDescriptorProto) -> str:
         lines += ["", *renderer.message(message, (4, index))]
     for index, enum in enumerate(file.enum_type):
         lines += ["", *renderer.enum(enum, (5, index))]
+    for index, extension in enumerate(file.extension):
+        lines += ["", *renderer.extension(extension, (7, index))]
     return "\n".join(lines) + "\n"
 
 
-def _options(file: FileDescriptorProto) -> Iterator[str]:
-    """Yields the lines with the options of a file, in the order of their names."""
-    for field, value in sorted(file.options.ListFields(), key=lambda each: each[0].name):
+def _options(options: Message, name: Callable[[FieldDescriptor], str] = lambda field: field.name) -> Iterator[str]:
+    """Yields the lines with the options of something, in the order of their names."""
+    for field, value in sorted(options.ListFields(), key=lambda each: each[0].name):
         if field.enum_type is not None:
             text = field.enum_type.values_by_number[value].name
         else:
             text = json.dumps(value, ensure_ascii=False)
-        yield f"option {field.name} = {text};"
+        yield f"option {name(field)} = {text};"
 
 
 def _nested(message: DescriptorProto) -> Iterator[DescriptorProto]:
@@ -106,14 +110,24 @@ class _Renderer:
         """Returns the lines of a service."""
         body: list[str] = []
         for index, method in enumerate(service.method):
-            body += ["", *self._comment((*path, 2, index)), self._method(method)]
+            body += ["", *self._comment((*path, 2, index)), *self._method(method)]
         return [*self._comment(path), f"service {service.name} {{", *_indented(body[1:]), "}"]
 
-    def _method(self, method: MethodDescriptorProto) -> str:
+    def extension(self, extension: FieldDescriptorProto, path: _Path) -> list[str]:
+        """Returns the lines of an extension: an option of one's own."""
+        field = [*self._comment(path), self._field(extension, {})]
+        return [f"extend {self._name(extension.extendee)} {{", *_indented(field), "}"]
+
+    def _method(self, method: MethodDescriptorProto) -> list[str]:
         taken, given = (self._name(name) for name in (method.input_type, method.output_type))
         taken = f"stream {taken}" if method.client_streaming else taken
         given = f"stream {given}" if method.server_streaming else given
-        return f"rpc {method.name}({taken}) returns ({given});"
+        head = f"rpc {method.name}({taken}) returns ({given})"
+        options = [*_options(method.options, self._option)]
+        return [f"{head} {{", *_indented(options), "}"] if options else [f"{head};"]
+
+    def _option(self, field: FieldDescriptor) -> str:
+        return f"({self._name(f'.{field.full_name}')})" if field.is_extension else field.name
 
     def message(self, message: DescriptorProto, path: _Path) -> list[str]:
         """Returns the lines of a message, with the messages nested in it."""
