@@ -117,7 +117,8 @@ async def sessions(target: str, seconds: float) -> Counter[str]:
         opening = pb.Open(kernel_id="square", credit=pb.Credit(messages=1, bytes=1))
         await call.write(pb.ExchangeRequest(open=opening))
         if await call.read() is grpc.aio.EOF:
-            raise AssertionError("the session has ended")
+            code, nothing = await call.code(), grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(code, nothing, nothing, await call.details())
         call.cancel()
 
     return await _on_and_on(target, seconds, open_one)

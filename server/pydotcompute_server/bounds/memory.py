@@ -152,11 +152,9 @@ class Memory:
 
     def is_full_for(self, principal: str) -> bool:
         """Return True if nothing more may come from this principal now."""
-        if not self.is_tight:
-            return False
-        if self._bound >= self.budget:
+        if self._bound >= self.budget and self._look(0) >= self.budget:
             return True
-        return self._held_by is not None and self._use_of(principal) >= HOG_SHARE * self.budget
+        return self._held_by is not None and self.is_tight and self._use_of(principal) >= HOG_SHARE * self.budget
 
     def _use_of(self, principal: str) -> int:
         """Return how many bytes a principal holds, or a little more."""
