@@ -253,10 +253,10 @@ class RingKernelRuntime:
             sends_to=HOST if self._sends_to_host else None,
             dead_letters=None if earlier is None else earlier.dead_letters,
             limits=self._limits,
+            threads=self._threads,
         )
         self._launches += 1
         kernel.number = self._launches
-        kernel.threads = self._threads
         kernel.room = self.room
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel
