@@ -15,15 +15,22 @@ from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
 from pydotcompute.device.lease import DeviceLease
-from pydotcompute.exceptions import KernelFailedError, KernelStateError, LimitExceededError, PyDotComputeError
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    KernelFailedError,
+    KernelStateError,
+    LimitExceededError,
+    PyDotComputeError,
+)
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
 from pydotcompute.ring_kernels.actor.here import RunsHere
+from pydotcompute.ring_kernels.actor.isolation import runs_in_workers
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
-from pydotcompute.ring_kernels.actor.runner import Runner
+from pydotcompute.ring_kernels.actor.runner import ActorError, Runner
 from pydotcompute.ring_kernels.config import RingKernelConfig
-from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType
+from pydotcompute.ring_kernels.declaration import Isolation, KernelFunction, KernelType
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import receive_for_oneself
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetters
@@ -78,6 +85,8 @@ class RingKernel(Generic[TIn, TOut]):
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
         limits: the limits on what the kernel keeps, and for how long.
         threads: the places for threads, of which an actor in a thread takes one. A runtime's kernels share its places.
+        make_mail: makes the kernel's mail; it takes the arguments of `Mail`.
+        isolation: whether the actor runs in a worker process, if its type leaves that open.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -98,6 +107,8 @@ class RingKernel(Generic[TIn, TOut]):
         journal: Journal | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
         threads: Places | None = None,
+        make_mail: Callable[..., Mail[TIn, TOut]] = Mail,
+        isolation: Isolation = "none",
     ) -> None:
         if not isinstance(kernel_type, KernelType):
             kernel_type = KernelType(kernel_id, kernel_type, config or RingKernelConfig(kernel_id))
@@ -118,7 +129,7 @@ class RingKernel(Generic[TIn, TOut]):
         """The kernel's place in the order in which its runtime launched all of its kernels."""
         self.gate = Gate(kernel_id)
         """The kernel's state. Other tasks wait on it for a change."""
-        self.mail: Mail[TIn, TOut] = Mail(
+        self.mail: Mail[TIn, TOut] = make_mail(
             self.gate,
             self.config,
             door(kernel_type.input_type),
@@ -128,13 +139,25 @@ class RingKernel(Generic[TIn, TOut]):
             journal=journal,
         )
         """The kernel's messages."""
-        context: KernelContext[TIn, TOut] = KernelContext(
-            self.mail, cast(type[TOut] | None, kernel_type.output_type), find=find, sends_to=sends_to, limits=limits
-        )
-        if threads is None:
-            threads = Places("max_threads", limits.max_threads)
-        memory_limit = cast(int | None, kernel_type.memory_limit)
-        self._runner: Runner = RunsHere(kernel_type.func, context, kernel_type.device, memory_limit, threads)
+        self.limits = limits
+        """The limits on what the kernel keeps, and for how long."""
+        self._runner: Runner
+        """What runs the actor."""
+        if (kernel_type.isolation or isolation) == "process":
+            self._runner = runs_in_workers()(self, find)
+        elif kernel_type.restart != "never":
+            problem = 'only a worker process is started again; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("restart", kernel_type.restart, problem)
+        elif kernel_type.instances != 1:
+            problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("instances", kernel_type.instances, problem)
+        else:
+            output_type = cast(type[TOut] | None, kernel_type.output_type)
+            context = KernelContext(self.mail, output_type, find=find, sends_to=sends_to, limits=limits)
+            if threads is None:
+                threads = Places("max_threads", limits.max_threads)
+            memory_limit = cast(int | None, kernel_type.memory_limit)
+            self._runner = RunsHere(kernel_type.func, context, kernel_type.device, memory_limit, threads)
         self._task: asyncio.Task[None] | None = None
         self._at_first_wait = False  # True once the actor is as far as `launch` waits for.
         self._termination: asyncio.Task[None] | None = None
@@ -160,7 +183,7 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def queue_depth(self) -> int:
         """The number of messages that wait in the input mailbox."""
-        return len(self.mail.inbox)
+        return self.mail.inbox.depth
 
     @property
     def stuck_in_send_seconds(self) -> float | None:
@@ -358,7 +381,7 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def is_idle(self) -> bool:
         """True if the kernel is not ACTIVE, or has handled every message that it was sent."""
-        return self.state is not KernelState.ACTIVE or not (self.mail.inbox or not self._runner.is_idle)
+        return self.state is not KernelState.ACTIVE or not (self.mail.inbox.depth or not self._runner.is_idle)
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until the kernel is idle. Return False if `timeout` seconds pass first."""
@@ -403,13 +426,18 @@ class RingKernel(Generic[TIn, TOut]):
         if self.gate.has_ended:
             logger.error("an abandoned actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
             return
-        text = _text(error)
-        self.gate.failure = KernelFailedError(self.kernel_id, type(error).__name__, text)
+        self.gate.failure = self.failure_of(error)
         self.gate.failure.__cause__ = error
-        self.mail.counters.error_count += 1
-        self.mail.counters.last_error = f"{type(error).__name__}: {text}"
         logger.error("the actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
         self._end(KernelState.FAILED)
+
+    def failure_of(self, error: BaseException) -> KernelFailedError:
+        """Return the error for callers after this failure of the actor, and count the failure."""
+        cause_type = error.cause_type if isinstance(error, ActorError) else type(error).__name__
+        text = _text(error)
+        self.mail.counters.error_count += 1
+        self.mail.counters.last_error = f"{cause_type}: {text}"
+        return KernelFailedError(self.kernel_id, cause_type, text)
 
     def _end(self, state: KernelState) -> None:
         """Enter a final state, and tell every caller that still waits for the actor."""

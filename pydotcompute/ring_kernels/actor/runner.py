@@ -10,7 +10,20 @@ from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
 
-__all__ = ["Runner"]
+__all__ = ["ActorError", "Runner"]
+
+
+class ActorError(Exception):
+    """An actor that runs elsewhere has failed. The text is that of its exception.
+
+    Args:
+        cause_type: the name of the exception's class, or of the signal that ended the actor.
+        text: the text of the exception.
+    """
+
+    def __init__(self, cause_type: str, text: str) -> None:
+        super().__init__(text)
+        self.cause_type = cause_type
 
 
 class Runner(Protocol):
