@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, get_args, overload
 
 from pydotcompute.device.settings import bytes_of, check_device
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
@@ -21,8 +21,10 @@ from pydotcompute.schema.nodes import reachable
 
 __all__ = [
     "Executor",
+    "Isolation",
     "KernelFunction",
     "KernelType",
+    "Restart",
     "declared_during",
     "kernel_type_of",
     "registered_kernel_types",
@@ -33,6 +35,10 @@ KernelFunction = Callable[[KernelContext[Any, Any]], Awaitable[None]] | Callable
 F = TypeVar("F", bound=Callable[..., Awaitable[None] | None])
 Executor = Literal["loop", "thread"]
 """The place where an actor runs: on the event loop, or in a thread of its own."""
+Isolation = Literal["none", "process"]
+"""Whether an actor runs in the process of its runtime, or in a worker process of its own."""
+Restart = Literal["never", "on_failure", "always"]
+"""When a worker process is started again: never, after a failure of its actor or itself, or also after a return."""
 
 
 SERVICE_NAME = r"([a-z][a-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*"
@@ -67,6 +73,12 @@ class KernelType:
     """The device of the kernels of this type: cpu, cuda, cuda:1 and so on, or auto."""
     memory_limit: int | str | None = None
     """The most bytes of a GPU's memory that one kernel of this type may hold. A text such as 2GiB becomes a number."""
+    isolation: Isolation | None = None
+    """Whether the actor runs in a worker process; None leaves it to the runtime."""
+    restart: Restart = "never"
+    """When the worker process is started again."""
+    instances: int = 1
+    """The number of worker processes that share the mailbox. Each runs the actor."""
 
     def __post_init__(self) -> None:
         check_id(self.name)
@@ -85,6 +97,12 @@ class KernelType:
         object.__setattr__(self, "service", self._full_service_name())
         check_device(self.device)
         object.__setattr__(self, "memory_limit", bytes_of(self.memory_limit))
+        if self.isolation not in (None, *get_args(Isolation)):
+            raise InvalidConfigurationError("isolation", self.isolation, "choose none or process")
+        if not isinstance(self.instances, int) or isinstance(self.instances, bool) or self.instances < 1:
+            raise InvalidConfigurationError("instances", self.instances, "must be a whole number of at least 1")
+        if self.restart not in get_args(Restart):
+            raise InvalidConfigurationError("restart", self.restart, "choose never, on_failure or always")
 
     def _full_service_name(self) -> str:
         if self.service and not re.fullmatch(SERVICE_NAME, self.service):
@@ -176,6 +194,9 @@ def ring_kernel(
     device: str = "cpu",
     memory_limit: int | str | None = None,
     executor: Executor | None = None,
+    isolation: Isolation | None = None,
+    restart: Restart = "never",
+    instances: int = 1,
     auto_register: bool = True,
 ) -> Callable[[F], F]: ...
 
@@ -197,6 +218,9 @@ def ring_kernel(
     device: str = "cpu",
     memory_limit: int | str | None = None,
     executor: Executor | None = None,
+    isolation: Isolation | None = None,
+    restart: Restart = "never",
+    instances: int = 1,
     auto_register: bool = True,
 ) -> F | Callable[[F], F]:
     """Declare a function as a kernel type.
@@ -216,6 +240,12 @@ def ring_kernel(
         memory_limit: the most bytes of a GPU's memory that a kernel may hold, as a number or as "512MiB" or "2GiB".
         executor: a statement of where the actor runs, to help the reader; the kind of function decides. An `async def`
             runs on the "loop". A plain function gets a `BlockingContext` and runs in a "thread" of its own.
+        isolation: "process" to run the actor in a worker process of its own, so that it can compute, block, leak or
+            crash without harm to others; "none" to run it in the process of the runtime; None leaves it to the runtime.
+        restart: when the worker process is started again: "never", "on_failure" of its actor or itself, or "always",
+            which is also after the actor has returned. Anything but "never" needs a worker process.
+        instances: the number of worker processes that share the mailbox, each with the actor. Messages are handed out
+            in order, and done in any order. More than one needs worker processes.
         auto_register: True to let `launch(kernel_id)`, and a daemon that loads the file, find the type by its name. A
             later declaration of the same name replaces the earlier one.
 
@@ -234,7 +264,17 @@ def ring_kernel(
             backpressure_strategy=backpressure,
         )
         kernel_type = KernelType(
-            name, cast(KernelFunction, func), config, input_type, output_type, service, device, memory_limit
+            name,
+            cast(KernelFunction, func),
+            config,
+            input_type,
+            output_type,
+            service,
+            device,
+            memory_limit,
+            isolation,
+            restart,
+            instances,
         )
         if executor not in (None, kernel_type.executor):
             needed = "a plain function" if executor == "thread" else "an `async def` function"

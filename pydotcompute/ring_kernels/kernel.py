@@ -15,19 +15,27 @@ from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
 from pydotcompute.device.lease import DeviceLease
-from pydotcompute.device.open_lease import open_lease
-from pydotcompute.exceptions import KernelFailedError, KernelStateError, LimitExceededError, PyDotComputeError
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    KernelFailedError,
+    KernelStateError,
+    LimitExceededError,
+    PyDotComputeError,
+)
 from pydotcompute.messages.message import door
-from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
-from pydotcompute.ring_kernels.actor.forwarding import Receiver
+from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
+from pydotcompute.ring_kernels.actor.here import RunsHere
+from pydotcompute.ring_kernels.actor.isolation import runs_in_workers
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
+from pydotcompute.ring_kernels.actor.runner import ActorError, Runner
 from pydotcompute.ring_kernels.config import RingKernelConfig
-from pydotcompute.ring_kernels.declaration import KernelFunction, KernelType
+from pydotcompute.ring_kernels.declaration import Isolation, KernelFunction, KernelType
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import receive_for_oneself
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetters
 from pydotcompute.ring_kernels.mail.gate import OPEN, Gate, KernelState
+from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mail import Mail
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
@@ -76,6 +84,9 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
         limits: the limits on what the kernel keeps, and for how long.
+        threads: the places for threads, of which an actor in a thread takes one. A runtime's kernels share its places.
+        make_mail: makes the kernel's mail; it takes the arguments of `Mail`.
+        isolation: whether the actor runs in a worker process, if its type leaves that open.
 
     Raises:
         InvalidConfigurationError, MessageTypeError: see `KernelType`.
@@ -95,6 +106,9 @@ class RingKernel(Generic[TIn, TOut]):
         dead_letters: DeadLetters | None = None,
         journal: Journal | None = None,
         limits: RuntimeLimits = DEFAULT_LIMITS,
+        threads: Places | None = None,
+        make_mail: Callable[..., Mail[TIn, TOut]] = Mail,
+        isolation: Isolation = "none",
     ) -> None:
         if not isinstance(kernel_type, KernelType):
             kernel_type = KernelType(kernel_id, kernel_type, config or RingKernelConfig(kernel_id))
@@ -115,7 +129,7 @@ class RingKernel(Generic[TIn, TOut]):
         """The kernel's place in the order in which its runtime launched all of its kernels."""
         self.gate = Gate(kernel_id)
         """The kernel's state. Other tasks wait on it for a change."""
-        self.mail: Mail[TIn, TOut] = Mail(
+        self.mail: Mail[TIn, TOut] = make_mail(
             self.gate,
             self.config,
             door(kernel_type.input_type),
@@ -125,23 +139,33 @@ class RingKernel(Generic[TIn, TOut]):
             journal=journal,
         )
         """The kernel's messages."""
-        self._context: KernelContext[TIn, TOut] = KernelContext(
-            self.mail,
-            cast(type[TOut] | None, kernel_type.output_type),
-            find=find,
-            sends_to=sends_to,
-            limits=limits,
-        )
+        self.limits = limits
+        """The limits on what the kernel keeps, and for how long."""
+        self._runner: Runner
+        """What runs the actor."""
+        if (kernel_type.isolation or isolation) == "process":
+            self._runner = runs_in_workers()(self, find)
+        elif kernel_type.restart != "never":
+            problem = 'only a worker process is started again; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("restart", kernel_type.restart, problem)
+        elif kernel_type.instances != 1:
+            problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("instances", kernel_type.instances, problem)
+        else:
+            output_type = cast(type[TOut] | None, kernel_type.output_type)
+            context = KernelContext(self.mail, output_type, find=find, sends_to=sends_to, limits=limits)
+            if threads is None:
+                threads = Places("max_threads", limits.max_threads)
+            memory_limit = cast(int | None, kernel_type.memory_limit)
+            self._runner = RunsHere(kernel_type.func, context, kernel_type.device, memory_limit, threads)
         self._task: asyncio.Task[None] | None = None
-        self._at_first_wait = kernel_type.executor == "loop"  # True once the actor is as far as `launch` waits for.
+        self._at_first_wait = False  # True once the actor is as far as `launch` waits for.
         self._termination: asyncio.Task[None] | None = None
         self._cancel_at = math.inf  # When to cancel the actor: the earliest time that any `terminate` gave.
         self._cancellation_grace = limits.cancellation_grace
         self._hurry = Signal()
         self.room: Room = ENDLESS
         """The room for what the actor sends. It can be set until the kernel is launched."""
-        self.threads = Places("max_threads", limits.max_threads)
-        """The places for threads. If the actor runs in a thread, it takes one. A runtime's kernels share its places."""
 
     def __repr__(self) -> str:
         return f"<RingKernel {self.kernel_id!r} {self.state.name}>"
@@ -159,17 +183,17 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def queue_depth(self) -> int:
         """The number of messages that wait in the input mailbox."""
-        return len(self.mail.inbox)
+        return self.mail.inbox.depth
 
     @property
     def stuck_in_send_seconds(self) -> float | None:
         """The seconds that the actor has waited for room for what it sends; None if it does not wait for it."""
-        return self._context.seconds_in_send
+        return self._runner.seconds_in_send
 
     @property
     def lease(self) -> DeviceLease:
         """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
-        return self._context.lease
+        return self._runner.lease
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -252,6 +276,10 @@ class RingKernel(Generic[TIn, TOut]):
         """
         return self.mail.requeue(ids)
 
+    async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
+        """Take a request that the actor of the kernel with this mail hands on. For the arguments see `forward`."""
+        await forward(mail, self.mail, message, key, item)
+
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 
     async def launch(self) -> None:
@@ -264,21 +292,19 @@ class RingKernel(Generic[TIn, TOut]):
             LimitExceededError: there are as many threads of actors as are allowed. The kernel stays CREATED.
         """
         self.gate.require("launch", KernelState.CREATED)
-        lease = await open_lease(self.type.device, self.kernel_id, cast(int | None, self.type.memory_limit))
+        await self._runner.open()
         try:
             self.gate.require("launch", KernelState.CREATED)  # The kernel may have been terminated meanwhile.
-            if self.type.executor == "thread":
-                self.threads.take()
         except PyDotComputeError:
-            await lease.close()
+            await self._runner.close()
             raise
-        self._context.lease, self._context.room = lease, self.room
+        self._runner.room = self.room
         self.gate.enter(KernelState.LAUNCHED)
         self.mail.begin()
         self._task = asyncio.create_task(self._run(), name=f"{ACTOR_TASK}{self.kernel_id}")
         try:
             await asyncio.sleep(0)  # One turn of the loop: the task has taken its first step.
-            while not (self._at_first_wait or self.gate.has_ended):  # An actor in a thread may not have.
+            while not (self._at_first_wait or self.gate.has_ended):
                 await self.gate.changed.wait()
         except asyncio.CancelledError:
             self._task.cancel()
@@ -304,6 +330,7 @@ class RingKernel(Generic[TIn, TOut]):
         self.gate.require("deactivate", KernelState.ACTIVE)
         self.mail.inbox.pause()
         self.gate.enter(KernelState.DEACTIVATED)
+        await self._runner.pause()
 
     async def reactivate(self) -> None:
         """End the pause. Raises KernelStateError if the kernel is not DEACTIVATED."""
@@ -312,6 +339,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     def _resume(self) -> None:
         self.mail.inbox.resume()
+        self._runner.resume()
         self.gate.enter(KernelState.ACTIVE)
 
     async def terminate(self, timeout: float = 5.0) -> None:
@@ -338,6 +366,7 @@ class RingKernel(Generic[TIn, TOut]):
             if not self.gate.has_ended:
                 self.gate.enter(KernelState.TERMINATING)
                 self.mail.inbox.close(self.gate.error("send", *OPEN))
+                self._runner.end()
             task.add_done_callback(lambda _: self._hurry.notify_all())
             while not task.done() and (left := self._cancel_at - monotonic()) > 0:
                 await self._hurry.wait(left)
@@ -352,14 +381,14 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def is_idle(self) -> bool:
         """True if the kernel is not ACTIVE, or has handled every message that it was sent."""
-        return self.state is not KernelState.ACTIVE or not (self.mail.inbox or not self._context.is_idle)
+        return self.state is not KernelState.ACTIVE or not (self.mail.inbox.depth or not self._runner.is_idle)
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until the kernel is idle. Return False if `timeout` seconds pass first."""
         deadline = None if timeout is None else monotonic() + timeout
         while not self.is_idle:
             if not await wait_any(
-                (self._context.idle, self.gate.changed), None if deadline is None else deadline - monotonic()
+                (self._runner.idle, self.gate.changed), None if deadline is None else deadline - monotonic()
             ):
                 return False
         return True
@@ -371,10 +400,7 @@ class RingKernel(Generic[TIn, TOut]):
         current_kernel_id.set(self.kernel_id)
         receive_for_oneself()
         try:
-            if self.type.executor == "thread":
-                await run_in_thread(cast(Any, self.type.func), self._context, self._first_wait, self.threads.leave)
-            else:
-                await self.lease.drive(cast(Any, self.type.func)(self._context))
+            await self._runner.run(self._first_wait)
         except asyncio.CancelledError:
             if self.state is not KernelState.TERMINATING:
                 self._fail(asyncio.CancelledError("the actor was cancelled"))
@@ -387,26 +413,31 @@ class RingKernel(Generic[TIn, TOut]):
         except BaseException as error:  # Also SystemExit and KeyboardInterrupt: an actor must not end its program.
             self._fail(error)
         else:
-            self._context.complete_all()  # An actor that returns is done with its messages.
+            self._runner.complete_all()  # An actor that returns is done with its messages.
             if self.state is not KernelState.TERMINATING:
                 self.gate.returned_after = self.mail.counters.processed
                 self._end(KernelState.TERMINATED)
         finally:
             if self.lease.on_gpu:
                 _forget_variables(self.gate.failure)
-                await self.lease.close()
+            await self._runner.close()
 
     def _fail(self, error: BaseException) -> None:
         if self.gate.has_ended:
             logger.error("an abandoned actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
             return
-        text = _text(error)
-        self.gate.failure = KernelFailedError(self.kernel_id, type(error).__name__, text)
+        self.gate.failure = self.failure_of(error)
         self.gate.failure.__cause__ = error
-        self.mail.counters.error_count += 1
-        self.mail.counters.last_error = f"{type(error).__name__}: {text}"
         logger.error("the actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
         self._end(KernelState.FAILED)
+
+    def failure_of(self, error: BaseException) -> KernelFailedError:
+        """Return the error for callers after this failure of the actor, and count the failure."""
+        cause_type = error.cause_type if isinstance(error, ActorError) else type(error).__name__
+        text = _text(error)
+        self.mail.counters.error_count += 1
+        self.mail.counters.last_error = f"{cause_type}: {text}"
+        return KernelFailedError(self.kernel_id, cause_type, text)
 
     def _end(self, state: KernelState) -> None:
         """Enter a final state, and tell every caller that still waits for the actor."""
@@ -414,7 +445,7 @@ class RingKernel(Generic[TIn, TOut]):
         self.gate.enter(state)
         if not ended_before:  # Else this kernel had failed and is now terminated: its callers know.
             error: PyDotComputeError = self.gate.failure or self.gate.error("handle messages", *OPEN)
-            self.mail.end(error, self._context.take_what_is_left())
+            self.mail.end(error, self._runner.take_what_is_left())
 
 
 def _forget_variables(failure: BaseException | None) -> None:

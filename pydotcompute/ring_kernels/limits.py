@@ -58,6 +58,12 @@ class RuntimeLimits:
     in_a_row: int = 256
     """Messages that an actor is handed in a row, at most, before the other tasks have their turn. It is handed fewer if
     they take it longer than a millisecond."""
+    worker_start: float = 60.0
+    """Seconds that a worker process may take to import the kernel's file and to launch the kernel."""
+    worker_restarts: int = 10
+    """Restarts of one worker process within `worker_restart_window` seconds. One failure more is that of the kernel."""
+    worker_restart_window: float = 60.0
+    """Seconds within which `worker_restarts` are counted."""
     cancellation_grace: float = 1.0
     """Seconds that a cancelled actor has to end. After that the kernel goes on without the actor."""
 

@@ -22,6 +22,7 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
+    Isolation,
     KernelFunction,
     KernelType,
     kernel_type_of,
@@ -48,6 +49,7 @@ class RingKernelRuntime:
         sends_to_host: True if arrays that kernels send are copied from the GPU to the host. A daemon needs this,
             because its messages leave this process.
         limits: the limits on what the runtime takes and keeps, and for how long.
+        isolation: whether kernels run in worker processes, "none" or "process", where their types leave that open.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class RingKernelRuntime:
         kernel_types: Mapping[str, KernelType] | None = None,
         sends_to_host: bool = False,
         limits: RuntimeLimits = DEFAULT_LIMITS,
+        isolation: Isolation = "none",
     ) -> None:
+        self._isolation = isolation
         self._enable_telemetry = enable_telemetry
         self._kernel_types = kernel_types
         self._sends_to_host = sends_to_host
@@ -253,10 +257,11 @@ class RingKernelRuntime:
             sends_to=HOST if self._sends_to_host else None,
             dead_letters=None if earlier is None else earlier.dead_letters,
             limits=self._limits,
+            threads=self._threads,
+            isolation=self._isolation,
         )
         self._launches += 1
         kernel.number = self._launches
-        kernel.threads = self._threads
         kernel.room = self.room
         self._kernels.pop(kernel_id, None)
         self._kernels[kernel_id] = kernel

@@ -20,6 +20,7 @@ class DeadLetterReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEAD_LETTER_REASON_KERNEL_ENDED: _ClassVar[DeadLetterReason]
     DEAD_LETTER_REASON_CALLER_GONE: _ClassVar[DeadLetterReason]
     DEAD_LETTER_REASON_UNDELIVERABLE: _ClassVar[DeadLetterReason]
+    DEAD_LETTER_REASON_WORKER_LOST: _ClassVar[DeadLetterReason]
 
 class DeadLetterDirection(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +33,7 @@ DEAD_LETTER_REASON_EXPIRED: DeadLetterReason
 DEAD_LETTER_REASON_KERNEL_ENDED: DeadLetterReason
 DEAD_LETTER_REASON_CALLER_GONE: DeadLetterReason
 DEAD_LETTER_REASON_UNDELIVERABLE: DeadLetterReason
+DEAD_LETTER_REASON_WORKER_LOST: DeadLetterReason
 DEAD_LETTER_DIRECTION_UNSPECIFIED: DeadLetterDirection
 DEAD_LETTER_DIRECTION_TO_KERNEL: DeadLetterDirection
 DEAD_LETTER_DIRECTION_FROM_KERNEL: DeadLetterDirection

@@ -16,6 +16,7 @@ import click
 from pydotcompute import __version__
 from pydotcompute.exceptions import InvalidConfigurationError, PyDotComputeError
 from pydotcompute.printable import escaped
+from pydotcompute.ring_kernels.declaration import Isolation
 from pydotcompute.schema import lock
 from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute_server.access.access import Access
@@ -126,6 +127,13 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     show_envvar=True,
     help="Launch and activate this kernel type at start; `all` means every type. Repeatable.",
 )
+@click.option(
+    "--isolation",
+    default="none",
+    type=click.Choice(["none", "process"]),
+    show_envvar=True,
+    help="Where actors run whose kernel types do not say: here, or each in a worker process of its own.",
+)
 @_limit("grace", 0, "Seconds that the daemon has to finish its work when it is asked to end.")
 @_limit("max_message_bytes", 1, "Length of the longest message body, in bytes.")
 @_limit(
@@ -221,6 +229,7 @@ def main(
     kernels: tuple[str, ...],
     listen: str,
     launch: tuple[str, ...],
+    isolation: Isolation,
     grace: float,
     max_message_bytes: int,
     memory_bytes: int,
@@ -270,6 +279,7 @@ def main(
         settings = Settings(
             listen=listen,
             launch=launch,
+            isolation=isolation,
             limits=limits,
             tls_directory=tls_directory,
             tls_certificate=tls_certificate,

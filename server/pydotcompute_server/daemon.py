@@ -102,7 +102,9 @@ class Daemon:
         """The budget for messages, wherever they wait."""
         self._access = Access(settings)
         accounts = Accounts(limits)
-        self._runtime = RingKernelRuntime(kernel_types=kernel_types, sends_to_host=True, limits=limits)
+        self._runtime = RingKernelRuntime(
+            kernel_types=kernel_types, sends_to_host=True, limits=limits, isolation=settings.isolation
+        )
         self._runtime.room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
         self._catalog = Catalog()
         self._catalog.add(*kernel_types.values())

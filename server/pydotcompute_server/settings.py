@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.ring_kernels.declaration import Isolation
 from pydotcompute.wire.certificates import AUTHORITY, CERTIFICATE, KEY, require_directory
 from pydotcompute_server.limits import Limits
 
@@ -57,6 +58,8 @@ class Settings:
     """HOST:PORT, or unix:PATH; port 0 is any free port."""
     launch: Sequence[str] = ()
     """Names of the kernel types to launch and activate at start; `all` stands for every type."""
+    isolation: Isolation = "none"
+    """Whether kernels run in worker processes, `none` or `process`, where their types leave that open."""
     limits: Limits = field(default_factory=Limits)
     """How much the daemon takes and keeps, and how long it waits."""
     socket_mode: int | None = None

@@ -1,4 +1,4 @@
-"""The two worlds, and a clogged kernel in each."""
+"""The worlds of the contract, and a clogged kernel in each."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pydotcompute import KernelRuntime, RingKernelRuntime
+from pydotcompute.ring_kernels.declaration import Isolation
 from tests.contract import kernels
 from tests.contract.world import Clogged, World
 
@@ -20,23 +21,46 @@ def contract_daemon(start_daemon: Callable[..., Any]) -> Any:
     return start_daemon(str(KERNELS))
 
 
-@pytest.fixture(params=["local", "remote"])
-def target(request: pytest.FixtureRequest) -> str | None:
-    """Where the kernels run: here (None), or at the daemon with this address."""
-    return None if request.param == "local" else request.getfixturevalue("contract_daemon").target
+@pytest.fixture(scope="session")
+def isolating_daemon(start_daemon: Callable[..., Any]) -> Any:
+    """A daemon with the kernel types of this suite, whose actors are in worker processes."""
+    return start_daemon(str(KERNELS), "--isolation", "process")
+
+
+@pytest.fixture(params=["local", "remote", "process", "remote process"])
+def place(request: pytest.FixtureRequest) -> str:
+    """Where the kernels are, here or at a daemon; and whether their actors are in worker processes."""
+    place: str = request.param
+    return place
 
 
 @pytest.fixture
-async def world(target: str | None) -> AsyncIterator[World]:
+def isolation(place: str) -> Isolation:
+    """Where the actors are: "none" is where the kernels are."""
+    return "process" if "process" in place else "none"
+
+
+@pytest.fixture
+def target(place: str, request: pytest.FixtureRequest) -> str | None:
+    """Where the kernels are: here (None), or at the daemon with this address."""
+    if "remote" not in place:
+        return None
+    daemon = request.getfixturevalue("isolating_daemon" if "process" in place else "contract_daemon")
+    address: str = daemon.target
+    return address
+
+
+@pytest.fixture
+async def world(target: str | None, isolation: Isolation) -> AsyncIterator[World]:
     """A started runtime, here or at the daemon; what is launched with it is terminated after the test."""
     async with AsyncExitStack() as stack:
         if target is None:
-            here = await stack.enter_async_context(RingKernelRuntime())
+            here = await stack.enter_async_context(RingKernelRuntime(isolation=isolation))
 
             async def connect_another() -> KernelRuntime:
                 return here
 
-            yield World("local", here, connect_another)
+            yield World("local", here, connect_another, isolation)
         else:
             from pydotcompute_client import connect
 
@@ -44,7 +68,7 @@ async def world(target: str | None) -> AsyncIterator[World]:
                 runtime: KernelRuntime = await stack.enter_async_context(connect(target, scoped=True))
                 return runtime
 
-            yield World("remote", await connect_another(), connect_another)
+            yield World("remote", await connect_another(), connect_another, isolation)
 
 
 @pytest.fixture

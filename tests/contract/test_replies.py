@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from contextvars import Context
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -120,7 +121,11 @@ async def test_requests_that_are_gathered_are_those_of_the_task_that_gathers(wor
     await world.runtime.send(kernel_id, Job(0, note="open"))
     assert (await world.runtime.receive(kernel_id, timeout=PATIENCE)).number == 0
     another = await world.connect_another()
-    waiting = asyncio.create_task(another.receive(kernel_id), context=Context())
+
+    async def receive() -> Any:
+        return await another.receive(kernel_id)
+
+    waiting = asyncio.create_task(receive(), context=Context())  # It receives on nobody's behalf.
     await world.heard(another, kernel_id, Job(0, note="open"))
     await asyncio.gather(*(world.runtime.send(kernel_id, Job(number)) for number in range(10)))
     await world.runtime.send(kernel_id, Job(10, note="open"))

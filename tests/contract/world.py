@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydotcompute import KernelRuntime
 from pydotcompute.exceptions import PyDotComputeError, QueueTimeoutError
 from pydotcompute.ring_kernels.config import RingKernelConfig
-from pydotcompute.ring_kernels.declaration import KernelFunction
+from pydotcompute.ring_kernels.declaration import Isolation, KernelFunction
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute_client import RemoteRuntime
@@ -22,12 +22,14 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class World:
-    """One of the two worlds in which the contract holds."""
+    """One of the worlds in which the contract holds."""
 
     name: Literal["local", "remote"]
     runtime: KernelRuntime
     connect_another: Callable[[], Awaitable[KernelRuntime]]
     """Another client of the same kernels: locally, where clients are tasks, the same runtime; else a new connection."""
+    isolation: Isolation = "none"
+    """Whether the actors run in worker processes."""
 
     async def launch(self, kernel_func: KernelFunction, *, activate: bool = True, **settings: Any) -> str:
         """Launch a kernel of this type under an id that is nobody else's; `settings` are those of RingKernelConfig."""

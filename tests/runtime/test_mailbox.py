@@ -376,3 +376,18 @@ async def test_who_watches_is_told_that_something_was_taken() -> None:
 def test_settings_that_cannot_work_are_refused(capacity: int, strategy: Any) -> None:
     with pytest.raises(InvalidConfigurationError):
         Mailbox("k", capacity, strategy)
+
+
+def test_what_is_lent_takes_room_and_is_not_dropped() -> None:
+    mailbox: Mailbox[int] = Mailbox("k", 2, "drop_oldest")
+    mailbox.put_nowait(1)
+    assert mailbox.get_nowait() == 1
+    mailbox.lend(1)
+    assert mailbox.room == 1
+    assert mailbox.put_nowait(2) is None
+    assert mailbox.put_nowait(3) == 2
+    mailbox.lend(1)
+    assert mailbox.get_nowait() == 3
+    assert mailbox.put_nowait(4) is None  # All room is lent, and there is nothing to drop.
+    mailbox.lend(-2)
+    assert mailbox.room == 1

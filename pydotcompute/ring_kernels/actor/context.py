@@ -25,7 +25,7 @@ from pydotcompute.messages.header import Header, check_header
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
-from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
+from pydotcompute.ring_kernels.actor.forwarding import Receiver
 from pydotcompute.ring_kernels.actor.room import ENDLESS, FIRST_ROW, SLOW_NS, Room
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import FROM_KERNEL, DeadLetterReason
@@ -308,7 +308,7 @@ class KernelContext(Generic[TIn, TOut]):
     async def forward_to(self, receiver: Receiver, message: Any) -> None:
         """Forward as `forward` does, for a message whose arrays are already prepared for the receiver."""
         key = self._request_of(message)
-        await forward(self._mail, receiver, message, key, self._item_in_hand(key))
+        await receiver.take_forwarded(self._mail, message, key, self._item_in_hand(key))
         self._complete(key)
 
     def __aiter__(self) -> AsyncIterator[TIn]:

@@ -29,17 +29,16 @@ class Receiver(Protocol):
     def lease(self) -> DeviceLease:
         """The kernel's share of its device."""
 
-    @property
-    def mail(self) -> Mail[Any, Any]:
-        """The kernel's messages."""
+    async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
+        """Take a request that the actor of the kernel with this mail hands on. For the arguments see `forward`."""
 
 
-async def forward(mail: Mail[Any, Any], receiver: Receiver, message: Any, key: int, item: Item[Any] | None) -> None:
+async def forward(mail: Mail[Any, Any], to: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
     """Hand a request on to another kernel, and arrange that its reply comes back. See `KernelContext.forward`.
 
     Args:
         mail: the mail of the kernel that forwards.
-        receiver: the kernel that gets the request.
+        to: the mail of the kernel that gets the request.
         message: the request, or a message that names it.
         key: the `message_id.int` of the request.
         item: the item of the request, if it is in the actor's hands.
@@ -49,14 +48,14 @@ async def forward(mail: Mail[Any, Any], receiver: Receiver, message: Any, key: i
     """
     if not mail.replies.is_awaited(key):
         raise _refused(message, "nobody waits for a reply to it: what is forwarded is a request, or names one")
-    if receiver.mail.replies.is_awaited(key):
+    if to.replies.is_awaited(key):
         raise _refused(
-            message, f"kernel {receiver.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
+            message, f"kernel {to.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
     principal = mail.replies.principal_of(key)
     assert principal is not None
-    reply = await receiver.mail.hand_over(_forwarded(message, key, item), _terms(item), None, principal=principal)
-    mail.delays.forwarded[key] = receiver.mail.delays
+    reply = await to.hand_over(_forwarded(message, key, item), _terms(item), None, principal=principal)
+    mail.delays.forwarded[key] = to.delays
     reply.add_done_callback(partial(_relay, mail, key))
 
 

@@ -28,6 +28,8 @@ class DeadLetterReason(enum.Enum):
     """A reply that nobody takes: the caller has given up, is gone, or does not receive."""
     UNDELIVERABLE = "UNDELIVERABLE"
     """A reply or output that cannot cross the wire."""
+    WORKER_LOST = "WORKER_LOST"
+    """A request that the actor had taken when its worker process died. Nobody knows how far the actor had got."""
 
 
 class DeadLetterDirection(enum.Enum):

@@ -93,7 +93,7 @@ class Delays:
             not_yet: those that wait for room in the mailbox, with the number of messages that wait before them.
         """
         delays: dict[int, Delay] = {}
-        for before, item in enumerate(self._inbox.items.in_order()):
+        for before, item in enumerate(self._inbox.in_order()):
             key = cast(Header, item[0]).message_id.int
             if key in keys:
                 delays[key] = self.of_waiting(before)
@@ -107,9 +107,9 @@ class Delays:
     def of_receive(self, unanswered: int = 0) -> Delay:
         """Return why there is nothing to receive for a caller with this number of unanswered requests."""
         if self._gate.state is KernelState.DEACTIVATED:
-            return Delay(TimeoutCause.PAUSED, len(self._inbox))
+            return Delay(TimeoutCause.PAUSED, self._inbox.depth)
         if not self.hands.is_idle:
-            return Delay(TimeoutCause.IN_HAND, len(self._inbox), self.hands.seconds_in_hand)
-        if self._inbox:
-            return Delay(TimeoutCause.QUEUED, len(self._inbox))
+            return Delay(TimeoutCause.IN_HAND, self._inbox.depth, self.hands.seconds_in_hand)
+        if depth := self._inbox.depth:
+            return Delay(TimeoutCause.QUEUED, depth)
         return Delay(TimeoutCause.NO_REPLY if unanswered else TimeoutCause.IDLE)

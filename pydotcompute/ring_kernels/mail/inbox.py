@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, perf_counter
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from pydotcompute.messages.header import Header
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.sizes import MESSAGES_LOOKED_AT, estimated_size, estimated_sum
 
-__all__ = ["Inbox", "Item", "Terms"]
+__all__ = ["Inbox", "Item", "Lent", "Terms"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,31 @@ Item: TypeAlias = tuple[T, int, "Terms | None"]
 """A message, its arrival in nanoseconds of `time.perf_counter_ns()`, and its terms."""
 
 
+class Lent(Protocol):
+    """The messages that were handed on ahead, to where the actor runs, and that the actor has not taken yet.
+
+    They still count as messages of the mailbox, and come back to it if the actor does not take them.
+    """
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def in_order(self) -> Iterator[Item[Any]]:
+        """Iterate over their items, in the order in which they were handed on."""
+
+    def take_overdue(self, key: int | None = None) -> list[tuple[int, Item[Any]]]:
+        """Take out the messages whose deadline has passed, each with the number of lent messages before it.
+
+        The actor is certain not to get them.
+
+        Args:
+            key: the `message_id.int` of the only message to take out; None means all of them.
+        """
+
+    def withdraw(self, which: Callable[[Item[Any]], bool]) -> None:
+        """Call the messages back for which `which` returns True. `Mail.was_withdrawn` is called for each that comes."""
+
+
 class Inbox(Mailbox[Item[T]]):
     """A mailbox of items.
 
@@ -44,6 +69,19 @@ class Inbox(Mailbox[Item[T]]):
     bytes = 0
     """The sum of `Terms.size` over the messages in the mailbox."""
     _timed = 0  # How many messages in the mailbox have a deadline.
+    lent: Lent | None = None
+    """The messages that were handed on ahead; None if the actor takes its messages here."""
+
+    @property
+    def depth(self) -> int:
+        """The number of messages that the actor has not taken yet."""
+        return self.items.size if self.lent is None else self.items.size + len(self.lent)
+
+    def in_order(self) -> Iterator[Item[T]]:
+        """Iterate over the messages that the actor has not taken yet, in the order in which it gets them, about."""
+        if self.lent is not None:
+            yield from self.lent.in_order()
+        yield from self.items.in_order()
 
     def entered(self, terms: Terms) -> None:
         """Count the terms of an item that was put in."""
@@ -75,8 +113,9 @@ class Inbox(Mailbox[Item[T]]):
         """Return the seconds until `take_overdue` makes room; None if there is room, or no message has a deadline."""
         if not self._timed or self.room:
             return None
-        deadlines = (terms.deadline for _, _, terms in self.items if terms is not None)
-        return min(deadline for deadline in deadlines if deadline is not None) - monotonic()
+        deadlines = (terms.deadline for _, _, terms in self.in_order() if terms is not None)
+        first = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return None if first is None else first - monotonic()
 
     def take_overdue(self) -> list[Item[T]]:
         """Take out the items whose deadline has passed, and return them."""
@@ -109,7 +148,7 @@ class Inbox(Mailbox[Item[T]]):
 
     def take_out(self, key: int) -> int | None:
         """Take out the message with this `message_id.int`. Return how many come before it; None if it was not there."""
-        for before, item in enumerate(self.items.in_order()):
+        for before, item in enumerate(self.items.in_order(), 0 if self.lent is None else len(self.lent)):
             if _header(item).message_id.int != key:
                 continue
             # The message's priority may have changed since it was put in. Then it is not found.

@@ -187,6 +187,9 @@ class Mail(Generic[TIn, TOut]):
         """Bury all overdue messages in the input mailbox. This makes room when the mailbox is full."""
         for item in self.inbox.take_overdue():
             self.bury_if_overdue(item)
+        if self.inbox.lent is not None:
+            for _, item in self.inbox.lent.take_overdue():
+                self.bury_if_overdue(item)
 
     # -- for callers ---------------------------------------------------------------------------------------------------
 
@@ -299,15 +302,30 @@ class Mail(Generic[TIn, TOut]):
             caller: the caller that must have sent the request; None means any caller.
 
         Returns:
-            True if the request was withdrawn; False if it was not in the mailbox, or is another caller's.
+            True if the request was withdrawn; False if it was not in the mailbox, is another caller's, or was handed on
+            to where the actor runs: from there it is called back, unless the actor takes it first.
         """
         if caller is not None and not self.replies.is_from(message_id, caller):
             return False
-        return self._take_back(message_id) is not None
+        if self._take_back(message_id) is not None:
+            return True
+        if self.inbox.lent is not None:
+            key = message_id.int
+            self.inbox.lent.withdraw(lambda item: cast(Header, item[0]).message_id.int == key)
+        return False
 
-    def _take_back(self, message_id: UUID) -> int | None:
-        """Withdraw a request. Return how many messages come before it; None if it was not in the mailbox."""
+    def _take_back(self, message_id: UUID, *, overdue: bool = False) -> int | None:
+        """Withdraw a request. Return how many messages come before it; None if it was not in the mailbox.
+
+        `overdue` is True if its deadline has passed. Then it can be withdrawn for sure also where it was handed on.
+        """
         before = self.inbox.take_out(message_id.int)
+        if before is None and overdue and self.inbox.lent is not None:
+            overdue_ones = self.inbox.lent.take_overdue(message_id.int)
+            if overdue_ones:
+                before, (_, _, terms) = overdue_ones[0]
+                if terms is not None:
+                    self.inbox.left(terms)
         if before is not None:
             self.replies.forget(message_id)
             self._forget_kept(message_id)
@@ -333,11 +351,18 @@ class Mail(Generic[TIn, TOut]):
         self._withdraw(lambda item: is_from(cast(Header, item[0]).message_id, caller))
 
     def _withdraw(self, which: Callable[[Item[TIn]], bool]) -> None:
-        for message, _, terms in self.inbox.remove_all(which):
-            if terms is not None:
-                self.inbox.left(terms)
-            self.replies.forget(cast(Header, message).message_id)
-            self._forget_kept(cast(Header, message).message_id)
+        for item in self.inbox.remove_all(which):
+            self.was_withdrawn(item)
+        if self.inbox.lent is not None:
+            self.inbox.lent.withdraw(which)
+
+    def was_withdrawn(self, item: Item[TIn]) -> None:
+        """Forget the request of an item that was taken out of the mailbox for its caller."""
+        message, _, terms = item
+        if terms is not None:
+            self.inbox.left(terms)
+        self.replies.forget(cast(Header, message).message_id)
+        self._forget_kept(cast(Header, message).message_id)
 
     def _forget_kept(self, message_id: UUID) -> None:
         """Tell the journal that an accepted message is done."""
@@ -444,7 +469,7 @@ class Mail(Generic[TIn, TOut]):
             if error.cause:
                 raise  # The request was found to be overdue.
             # One look finds the request and says what is before it, also when many time out together.
-            before = self._take_back(message_id)
+            before = self._take_back(message_id, overdue=True)
             if before is None:
                 delay = self.delays.of_taken(message_id.int)
             else:

@@ -57,6 +57,7 @@ class Mailbox(Generic[T]):
         self._putters: dict[asyncio.Future[int], int] = {}
         self._invited = 0  # The room, in items, that is kept for invited putters until they put.
         self._inviting = False  # True while a call of `_invite` is scheduled.
+        self._lent = 0  # Items that are elsewhere and still take room here.
         self._open = capacity  # An item can be put without waiting while the mailbox holds fewer items than this.
         self.taken = Signal()
         """Notified when items have been taken, and when the mailbox is closed."""
@@ -76,7 +77,14 @@ class Mailbox(Generic[T]):
 
     def _reckon(self) -> None:
         """Compute `_open` anew, after a change of the putters, of the kept room, or of `_closed`."""
-        self._open = 0 if self._putters or self._closed is not None else self.capacity - self._invited
+        self._open = 0 if self._putters or self._closed is not None else self.capacity - self._invited - self._lent
+
+    def lend(self, count: int) -> None:
+        """Let so many more items that are elsewhere take room here; fewer if `count` is negative."""
+        self._lent += count
+        self._reckon()
+        if count < 0:
+            self._was_taken()
 
     def put_nowait(self, item: T, priority: int = DEFAULT_PRIORITY) -> T | None:
         """Add an item without waiting.
@@ -94,7 +102,8 @@ class Mailbox(Generic[T]):
         if self.items.size >= self._open:
             if not self.backpressure.drops:
                 raise QueueFullError(self.kernel_id, self.capacity)
-            dropped = self.items.pop_lowest()
+            if self.items.size:  # Else all that takes room is lent.
+                dropped = self.items.pop_lowest()
         self.add(item, priority)
         return dropped
 
@@ -133,6 +142,10 @@ class Mailbox(Generic[T]):
         (self.items.push_front if front else self.items.push)(item, priority)
         if not self._paused:
             self._getters.notify()
+
+    async def wait_for_item(self, also: Signal) -> None:
+        """Wait until an item has come, or `also` is notified. Either may be gone again by then."""
+        await wait_any((self._getters, also))
 
     async def put(self, item: T, priority: int = DEFAULT_PRIORITY, timeout: float | None = None) -> T | None:
         """Add an item as `put_nowait` does. Under `block`, wait for room first.
@@ -203,7 +216,7 @@ class Mailbox(Generic[T]):
     def _invite(self) -> None:
         """Tell as many putters as there is room for that it is their turn."""
         self._inviting = False
-        room = self.capacity - self.items.size - self._invited
+        room = self.capacity - self.items.size - self._invited - self._lent
         while self._putters and room > 0:
             turn = next(iter(self._putters))
             granted = min(self._putters.pop(turn), room)

@@ -188,7 +188,7 @@ class Inbound:
         Returns:
             For each request that waits, the number of messages before it in the mailbox and before the mailbox.
         """
-        first = len(self._kernel.mail.inbox)
+        first = self._kernel.mail.inbox.depth
         waiting = enumerate(self.pending, first)
         return {each[1].int: place for place, each in waiting if each[1] is not None and each[1].int in keys}
 

@@ -1,0 +1,117 @@
+"""What a worker is told when it starts: which function it runs, where that is found, and with which settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.ring_kernels.config import RingKernelConfig
+from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.ring_kernels.limits import RuntimeLimits
+from pydotcompute.schema.lock import in_force
+
+__all__ = ["Place", "Start", "place_of"]
+
+
+class Place(NamedTuple):
+    """Where a function or a class is found."""
+
+    module: str
+    file: str
+    name: str
+    """The qualified name in the module."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a worker runs."""
+
+    kernel_id: str
+    func: Place
+    input_type: Place
+    output_type: Place | None
+    name: str
+    """The name of the kernel type."""
+    device: str
+    memory_limit: int | None
+    config: dict[str, Any]
+    limits: dict[str, Any]
+    lock: str
+    """The lock of the numbers of fields, as text: both sides must give a field the same number."""
+    log_level: int
+    """The level from which on the worker sends what is logged."""
+
+    @classmethod
+    def of(cls, kernel_type: KernelType, config: RingKernelConfig, limits: RuntimeLimits, log_level: int) -> Start:
+        """Return what a worker of a kernel is told.
+
+        Args:
+            kernel_type: the type of the kernel.
+            config: the settings of the kernel.
+            limits: the limits of its runtime.
+            log_level: the level from which on the worker sends what is logged.
+
+        Raises:
+            InvalidConfigurationError: another process cannot find the function or a message class, or the kernel has no
+                input type.
+        """
+        if kernel_type.input_type is None:
+            problem = "the messages go to another process, so the kernel needs an input_type"
+            raise InvalidConfigurationError("isolation", "process", problem)
+        output_type = kernel_type.output_type
+        return cls(
+            config.kernel_id,
+            place_of(kernel_type.func),
+            place_of(kernel_type.input_type),
+            None if output_type is None else place_of(output_type),
+            kernel_type.name,
+            kernel_type.device,
+            kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None,
+            asdict(config),
+            {name: getattr(limits, name) for name in RuntimeLimits.__dataclass_fields__},
+            in_force().text(),
+            log_level,
+        )
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Start:
+        """Return what `asdict` has made of a start, and JSON of that."""
+        output_type = values["output_type"]
+        places: dict[str, Any] = {
+            "func": Place(*values["func"]),
+            "input_type": Place(*values["input_type"]),
+            "output_type": None if output_type is None else Place(*output_type),
+        }
+        return cls(**{**values, **places})
+
+    def kernel_type(self, find: Callable[[Place], Any]) -> KernelType:
+        """Return the kernel type, of what `find` returns for each place."""
+        return KernelType(
+            self.name,
+            find(self.func),
+            RingKernelConfig(**self.config),
+            find(self.input_type),
+            None if self.output_type is None else find(self.output_type),
+            device=self.device,
+            memory_limit=self.memory_limit,
+        )
+
+
+def place_of(value: Any) -> Place:
+    """Return where a function or a class is found. Raises InvalidConfigurationError if another process finds it not."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    found: Any = sys.modules.get(module or "")
+    for part in (name or "").split("."):
+        found = getattr(found, part, None)
+    if file is None or found is not value:
+        problem = (
+            f"another process cannot import {name or value!r}: it must be found by that name in a module of a file"
+        )
+        raise InvalidConfigurationError("isolation", "process", problem)
+    assert isinstance(module, str)
+    assert isinstance(name, str)
+    return Place(module, str(file), name)

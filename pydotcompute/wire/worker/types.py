@@ -1,0 +1,61 @@
+"""The message classes of one link: each has an index, and a codec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.messages.message import message_classes
+from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.introspect import introspect
+from pydotcompute.wire.worker.frames import MOST_TYPES, LinkError
+
+__all__ = ["LinkTypes"]
+
+
+class LinkTypes:
+    """The message classes of one kernel: first its output type, then its input type, then whatever else it sends.
+
+    Both sides of the link give the same index to the same class. A class that the kernel has not declared gets the next
+    index when its actor first sends it, and the worker tells its full name.
+    """
+
+    def __init__(self, input_type: type, output_type: type | None) -> None:
+        self._pool = TypePool()
+        self._indexes: dict[type, int] = {}
+        self.codecs: list[Codec[Any]] = []
+        """The codecs, by index."""
+        self.add(output_type or input_type)
+        if input_type not in self._indexes:
+            self.add(input_type)
+        self.of_input = self.codecs[self._indexes[input_type]]
+        """The codec of the input type."""
+
+    def add(self, cls: type) -> int:
+        """Give a class the next index, and return it.
+
+        Raises:
+            MessageTypeError: the class cannot be a protobuf type.
+            LinkError: there are too many classes.
+        """
+        if len(self.codecs) >= MOST_TYPES:
+            raise LinkError(f"a kernel sends messages of at most {MOST_TYPES} classes")
+        self.codecs.append(Codec(cls, self._pool))
+        self._indexes[cls] = len(self.codecs) - 1
+        return self._indexes[cls]
+
+    def index(self, cls: type) -> int | None:
+        """Return the index of a class; None if it has none yet."""
+        return self._indexes.get(cls)
+
+    def add_named(self, name: str) -> None:
+        """Give the next index to the class with this full name. Raises LinkError if there is none here."""
+        for cls in reversed(message_classes()):
+            try:
+                if introspect(cls).full_name == name:
+                    self.add(cls)
+                    return
+            except PyDotComputeError:  # A class that cannot cross the wire.
+                continue
+        raise LinkError(f"the actor sends messages of the class {name}, which is not declared here")

@@ -1,0 +1,202 @@
+"""The program of a worker: it runs a kernel whose messages come over the link."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import traceback
+from typing import Any
+
+from pydotcompute.device.lease import HOST, DeviceLease
+from pydotcompute.exceptions import KernelFailedError, PyDotComputeError
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.limits import RuntimeLimits
+from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.mail.inbox import Item
+from pydotcompute.ring_kernels.mail.mail import Mail
+from pydotcompute.schema import lock
+from pydotcompute.wire.worker.errors import from_values, to_values
+from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
+from pydotcompute.wire.worker.start import Start
+from pydotcompute.wire.worker.types import LinkTypes
+from pydotcompute.worker.importing import find
+from pydotcompute.worker.link import Link
+from pydotcompute.worker.mail import WorkerMail
+from pydotcompute.worker.marks import Marks
+from pydotcompute.worker.outbox import Outbox
+
+__all__ = ["Program"]
+
+
+class Program:
+    """Runs one kernel.
+
+    Args:
+        marks: what the actor has taken; the other side maps it too.
+    """
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._starting: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
+        self._over = asyncio.Event()
+        self._forwards: dict[int, asyncio.Future[None]] = {}
+        self._link: Link
+
+    async def run(self, end: socket.socket) -> None:
+        """Run the kernel until its actor has ended and everything is told."""
+        self._link = await Link.open(end, self._on_frame, self._on_end)
+        start = await self._starting
+        logging.getLogger("pydotcompute.ring_kernels.kernel").disabled = True  # The other side says the same.
+        logging.basicConfig(level=start.log_level, handlers=[_LinkHandler(self._link, start.log_level)], force=True)
+        if await self._launch(start):
+            await self._over.wait()
+        self._over.set()
+        self._link.finish()
+        await self._link.wait_closed()
+
+    async def _launch(self, start: Start) -> bool:
+        """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
+        lock.use(lock.parse(start.lock))
+        try:
+            kernel_type = start.kernel_type(find)
+            assert kernel_type.input_type is not None
+            types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
+        except BaseException as error:
+            self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
+            return False
+        self._outbox = outbox = Outbox(self._link.send, types)
+        kernel: RingKernel[Any, Any] = RingKernel(
+            start.kernel_id,
+            kernel_type,
+            find=lambda kernel_id: _Elsewhere(kernel_id, self._forward),
+            sends_to=HOST,
+            limits=RuntimeLimits(**start.limits),
+            make_mail=WorkerMail.maker(outbox, self._marks, types),
+        )
+        self._kernel = kernel
+        assert isinstance(kernel.mail, WorkerMail)
+        self._mail = kernel.mail
+        kernel.gate.on_state = self._state_changed
+        try:
+            await kernel.launch()
+        except KernelFailedError:  # It has been told.
+            return True
+        except PyDotComputeError as error:
+            self._link.send(Note("refused to launch", to_values(error)))
+            return False
+        outbox.tell("ready", {"device": kernel.lease.device.kind})
+        return True
+
+    # -- what comes ----------------------------------------------------------------------------------------------------
+
+    def _on_end(self, broken: LinkError | None) -> None:
+        """End at once: whoever has started this process is gone, or does not want it any more."""
+        if not self._over.is_set():
+            os._exit(1)
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame:
+            case Handed():
+                self._mail.take(frame)
+            case Recall(sequences):
+                self._link.send(Returned(self._mail.give_back(sequences)))
+            case Note("start", values):
+                self._starting.set_result(Start.read(values))
+            case Note("resume"):
+                self._mail.inbox.resume()
+                self._kernel.gate.enter(KernelState.ACTIVE)
+            case Note("pause"):
+                self._mail.inbox.pause()
+                self._kernel.gate.enter(KernelState.DEACTIVATED)
+                self._outbox.flush()
+                self._link.send(Returned(self._mail.give_back()))
+                self._outbox.tell("paused")
+            case Note("end"):
+                self._kernel.begin_termination(math.inf)
+            case Note("cancel"):
+                self._kernel.begin_termination(0.0)
+            case Note("room", {"outputs": count}):
+                self._mail.outputs.lend(-count)
+            case Note("forwarded", values):
+                self._forwarded(values)
+            case _:
+                raise LinkError(f"a worker does not know what to do with {frame}")
+
+    # -- what goes -----------------------------------------------------------------------------------------------------
+
+    def _state_changed(self) -> None:
+        gate = self._kernel.gate
+        if not gate.has_ended or self._over.is_set():
+            return
+        if gate.failure is not None:
+            assert gate.failure.__cause__ is not None
+            self._outbox.flush()
+            self._tell_failure(gate.failure.__cause__, cause=gate.failure)
+        else:
+            self._outbox.tell("ended", {"returned": gate.returned_after is not None})
+        self._over.set()
+
+    def _tell_failure(self, error: BaseException, prefix: str = "", cause: KernelFailedError | None = None) -> None:
+        text = f"{prefix}{error}" if cause is None else cause.cause_message
+        trace = "".join(traceback.format_exception(error))
+        values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
+        self._link.send(Note("failed", values))
+
+    async def _forward(self, kernel_id: str, message: Any, key: int, item: Item[Any] | None) -> None:
+        call = len(self._forwards) + 1
+        while call in self._forwards:
+            call += 1
+        answer = self._forwards[call] = asyncio.get_running_loop().create_future()
+        arrival: Any = None if item is None else item[1]
+        values = {
+            "call": call,
+            "kernel_id": kernel_id,
+            "key": key,
+            "sequence": None if arrival is None else arrival.sequence,
+        }
+        try:
+            self._outbox.tell_message("forward", message, values)
+            await answer
+        finally:
+            del self._forwards[call]
+
+    def _forwarded(self, values: dict[str, Any]) -> None:
+        answer = self._forwards.get(values["call"])
+        if answer is None or answer.done():
+            return
+        if values["error"] is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(from_values(values["error"]))
+
+
+class _Elsewhere:
+    """A kernel to which the actor forwards: whether there is one is known at the other end of the link."""
+
+    lease: DeviceLease = HOST
+
+    def __init__(self, kernel_id: str, forward: Any) -> None:
+        self.kernel_id = kernel_id
+        self._forward = forward
+
+    async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
+        """See `Receiver`."""
+        await self._forward(self.kernel_id, message, key, item)
+
+
+class _LinkHandler(logging.Handler):
+    """Sends what is logged to the kernel, in whose log it then is."""
+
+    def __init__(self, link: Link, level: int) -> None:
+        super().__init__(level)
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        trace = "" if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
+        values = {"logger": record.name, "level": record.levelno, "text": record.getMessage(), "traceback": trace}
+        self._loop.call_soon_threadsafe(self._link.send, Note("log", values))

@@ -1,0 +1,289 @@
+"""One instance of a kernel: a worker process at a time, with what was handed on to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from pydotcompute.ring_kernels.actor.runner import ActorError
+from pydotcompute.ring_kernels.kernel import RingKernel
+from pydotcompute.ring_kernels.mail.inbox import Item
+from pydotcompute.wire.worker.errors import from_values
+from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Recall
+from pydotcompute.wire.worker.ledger import Ledger, Window
+from pydotcompute.wire.worker.pace import Pace
+from pydotcompute.wire.worker.start import Start
+from pydotcompute.wire.worker.types import LinkTypes
+from pydotcompute.workers.process import WorkerProcess, name_of_exit
+
+__all__ = ["Instance", "Restarts", "WorkerLostError"]
+
+logger = logging.getLogger(__name__)
+
+SLOTS = 1 << 16
+"""The most messages that may be ahead of one actor, and no more than its mailbox holds."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds before a worker is started again: none the first time, then these, doubled each time."""
+
+
+EXITED = Note("exited")
+"""Stands in the place of a note of a worker that can send none any more."""
+
+
+class WorkerLostError(ActorError):
+    """A worker has died, or has broken the rules of its link."""
+
+
+class Instance:
+    """One instance of a kernel.
+
+    Args:
+        kernel: the kernel.
+        start: what the worker runs.
+        on_frame: called with this instance and each frame that is about messages, or forwards one.
+        window: how much may be ahead of the actor.
+        pace: says how many messages should be ahead of the actor; None leaves it at the window.
+    """
+
+    def __init__(
+        self,
+        kernel: RingKernel[Any, Any],
+        start: Start,
+        on_frame: Callable[[Instance, Frame], None],
+        window: Window,
+        pace: Pace | None = None,
+    ) -> None:
+        self._kernel = kernel
+        self._start = start
+        self._on_frame = on_frame
+        self.window, self._pace = window, pace
+        self._batch = 1  # The largest batch that the actor asks for, which must be ahead as a whole.
+        self.process: WorkerProcess | None = None
+        """The worker process; None while there is none."""
+        self.ledger: Ledger[Item[Any]]
+        """What the worker process has."""
+        self.types: LinkTypes
+        """The message classes of the link."""
+        self._grace = kernel.limits.cancellation_grace  # Seconds that the process has to end by itself.
+        self.is_ready = False
+        """True from the launch in the worker to the end of the actor."""
+        self.outputs = 0
+        """The outputs of this worker that still take room, as the worker knows it."""
+        self._news: asyncio.Future[Note]  # The first that is heard of the process: a note, or `EXITED`.
+        self._end: asyncio.Future[Note]  # How the actor has ended: a note, or `EXITED`.
+        self._pauses: deque[asyncio.Future[None]] = deque()
+
+    # -- the process ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start a worker process, and wait until its actor first waits.
+
+        Raises:
+            ActorError: the actor has failed, or the kernel's file cannot be imported.
+            WorkerLostError: the process has died.
+            PyDotComputeError: the worker refuses to launch the kernel, for example because there is no GPU.
+        """
+        kernel_type = self._kernel.type
+        assert kernel_type.input_type is not None
+        self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
+        loop = asyncio.get_running_loop()
+        self._news, self._end = loop.create_future(), loop.create_future()
+        self.outputs = 0
+        capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
+        try:
+            self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
+        except OSError as error:
+            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
+        self.ledger = Ledger(process.marks.taken, self.window)
+        process.exit.add_done_callback(lambda _: self._tell(EXITED))
+        patience = self._kernel.limits.worker_start
+        await asyncio.wait((self._news,), timeout=patience)
+        if not self._news.done():
+            raise WorkerLostError("TimeoutError", f"its worker was not ready within {patience:g} seconds")
+        note = self._news.result()
+        if note.what == "refused to launch":
+            raise from_values(note.values)
+        if note.what == "failed":
+            raise _failure(note)
+        if note is EXITED:
+            raise self._lost(process)
+        self.is_ready = note.what == "ready"
+
+    async def serve(self) -> None:
+        """Wait until the actor returns.
+
+        Raises:
+            ActorError: the actor has failed.
+            WorkerLostError: the process has died.
+        """
+        process = self.process
+        assert process is not None
+        try:
+            await asyncio.wait((self._end,))
+        except asyncio.CancelledError:
+            self.tell("cancel")
+            # The kernel waits no longer than its grace for all of this.
+            self._grace = 0.1 * self._kernel.limits.cancellation_grace
+            await asyncio.wait((self._end,), timeout=0.7 * self._kernel.limits.cancellation_grace)
+            raise
+        finally:
+            self.is_ready = False
+            self._release_pauses()
+        note = self._end.result()
+        if note is EXITED:
+            raise self._lost(process)
+        if note.what == "failed":
+            raise _failure(note)
+
+    def _lost(self, process: WorkerProcess) -> WorkerLostError:
+        """Return the error about a process that has ended without a word."""
+        if process.broken is not None:
+            return WorkerLostError("LinkError", f"its worker (process {process.pid}) was killed: {process.broken}")
+        name, how = name_of_exit(process.exit.result())
+        error = WorkerLostError(name, f"its worker (process {process.pid}) {how}")
+        if words := process.last_words():
+            error.add_note(words)
+        return error
+
+    async def stop(self) -> None:
+        """End the process, if there is one."""
+        process = self.process
+        self.is_ready = False
+        self._release_pauses()
+        if process is not None:
+            await process.end(self._grace)
+            self.process = None
+            process.close()
+
+    def kill(self) -> None:
+        """End the process at once, if there is one."""
+        if self.process is not None:
+            self.process.kill()
+
+    # -- what is sent and what comes -----------------------------------------------------------------------------------
+
+    def tell(self, what: str, **values: Any) -> None:
+        """Send a note, if there is a process."""
+        if self.process is not None:
+            self.process.send(Note(what, values))
+
+    def takes(self, priority: int) -> bool:
+        """Return True if a message of this priority may be handed on now.
+
+        Nothing may while a pause is under way, or it would come before what then comes back.
+        """
+        return self.is_ready and not self._pauses and self.ledger.takes(priority)
+
+    def handed(self) -> None:
+        """Note that messages were handed on."""
+        if self._pace is not None:
+            self._pace.handed(monotonic())
+
+    def done(self, count: int) -> None:
+        """Note that the actor is done with so many messages: what is ahead of it follows its pace."""
+        if self._pace is not None and count:
+            ahead = self._pace.done(count, monotonic(), left=bool(self.ledger.ahead or self.ledger.in_hand))
+            self.window.messages = max(self._batch, ahead)
+
+    @property
+    def is_free(self) -> bool:
+        """True if the actor has nothing to do, and could have."""
+        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand)
+
+    def call_back(self) -> None:
+        """Call back what is ahead of the actor."""
+        entries = [entry for entry in self.ledger.untaken() if not (entry.recalled or entry.withdrawn)]
+        for entry in entries:
+            entry.recalled = True
+        if entries and self.process is not None:
+            self.process.send(Recall([entry.sequence for entry in entries]))
+
+    async def pause(self) -> None:
+        """Pause the actor, and wait until everything that it has not taken is back."""
+        if not self.is_ready:
+            return
+        paused = asyncio.get_running_loop().create_future()
+        self._pauses.append(paused)
+        self.tell("pause")
+        await paused
+
+    def _release_pauses(self) -> None:
+        while self._pauses:
+            if not (paused := self._pauses.popleft()).done():
+                paused.set_result(None)
+
+    def _frame(self, frame: Frame) -> None:
+        match frame:
+            case Note("ready"):
+                if not self._news.done():
+                    self._news.set_result(frame)
+            case Note("refused to launch" | "failed" | "ended"):
+                self._tell(frame)
+            case Note("paused"):
+                if not self._pauses:
+                    raise LinkError("the worker says that it has paused, and was not asked to")
+                if not (paused := self._pauses.popleft()).done():
+                    paused.set_result(None)
+                self._on_frame(self, frame)
+            case Note("type", {"name": str(name)}):
+                self.types.add_named(name)
+            case Note("batches", {"size": int(size)}):
+                self._batch = max(self._batch, size)
+                self.window.messages = max(self.window.messages, size)
+            case Note("log", values):
+                self._log(values)
+            case _:
+                self._on_frame(self, frame)
+
+    def _tell(self, end: Note) -> None:
+        for future in (self._news, self._end):
+            if not future.done():
+                future.set_result(end)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        try:
+            level, text, name = int(values["level"]), str(values["text"]), str(values["logger"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise LinkError(f"a note for the log is malformed: {error}") from error
+        if values.get("traceback"):
+            text = f"{text}\n{values['traceback']}"
+        logging.getLogger(name).log(level, "%s", text, extra={"kernel_id": self._kernel.kernel_id})
+
+
+def _failure(note: Note) -> ActorError:
+    """Return the error about an actor that has raised."""
+    values = note.values
+    error = ActorError(str(values.get("cause_type")), str(values.get("text")))
+    error.add_note(str(values.get("traceback", "")))
+    return error
+
+
+class Restarts:
+    """Says whether a worker is started again after its actor has failed, and when.
+
+    Args:
+        most: the most restarts within `window` seconds.
+        window: see `most`.
+    """
+
+    def __init__(self, most: int, window: float) -> None:
+        self._most, self._window = most, window
+        self._times: deque[float] = deque()
+
+    def next_pause(self) -> float | None:
+        """Return the seconds to wait before the next restart; None if there were too many."""
+        now = monotonic()
+        while self._times and self._times[0] <= now - self._window:
+            self._times.popleft()
+        if len(self._times) >= self._most:
+            return None
+        self._times.append(now)
+        if len(self._times) == 1:
+            return 0.0
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (len(self._times) - 2))
+        return pause * random.uniform(0.75, 1.25)  # noqa: S311  # It only spreads the load.

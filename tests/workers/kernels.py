@@ -1,0 +1,120 @@
+"""Kernels that harm their process, for the tests of workers."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from pydotcompute import message, ring_kernel
+from pydotcompute.ring_kernels.lifecycle import KernelContext
+
+
+@message
+class Ask:
+    """What to do, and a number for the answer."""
+
+    number: int = 0
+    do: str = ""
+
+
+@message
+class Told:
+    """The number, the process that has answered, and who has asked."""
+
+    number: int = 0
+    pid: int = 0
+    principal: str = ""
+
+
+async def answer(ctx: KernelContext[Ask, Told]) -> None:
+    """Answers, or harms its process as it is told."""
+    async for ask in ctx:
+        harm(ask.do)
+        principal = ctx.principal or ""
+        await ctx.send(
+            Told(ask.number, os.getpid(), principal, correlation_id=ask.message_id)  # type: ignore[call-arg, attr-defined]
+        )
+
+
+def harm(do: str) -> None:
+    match do:
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(3)
+        case "raise":
+            raise ValueError("as told")
+        case "compute":
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end:
+                pass
+        case "compute forever":
+            while True:
+                pass
+        case "log":
+            logging.getLogger("shop").warning("said by %d", os.getpid())
+        case "thread":
+            threading.Thread(target=threading.Event().wait).start()
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process")
+async def fragile(ctx: KernelContext[Ask, Told]) -> None:
+    """Is not started again."""
+    await answer(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure")
+async def restarted(ctx: KernelContext[Ask, Told]) -> None:
+    """Is started again."""
+    await answer(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="always")
+async def eternal(ctx: KernelContext[Ask, Told]) -> None:
+    """Answers once, and is started again."""
+    ask = await ctx.receive()
+    await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure", queue_size=8)
+async def unlucky(ctx: KernelContext[Ask, Told]) -> None:
+    """Fails whenever it has a message."""
+    await ctx.receive()
+    raise ValueError("every time")
+
+
+@ring_kernel(input_type=Ask, output_type=Told)
+async def here(ctx: KernelContext[Ask, Told]) -> None:
+    """Runs in the process of its runtime."""
+    await answer(ctx)
+
+
+def not_at_the_top() -> Any:
+    """A kernel that another process cannot import."""
+
+    @ring_kernel(input_type=Ask, output_type=Told, isolation="process", auto_register=False)
+    async def hidden(ctx: KernelContext[Ask, Told]) -> None:
+        await answer(ctx)
+
+    return hidden
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure", instances=3)
+async def shared(ctx: KernelContext[Ask, Told]) -> None:
+    """Shares its mailbox with two others."""
+    await answer(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", instances=2)
+async def holding(ctx: KernelContext[Ask, Told]) -> None:
+    """Holds a request that says so until the kernel ends, and answers all others."""
+    async for ask in ctx:
+        while ask.do == "hold" and not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
+            await asyncio.sleep(0.01)
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
