@@ -108,7 +108,7 @@ class Daemon:
         self._catalog.add(*kernel_types.values())
         self._visible = visible = Visible(self._runtime, self._catalog)
         steps = (*self._access.steps(self._catalog.services, visible.service), *steps)
-        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.are_kept else ()
+        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.all_are_limited else ()
         self._health = HealthService(self._runtime, self._catalog.pool, visible, limits)
         self._apart = apart = Apart(limits)
         self._run = epoch = Epoch()

@@ -15,7 +15,8 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute_client import connect
 from pydotcompute_server import Daemon
 from pydotcompute_server.bounds.accounts import Account, Accounts, Bucket
-from pydotcompute_server.limits import Limits
+from pydotcompute_server.limits import Limits, PrincipalLimits
+from pydotcompute_server.principals import Principal
 from tests.embedded import EmbeddedWire, Order, embedded
 from tests.principals import believing, saying
 from tests.stubs import Failure, Letter, Talk, Wire, duration, failure_of, read_error
@@ -70,7 +71,7 @@ def test_a_bucket_without_a_rate_lets_all_through() -> None:
 
 def test_a_call_over_the_rate_is_refused_and_told_when_to_come_again() -> None:
     clock = Clock()
-    account = Account(Limits(messages_per_second_per_principal=2, bytes_per_second_per_principal=100), clock)
+    account = Account(PrincipalLimits(messages_per_second=2, bytes_per_second=100), clock)
     account.require_rate(10)
     account.require_rate(10)
     with pytest.raises(LimitExceededError) as of_messages:
@@ -94,7 +95,7 @@ class Held:
 
 def test_an_account_looks_at_its_parts_before_it_refuses() -> None:
     clock = Clock()
-    account = Account(Limits(messages_under_way_per_principal=4), clock)
+    account = Account(PrincipalLimits(messages_under_way=4), clock)
     part: Any = Held(2, 0)
     account.add(part)
     for _ in range(4):
@@ -109,7 +110,7 @@ def test_an_account_looks_at_its_parts_before_it_refuses() -> None:
 
 
 def test_streams_of_one_principal_share_its_credit() -> None:
-    account = Account(Limits(messages_under_way_per_principal=10, bytes_per_second_per_principal=1_000), Clock())
+    account = Account(PrincipalLimits(messages_under_way=10, bytes_per_second=1_000), Clock())
     parts: list[Any] = [Held(1, 0), Held(1, 0)]
     assert account.credit() == (10, 1_000)
     for part in parts:
@@ -122,9 +123,10 @@ def test_streams_of_one_principal_share_its_credit() -> None:
 
 
 def test_accounts_are_kept_only_where_there_are_limits() -> None:
-    assert Accounts(Limits()).of("alice") is None
+    alice, bob = Principal("alice"), Principal("bob")
+    assert Accounts(Limits()).of(alice) is None
     accounts = Accounts(Limits(messages_per_second_per_principal=1))
-    assert accounts.of("alice") is accounts.of("alice") is not accounts.of("bob")
+    assert accounts.of(alice) is accounts.of(alice) is not accounts.of(bob)
 
 
 # -- unary calls -------------------------------------------------------------------------------------------------------
