@@ -183,7 +183,9 @@ class Daemon:
             ],
         )
         # `Handlers` has those methods of a server that the generated functions call to add a service.
-        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps, self._visible.services)
+        handlers: Any = Handlers(
+            self._catalog.pool, limits, self._apart, self._steps, self._visible.services, self._access.turned_away
+        )
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)

@@ -69,6 +69,20 @@ def test_a_bucket_without_a_rate_lets_all_through() -> None:
     assert bucket.seconds_to(1_000_000) == 0
 
 
+def test_a_bucket_with_another_rate_is_as_full_as_before() -> None:
+    clock = Clock()
+    bucket = Bucket(10, clock)
+    bucket.take(15)
+    bucket.change(100)
+    assert bucket.left == -50  # Half a second's, as before.
+    clock.now = 1.0
+    assert bucket.left == 50
+    bucket.change(0)
+    bucket.take(1_000)
+    bucket.change(10)
+    assert bucket.left == 10
+
+
 def test_a_call_over_the_rate_is_refused_and_told_when_to_come_again() -> None:
     clock = Clock()
     account = Account(PrincipalLimits(messages_per_second=2, bytes_per_second=100), clock)
@@ -127,6 +141,28 @@ def test_accounts_are_kept_only_where_there_are_limits() -> None:
     assert Accounts(Limits()).of(alice) is None
     accounts = Accounts(Limits(messages_per_second_per_principal=1))
     assert accounts.of(alice) is accounts.of(alice) is not accounts.of(bob)
+
+
+def test_an_account_is_held_to_the_limits_that_its_principal_has_now() -> None:
+    accounts = Accounts(Limits(bytes_under_way_per_principal=100))
+    account = accounts.of(Principal("alice", limits={"messages_under_way": 1, "bytes_under_way": 0}))
+    assert account is not None
+    account.require_room(1_000)
+    account.carry(1, 1_000)
+    with pytest.raises(LimitExceededError, match="messages_under_way_per_principal is 1"):
+        account.require_room(0)
+    assert accounts.of(Principal("alice")) is account
+    with pytest.raises(LimitExceededError, match="bytes_under_way_per_principal is 100"):
+        account.require_room(0)
+
+
+def test_who_has_own_limits_has_an_account_where_others_have_none() -> None:
+    accounts = Accounts(Limits())
+    assert accounts.of(Principal("alice", limits={"messages_per_second": 1})) is not None
+    assert accounts.of(Principal("bob")) is None
+    assert accounts.of(Principal("bob", limits={"messages_per_second": 0})) is None
+    limited = Accounts(Limits(messages_per_second_per_principal=1))
+    assert limited.of(Principal("bob", limits={"messages_per_second": 0})) is None
 
 
 # -- unary calls -------------------------------------------------------------------------------------------------------
