@@ -7,7 +7,7 @@ principal knows how many. An account looks at its parts when it must know, and b
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, replace
 from time import monotonic
 from typing import Protocol
@@ -87,14 +87,21 @@ class Account:
         self._clock = clock
         self._messages = Bucket(limits.messages_per_second, clock)
         self._bytes = Bucket(limits.bytes_per_second, clock)
+        self.stated: Mapping[str, int] | None = None
+        """`Principal.limits` of the call that came last. It is kept to see that nothing has changed."""
         self._parts: WeakSet[Part] = WeakSet()
         self._calls = self._call_bytes = 0
         self._came = self._came_bytes = 0  # At least what is under way: that of the last look, and what came since.
         self._look_again_at = 0.0
         self._not_before = 0.0
 
-    def hold_to(self, limits: PrincipalLimits) -> None:
-        """Hold the principal to these limits from now on, in its streams that go on too."""
+    def hold_to(self, limits: PrincipalLimits, stated: Mapping[str, int]) -> None:
+        """Hold the principal to these limits from now on, in its streams that go on too.
+
+        Args:
+            stated: see the attribute of this name.
+        """
+        self.stated = stated
         if limits != self._limits:
             self._limits = limits
             self._most = limits.messages_under_way
@@ -217,15 +224,20 @@ class Accounts:
         account = self._accounts.get(principal.name)
         if account is None and not (self.all_are_limited or principal.limits):
             return None
-        limits = replace(self._usual, **principal.limits) if principal.limits else self._usual
         if account is not None:
-            account.hold_to(limits)
+            if account.stated is not principal.limits:
+                account.hold_to(self._limits_of(principal), principal.limits)
             self._accounts.move_to_end(principal.name)
             return account
+        limits = self._limits_of(principal)
         if not any(astuple(limits)):
             return None
         if len(self._accounts) >= MOST_ACCOUNTS:
             idle = (name for name, each in self._accounts.items() if each.is_idle)
             self._accounts.pop(next(idle, ""), None)
         account = self._accounts[principal.name] = Account(limits)
+        account.stated = principal.limits
         return account
+
+    def _limits_of(self, principal: Principal) -> PrincipalLimits:
+        return replace(self._usual, **principal.limits) if principal.limits else self._usual
