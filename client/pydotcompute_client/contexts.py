@@ -18,6 +18,7 @@ __all__ = ["SETTINGS", "Contexts", "read_contexts", "write_contexts"]
 SETTINGS = {
     "target": str,
     "tls": bool,
+    "tls_directory": str,
     "tls_ca": str,
     "tls_name": str,
     "tls_certificate": str,

@@ -15,6 +15,7 @@ from pydotcompute.exceptions import SessionLostError
 from pydotcompute_server.bounds.accounts import Account, Accounts
 from pydotcompute_server.bounds.shares import Owner, SharedTable, owner_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import current
 
 __all__ = ["Connected", "ConnectedClient", "Traffic", "kicked"]
 
@@ -44,12 +45,12 @@ class Traffic(Protocol):
 class ConnectedClient:
     """One principal at one address."""
 
-    def __init__(self, number: int, owner: Owner, user_agent: str = "", account: Account | None = None) -> None:
+    def __init__(self, number: int, owner: Owner, user_agent: str = "") -> None:
         self.number = number
         """Counts up from 1 in the order in which the clients came."""
         self.owner = owner
-        self.account = account
-        """The account of its principal; None if principals have no limits."""
+        self.account: Account | None = None
+        """The account of its principal; None if the principal has no limits."""
         self.user_agent = user_agent
         """The program and its version."""
         self.since = self.seen = time()
@@ -156,10 +157,11 @@ class Connected:
         client = self._clients.get(owner)
         if client is None:
             self._count += 1
-            client = ConnectedClient(self._count, owner, _user_agent(context), self._accounts.of(owner.principal))
+            client = ConnectedClient(self._count, owner, _user_agent(context))
             self._clients.put(owner, client, owner)
             self._known.add(client)
             self._forget_old()
+        client.account = self._accounts.of(current())
         return client
 
     def _forget_old(self) -> None:

@@ -110,7 +110,7 @@ class Daemon:
         self._catalog.add(*kernel_types.values())
         self._visible = visible = Visible(self._runtime, self._catalog)
         steps = (*self._access.steps(self._catalog.services, visible.service), *steps)
-        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.are_kept else ()
+        self._steps = (*steps, Quotas(accounts, limits)) if steps or accounts.all_are_limited else ()
         self._health = HealthService(self._runtime, self._catalog.pool, visible, limits)
         self._apart = apart = Apart(limits)
         self._run = epoch = Epoch()
@@ -185,7 +185,9 @@ class Daemon:
             ],
         )
         # `Handlers` has those methods of a server that the generated functions call to add a service.
-        handlers: Any = Handlers(self._catalog.pool, limits, self._apart, self._steps, self._visible.services)
+        handlers: Any = Handlers(
+            self._catalog.pool, limits, self._apart, self._steps, self._visible.services, self._access.turned_away
+        )
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)

@@ -7,12 +7,12 @@ the client.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.ring_kernels.limits import RuntimeLimits
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "PrincipalLimits"]
 
 LEAST_SHARED_BYTES = 1 << 20
 """The least shared memory, in bytes: with less, hardly any message would fit."""
@@ -35,6 +35,28 @@ _MAY_BE_ZERO = {
     "last_calls",
     "last_resort",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalLimits:
+    """How much one principal may have under way, and how fast it may come. 0 for no limit.
+
+    The fields of `Limits` whose names end in `_per_principal` say what these numbers mean.
+    """
+
+    messages_under_way: int = 0
+    """See `Limits.messages_under_way_per_principal`."""
+    bytes_under_way: int = 0
+    """See `Limits.bytes_under_way_per_principal`."""
+    messages_per_second: int = 0
+    """See `Limits.messages_per_second_per_principal`."""
+    bytes_per_second: int = 0
+    """See `Limits.bytes_per_second_per_principal`."""
+
+    @classmethod
+    def of_each(cls, limits: Limits) -> PrincipalLimits:
+        """Return those that hold for each principal of whom nothing else is said."""
+        return cls(**{each.name: getattr(limits, f"{each.name}_per_principal") for each in fields(cls)})
 
 
 @dataclass(frozen=True)

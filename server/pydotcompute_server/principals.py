@@ -6,6 +6,7 @@ that task with `calling_as`. The handler, and all tasks that the handler starts,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -37,6 +38,9 @@ class Principal:
     rights: Rights = field(default=EVERYTHING, compare=False)
     """What the principal may do. A step has checked that before the handler is called. The handler asks only what to
     leave out of a list."""
+    limits: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """What holds for this principal instead of the daemon's limits for each principal, by the names of the fields of
+    `PrincipalLimits`. The mapping does not change."""
 
     def __post_init__(self) -> None:
         if self.name == LOCAL:

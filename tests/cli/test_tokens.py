@@ -12,8 +12,11 @@ from click.testing import CliRunner, Result
 
 from pydotcompute.access.token_file import load_tokens
 from pydotcompute_client import connect
-from pydotcompute_client.cli.main import main
+from pydotcompute_client.cli.contexts import NOT_KEPT
+from pydotcompute_client.cli.main import GLOBAL_OPTIONS, main
+from pydotcompute_client.contexts import SETTINGS
 from tests.cli.command import EXAMPLES
+from tests.server.process.processes import serving
 
 Run = Callable[..., Result]
 
@@ -206,9 +209,35 @@ def test_the_token_of_one_daemon_is_not_shown_to_another(
     assert "give one of them" in fail(2, "ps", "--target", target, "--context", "lab")
 
 
+def test_a_context_keeps_the_directory_of_certificates(
+    ok: Callable[..., str], fail: Callable[..., str], tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    ok("tls", "init", str(made), "--client", "alice")
+    alice = os.path.relpath(made / "clients" / "alice")
+    calculator = str(EXAMPLES / "calculator.py")
+    with serving(calculator, "--launch", "calculator", "--tls-directory", str(made / "server")) as (_, address):
+        ok("context", "add", "lab", "--target", address, "--tls-directory", alice)
+        assert json.loads(ok("context", "ls", "--json"))["contexts"] == [
+            {"name": "lab", "current": True, "target": address, "tls_directory": os.path.abspath(alice)}
+        ]
+        assert "calculator" in ok("ps")
+        assert "calculator" in ok("ps", "--context", "lab", PYDOTCOMPUTE_TARGET="elsewhere:1")
+        assert "certificate" in fail(3, "ps", "--target", address, "--tls-ca", str(made / "authority" / "ca.crt"))
+
+
+def test_each_option_of_the_connection_is_kept_or_refused_in_words(fail: Callable[..., str]) -> None:
+    # --json says how an answer is printed, and nothing of the connection.
+    options = {name.removeprefix("--").replace("-", "_"): name for name in GLOBAL_OPTIONS if name != "--json"}
+    assert sorted(options) == sorted([*SETTINGS, *NOT_KEPT])
+    for key, error in NOT_KEPT.items():
+        value = () if GLOBAL_OPTIONS[options[key]].get("is_flag") else ("x",)
+        assert error.startswith(f"{options[key]}: ")
+        assert error in fail(2, "context", "add", "lab", "--target", "h", options[key], *value)
+
+
 def test_what_a_context_cannot_keep_is_refused(fail: Callable[..., str], run: Run) -> None:
     assert "--target is missing" in fail(2, "context", "add", "lab", PYDOTCOMPUTE_TARGET="127.0.0.1:1")
-    assert "a context keeps no token" in fail(2, "context", "add", "lab", "--target", "h", "--token", "x")
     assert run("context", "add", "a b", "--target", "h").exit_code != 0
 
 

@@ -15,7 +15,14 @@ from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import pass_daemon
 from pydotcompute_client.contexts import SETTINGS, Contexts, check_context_name, write_contexts
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "NOT_KEPT"]
+
+NOT_KEPT = {
+    "token": "--token: a context keeps no token; write it to a file, and name that with --token-file",
+    "insecure": "--insecure: no context allows plain text; give it with the commands that need it",
+    "context": "--context: a context is not made from another one; give the options that it is to keep",
+}
+"""The options of the connection that a context does not keep, with the error for each."""
 
 
 @click.group()
@@ -35,8 +42,9 @@ def add(daemon: Connection, name: str) -> None:
     The first context is in use from then on.
     """
     check_context_name(name)
-    if "token" in daemon.typed:
-        raise BadInput("--token: a context keeps no token; write it to a file, and name that with --token-file")
+    for option, error in NOT_KEPT.items():
+        if option in daemon.typed:
+            raise BadInput(error)
     if "target" not in daemon.typed:
         raise BadInput("--target is missing: where does the daemon listen?")
     contexts = daemon.contexts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute_server.access.audit import Audit
 from pydotcompute_server.access.files import Policies
 from pydotcompute_server.access.step import AccessStep
@@ -38,6 +39,11 @@ class Access:
             return ()
         self._step = AccessStep(self._policies, self._audit, typed, sees_service)
         return (self._step,)
+
+    def turned_away(self, path: str, peer: str, error: PyDotComputeError) -> None:
+        """Note a call that comes to no step; see `AccessStep.turned_away`."""
+        if self._step is not None:
+            self._step.turned_away(path, peer, error)
 
     def reload(self) -> None:
         """Read the files again, and open the audit log again.

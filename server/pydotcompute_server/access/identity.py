@@ -50,12 +50,18 @@ class Policy:
         self._rules = rules or Rules()
         self._takes_tokens = tokens is not None
         self._tokens = {each.id: (each, self._identified(each)) for each in (tokens or {}).values()}
-        self._anonymous = Identified(Principal(ANONYMOUS_NAME, self._rules.rights_of(ANONYMOUS_NAME)))
+        self._anonymous = Identified(self._principal(ANONYMOUS_NAME))
 
     def _identified(self, token: Token) -> Identified:
-        rights = self._rules.rights_of(token.name) if token.grant is None else Rights([token.grant])
         until = None if token.expires is None else token.expires.timestamp()
-        return Identified(Principal(token.name, rights), token.id, until)
+        rights = None if token.grant is None else Rights([token.grant])
+        return Identified(self._principal(token.name, rights), token.id, until)
+
+    def _principal(self, name: str, rights: Rights | None = None) -> Principal:
+        """Return the principal of this name, with the rights that the file gives it if no others are given."""
+        if rights is None:
+            rights = self._rules.rights_of(name)
+        return Principal(name, rights, self._rules.limits_of(name, rights.highest))
 
     async def identify(self, call: Call) -> Identified:
         """Return who a call is from: its token's name, else the name in its certificate, else `anonymous`.
@@ -77,7 +83,7 @@ class Policy:
             check_name(name)
         except InvalidConfigurationError as error:
             raise NotAuthenticatedError(f"the certificate has no name that counts: {error}") from None
-        return Identified(Principal(name, EVERYTHING if self._trusts_certificates else self._rules.rights_of(name)))
+        return Identified(self._principal(name, EVERYTHING if self._trusts_certificates else None))
 
     async def _by_token(self, header: str) -> Identified:
         scheme, _, secret = header.partition(" ")
@@ -86,7 +92,7 @@ class Policy:
         secret = secret.strip()
         if self._jwts is not None and secret.count(".") == 2:
             name, until = await self._jwts.check(secret)
-            return Identified(Principal(name, self._rules.rights_of(name)), until=until)
+            return Identified(self._principal(name), until=until)
         if not self._takes_tokens:
             raise NotAuthenticatedError("this daemon takes no tokens")
         known = self._tokens.get(token_id(secret) or "")

@@ -103,6 +103,10 @@ class AccessStep:
 
         return check
 
+    def turned_away(self, path: str, peer: str, error: PyDotComputeError) -> None:
+        """Note a call that does not come here, because the daemon has too many. Nobody has asked whose it is."""
+        self._audit.refused("", peer, _name(path), "", error)
+
     async def _answer_as_unknown(self, call: Call) -> None:
         """Answer a call of a method that is hidden in the same way as one of a method that does not exist."""
         assert self._unknown is not None

@@ -7,14 +7,16 @@ principal knows how many. An account looks at its parts when it must know, and b
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, replace
 from time import monotonic
 from typing import Protocol
 from weakref import WeakSet
 
 from pydotcompute.exceptions import LimitExceededError
 from pydotcompute.ring_kernels.places import COME_AGAIN
-from pydotcompute_server.limits import Limits
+from pydotcompute_server.limits import Limits, PrincipalLimits
+from pydotcompute_server.principals import Principal
 
 __all__ = ["Account", "Accounts", "Bucket", "Part"]
 
@@ -43,6 +45,11 @@ class Bucket:
         self._clock = clock
         self._left = float(rate)
         self._at = clock()
+
+    def change(self, rate: int) -> None:
+        """Let so many pass in a second from now on. It stays as full as it was, or as deep in debt."""
+        self._left = self.left * rate / self.rate if self.rate else float(rate)
+        self.rate = rate
 
     @property
     def left(self) -> float:
@@ -73,17 +80,34 @@ class Part(Protocol):
 class Account:
     """What one principal has under way, over all its connections, and how fast it comes."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = monotonic) -> None:
-        self._most = limits.messages_under_way_per_principal
-        self._most_bytes = limits.bytes_under_way_per_principal
+    def __init__(self, limits: PrincipalLimits, clock: Callable[[], float] = monotonic) -> None:
+        self._limits = limits
+        self._most = limits.messages_under_way
+        self._most_bytes = limits.bytes_under_way
         self._clock = clock
-        self._messages = Bucket(limits.messages_per_second_per_principal, clock)
-        self._bytes = Bucket(limits.bytes_per_second_per_principal, clock)
+        self._messages = Bucket(limits.messages_per_second, clock)
+        self._bytes = Bucket(limits.bytes_per_second, clock)
+        self.stated: Mapping[str, int] | None = None
+        """`Principal.limits` of the call that came last. It is kept to see that nothing has changed."""
         self._parts: WeakSet[Part] = WeakSet()
         self._calls = self._call_bytes = 0
         self._came = self._came_bytes = 0  # At least what is under way: that of the last look, and what came since.
         self._look_again_at = 0.0
         self._not_before = 0.0
+
+    def hold_to(self, limits: PrincipalLimits, stated: Mapping[str, int]) -> None:
+        """Hold the principal to these limits from now on, in its streams that go on too.
+
+        Args:
+            stated: see the attribute of this name.
+        """
+        self.stated = stated
+        if limits != self._limits:
+            self._limits = limits
+            self._most = limits.messages_under_way
+            self._most_bytes = limits.bytes_under_way
+            self._messages.change(limits.messages_per_second)
+            self._bytes.change(limits.bytes_per_second)
 
     def add(self, part: Part) -> None:
         """Count what this part has of the principal, as long as the part exists."""
@@ -187,29 +211,33 @@ def _share(left: int, streams: int) -> int:
 
 
 class Accounts:
-    """The accounts of all principals. There are none if no principal has a limit."""
+    """The accounts of all principals that have limits."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self._usual = PrincipalLimits.of_each(limits)
         self._accounts: OrderedDict[str, Account] = OrderedDict()
-        self.are_kept = bool(
-            limits.messages_under_way_per_principal
-            or limits.bytes_under_way_per_principal
-            or limits.messages_per_second_per_principal
-            or limits.bytes_per_second_per_principal
-        )
-        """True if principals have limits."""
+        self.all_are_limited = any(astuple(self._usual))
+        """True if the daemon has limits for each principal."""
 
-    def of(self, principal: str) -> Account | None:
-        """Return the account of this principal; None if principals have no limits."""
-        if not self.are_kept:
+    def of(self, principal: Principal) -> Account | None:
+        """Return the account of this principal, held to the limits that it has now; None if it has never had any."""
+        account = self._accounts.get(principal.name)
+        if account is None and not (self.all_are_limited or principal.limits):
             return None
-        account = self._accounts.get(principal)
-        if account is None:
-            if len(self._accounts) >= MOST_ACCOUNTS:
-                idle = (name for name, each in self._accounts.items() if each.is_idle)
-                self._accounts.pop(next(idle, ""), None)
-            account = self._accounts[principal] = Account(self._limits)
-        else:
-            self._accounts.move_to_end(principal)
+        if account is not None:
+            if account.stated is not principal.limits:
+                account.hold_to(self._limits_of(principal), principal.limits)
+            self._accounts.move_to_end(principal.name)
+            return account
+        limits = self._limits_of(principal)
+        if not any(astuple(limits)):
+            return None
+        if len(self._accounts) >= MOST_ACCOUNTS:
+            idle = (name for name, each in self._accounts.items() if each.is_idle)
+            self._accounts.pop(next(idle, ""), None)
+        account = self._accounts[principal.name] = Account(limits)
+        account.stated = principal.limits
         return account
+
+    def _limits_of(self, principal: Principal) -> PrincipalLimits:
+        return replace(self._usual, **principal.limits) if principal.limits else self._usual

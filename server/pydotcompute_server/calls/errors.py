@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behavior = Callable[..., Awaitable[Any]]
+Full = Callable[[Context], PyDotComputeError]
 
 
 class ClientGoneError(Exception):
@@ -69,18 +70,19 @@ def told_status(error: BaseException) -> status_pb2.Status:
     return to_status(as_told(error))
 
 
-def report(behavior: Behavior, name: str, places: Places) -> Behavior:
+def report(behavior: Behavior, name: str, places: Places, full: Full) -> Behavior:
     """Return a handler that calls `behavior`, and ends the call with a status if `behavior` raises.
 
     Args:
-        places: the places for calls. Without a place the call ends with LimitExceededError. They are counted here, and
-            not by functions of their own, which would make every call slower.
+        places: the places for calls. They are counted here, and not by functions of their own, which would make every
+            call slower.
+        full: returns the error of a call for which there is no place.
     """
 
     async def call(request: Any, context: Context) -> Any:
         try:
             if places.taken >= places.most:
-                raise places.full()
+                raise full(context)
             places.taken += 1
             try:
                 return await behavior(request, context)
@@ -93,7 +95,7 @@ def report(behavior: Behavior, name: str, places: Places) -> Behavior:
     return call
 
 
-def report_of_one(behavior: Behavior, name: str, places: Places) -> Behavior:
+def report_of_one(behavior: Behavior, name: str, places: Places, full: Full) -> Behavior:
     """Return what `report` does, for a handler of one request; a request that is an error is raised."""
 
     async def call(request: Any, context: Context) -> Any:
@@ -101,7 +103,7 @@ def report_of_one(behavior: Behavior, name: str, places: Places) -> Behavior:
             if isinstance(request, PyDotComputeError):
                 raise request
             if places.taken >= places.most:
-                raise places.full()
+                raise full(context)
             places.taken += 1
             try:
                 return await behavior(request, context)
@@ -115,7 +117,7 @@ def report_of_one(behavior: Behavior, name: str, places: Places) -> Behavior:
 
 
 def report_of_stream(
-    behavior: Callable[..., AsyncIterator[Any]], name: str, places: Places
+    behavior: Callable[..., AsyncIterator[Any]], name: str, places: Places, full: Full
 ) -> Callable[..., AsyncIterator[Any]]:
     """Return what `report_of_one` does, for a handler that is a generator of responses."""
 
@@ -124,7 +126,7 @@ def report_of_stream(
             if isinstance(request, PyDotComputeError):
                 raise request
             if places.taken >= places.most:
-                raise places.full()
+                raise full(context)
             places.take()
             # Not `finally`: gRPC does not close the generator of a call that was cancelled while it sent a response.
             cast(Any, context).add_done_callback(lambda _: places.leave())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
 
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.bounds.apart import Apart
@@ -32,6 +34,8 @@ class Handlers(grpc.GenericRpcHandler):
 
     Args:
         services: returns the names of the services that the one who calls may know of.
+        turned_away: is told of each call that comes to no step, because there are too many: its path, where it comes
+            from, and its error.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Handlers(grpc.GenericRpcHandler):
         apart: Apart,
         steps: Sequence[Step] = (),
         services: Callable[[], Sequence[str]] | None = None,
+        turned_away: Callable[[str, str, PyDotComputeError], None] | None = None,
     ) -> None:
         self._types = types
         self._services = services or types.services
@@ -49,9 +54,10 @@ class Handlers(grpc.GenericRpcHandler):
         self._limits = limits
         self._steps = tuple(steps)
         self._places = Places("max_calls", limits.max_calls)
+        self._turned_away = turned_away
         self._added: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Handler] = {}
-        self._refuse = report(chain(self._refuse_unknown, UNKNOWN, self._steps)[0], "", self._places)
+        self._refuse = chain(self._refuse_unknown, UNKNOWN, self._steps)[0]
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Add the handlers of a service; `add_…Servicer_to_server` calls this."""
@@ -77,7 +83,7 @@ class Handlers(grpc.GenericRpcHandler):
         return handler
 
     def _unimplemented(self, path: str) -> Handler:
-        refuse_unknown = self._refuse
+        refuse_unknown = report(self._refuse, "", self._places, partial(self._full, path))
 
         async def refuse(_: object, context: Context) -> None:
             await refuse_unknown(path, context)
@@ -89,23 +95,29 @@ class Handlers(grpc.GenericRpcHandler):
             grpc.StatusCode.UNIMPLEMENTED, unknown_method(path, self._types, self._services(), self._limits)
         )
 
+    def _full(self, path: str, context: Context) -> PyDotComputeError:
+        error = self._places.full()
+        if self._turned_away is not None:
+            self._turned_away(path, str(context.peer()), error)
+        return error
+
     def _made_ready(self, handler: Handler, method: Method) -> Handler:
         takes_one = handler.unary_unary or handler.unary_stream
         behavior = takes_one or handler.stream_stream
         answers = bool(handler.unary_unary) and not getattr(behavior, "answers_itself", False)
         chained, has_steps = chain(behavior, method, self._steps, answers=answers)
-        name = f"{method.name}Request"
+        name, full = f"{method.name}Request", partial(self._full, method.path)
         read, write = handler.request_deserializer, handler.response_serializer
         reads_apart = bool(handler.unary_unary) and getattr(behavior, "takes_messages", False) and read is not bytes
         call: Any
         if reads_apart:
             chained = read_first(chained, self._apart, hands_errors_on=has_steps)
         if has_steps:
-            call = report(chained, name, self._places)
+            call = report(chained, name, self._places, full)
         elif inspect.isasyncgenfunction(behavior):
-            call = report_of_stream(behavior, name, self._places)
+            call = report_of_stream(behavior, name, self._places, full)
         else:
-            call = report_of_one(chained, name, self._places)
+            call = report_of_one(chained, name, self._places, full)
         if not takes_one:
             return grpc.stream_stream_rpc_method_handler(
                 call, self._requests.deserializer_of_each(read, name, behavior), write

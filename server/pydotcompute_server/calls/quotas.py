@@ -35,15 +35,15 @@ class Quotas:
         accounts, places = self._accounts, self._places
 
         async def count(call: Call) -> None:
-            principal = current().name
+            principal = current()
             account = accounts.of(principal)
             if account is not None:
                 account.require_rate(_size(call.request))
-            places.take((principal,))
+            places.take((principal.name,))
             try:
                 await proceed(call)
             finally:
-                places.leave((principal,))
+                places.leave((principal.name,))
 
         return count
 

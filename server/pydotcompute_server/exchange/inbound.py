@@ -80,7 +80,7 @@ class Inbound:
         self.draining: status_pb2.Status | None = None
         """The status that refuses further messages when the daemon is about to end; else None."""
         self.account = client.account
-        """The account of the client's principal; None if principals have no limits."""
+        """The account of the client's principal; None if the principal has no limits."""
         self._principal = client.owner.principal
         self._kernel = kernel
         self._caller = caller

@@ -36,7 +36,7 @@ class _WithMetadata:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._stub, name)
-        return lambda request, **more: method(request, metadata=self._metadata, **more)
+        return lambda *request, **more: method(*request, metadata=self._metadata, **more)
 
 
 class As(Wire):

@@ -2,14 +2,17 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pydotcompute.access.roles import Grant, Role
+from pydotcompute.exceptions import LimitExceededError
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_server import Limits
 from pydotcompute_server.access.audit import MOST_ADDRESSES, REFUSALS_A_SECOND, Audit
 from tests.server.access.guarded import Guarded, about, bearer, guarded, outcome
@@ -103,6 +106,45 @@ async def test_a_limit_that_is_reached_is_noted(tmp_path: Path) -> None:
     last = lines(path)[-1]
     assert "max_kernels" in last.pop("problem")
     assert last == entry("limit", "olga", "KernelService/Launch", "more", "LIMIT_EXCEEDED")
+
+
+async def test_a_limit_of_the_principal_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    limits = Limits(grace=1.0, messages_per_second_per_principal=1)
+    async with guarded(tmp_path, GRANTS, audit_log=path, limits=limits) as daemon:
+        for _ in range(2):
+            await outcome(daemon.by("carl").kernels.ListKernels(pb.ListKernelsRequest()))
+    last = lines(path)[-1]
+    assert "messages_per_second_per_principal" in last.pop("problem")
+    assert last == entry("limit", "carl", "KernelService/ListKernels", "", "LIMIT_EXCEEDED")
+
+
+@pytest.mark.parametrize("kind", ["unary", "responses", "stream", "unknown"])
+async def test_a_call_too_many_for_the_daemon_is_noted_without_a_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "audit"
+    limits = Limits(grace=1.0, max_calls=1, max_calls_per_principal=1)
+    async with guarded(tmp_path, GRANTS, audit_log=path, limits=limits) as daemon:
+        watch = daemon.by("olga").telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
+        await watch.read()
+        carl = daemon.by("carl")
+        unknown: Any = daemon.channel.unary_unary("/pydotcompute.v1.KernelService/Never")
+        calls: dict[str, tuple[str, Callable[[], Any]]] = {
+            "unary": ("KernelService/ListKernels", lambda: carl.kernels.ListKernels(pb.ListKernelsRequest())),
+            "responses": (
+                "TelemetryService/WatchTelemetry",
+                lambda: first_of(carl.telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())),
+            ),
+            "stream": ("MessageService/Exchange", lambda: first_of(exchange(carl, "echo"))),
+            "unknown": ("KernelService/Never", lambda: unknown(b"", metadata=carl.metadata)),
+        }
+        method, call = calls[kind]
+        error = await outcome(call())
+        assert isinstance(error, LimitExceededError)
+        assert error.name == "max_calls"
+        watch.cancel()
+    last = lines(path)[-1]
+    assert "max_calls is 1" in last.pop("problem")
+    assert last == entry("limit", "", method, "", "LIMIT_EXCEEDED")
 
 
 async def test_the_file_is_opened_again_after_it_was_moved_away(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ CALCULATOR = str(Path(__file__).resolve().parents[3] / "examples" / "calculator.
 
 BROKEN = {
     "no TOML": ("[[grants]", "TOML"),
-    "unknown table": ("[roles]", "the file has only grants, jwt"),
+    "unknown table": ("[roles]", "the file has only grants, jwt, limits"),
     "unknown key": ('[[grants]]\nprincipal = ["a"]\nrole = "viewer"', "a grant has only"),
     "without a role": ('[[grants]]\nprincipals = ["a"]', "role=None: it is missing"),
     "without principals": ('[[grants]]\nrole = "viewer"', "principals=None: it is missing"),
@@ -29,6 +29,17 @@ BROKEN = {
     "a text for a list": ('[[grants]]\nprincipals = "a"\nrole = "viewer"', "list of patterns"),
     "no list of tables": ("grants = 1", r"\[\[grants\]\]"),
     "a text of grants": ('grants = ["a"]', r"\[\[grants\]\]"),
+    "limits of nobody": ("[[limits]]\nmessages_per_second = 1", "principals=None: either this or a role"),
+    "limits without a limit": ('[[limits]]\nrole = "caller"', "one of bytes_per_second, bytes_under_way"),
+    "an unknown limit": (
+        '[[limits]]\nrole = "caller"\nmax_calls = 1',
+        "a table of limits has only bytes_",
+    ),
+    "a limit that is no number": ('[[limits]]\nrole = "caller"\nmessages_per_second = "1"', "a whole number"),
+    "a limit that is true": ('[[limits]]\nrole = "caller"\nmessages_per_second = true', "a whole number"),
+    "a negative limit": ('[[limits]]\nrole = "caller"\nbytes_under_way = -1', "a whole number"),
+    "limits of a role that is none": ('[[limits]]\nrole = "root"\nbytes_under_way = 1', "the roles are viewer"),
+    "no list of limits": ("limits = 1", r"\[\[limits\]\]"),
     "jwt without keys": ('[jwt]\nissuer = "a"\naudience = "b"', "jwt.keys=None: it is missing"),
     "an audience that is none": ('[jwt]\nissuer = "a"\naudience = ""\nkeys = "k"', "a text that is not empty"),
     "keys that are not there": ('[jwt]\nissuer = "a"\naudience = "b"\nkeys = "k.json"', "No such file"),
@@ -50,7 +61,7 @@ def test_a_daemon_with_a_broken_file_of_roles_does_not_start(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("option", "text", "why"),
     [
-        ("--access", "[roles]", "roles=…: the file has only grants, jwt"),
+        ("--access", "[roles]", "roles=…: the file has only grants, jwt, limits"),
         ("--tokens", "hello", "line=1: token=…: it is no JSON object"),
         ("--audit-log", None, "No such file or directory"),
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ class Gold:
 async def secret(ctx: KernelContext[Gold, Gold]) -> None:
     async for gold in ctx:
         raise ValueError(f"{CARD}, {gold.weight}")
+
+
+@message(package="vault.v1")
+class Visitor:
+    """What anybody may know of, in the same package."""
+
+    name: str = ""
+
+
+async def lobby(ctx: KernelContext[Visitor, Visitor]) -> None:
+    async for visitor in ctx:
+        await ctx.send(visitor)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -179,23 +192,29 @@ async def test_health_is_of_what_one_may_see(daemon: Guarded) -> None:
         watch.cancel()
 
 
+async def reflected(daemon: Guarded, who: str, **request: str) -> Any:
+    """What reflection answers to a principal."""
+    method: Any = daemon.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    call = method(iter([reflection_pb2.ServerReflectionRequest(**request)]), metadata=daemon.by(who).metadata)
+    answer = await call.read()
+    call.cancel()
+    answer.ClearField("original_request")
+    return answer
+
+
+async def services_reflected(daemon: Guarded, who: str) -> set[str]:
+    """The services that reflection lists to a principal, but for gRPC's own."""
+    answer = await reflected(daemon, who, list_services="")
+    return {each.name for each in answer.list_services_response.service if not each.name.startswith("grpc.")}
+
+
 async def test_reflection_tells_of_the_types_that_one_may_see(daemon: Guarded) -> None:
-    async def ask(who: str, **request: str) -> Any:
-        method: Any = daemon.channel.stream_stream(
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-            reflection_pb2.ServerReflectionRequest.SerializeToString,
-            reflection_pb2.ServerReflectionResponse.FromString,
-        )
-        call = method(iter([reflection_pb2.ServerReflectionRequest(**request)]), metadata=daemon.by(who).metadata)
-        answer = await call.read()
-        call.cancel()
-        answer.ClearField("original_request")
-        return answer
-
-    async def services(who: str) -> set[str]:
-        answer = await ask(who, list_services="")
-        return {each.name for each in answer.list_services_response.service if not each.name.startswith("grpc.")}
-
+    ask = partial(reflected, daemon)
+    services = partial(services_reflected, daemon)
     everywhere = {f"pydotcompute.v1.{name}Service" for name in OWN}
     assert await services("viewer") == everywhere | {"shop.v1.Echo"}
     assert await services("typeless") == everywhere
@@ -212,6 +231,39 @@ async def test_reflection_tells_of_the_types_that_one_may_see(daemon: Guarded) -
     name = FileDescriptorProto.FromString(file).name
     assert (await ask("all", file_by_filename=name)).HasField("file_descriptor_response")
     assert (await ask("viewer", file_by_filename=name)).HasField("error_response")
+
+
+async def test_reflection_hides_a_type_in_the_package_of_one_that_it_shows(tmp_path: Path) -> None:
+    kernel_types = [
+        KernelType("secret", secret, RingKernelConfig("secret"), Gold, Gold),
+        KernelType("lobby", lobby, RingKernelConfig("lobby"), Visitor, Visitor),
+    ]
+    grants = {"viewer": Grant(Role.VIEWER, ("lobby*",)), "keeper": Grant(Role.VIEWER, ("secret",))}
+    grants["all"] = Grant(Role.VIEWER)
+
+    async with guarded(tmp_path, grants, kernel_types=kernel_types) as daemon:
+
+        async def declared(who: str, symbol: str) -> set[str]:
+            """All messages and services in the files that declare a symbol."""
+            answer = await reflected(daemon, who, file_containing_symbol=symbol)
+            parsed = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+            files = [file for file in parsed if file.package == "vault.v1"]
+            assert len(files) == 1
+            again = await reflected(daemon, who, file_by_filename=files[0].name)
+            assert FileDescriptorProto.FromString(again.file_descriptor_response.file_descriptor_proto[0]) == files[0]
+            return {each.name for each in files[0].message_type} | {each.name for each in files[0].service}
+
+        # Whoever sees more asks first, so that nothing is shown again that was made for them.
+        assert await declared("all", "vault.v1.Visitor") == {"Gold", "Secret", "Visitor", "Lobby"}
+        assert await declared("viewer", "vault.v1.Visitor") == {"Visitor", "Lobby"}
+        assert await declared("viewer", "vault.v1.Lobby.Ask") == {"Visitor", "Lobby"}
+        assert await declared("keeper", "vault.v1.Gold") == {"Gold", "Secret"}
+        never_was = str(await reflected(daemon, "viewer", file_containing_symbol="vault.v1.Never"))
+        for symbol in ("vault.v1.Gold", "vault.v1.Secret", "vault.v1.Secret.Ask", "vault.v1.Gold.weight"):
+            hidden = str(await reflected(daemon, "viewer", file_containing_symbol=symbol))
+            assert hidden.replace(symbol, "vault.v1.Never") == never_was
+        assert "vault.v1.Secret" not in await services_reflected(daemon, "viewer")
+        assert "vault.v1.Lobby" in await services_reflected(daemon, "viewer")
 
 
 @pytest.mark.parametrize("who", ["viewer", "caller", "typeless"])

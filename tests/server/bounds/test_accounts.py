@@ -15,7 +15,8 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute_client import connect
 from pydotcompute_server import Daemon
 from pydotcompute_server.bounds.accounts import Account, Accounts, Bucket
-from pydotcompute_server.limits import Limits
+from pydotcompute_server.limits import Limits, PrincipalLimits
+from pydotcompute_server.principals import Principal
 from tests.embedded import EmbeddedWire, Order, embedded
 from tests.principals import believing, saying
 from tests.stubs import Failure, Letter, Talk, Wire, duration, failure_of, read_error
@@ -68,9 +69,23 @@ def test_a_bucket_without_a_rate_lets_all_through() -> None:
     assert bucket.seconds_to(1_000_000) == 0
 
 
+def test_a_bucket_with_another_rate_is_as_full_as_before() -> None:
+    clock = Clock()
+    bucket = Bucket(10, clock)
+    bucket.take(15)
+    bucket.change(100)
+    assert bucket.left == -50  # Half a second's, as before.
+    clock.now = 1.0
+    assert bucket.left == 50
+    bucket.change(0)
+    bucket.take(1_000)
+    bucket.change(10)
+    assert bucket.left == 10
+
+
 def test_a_call_over_the_rate_is_refused_and_told_when_to_come_again() -> None:
     clock = Clock()
-    account = Account(Limits(messages_per_second_per_principal=2, bytes_per_second_per_principal=100), clock)
+    account = Account(PrincipalLimits(messages_per_second=2, bytes_per_second=100), clock)
     account.require_rate(10)
     account.require_rate(10)
     with pytest.raises(LimitExceededError) as of_messages:
@@ -94,7 +109,7 @@ class Held:
 
 def test_an_account_looks_at_its_parts_before_it_refuses() -> None:
     clock = Clock()
-    account = Account(Limits(messages_under_way_per_principal=4), clock)
+    account = Account(PrincipalLimits(messages_under_way=4), clock)
     part: Any = Held(2, 0)
     account.add(part)
     for _ in range(4):
@@ -109,7 +124,7 @@ def test_an_account_looks_at_its_parts_before_it_refuses() -> None:
 
 
 def test_streams_of_one_principal_share_its_credit() -> None:
-    account = Account(Limits(messages_under_way_per_principal=10, bytes_per_second_per_principal=1_000), Clock())
+    account = Account(PrincipalLimits(messages_under_way=10, bytes_per_second=1_000), Clock())
     parts: list[Any] = [Held(1, 0), Held(1, 0)]
     assert account.credit() == (10, 1_000)
     for part in parts:
@@ -122,9 +137,32 @@ def test_streams_of_one_principal_share_its_credit() -> None:
 
 
 def test_accounts_are_kept_only_where_there_are_limits() -> None:
-    assert Accounts(Limits()).of("alice") is None
+    alice, bob = Principal("alice"), Principal("bob")
+    assert Accounts(Limits()).of(alice) is None
     accounts = Accounts(Limits(messages_per_second_per_principal=1))
-    assert accounts.of("alice") is accounts.of("alice") is not accounts.of("bob")
+    assert accounts.of(alice) is accounts.of(alice) is not accounts.of(bob)
+
+
+def test_an_account_is_held_to_the_limits_that_its_principal_has_now() -> None:
+    accounts = Accounts(Limits(bytes_under_way_per_principal=100))
+    account = accounts.of(Principal("alice", limits={"messages_under_way": 1, "bytes_under_way": 0}))
+    assert account is not None
+    account.require_room(1_000)
+    account.carry(1, 1_000)
+    with pytest.raises(LimitExceededError, match="messages_under_way_per_principal is 1"):
+        account.require_room(0)
+    assert accounts.of(Principal("alice")) is account
+    with pytest.raises(LimitExceededError, match="bytes_under_way_per_principal is 100"):
+        account.require_room(0)
+
+
+def test_who_has_own_limits_has_an_account_where_others_have_none() -> None:
+    accounts = Accounts(Limits())
+    assert accounts.of(Principal("alice", limits={"messages_per_second": 1})) is not None
+    assert accounts.of(Principal("bob")) is None
+    assert accounts.of(Principal("bob", limits={"messages_per_second": 0})) is None
+    limited = Accounts(Limits(messages_per_second_per_principal=1))
+    assert limited.of(Principal("bob", limits={"messages_per_second": 0})) is None
 
 
 # -- unary calls -------------------------------------------------------------------------------------------------------
