@@ -29,6 +29,11 @@ def use_profile() -> None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "thorough" if IN_CI else "quick"))
 
 
+def is_thorough() -> bool:
+    """True in the profile `thorough`: what takes minutes is tried too."""
+    return bool(settings().max_examples == THOROUGH)
+
+
 def examples(thorough: int) -> int:
     """How many to try, of so many in the profile `thorough`."""
     return max(1, thorough * settings().max_examples // THOROUGH)

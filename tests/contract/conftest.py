@@ -11,6 +11,7 @@ from pydotcompute import KernelRuntime, RingKernelRuntime
 from pydotcompute.ring_kernels.declaration import Isolation
 from tests.contract import kernels
 from tests.contract.world import Clogged, World
+from tests.properties import is_thorough
 
 KERNELS = Path(__file__).with_name("kernels.py")
 
@@ -27,7 +28,12 @@ def isolating_daemon(start_daemon: Callable[..., Any]) -> Any:
     return start_daemon(str(KERNELS), "--isolation", "process")
 
 
-@pytest.fixture(params=["local", "remote", "process", "remote process"])
+# A worker for each kernel takes minutes in all, so `make test` leaves these worlds to CI, or to
+# HYPOTHESIS_PROFILE=thorough.
+WORLDS = ["local", "remote", "process", "remote process"] if is_thorough() else ["local", "remote"]
+
+
+@pytest.fixture(params=WORLDS)
 def place(request: pytest.FixtureRequest) -> str:
     """Where the kernels are, here or at a daemon; and whether their actors are in worker processes."""
     place: str = request.param
