@@ -51,6 +51,7 @@ from pydotcompute_server.clients import ENDING
 from pydotcompute_server.connected import Connected
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
+from pydotcompute_server.exchange.openings import SESSIONS_PER_SECOND, Openings
 from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
@@ -119,7 +120,10 @@ class Daemon:
         self._connected = Connected(limits, accounts)
         self._unary = UnaryLane(self._runtime, self._catalog, limits, apart, memory, self.epoch, self._connected)
         self._typed = TypedServices(self._runtime, self._catalog, self._unary, limits, apart, memory, self._connected)
-        self._exchange = ExchangeLane(self._runtime, self._catalog, limits, apart, memory, epoch, self._connected)
+        openings = Openings(limits.sessions_per_second_per_principal or (SESSIONS_PER_SECOND if steps else 0))
+        self._exchange = ExchangeLane(
+            self._runtime, self._catalog, limits, apart, memory, epoch, self._connected, openings
+        )
         self._kernels = KernelServicer(self._runtime, self._catalog, visible, limits, self.epoch)
         memory.add_place("mailboxes", self._in_mailboxes)
         memory.add_place("dead letters", self._in_dead_letters)

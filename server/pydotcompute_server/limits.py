@@ -25,6 +25,7 @@ _MAY_BE_ZERO = {
     "messages_per_second_per_principal",
     "bytes_per_second_per_principal",
     "max_sessions_per_principal",
+    "sessions_per_second_per_principal",
     "max_watchers_per_principal",
     "max_leases_per_principal",
     "memory_bytes",
@@ -82,6 +83,9 @@ class Limits(RuntimeLimits):
     """Sessions, with and without a connection."""
     max_sessions_per_principal: int = 0
     """Sessions of one principal. 0 for seven eighths of `max_sessions`, so that there is room for others."""
+    sessions_per_second_per_principal: int = 0
+    """New sessions of one principal in a second. Further ones are opened later. 0 for 200, or for any number if the
+    daemon does not tell principals apart."""
     max_sessions_per_connection: int = 1_024
     """Sessions that were opened over one connection. When a connection breaks, the ends of its sessions come before
     anything that other clients send meanwhile, so this is also a bound on how long those wait."""

@@ -12,7 +12,10 @@ import signal
 import sys
 from pathlib import Path
 
+import uvloop
+
 from pydotcompute_server import Daemon, Limits, Settings, load_kernel_types
+from pydotcompute_server.process.main import settle_memory
 from tests.chaos.attacks import KERNELS
 from tests.principals import believing
 
@@ -24,10 +27,13 @@ async def main(*limits: str) -> None:
     kernel_types = load_kernel_types([str(Path(__file__).with_name("attack_kernels.py"))])
     daemon = Daemon(settings, kernel_types, steps=[believing])
     await daemon.start()
+    settle_memory()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
     print(f"listening on {daemon.address}", flush=True)
     await daemon.run()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    # Loop and garbage collector are those of the command, because they decide how long a turn of the loop takes.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(*sys.argv[1:]))

@@ -13,7 +13,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -115,8 +115,11 @@ async def sessions(target: str, seconds: float) -> Counter[str]:
     async def open_one(stub: Any, _: int) -> None:
         call = stub.Exchange()
         opening = pb.Open(kernel_id="square", credit=pb.Credit(messages=1, bytes=1))
-        await call.write(pb.ExchangeRequest(open=opening))
-        if await call.read() is grpc.aio.EOF:
+        answer: object = grpc.aio.EOF
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # The call may be refused before it is written.
+            await call.write(pb.ExchangeRequest(open=opening))
+            answer = await call.read()
+        if answer is grpc.aio.EOF:
             code, nothing = await call.code(), grpc.aio.Metadata()
             raise grpc.aio.AioRpcError(code, nothing, nothing, await call.details())
         call.cancel()

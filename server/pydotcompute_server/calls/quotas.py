@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydotcompute.exceptions import LimitExceededError
 from pydotcompute.ring_kernels.places import Places, Share
 from pydotcompute_server.bounds.accounts import Accounts
+from pydotcompute_server.calls.answers import seconds_left
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
+from pydotcompute_server.calls.refusals import Refusals
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current
 
@@ -20,13 +23,16 @@ class Quotas:
     """A step that refuses the calls of a principal that has too many, or that come too fast.
 
     It comes after the step that finds out who is calling. What comes in a stream is counted by the stream, which waits
-    and refuses nothing.
+    and refuses nothing. If many calls of a principal are over a limit, this one or another, they are answered one by
+    one.
     """
 
     def __init__(self, accounts: Accounts, limits: Limits) -> None:
         self._accounts = accounts
         share = Share("max_calls_per_principal", limits.per_principal("max_calls"))
         self._places = Places("max_calls", limits.max_calls, share)
+        self._limits = limits
+        self._refusals = Refusals(limits.max_request_bytes)
 
     def __call__(self, method: Method, proceed: Proceed) -> Proceed:
         """Return the function that calls of the method pass."""
@@ -37,15 +43,26 @@ class Quotas:
         async def count(call: Call) -> None:
             principal = current()
             account = accounts.of(principal)
-            if account is not None:
-                account.require_rate(_size(call.request))
-            places.take((principal.name,))
             try:
-                await proceed(call)
-            finally:
-                places.leave((principal.name,))
+                if account is not None:
+                    account.require_rate(_size(call.request))
+                places.take((principal.name,))
+                try:
+                    await proceed(call)
+                finally:
+                    places.leave((principal.name,))
+            except LimitExceededError:
+                await self._hold_back(principal.name, call)
+                raise
 
         return count
+
+    async def _hold_back(self, principal: str, call: Call) -> None:
+        """Wait until the principal may have the refusal of a call with a single request."""
+        if call.request is not None:  # Else it is not known how many bytes are kept meanwhile.
+            request = call.request
+            size = len(request) if isinstance(request, bytes) else request.ByteSize()
+            await self._refusals.hold(principal, size, seconds_left(call.context, self._limits))
 
 
 def _size(request: Any) -> int:

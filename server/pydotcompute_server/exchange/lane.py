@@ -29,6 +29,7 @@ from pydotcompute_server.clients import ENDING, SHUTTING_DOWN
 from pydotcompute_server.connected import Connected, ConnectedClient
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.conversation import Conversation, CutOffError, TakenOverError
+from pydotcompute_server.exchange.openings import Openings
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.exchange.sessions import Sessions
 from pydotcompute_server.limits import Limits
@@ -62,8 +63,10 @@ class ExchangeLane:
         memory: Memory,
         epoch: Epoch,
         connected: Connected,
+        openings: Openings,
     ) -> None:
         self._connected = connected
+        self._openings = openings
         self._runtime = runtime
         self._apart = apart
         self._catalog = catalog
@@ -138,9 +141,10 @@ class ExchangeLane:
         """Find or begin the session that a stream asks for, and carry it."""
         if opening.session_token:
             session = self._sessions.find(opening.session_token, opening.kernel_id, client.owner.principal)
-        elif self._draining is not None:
-            raise ENDING.again()
         else:
+            await self._openings.turn(client.owner.principal)
+            if self._draining is not None:
+                raise ENDING.again()
             kernel = self._runtime.kernel(opening.kernel_id)
             session = self._sessions.open(
                 lambda: Session(
@@ -204,6 +208,7 @@ class ExchangeLane:
     def drain(self) -> None:
         """Take no more messages and no new sessions, and tell the clients."""
         self._draining = SHUTTING_DOWN
+        self._openings.close()
         for conversation in self._conversations.values():
             conversation.drain(SHUTTING_DOWN)
 
