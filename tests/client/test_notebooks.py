@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbclient import NotebookClient
+from nbformat import v4
 
 from tests.contract.world import PATIENCE
 
@@ -69,8 +69,9 @@ def test_replies_are_of_the_class_of_the_cell_that_was_run_last(
     kernels.write_text(KERNELS)
     target = start_daemon(str(kernels), "--launch", "repeat").target
     sources = [DECLARE, OPEN, ASK, DECLARE, ASK, SHOUT, LOUD, CLOSE]
-    cells = [nbformat.v4.new_code_cell(source.format(target=target, patience=PATIENCE)) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    made: Any = v4
+    cells = [made.new_code_cell(source.format(target=target, patience=PATIENCE)) for source in sources]
+    notebook = made.new_notebook(cells=cells)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=int(PATIENCE), kernel_name="python3", resources=resources).execute()
     printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
