@@ -85,7 +85,7 @@ class _Kernels(kernel_service_pb2_grpc.KernelServiceServicer):
         response = pb.DescribeKernelResponse(
             kernel=self._kernel(), kernel_type=self._type(), sample_json=f'{{"a": "{POISON}"}}'
         )
-        response.input_type.full_name = "hostile.v1.Hostile"
+        response.input_type.full_name = f"{self._file.package}.Hostile"
         response.input_type.files.file.append(self._file)
         return response
 
