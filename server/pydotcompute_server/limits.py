@@ -84,7 +84,7 @@ class Limits(RuntimeLimits):
     max_sessions_per_principal: int = 0
     """Sessions of one principal. 0 for seven eighths of `max_sessions`, so that there is room for others."""
     sessions_per_second_per_principal: int = 0
-    """New sessions of one principal in a second. Further ones are opened later. 0 for 200, or for any number if the
+    """New sessions of one principal in a second. Further ones are opened later. 0 for 100, or for any number if the
     daemon does not tell principals apart."""
     max_sessions_per_connection: int = 1_024
     """Sessions that were opened over one connection. When a connection breaks, the ends of its sessions come before

@@ -8,7 +8,7 @@ from time import monotonic
 
 __all__ = ["SESSIONS_PER_SECOND", "Openings"]
 
-SESSIONS_PER_SECOND = 200
+SESSIONS_PER_SECOND = 100
 """How many sessions a principal may open in a second if nothing else is said."""
 
 MOST_IDLE = 1_024

@@ -188,13 +188,13 @@ def settle_memory() -> None:
     Messages come and go without reference cycles. Under load the collector took a tenth of the daemon's time; with
     these settings it takes less than a hundredth.
 
-    The event loop waits for each collection. The second threshold keeps those of the second generation at 30,000
-    objects, about 15 ms. With 200,000 objects they were the longest turns of the loop while thousands of sessions were
+    The event loop waits for each collection. The first two thresholds keep those of the second generation at 15,000
+    objects, about 7 ms. With 200,000 objects they were the longest turns of the loop while thousands of sessions were
     opened, and they do not find more that way: an object is looked at once in each generation.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 2, 1_000)
+    gc.set_threshold(5_000, 2, 2_000)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
