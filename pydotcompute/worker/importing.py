@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydotcompute.imports import finds, import_as
 from pydotcompute.wire.worker.start import Place
 
 __all__ = ["find"]
@@ -40,23 +39,12 @@ def _module(place: Place) -> ModuleType:
         return loaded
     if name is place.module and _is_found(name, place.file):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(name, place.file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{place.file} is no file of Python", name=name, path=place.file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return import_as(name, place.file)
 
 
 def _is_found(name: str, file: str) -> bool:
     """Return True if Python finds this file under this name."""
     try:
-        spec = importlib.util.find_spec(name)
+        return finds(name, file)
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from pydotcompute.imports import finds, import_as
+
 __all__ = ["NAMESPACE", "NameTakenError", "import_file", "import_name"]
 
 NAMESPACE = "pydotcompute_kernels"
@@ -47,7 +49,7 @@ def import_file(file: Path) -> ModuleType:
     with _folder_first(str(path.parent)):
         if path.stem.isidentifier() and _finds(path.stem, path):
             return importlib.import_module(path.stem)
-        return _import_under(_free_name(path), path)
+        return import_as(_free_name(path), path)
 
 
 def import_name(name: str) -> ModuleType:
@@ -77,20 +79,6 @@ def _import_from_package(path: Path, root: Path, parents: list[str]) -> ModuleTy
     return importlib.import_module(".".join(parents if path.stem == "__init__" else [*parents, path.stem]))
 
 
-def _import_under(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
 def _package_around(path: Path) -> tuple[Path, list[str]]:
     """Return the names of the packages that a file is in, outermost first, and the folder of the outermost one."""
     folder, names = path.parent, list[str]()
@@ -116,8 +104,7 @@ def _finds(name: str, path: Path) -> bool:
     loaded = sys.modules.get(name)
     if loaded is not None:
         return _is_of(loaded, path)
-    spec = importlib.util.find_spec(name)
-    return spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(path)
+    return finds(name, path)
 
 
 def _taken(name: str, advice: str) -> str:
