@@ -22,6 +22,7 @@ from pydotcompute.protobuf.conventions import BASICS, STATIC
 from pydotcompute.protobuf.json.read import MOST_VIOLATIONS, document_of, load, read_json
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.schema.names import shortened
 from tests.properties import examples
 from tests.protobuf.kinds import ANY_MESSAGE, HEADER, Tree, codec_of, one, same
 
@@ -144,7 +145,7 @@ def around(holder: Any, name: str, value: Any, path: str, found: FieldDescriptor
     if found.is_repeated:
         elements = value.items() if isinstance(value, dict) else enumerate(value)
         for key, _ in elements:
-            yield value, key, f"{path}[{json.dumps(key)}]"
+            yield value, key, f"{path}[{json.dumps(shortened(key) if isinstance(key, str) else key)}]"
 
 
 @ANYTHING
