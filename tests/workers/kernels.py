@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from pydotcompute import message, ring_kernel
@@ -117,4 +118,16 @@ async def holding(ctx: KernelContext[Ask, Told]) -> None:
     async for ask in ctx:
         while ask.do == "hold" and not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
             await asyncio.sleep(0.01)
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process")
+async def patient(ctx: KernelContext[Ask, Told]) -> None:
+    """Waits with its answer until there is a file of the name that it is told. It does not begin if its id is one."""
+    if Path(ctx.kernel_id).exists():
+        raise ValueError("not now")
+    async for ask in ctx:
+        harm(ask.do)
+        while ask.do and not Path(ask.do).exists():
+            await asyncio.sleep(0.005)
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
