@@ -42,10 +42,24 @@ __all__ = [
     "watch_telemetry",
 ]
 
-_NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
+_NUMBERS = {
+    "ID",
+    "INSTANCES",
+    "QUEUE",
+    "OUTPUTS",
+    "PROCESSED",
+    "DROPPED",
+    "ERRORS",
+    "RATE",
+    "P50",
+    "P95",
+    "P99",
+    "MAX",
+    "UPTIME",
+}
 _NUMBERS |= {"VALUE", "INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
 _NUMBERS |= {"SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY", "RECEIVED", "BYTES RECEIVED", "SENT"}
-_IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
+_IF_ANY = {"INSTANCES", "STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
 _WIDTH = 1 << 16
@@ -94,7 +108,7 @@ def show_tokens(tokens: Iterable[Token], now: datetime) -> None:
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
     """Print one row for each kernel."""
-    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "OUTPUTS", "STUCK", "DEVICE", "FAILURE")
+    columns = ("KERNEL", "TYPE", "STATE", "INSTANCES", "QUEUE", "OUTPUTS", "STUCK", "DEVICE", "FAILURE")
     listed = list(kernels)
     any_on_gpu = any(kernel.device_name for kernel in listed)
     rows = [
@@ -102,6 +116,7 @@ def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
             kernel.kernel_id,
             kernel.kernel_type,
             state_name(kernel.state),
+            str(kernel.instances or ""),
             str(kernel.queue_depth),
             _outputs(kernel),
             _stuck(kernel),
@@ -155,6 +170,7 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         "TYPE": kernel_type.name,
         "STATE": state_name(kernel.state) if launched else "not launched",
         "FAILURE": kernel.failure,
+        "INSTANCES": str(kernel.instances or ""),
         "QUEUE": f"{kernel.queue_depth} of {config.input_queue_size}" if launched else str(config.input_queue_size),
         "BACKPRESSURE": strategy_from_proto(config.backpressure_strategy),
         "OUTPUT QUEUE": f"{kernel.output_depth} of {config.output_queue_size}"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.device.open_lease import open_lease
-from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
