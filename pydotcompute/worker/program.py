@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import traceback
 from typing import Any
 
@@ -60,6 +61,7 @@ class Program:
     async def _launch(self, start: Start) -> bool:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
+        sys.path += [folder for folder in start.path if folder not in sys.path]
         try:
             kernel_type = start.kernel_type(find)
             assert kernel_type.input_type is not None
