@@ -24,9 +24,7 @@ class LoadError(Exception):
     """A source of kernel types cannot be used. The text says in one line which source, and why."""
 
 
-def load_kernel_types(
-    sources: Iterable[str], on_file: Callable[[str], None] = lambda _: None
-) -> dict[str, KernelType]:
+def load_kernel_types(sources: Iterable[str], on_file: Callable[[str], None] = lambda _: None) -> dict[str, KernelType]:
     """Load these sources, and return the kernel types that they declare, by name.
 
     Args:

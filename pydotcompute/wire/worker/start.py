@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -124,11 +124,9 @@ def place_of(value: Any) -> Place:
             raise InvalidConfigurationError("isolation", "process", elsewhere.problem)
         return elsewhere.place
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    file = getattr(sys.modules.get(module or ""), "__file__", None)
-    found: Any = sys.modules.get(module or "")
-    for part in (name or "").split("."):
-        found = getattr(found, part, None)
-    if file is None or found is not value:
+    of_it = (each for each in _modules(module) if value is _found_in(each, name))
+    file = getattr(next(of_it, None), "__file__", None)
+    if file is None:
         problem = (
             f"another process cannot import {name or value!r}: it must be found by that name in a module of a file"
         )
@@ -136,6 +134,19 @@ def place_of(value: Any) -> Place:
     assert isinstance(module, str)
     assert isinstance(name, str)
     return Place(module, str(file), name)
+
+
+def _modules(name: str | None) -> Iterator[Any]:
+    """Yield the modules of this name: first the one that an import finds, then those that had to give way to it."""
+    yield sys.modules.get(name or "")
+    yield from (module for module in list(sys.modules.values()) if getattr(module, "__name__", None) == name)
+
+
+def _found_in(module: Any, name: str | None) -> Any:
+    found = module
+    for part in (name or "").split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _elsewhere(value: Any) -> Elsewhere | None:

@@ -10,8 +10,7 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute.messages.message import message
-from pydotcompute.protobuf.classes import dataclass_from
+from pydotcompute.protobuf.described import class_of
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import RingKernelConfig
@@ -32,23 +31,24 @@ def describe(kernel_types: Iterable[KernelType]) -> tuple[dict[str, Any], bytes]
         MessageTypeError: two message classes of one full name have different fields.
     """
     pool = TypePool()
-    messages: dict[str, Any] = {}
+    indexes: dict[type, int] = {}
+    names = [field.name for field in fields(KernelType) if field.name not in OF_THEIR_OWN]
     described = []
     for each in kernel_types:
         types = {"input_type": each.input_type, "output_type": each.output_type}
-        for cls in types.values():
-            if cls is not None:
-                name = pool.add(cls).full_name
-                messages.setdefault(name, {"place": _place(cls), "sample": sample_json(introspect(cls))})
         described.append({
             "name": each.name,
             "place": _place(each.func),
             "documentation": each.documentation,
             "executor": each.executor,
             "config": asdict(each.config),
-            "settings": {field.name: getattr(each, field.name) for field in fields(each) if field.name not in OF_THEIR_OWN},
-            **{role: None if cls is None else introspect(cls).full_name for role, cls in types.items()},
+            "settings": {name: getattr(each, name) for name in names},
+            **{role: cls and indexes.setdefault(cls, len(indexes)) for role, cls in types.items()},
         })  # fmt: skip
+    messages = [
+        {"full_name": pool.add(cls).full_name, "sample": sample_json(introspect(cls)), "place": _place(cls)}
+        for cls in indexes
+    ]
     path = [entry for entry in sys.path if isinstance(entry, str)]
     values = {"kernel_types": described, "messages": messages, "path": path}
     return values, FileDescriptorSet(file=pool.files).SerializeToString()
@@ -72,10 +72,11 @@ def kernel_types_of(values: Mapping[str, Any], files: bytes) -> dict[str, Kernel
     pool = TypePool()
     pool.add_files(files)
     path = tuple(values["path"])
-    classes = {name: _message_class(pool, name, each, path) for name, each in values["messages"].items()}
+    classes = [_message_class(pool, each, path) for each in values["messages"]]
     made = {}
     for each in values["kernel_types"]:
-        input_type, output_type = (classes.get(each[role] or "") for role in ("input_type", "output_type"))
+        indexes = each["input_type"], each["output_type"]
+        input_type, output_type = (None if index is None else classes[index] for index in indexes)
         settings = {name: tuple(it) if isinstance(it, list) else it for name, it in each["settings"].items()}
         func = _stand_in(each["name"], each["executor"], each["documentation"])
         func.__dict__["__elsewhere__"] = _elsewhere(each["place"], path)
@@ -84,10 +85,9 @@ def kernel_types_of(values: Mapping[str, Any], files: bytes) -> dict[str, Kernel
     return made
 
 
-def _message_class(pool: TypePool, name: str, described: Mapping[str, Any], path: tuple[str, ...]) -> type:
-    cls = message(dataclass_from(pool.descriptor(name)))
+def _message_class(pool: TypePool, described: Mapping[str, Any], path: tuple[str, ...]) -> type:
+    cls = class_of(pool, described["full_name"])
     made: Any = cls
-    made.__proto_files__ = pool.file_set(name).file
     made.__sample_json__ = described["sample"]
     made.__elsewhere__ = _elsewhere(described["place"], path)
     return cls

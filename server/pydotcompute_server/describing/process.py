@@ -27,6 +27,8 @@ PROGRAM = (
     "from pydotcompute_server.describing.command import main; main()"
 )
 """What the process runs. It finds modules where this process finds them."""
+START = 60.0
+"""Seconds that the process has to start, before it imports the first file."""
 
 
 def describe_kernel_types(
@@ -39,7 +41,8 @@ def describe_kernel_types(
 
     Args:
         sources: as for `load_kernel_types`.
-        patience: the seconds that the import of one file, or of one module, may take.
+        patience: the seconds that the import of one file, or of one module, may take; a daemon takes its limit
+            `worker_start`.
 
     Raises:
         LoadError: as of `load_kernel_types`; or the import of a file has ended the process, or takes too long; or a
@@ -102,12 +105,11 @@ class _Answer:
         """Return the last note of the process. LoadError if it ends without one, or takes too long."""
         ended = os.pidfd_open(self._process.pid)
         try:
-            deadline = monotonic() + self._patience
+            deadline = monotonic() + START
             while True:
                 readable, _, _ = select.select([self._link, ended], [], [], max(0.0, deadline - monotonic()))
                 if not readable:
-                    limit = f"{self._patience:g} seconds (the limit worker_start)"
-                    raise LoadError(f"{self._label}: its import takes longer than {limit}")
+                    raise LoadError(f"{self._label}: its import takes longer than {self._patience:g} seconds")
                 data = self._link.recv(1 << 20) if self._link in readable else b""
                 if not data:  # A process that it has started may hold the socket open.
                     raise LoadError(f"{self._label}: the process that imports it {self._how_it_ended()}")
