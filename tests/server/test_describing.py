@@ -165,9 +165,7 @@ def test_a_described_kernel_type_says_what_the_imported_one_says(wares: Path, mo
 
 def test_the_numbers_of_fields_are_those_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path / "locked.py", NOTE + ACTOR.format(name="locked", settings=""))
-    monkeypatch.setattr(
-        lock, "_lock", lock.parse('{"enums": {}, "messages": {"locked.v1.Note": {"gone": 1, "text": 5}}}')
-    )
+    monkeypatch.setattr(lock, "_lock", lock.Lock({"locked.v1.Note": {"gone": 1, "text": 5}}))
     (kernel_type,) = describe_kernel_types([file]).values()
     catalog = Catalog()
     catalog.add(kernel_type)
@@ -235,9 +233,8 @@ def test_two_files_may_have_classes_of_one_name_if_they_are_alike(tmp_path: Path
     described = describe_kernel_types(files)
     places: list[Any] = [vars(each.input_type)["__elsewhere__"].place for each in described.values()]
     assert [each.file for each in places] == files
-    (tmp_path / "b" / "k.py").write_text(
-        NOTE.replace("str", "bytes").replace('""', 'b""') + ACTOR.format(name="b", settings="")
-    )
+    other = NOTE.replace("str", "bytes").replace('""', 'b""')
+    write(tmp_path / "b" / "k.py", other + ACTOR.format(name="b", settings=""))
     with pytest.raises(MessageTypeError, match="another one of the same name"):
         describe_kernel_types(files)
 

@@ -77,7 +77,9 @@ def kernel_types_of(values: Mapping[str, Any], files: bytes) -> dict[str, Kernel
     for each in values["kernel_types"]:
         indexes = each["input_type"], each["output_type"]
         input_type, output_type = (None if index is None else classes[index] for index in indexes)
-        settings = {name: tuple(it) if isinstance(it, list) else it for name, it in each["settings"].items()}
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in each["settings"].items()
+        }
         func = _stand_in(each["name"], each["executor"], each["documentation"])
         func.__dict__["__elsewhere__"] = _elsewhere(each["place"], path)
         config = RingKernelConfig(**each["config"])

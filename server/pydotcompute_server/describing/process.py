@@ -107,7 +107,8 @@ class _Answer:
         try:
             deadline = monotonic() + START
             while True:
-                readable, _, _ = select.select([self._link, ended], [], [], max(0.0, deadline - monotonic()))
+                watched: list[socket.socket | int] = [self._link, ended]
+                readable, _, _ = select.select(watched, [], [], max(0.0, deadline - monotonic()))
                 if not readable:
                     raise LoadError(f"{self._label}: its import takes longer than {self._patience:g} seconds")
                 data = self._link.recv(1 << 20) if self._link in readable else b""
