@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message_classes
+from pydotcompute.messages.raw import Raw, raw_class
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.described import class_described_by
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.wire.worker.frames import MOST_TYPES, LinkError
@@ -26,6 +28,8 @@ class LinkTypes:
         self._indexes: dict[type, int] = {}
         self.codecs: list[Codec[Any]] = []
         """The codecs, by index."""
+        self.raw: list[type[Raw]] = []
+        """The classes of `Raw` messages, by index."""
         self.add(output_type or input_type)
         if input_type not in self._indexes:
             self.add(input_type)
@@ -41,7 +45,9 @@ class LinkTypes:
         """
         if len(self.codecs) >= MOST_TYPES:
             raise LinkError(f"a kernel sends messages of at most {MOST_TYPES} classes")
-        self.codecs.append(Codec(cls, self._pool))
+        codec: Codec[Any] = Codec(cls, self._pool)
+        self.codecs.append(codec)
+        self.raw.append(raw_class(cls, codec.decode_checked))
         self._indexes[cls] = len(self.codecs) - 1
         return self._indexes[cls]
 
@@ -49,8 +55,16 @@ class LinkTypes:
         """Return the index of a class; None if it has none yet."""
         return self._indexes.get(cls)
 
-    def add_named(self, name: str) -> None:
-        """Give the next index to the class with this full name. Raises LinkError if there is none here."""
+    def files(self, index: int) -> bytes:
+        """Return the files that define the class with this index, as a serialized FileDescriptorSet."""
+        return self._pool.file_set(self.codecs[index].schema.full_name).SerializeToString()
+
+    def add_named(self, name: str, files: bytes) -> None:
+        """Give the next index to the class with this full name. If there is none here, one is made of the files.
+
+        Raises:
+            LinkError: no class can be made of the files.
+        """
         for cls in reversed(message_classes()):
             try:
                 if introspect(cls).full_name == name:
@@ -58,4 +72,7 @@ class LinkTypes:
                     return
             except PyDotComputeError:  # A class that cannot cross the wire.
                 continue
-        raise LinkError(f"the actor sends messages of the class {name}, which is not declared here")
+        try:
+            self.add(class_described_by(files, name))
+        except MessageTypeError as error:
+            raise LinkError(f"the actor sends messages of a class {name} that cannot be: {error}") from error
