@@ -26,7 +26,10 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
-    faulthandler.enable(os.fdopen(crash, "w"))  # The parent reads this file if the process crashes.
+    words = os.fdopen(crash, "w")  # The parent reads this file if the process crashes.
+    faulthandler.enable(words)
+    # So it says where it was when its parent ends it, for taking too long say. After that the signal does what it does.
+    faulthandler.register(signal.SIGTERM, words, chain=True)
     asyncio.run(_run(socket.socket(fileno=link), Marks(marks, count)))
 
 

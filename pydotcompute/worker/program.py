@@ -27,6 +27,7 @@ from pydotcompute.worker.link import Link
 from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
 from pydotcompute.worker.outbox import Outbox
+from pydotcompute.worker.own_limits import limit_memory, settle_in, show_life
 
 __all__ = ["Program"]
 
@@ -61,12 +62,21 @@ class Program:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
         try:
+            settle_in(start.cpus, start.nice)
+        except PyDotComputeError as error:
+            self._link.send(Note("refused to launch", to_values(error)))
+            return False
+        if start.beat is not None:
+            show_life(self._marks, start.beat)
+        try:
             kernel_type = start.kernel_type(find)
             assert kernel_type.input_type is not None
             types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         except BaseException as error:
             self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
             return False
+        if start.memory is not None:
+            limit_memory(start.memory)
         self._outbox = outbox = Outbox(self._link.send, types)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
@@ -105,6 +115,8 @@ class Program:
                 self._link.send(Returned(self._mail.give_back(sequences)))
             case Note("start", values):
                 self._starting.set_result(Start.read(values))
+            case Note("redelivered", {"deliveries": int(deliveries)}):
+                self._mail.deliveries = deliveries
             case Note("resume"):
                 self._mail.inbox.resume()
                 self._kernel.gate.enter(KernelState.ACTIVE)
