@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import signal
 import socket
 import sys
 
@@ -20,7 +21,10 @@ def main() -> None:
     link, marks, crash, count, parent = map(int, sys.argv[1:])
     sys.argv[1:] = []
     end_with(parent)
-    faulthandler.enable(os.fdopen(crash, "w"))  # The parent reads this file if the process crashes.
+    words = os.fdopen(crash, "w")  # The parent reads this file if the process crashes.
+    faulthandler.enable(words)
+    # So it says where it was when its parent ends it, for taking too long say. After that the signal does what it does.
+    faulthandler.register(signal.SIGTERM, words, chain=True)
     asyncio.run(_run(socket.socket(fileno=link), Marks(marks, count)))
 
 

@@ -175,6 +175,8 @@ class Reports:
             entry = None if values["sequence"] is None else instance.ledger.in_hand.get(values["sequence"])
             receiver = self._receiver(values["kernel_id"])
             await receiver.take_forwarded(self._mail, message, values["key"], None if entry is None else entry.item)
+            if entry is not None:
+                entry.passed_on = True
         except PyDotComputeError as raised:
             error = raised
         if process is not None:

@@ -65,7 +65,9 @@ async def test_workers_come_and_go_and_begin_anew_under_load(target: str) -> Non
         await eventually(lambda: len(pids) == 1)
         stop.set()
         sent = sum(await asyncio.gather(*loads))
-        assert (await runtime.fetch_telemetry("load")).messages_processed == sent
+        telemetry = await runtime.fetch_telemetry("load")
+        assert telemetry is not None
+        assert telemetry.messages_processed == sent
         assert await runtime.fetch_dead_letters("load") == []
 
 

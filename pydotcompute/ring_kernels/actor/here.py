@@ -14,6 +14,7 @@ from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.ring_kernels.places import Places
 
 __all__ = ["RunsHere"]
@@ -69,6 +70,13 @@ class RunsHere:
         """See `Runner`."""
         return self._context.is_idle
 
+    is_running = True
+    """See `Runner`."""
+
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """See `Runner`."""
+        return ()
+
     @property
     def seconds_in_send(self) -> float | None:
         """See `Runner`."""
@@ -115,7 +123,9 @@ class RunsHere:
 
     async def restart(self, timeout: float) -> None:
         """See `Runner`."""
-        problem = "the actor runs in the process of its runtime, and only a worker process is restarted"
+        problem = (
+            'only a worker process is restarted, unless the kernel has failed; declare it with isolation="process"'
+        )
         raise InvalidConfigurationError("isolation", "none", problem)
 
     def complete_all(self) -> None:
