@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -15,11 +15,15 @@ from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import Executor, KernelFunction, KernelType
+from pydotcompute.ring_kernels.supervision import Supervision
+from pydotcompute.ring_kernels.worker_limits import WorkerLimits
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.wire.worker.start import Elsewhere, Place, place_of
 
 __all__ = ["describe", "kernel_types_of"]
 
+GROUPS: dict[str, type] = {"supervision": Supervision, "worker_limits": WorkerLimits}
+"""The fields of a kernel type that are dataclasses of values of JSON."""
 OF_THEIR_OWN = ("name", "func", "config", "input_type", "output_type")
 """The fields of a kernel type that are described in a way of their own. All others are values of JSON."""
 
@@ -42,7 +46,7 @@ def describe(kernel_types: Iterable[KernelType]) -> tuple[dict[str, Any], bytes]
             "documentation": each.documentation,
             "executor": each.executor,
             "config": asdict(each.config),
-            "settings": {name: getattr(each, name) for name in names},
+            "settings": {name: _values(getattr(each, name)) for name in names},
             **{role: cls and indexes.setdefault(cls, len(indexes)) for role, cls in types.items()},
         })  # fmt: skip
     messages = [
@@ -52,6 +56,19 @@ def describe(kernel_types: Iterable[KernelType]) -> tuple[dict[str, Any], bytes]
     path = [entry for entry in sys.path if isinstance(entry, str)]
     values = {"kernel_types": described, "messages": messages, "path": path}
     return values, FileDescriptorSet(file=pool.files).SerializeToString()
+
+
+def _values(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _tuple(value) for name, value in values.items()}
+
+
+def _tuple(value: Any) -> Any:
+    """Return a tuple for a list, which JSON has made of it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _place(value: object) -> dict[str, Any]:
@@ -78,7 +95,8 @@ def kernel_types_of(values: Mapping[str, Any], files: bytes) -> dict[str, Kernel
         indexes = each["input_type"], each["output_type"]
         input_type, output_type = (None if index is None else classes[index] for index in indexes)
         settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in each["settings"].items()
+            name: GROUPS[name](**_with_tuples(value)) if name in GROUPS else _tuple(value)
+            for name, value in each["settings"].items()
         }
         func = _stand_in(each["name"], each["executor"], each["documentation"])
         func.__dict__["__elsewhere__"] = _elsewhere(each["place"], path)
