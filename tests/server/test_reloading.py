@@ -10,13 +10,22 @@ import grpc
 import pytest
 from google.protobuf import struct_pb2
 
-from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError, PyDotComputeError
+from pydotcompute.access.roles import Grant, Rights, Role
+from pydotcompute.exceptions import (
+    InvalidConfigurationError,
+    KernelFailedError,
+    NotPermittedError,
+    PyDotComputeError,
+)
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute_client import connect
+from pydotcompute_server import Call, Daemon, Method, Proceed, Settings, describe_kernel_types
+from pydotcompute_server.principals import Principal, calling_as
 from tests.contract.world import PATIENCE, eventually
+from tests.embedded import embedded
 
 SHOP = '''
 import asyncio
@@ -57,6 +66,20 @@ async def scales(ctx):
     async for parcel in ctx:
         await ctx.send(parcel)
 """
+
+
+def as_operator_of(pattern: str) -> Any:
+    """A step that takes everybody for the operator of the kernels of this pattern."""
+    principal = Principal("olga", Rights((Grant(Role.OPERATOR, (pattern,)),)))
+
+    def step(method: Method, proceed: Proceed) -> Proceed:
+        async def call_as(call: Call) -> None:
+            calling_as(principal)
+            await proceed(call)
+
+        return call_as
+
+    return step
 
 
 class Shop:
@@ -191,3 +214,55 @@ async def test_a_file_that_the_daemon_does_not_serve_is_refused(shop: Shop) -> N
     async with connect(shop.target) as runtime:
         with pytest.raises(InvalidConfigurationError, match="the daemon was not started with it, but with"):
             await runtime.reload("/etc/passwd")
+
+
+async def test_a_daemon_that_has_imported_the_files_itself_refuses() -> None:
+    async with embedded() as daemon, connect(daemon.address) as runtime:
+        with pytest.raises(InvalidConfigurationError, match="isolation=none: the daemon has imported the files"):
+            await runtime.reload()
+        with pytest.raises(InvalidConfigurationError, match="isolation=none"):
+            await daemon.reload_kernels()
+
+
+def test_watching_needs_isolation() -> None:
+    with pytest.raises(InvalidConfigurationError, match="only a daemon with --isolation process"):
+        Settings(reload=True)
+
+
+async def test_only_who_is_operator_of_all_of_it_reloads(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop.py")
+    types = await asyncio.to_thread(describe_kernel_types, [str(shop.file)])
+    steps = (as_operator_of("other/*"),)
+    settings = Settings(listen="127.0.0.1:0", isolation="process", kernels=[str(shop.file)])
+    daemon = Daemon(settings, types, steps)
+    await daemon.start()
+    running = asyncio.create_task(daemon.run())
+    try:
+        async with connect(daemon.address) as runtime:
+            with pytest.raises(NotPermittedError, match="KernelService/Reload: it needs the role operator for kernel"):
+                await runtime.reload()
+        shop.write(more=MORE)
+        done = await daemon.reload_kernels()
+        assert (done.kernel_ids, done.new_kernel_types) == ([], ["scales"])
+    finally:
+        daemon.stop()
+        await running
+
+
+async def test_a_daemon_loads_files_that_change_by_itself(start_daemon: Callable[..., Any], tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop.py")
+    daemon = start_daemon(str(shop.file), "--isolation", "process", "--launch", "till", "--reload")
+    await eventually(lambda: "watching for changes" in daemon.log_text())
+    async with connect(daemon.target) as runtime:
+        order: Any = (await runtime.describe("till")).input_type
+        shop.write("'new'", more="raise RuntimeError('not today')")
+        await eventually(lambda: "what was loaded before goes on" in daemon.log_text())
+        assert (await runtime.send_and_receive("till", order(1), timeout=PATIENCE)).text == "old"
+        shop.write("'new'")
+        await eventually(lambda: "kernels were loaded again" in daemon.log_text())
+        await eventually_says(runtime, order, "new")
+
+
+async def eventually_says(runtime: Any, order: Any, text: str) -> None:
+    while (await runtime.send_and_receive("till", order(1), timeout=PATIENCE)).text != text:
+        pass
