@@ -74,7 +74,7 @@ class WorkerProcess:
             worker._link = await Link.open(here, on_frame, worker._on_end)
             try:
                 descriptors = there.fileno(), marks_file, crash, *(each.descriptor for each in printed)
-                worker._child = await TEMPLATES.fork(start.func, {}, descriptors, capacity)
+                worker._child = await TEMPLATES.fork(start.func, start.environ, descriptors, capacity)
             except BaseException:
                 worker._link.close()
                 raise
