@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args, overload
 
-from pydotcompute.device.settings import bytes_of, check_device
+from pydotcompute.device.settings import bytes_of, check_device, devices_of
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.messages.message import is_message_class
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
@@ -79,6 +79,8 @@ class KernelType:
     """When the worker process is started again."""
     instances: int = 1
     """The number of worker processes that share the mailbox. Each runs the actor."""
+    devices: Sequence[str] = ()
+    """The devices of the instances, which get them by turns: each sees its own device alone. It becomes a tuple."""
 
     def __post_init__(self) -> None:
         check_id(self.name)
@@ -101,6 +103,9 @@ class KernelType:
             raise InvalidConfigurationError("isolation", self.isolation, "choose none or process")
         if not isinstance(self.instances, int) or isinstance(self.instances, bool) or self.instances < 1:
             raise InvalidConfigurationError("instances", self.instances, "must be a whole number of at least 1")
+        object.__setattr__(self, "devices", devices_of(self.devices))
+        if self.devices and self.device != "cpu":
+            raise InvalidConfigurationError("devices", self.devices, f"there is device={self.device!r} too; choose one")
         if self.restart not in get_args(Restart):
             raise InvalidConfigurationError("restart", self.restart, "choose never, on_failure or always")
 
@@ -197,6 +202,7 @@ def ring_kernel(
     isolation: Isolation | None = None,
     restart: Restart = "never",
     instances: int = 1,
+    devices: Sequence[str] = (),
     auto_register: bool = True,
 ) -> Callable[[F], F]: ...
 
@@ -221,6 +227,7 @@ def ring_kernel(
     isolation: Isolation | None = None,
     restart: Restart = "never",
     instances: int = 1,
+    devices: Sequence[str] = (),
     auto_register: bool = True,
 ) -> F | Callable[[F], F]:
     """Declare a function as a kernel type.
@@ -246,6 +253,8 @@ def ring_kernel(
             which is also after the actor has returned. Anything but "never" needs a worker process.
         instances: the number of worker processes that share the mailbox, each with the actor. Messages are handed out
             in order, and done in any order. More than one needs worker processes.
+        devices: the devices of the instances, such as `("cuda:0", "cuda:1")`, instead of `device`. The instances get
+            them by turns, and each sees its own alone, which is "cuda:0" there. This needs worker processes.
         auto_register: True to let `launch(kernel_id)`, and a daemon that loads the file, find the type by its name. A
             later declaration of the same name replaces the earlier one.
 
@@ -275,6 +284,7 @@ def ring_kernel(
             isolation,
             restart,
             instances,
+            devices,
         )
         if executor not in (None, kernel_type.executor):
             needed = "a plain function" if executor == "thread" else "an `async def` function"

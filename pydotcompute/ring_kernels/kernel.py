@@ -151,6 +151,9 @@ class RingKernel(Generic[TIn, TOut]):
         elif kernel_type.instances != 1:
             problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process" too'
             raise InvalidConfigurationError("instances", kernel_type.instances, problem)
+        elif kernel_type.devices:
+            problem = 'only worker processes have a device each; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("devices", kernel_type.devices, problem)
         else:
             output_type = cast(type[TOut] | None, kernel_type.output_type)
             context = KernelContext(self.mail, output_type, find=find, sends_to=sends_to, limits=limits)

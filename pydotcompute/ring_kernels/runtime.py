@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
     LimitExceededError,
     PyDotComputeError,
 )
+from pydotcompute.ring_kernels.actor.isolation import prepare_workers
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
@@ -88,9 +89,12 @@ class RingKernelRuntime:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Make the runtime active. This only sets `is_active`: kernels start when they are launched."""
+        """Make the runtime active. Kernels start when they are launched."""
         self._active = True
         self._ending = None
+        declared = () if self._kernel_types is None else self._kernel_types.values()
+        if self._isolation == "process" or any(kernel_type.isolation == "process" for kernel_type in declared):
+            prepare_workers()
 
     def drain(self, error: PyDotComputeError) -> None:
         """Refuse launches with this error from now on, because the runtime is about to shut down.

@@ -19,6 +19,7 @@ from pydotcompute.wire.worker.ledger import Ledger, Window
 from pydotcompute.wire.worker.pace import Pace
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
+from pydotcompute.workers.placing import as_asked
 from pydotcompute.workers.process import WorkerProcess, name_of_exit
 
 __all__ = ["Instance", "Restarts", "WorkerLostError"]
@@ -107,7 +108,7 @@ class Instance:
             raise WorkerLostError("TimeoutError", f"its worker was not ready within {patience:g} seconds")
         note = self._news.result()
         if note.what == "refused to launch":
-            raise from_values(note.values)
+            raise as_asked(from_values(note.values), self._start)
         if note.what == "failed":
             raise _failure(note)
         if note is EXITED:

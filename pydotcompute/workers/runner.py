@@ -21,8 +21,10 @@ from pydotcompute.wire.worker.start import Start
 from pydotcompute.workers.feeder import Feeder
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Entries, Instances
+from pydotcompute.workers.placing import placed
 from pydotcompute.workers.reports import Reports
 from pydotcompute.workers.supervisor import Supervisor
+from pydotcompute.workers.templates import TEMPLATES
 
 __all__ = ["RunsInWorkers"]
 
@@ -49,6 +51,11 @@ class RunsInWorkers:
         self._failure: ActorError | None = None  # With which the actor has failed before it first waited.
         kernel.mail.inbox.lent = self._instances
         kernel.mail.delays.hands = self._instances
+
+    @staticmethod
+    def prepare() -> None:
+        """Start the template from which workers are forked. Raises OSError if the system allows no more processes."""
+        TEMPLATES.prepare()
 
     @property
     def room(self) -> Room:
@@ -159,9 +166,10 @@ def _make(kernel: RingKernel[Any, Any], reports: Reports) -> list[Instance]:
     start = Start.of(kernel.type, config, kernel.limits, logging.getLogger().getEffectiveLevel())
     drops = kernel.mail.inbox.backpressure.drops
     instances = []
-    for _ in range(count):
+    for number in range(count):
         # Under `drop_oldest` the oldest is dropped, and only what is still here can be.
         window = Window(1 if drops or count > 1 else AHEAD, AHEAD_BYTES)
         pace = Pace(AHEAD) if count > 1 and not drops else None
-        instances.append(Instance(kernel, start, reports.on_frame, window, pace))
+        own = placed(start, kernel.type.devices, number)
+        instances.append(Instance(kernel, own, reports.on_frame, window, pace))
     return instances

@@ -23,11 +23,12 @@ class Ask:
 
 @message
 class Told:
-    """The number, the process that has answered, and who has asked."""
+    """The number, the process that has answered, who has asked, and what else there is to tell."""
 
     number: int = 0
     pid: int = 0
     principal: str = ""
+    text: str = ""
 
 
 async def answer(ctx: KernelContext[Ask, Told]) -> None:
@@ -118,3 +119,10 @@ async def holding(ctx: KernelContext[Ask, Told]) -> None:
         while ask.do == "hold" and not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
             await asyncio.sleep(0.01)
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+async def where(ctx: KernelContext[Ask, Told]) -> None:
+    """Tells once its device, and which GPUs its process sees."""
+    ask = await ctx.receive()
+    text = f"{ctx.device} of {os.environ['CUDA_VISIBLE_DEVICES']}"
+    await ctx.send(Told(ask.number, os.getpid(), text=text, correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]

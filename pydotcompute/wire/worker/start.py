@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from pydotcompute.exceptions import InvalidConfigurationError
@@ -43,6 +43,10 @@ class Start:
     """The lock of the numbers of fields, as text: both sides must give a field the same number."""
     log_level: int
     """The level from which on the worker sends what is logged."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Variables of the worker's environment beside those of the kernel's process."""
+    asked_device: str = ""
+    """The device as the kernel type names it, if it has another name in the worker."""
 
     @classmethod
     def of(cls, kernel_type: KernelType, config: RingKernelConfig, limits: RuntimeLimits, log_level: int) -> Start:
