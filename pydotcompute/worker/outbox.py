@@ -85,7 +85,7 @@ class Outbox:
         index = self._types.index(cls)
         if index is None:
             index = self._types.add(cls)
-            self.tell("type", {"name": self._types.codecs[index].schema.full_name})
+            self.tell("type", {"name": self._types.codecs[index].schema.full_name}, self._types.files(index))
         correlation_id = message.correlation_id
         return packed(
             self._types.codecs[index].encode(message),

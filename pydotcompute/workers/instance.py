@@ -231,8 +231,8 @@ class Instance:
                 if not (paused := self._pauses.popleft()).done():
                     paused.set_result(None)
                 self._on_frame(self, frame)
-            case Note("type", {"name": str(name)}):
-                self.types.add_named(name)
+            case Note("type", {"name": str(name)}, files):
+                self.types.add_named(name, files)
             case Note("batches", {"size": int(size)}):
                 self._batch = max(self._batch, size)
                 self.window.messages = max(self.window.messages, size)

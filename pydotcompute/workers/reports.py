@@ -64,6 +64,8 @@ class Reports:
                 self._refused(key, from_values(error))
             case Note("buried", values, body):
                 self._buried(instance, values, body)
+            case Note("undecodable", {"sequence": int(sequence), "error": dict(error)}):
+                self._undecodable(instance, sequence, from_values(error))
             case Note("paused"):
                 pass
             case Note("forward", values, body):
@@ -102,6 +104,21 @@ class Reports:
         instance.done(len(report.done))
         if report.answers:
             self._deliver(instance, report.answers, cast(Columns, report.messages))
+
+    def _undecodable(self, instance: Instance, sequence: int, error: PyDotComputeError) -> None:
+        """Make a request a dead letter that the worker cannot decode, and give its caller the error."""
+        (entry,) = instance.ledger.returned((sequence,))
+        if entry.gone:
+            return
+        self._inbox.lend(-1)
+        if entry.withdrawn:
+            self._mail.was_withdrawn(entry.item)
+            return
+        message, _, terms = entry.item
+        if terms is not None:
+            self._inbox.left(terms)
+        self._mail.bury(message, str(error), DeadLetterReason.UNDELIVERABLE, DeadLetterDirection.TO_KERNEL)
+        self._mail.replies.fail(header_of(entry).message_id, error)
 
     def _deliver(self, instance: Instance, answers: Any, columns: Columns) -> None:
         mail, codecs = self._mail, instance.types.codecs

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message_classes
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.described import class_described_by
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.wire.worker.frames import MOST_TYPES, LinkError
@@ -49,8 +50,16 @@ class LinkTypes:
         """Return the index of a class; None if it has none yet."""
         return self._indexes.get(cls)
 
-    def add_named(self, name: str) -> None:
-        """Give the next index to the class with this full name. Raises LinkError if there is none here."""
+    def files(self, index: int) -> bytes:
+        """Return the files that define the class with this index, as a serialized FileDescriptorSet."""
+        return self._pool.file_set(self.codecs[index].schema.full_name).SerializeToString()
+
+    def add_named(self, name: str, files: bytes) -> None:
+        """Give the next index to the class with this full name. If there is none here, one is made of the files.
+
+        Raises:
+            LinkError: no class can be made of the files.
+        """
         for cls in reversed(message_classes()):
             try:
                 if introspect(cls).full_name == name:
@@ -58,4 +67,7 @@ class LinkTypes:
                     return
             except PyDotComputeError:  # A class that cannot cross the wire.
                 continue
-        raise LinkError(f"the actor sends messages of the class {name}, which is not declared here")
+        try:
+            self.add(class_described_by(files, name))
+        except MessageTypeError as error:
+            raise LinkError(f"the actor sends messages of a class {name} that cannot be: {error}") from error
