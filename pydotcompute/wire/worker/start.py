@@ -92,7 +92,7 @@ class Start:
             {name: getattr(limits, name) for name in RuntimeLimits.__dataclass_fields__},
             in_force().text(),
             log_level,
-            () if elsewhere is None else elsewhere.path,
+            path=() if elsewhere is None else elsewhere.path,
         )
 
     @classmethod
