@@ -42,12 +42,15 @@ from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute.ring_kernels.places import Places
 
-__all__ = ["RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
+__all__ = ["LIVING", "RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")
 
 logger = logging.getLogger(__name__)
+
+LIVING = (KernelState.LAUNCHED, *OPEN)
+"""The states in which a kernel has an actor that goes on."""
 
 current_kernel_id: ContextVar[str | None] = ContextVar("pydotcompute_kernel_id", default=None)
 """The id of the kernel whose actor runs in this context. Use it to label logs."""
@@ -344,6 +347,50 @@ class RingKernel(Generic[TIn, TOut]):
         self.mail.inbox.resume()
         self._runner.resume()
         self.gate.enter(KernelState.ACTIVE)
+
+    @property
+    def instances(self) -> int:
+        """The number of worker processes that serve the kernel, without those that were told to end.
+
+        It is 0 if the actor runs in the process of the runtime.
+        """
+        return self._runner.instances
+
+    async def scale(self, instances: int) -> None:
+        """Change how many worker processes share the mailbox.
+
+        New ones take messages when this call returns. One that is too many finishes what its actor has in hand, and then
+        ends by itself; what it has ahead goes back into the mailbox. If a new one cannot be started, or this call is
+        cancelled, nothing has changed.
+
+        Args:
+            instances: how many worker processes there shall be.
+
+        Raises:
+            InvalidConfigurationError: `instances` is less than 1, or the actor does not run in a worker process.
+            LimitExceededError: there would be more than `max_instances`.
+            KernelStateError: the kernel is neither LAUNCHED, nor ACTIVE, nor DEACTIVATED.
+            KernelFailedError: the actor of a new worker process raised before it first waited.
+        """
+        self.gate.require("scale", *LIVING)
+        await self._runner.scale(instances)
+
+    async def restart(self, timeout: float = 5.0) -> None:
+        """End the actor gently and start it anew, in a new worker process. The messages that wait go on waiting.
+
+        Of several worker processes one is restarted after the other. If this call is cancelled, it is done all the same.
+
+        Args:
+            timeout: the seconds that an actor has to finish what it has in hand. After that its process is ended, and
+                what it had in hand becomes dead letters.
+
+        Raises:
+            InvalidConfigurationError: the actor does not run in a worker process.
+            KernelStateError: the kernel is neither LAUNCHED, nor ACTIVE, nor DEACTIVATED.
+            KernelFailedError: the new actor raised before it first waited, and the kernel has failed with that.
+        """
+        self.gate.require("restart", *LIVING)
+        await self._runner.restart(timeout)
 
     async def terminate(self, timeout: float = 5.0) -> None:
         """End the kernel: refuse new messages, ask the actor to end, and cancel it after `timeout` seconds.

@@ -109,11 +109,13 @@ class Program:
             case Note("start", values):
                 self._starting.set_result(Start.read(values))
             case Note("resume"):
-                self._mail.inbox.resume()
-                self._kernel.gate.enter(KernelState.ACTIVE)
+                if not self._kernel.gate.should_terminate:
+                    self._mail.inbox.resume()
+                    self._kernel.gate.enter(KernelState.ACTIVE)
             case Note("pause"):
-                self._mail.inbox.pause()
-                self._kernel.gate.enter(KernelState.DEACTIVATED)
+                if not self._kernel.gate.should_terminate:
+                    self._mail.inbox.pause()
+                    self._kernel.gate.enter(KernelState.DEACTIVATED)
                 self._outbox.flush()
                 self._link.send(Returned(self._mail.give_back()))
                 self._outbox.tell("paused")

@@ -7,6 +7,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -32,6 +33,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a worker is started again: none the first time, then these, doubled each time."""
 
 
+AHEAD = 256
+"""The most messages that are ahead of an actor, beside more urgent ones and larger batches."""
+AHEAD_BYTES = 4 << 20
+"""No more messages are handed on while this many bytes are ahead of an actor."""
+
 EXITED = Note("exited")
 """Stands in the place of a note of a worker that can send none any more."""
 
@@ -47,8 +53,7 @@ class Instance:
         kernel: the kernel.
         start: what the worker runs.
         on_frame: called with this instance and each frame that is about messages, or forwards one.
-        window: how much may be ahead of the actor.
-        pace: says how many messages should be ahead of the actor; None leaves it at the window.
+        number: its number among the instances of the kernel, from 0.
     """
 
     def __init__(
@@ -56,13 +61,15 @@ class Instance:
         kernel: RingKernel[Any, Any],
         start: Start,
         on_frame: Callable[[Instance, Frame], None],
-        window: Window,
-        pace: Pace | None = None,
+        number: int,
     ) -> None:
+        self.number = number
         self._kernel = kernel
         self._start = start
         self._on_frame = on_frame
-        self.window, self._pace = window, pace
+        self.window = Window(1, AHEAD_BYTES)
+        """How much may be ahead of the actor."""
+        self._pace: Pace | None = None  # Says how many messages should be ahead; None leaves it at the window.
         self._batch = 1  # The largest batch that the actor asks for, which must be ahead as a whole.
         self.process: WorkerProcess | None = None
         """The worker process; None while there is none."""
@@ -73,6 +80,9 @@ class Instance:
         self._grace = kernel.limits.cancellation_grace  # Seconds that the process has to end by itself.
         self.is_ready = False
         """True from the launch in the worker to the end of the actor."""
+        self.is_leaving = False
+        """True once the actor was told to end while the kernel goes on: it is handed nothing more."""
+        self._told_outputs = 0  # The outputs for which the worker knows that it has room.
         self.outputs = 0
         """The outputs of this worker that still take room, as the worker knows it."""
         self._news: asyncio.Future[Note]  # The first that is heard of the process: a note, or `EXITED`.
@@ -95,6 +105,7 @@ class Instance:
         loop = asyncio.get_running_loop()
         self._news, self._end = loop.create_future(), loop.create_future()
         self.outputs = 0
+        self._told_outputs = self._start.config["output_queue_size"]
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
         try:
             self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
@@ -114,6 +125,7 @@ class Instance:
         if note is EXITED:
             raise self._lost(process)
         self.is_ready = note.what == "ready"
+        self._tell_room()
 
     async def serve(self) -> None:
         """Wait until the actor returns.
@@ -178,7 +190,7 @@ class Instance:
 
         Nothing may while a pause is under way, or it would come before what then comes back.
         """
-        return self.is_ready and not self._pauses and self.ledger.takes(priority)
+        return self.is_ready and not (self._pauses or self.is_leaving) and self.ledger.takes(priority)
 
     def handed(self) -> None:
         """Note that messages were handed on."""
@@ -203,6 +215,36 @@ class Instance:
             entry.recalled = True
         if entries and self.process is not None:
             self.process.send(Recall([entry.sequence for entry in entries]))
+
+    def share(self, count: int) -> None:
+        """Note how many instances share the mailboxes now. One of several has ahead what it does in a moment."""
+        # Under `drop_oldest` the oldest is dropped, and only what is not ahead can be.
+        drops = self._kernel.mail.inbox.backpressure.drops
+        if drops or count == 1:
+            self._pace = None
+            self.window.messages = max(self._batch, 1 if drops else AHEAD)
+        elif self._pace is None:
+            self._pace = Pace(AHEAD)
+            self.window.messages = self._batch
+        # Each actor may fill its share of the output mailbox.
+        outputs = max(1, self._kernel.config.output_queue_size // count)
+        self._start = replace(self._start, config={**self._start.config, "output_queue_size": outputs})
+        if self.is_ready:
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        """Tell the worker for how many outputs there is room, if that has changed since it was told."""
+        outputs = self._start.config["output_queue_size"]
+        if outputs != self._told_outputs:
+            self.tell("room", outputs=outputs - self._told_outputs)
+            self._told_outputs = outputs
+
+    def leave(self) -> None:
+        """Tell the actor to end once it has finished what it has in hand. What it has ahead comes back."""
+        self.is_leaving = True
+        if self.is_ready:
+            self.call_back()
+            self.tell("end")
 
     async def pause(self) -> None:
         """Pause the actor, and wait until everything that it has not taken is back."""

@@ -27,11 +27,11 @@ class Instances:
 
     Args:
         kernel: the kernel.
-        members: its instances.
     """
 
-    def __init__(self, kernel: RingKernel[Any, Any], members: list[Instance]) -> None:
-        self.members = members
+    def __init__(self, kernel: RingKernel[Any, Any]) -> None:
+        self.members: list[Instance] = []
+        """The instances, also those that were told to end and have something in hand. Only the crew changes them."""
         self._mail, self._gate, self._inbox = kernel.mail, kernel.gate, kernel.mail.inbox
         self.changed = Signal()
         """Notified when a worker may have room for more."""

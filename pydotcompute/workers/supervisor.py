@@ -47,12 +47,15 @@ class Supervisor:
         while True:
             try:
                 await self._serve(instance)
-                if restart != "always" or self._is_ending:
+                if restart != "always" or self._is_ending or instance.is_leaving:
                     return
                 self._instances.settle(instance)
                 next_pause = restarts.next_pause()
                 pause = LONGEST_PAUSE if next_pause is None else next_pause
             except ActorError as error:
+                if instance.is_leaving:  # It would have ended anyway.
+                    self._tell_lost(instance, error, goes_on=True)
+                    return
                 goes_on = restart != "never" and not self._is_ending
                 next_pause = restarts.next_pause() if goes_on else None
                 self._tell_lost(instance, error, goes_on=next_pause is not None)
@@ -63,6 +66,13 @@ class Supervisor:
             await instance.stop()
             if self._is_ending or await self._ending.wait(pause):
                 return
+
+    def dismiss(self, instance: Instance) -> None:
+        """Take back what an instance had that was told to end. What its actor has not finished is lost."""
+        if instance.process is not None and any(instance.ledger.taken()):
+            error = WorkerLostError("WorkerStopped", f"its worker (process {instance.process.pid}) was told to end")
+            self._tell_lost(instance, error, goes_on=True)
+        self._instances.settle(instance)
 
     async def _serve(self, instance: Instance) -> None:
         if instance.process is None:

@@ -28,7 +28,7 @@ from tests.chaos.killer import Killer, descendants
 from tests.chaos.memory import MIB, Memory
 from tests.chaos.processes import Process, Processes, eventually
 from tests.chaos.worker_client import ASK, SEND, WorkerReport
-from tests.chaos.worker_kernels import COLUMNS, JOURNAL, RECORD, records_of
+from tests.chaos.worker_kernels import JOURNAL, RECORD, records_of
 
 __all__ = ["Attack", "run"]
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from pydotcompute import message, ring_kernel
@@ -126,3 +127,15 @@ async def where(ctx: KernelContext[Ask, Told]) -> None:
     ask = await ctx.receive()
     text = f"{ctx.device} of {os.environ['CUDA_VISIBLE_DEVICES']}"
     await ctx.send(Told(ask.number, os.getpid(), text=text, correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process")
+async def patient(ctx: KernelContext[Ask, Told]) -> None:
+    """Waits with its answer until there is a file of the name that it is told. It does not begin if its id is one."""
+    if Path(ctx.kernel_id).exists():
+        raise ValueError("not now")
+    async for ask in ctx:
+        harm(ask.do)
+        while ask.do and not Path(ask.do).exists():
+            await asyncio.sleep(0.005)
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]

@@ -55,9 +55,7 @@ async def test_the_devices_are_those_that_the_runtime_itself_sees(monkeypatch: p
         assert runtime.kernel_ids == []
 
 
-async def test_the_error_names_the_device_as_it_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_the_error_names_the_device_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cupy.py").write_text("raise ImportError('as if there were none')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     async with RingKernelRuntime() as runtime:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.device.open_lease import open_lease
+from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.room import Room
@@ -101,6 +102,21 @@ class RunsHere:
 
     def end(self) -> None:
         """See `Runner`. The actor asks the kernel's state itself."""
+
+    @property
+    def instances(self) -> int:
+        """See `Runner`."""
+        return 0
+
+    async def scale(self, instances: int) -> None:
+        """See `Runner`."""
+        problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process"'
+        raise InvalidConfigurationError("instances", instances, problem)
+
+    async def restart(self, timeout: float) -> None:
+        """See `Runner`."""
+        problem = "the actor runs in the process of its runtime, and only a worker process is restarted"
+        raise InvalidConfigurationError("isolation", "none", problem)
 
     def complete_all(self) -> None:
         """See `Runner`."""
