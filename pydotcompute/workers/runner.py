@@ -97,13 +97,11 @@ class RunsInWorkers:
         on_first_wait()
         try:
             async with asyncio.TaskGroup() as group:
-                self._reports.group = group
                 helpers = [group.create_task(self._feeder.feed()), group.create_task(self._feeder.make_room())]
                 serving = [group.create_task(self._supervisor.run(each)) for each in self._instances.members]
                 await asyncio.wait(serving)
                 for task in helpers:
                     task.cancel()
-                self._reports.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
