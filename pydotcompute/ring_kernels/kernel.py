@@ -23,6 +23,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
 )
 from pydotcompute.messages.message import door
+from pydotcompute.ring_kernels.actor.asking import Asker, ask
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
 from pydotcompute.ring_kernels.actor.here import RunsHere
@@ -82,7 +83,7 @@ class RingKernel(Generic[TIn, TOut]):
         kernel_type: the type of the kernel; or a function, which becomes a kernel type named `kernel_id`.
         config: settings that replace those of the type. `config.kernel_id` is ignored.
         input_type, output_type: message classes that replace those of the type.
-        find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+        find: returns the kernel of a given id in the same runtime, so that the actor can send to it.
         sends_to: the receiver of the actor's messages; see `KernelContext.sends_to`.
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
@@ -285,6 +286,10 @@ class RingKernel(Generic[TIn, TOut]):
     async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
         """Take a request that the actor of the kernel with this mail hands on. For the arguments see `forward`."""
         await forward(mail, self.mail, message, key, item)
+
+    async def answer(self, asker: Asker, message: Any, timeout: float | None) -> Any:
+        """Return the reply to a request of another kernel's actor. For the arguments see `ask`."""
+        return await ask(asker, self.mail, message, timeout)
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 

@@ -11,15 +11,13 @@ import sys
 import traceback
 from typing import Any
 
-from pydotcompute.device.lease import HOST, DeviceLease
+from pydotcompute.device.lease import HOST
 from pydotcompute.exceptions import KernelFailedError, PyDotComputeError
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.inbox import Item
-from pydotcompute.ring_kernels.mail.mail import Mail
 from pydotcompute.schema import lock
-from pydotcompute.wire.worker.errors import from_values, to_values
+from pydotcompute.wire.worker.errors import to_values
 from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
@@ -27,6 +25,7 @@ from pydotcompute.worker.importing import find
 from pydotcompute.worker.link import Link
 from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
+from pydotcompute.worker.others import Others
 from pydotcompute.worker.outbox import Outbox
 
 __all__ = ["Program"]
@@ -43,7 +42,6 @@ class Program:
         self._marks = marks
         self._starting: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
-        self._forwards: dict[int, asyncio.Future[None]] = {}
         self._link: Link
 
     async def run(self, end: socket.socket) -> None:
@@ -71,10 +69,11 @@ class Program:
             self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
             return False
         self._outbox = outbox = Outbox(self._link.send, types)
+        self._others = Others(outbox, types)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
             kernel_type,
-            find=lambda kernel_id: _Elsewhere(kernel_id, self._forward),
+            find=self._others.find,
             sends_to=HOST,
             limits=RuntimeLimits(**start.limits),
             make_mail=WorkerMail.maker(outbox, self._marks, types),
@@ -125,8 +124,8 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
-            case Note("forwarded", values):
-                self._forwarded(values)
+            case Note("answered", values, body):
+                self._others.answered(values, body)
             case _:
                 raise LinkError(f"a worker does not know what to do with {frame}")
 
@@ -149,47 +148,6 @@ class Program:
         trace = "".join(traceback.format_exception(error))
         values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
         self._link.send(Note("failed", values))
-
-    async def _forward(self, kernel_id: str, message: Any, key: int, item: Item[Any] | None) -> None:
-        call = len(self._forwards) + 1
-        while call in self._forwards:
-            call += 1
-        answer = self._forwards[call] = asyncio.get_running_loop().create_future()
-        arrival: Any = None if item is None else item[1]
-        values = {
-            "call": call,
-            "kernel_id": kernel_id,
-            "key": key,
-            "sequence": None if arrival is None else arrival.sequence,
-        }
-        try:
-            self._outbox.tell_message("forward", message, values)
-            await answer
-        finally:
-            del self._forwards[call]
-
-    def _forwarded(self, values: dict[str, Any]) -> None:
-        answer = self._forwards.get(values["call"])
-        if answer is None or answer.done():
-            return
-        if values["error"] is None:
-            answer.set_result(None)
-        else:
-            answer.set_exception(from_values(values["error"]))
-
-
-class _Elsewhere:
-    """A kernel to which the actor forwards: whether there is one is known at the other end of the link."""
-
-    lease: DeviceLease = HOST
-
-    def __init__(self, kernel_id: str, forward: Any) -> None:
-        self.kernel_id = kernel_id
-        self._forward = forward
-
-    async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
-        """See `Receiver`."""
-        await self._forward(self.kernel_id, message, key, item)
 
 
 class _LinkHandler(logging.Handler):

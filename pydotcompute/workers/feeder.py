@@ -83,7 +83,7 @@ class Feeder:
         """If an actor has nothing to do, call back what waits behind the messages that others have in hand."""
         if any(instance.is_free for instance in self._instances.members):
             for instance in self._instances.members:
-                if instance.is_ready and instance.ledger.in_hand and instance.ledger.ahead:
+                if instance.is_ready and instance.ledger.ahead and (instance.ledger.in_hand or instance.calls):
                     instance.call_back()
 
     def _next_instance(self, priority: int) -> Instance | None:
@@ -91,7 +91,7 @@ class Feeder:
         able = [each for each in self._instances.members if each.takes(priority)]
         if len(able) <= 1:
             return able[0] if able else None
-        return min(able, key=lambda each: len(each.ledger.ahead) + len(each.ledger.in_hand))
+        return min(able, key=lambda each: len(each.ledger.ahead) + len(each.ledger.in_hand) + len(each.calls))
 
     def _encoded(self, item: Item[Any], instance: Instance) -> Packed | None:
         """Return the message of an item as a frame takes it; None if it is overdue, or cannot be encoded."""

@@ -85,6 +85,8 @@ class Instance:
         self._told_outputs = 0  # The outputs for which the worker knows that it has room.
         self.outputs = 0
         """The outputs of this worker that still take room, as the worker knows it."""
+        self.calls: dict[int, asyncio.Task[None]] = {}
+        """What the actor wants of other kernels, by the numbers of its calls. It ends with the worker process."""
         self._news: asyncio.Future[Note]  # The first that is heard of the process: a note, or `EXITED`.
         self._end: asyncio.Future[Note]  # How the actor has ended: a note, or `EXITED`.
         self._pauses: deque[asyncio.Future[None]] = deque()
@@ -206,7 +208,7 @@ class Instance:
     @property
     def is_free(self) -> bool:
         """True if the actor has nothing to do, and could have."""
-        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand)
+        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand or self.calls)
 
     def call_back(self) -> None:
         """Call back what is ahead of the actor."""
@@ -287,6 +289,8 @@ class Instance:
         for future in (self._news, self._end):
             if not future.done():
                 future.set_result(end)
+        for call in self.calls.values():
+            call.cancel()
 
     def _log(self, values: dict[str, Any]) -> None:
         try:

@@ -106,12 +106,10 @@ class RunsInWorkers:
         on_first_wait()
         try:
             async with asyncio.TaskGroup() as group:
-                self._reports.group = group
                 helpers = [group.create_task(self._feeder.feed()), group.create_task(self._feeder.make_room())]
                 await self._crew.serve(group)
                 for task in helpers:
                     task.cancel()
-                self._reports.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 

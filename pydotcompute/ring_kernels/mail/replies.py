@@ -46,7 +46,7 @@ T = TypeVar("T", bound=Header)
 class _Asked(asyncio.Future[Any]):
     """The reply to a request that is not from this process."""
 
-    principal = LOCAL
+    principal: str | None = LOCAL
 
 
 def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
@@ -126,7 +126,7 @@ class Replies(Generic[T]):
         self._answered: dict[int, Caller[T]] = {}
         self._answered_before: dict[int, Caller[T]] = {}
         # The callers of requests that were given up, by principal: a reply to them is undeliverable.
-        self._nobodies: dict[str, Caller[T]] = {}
+        self._nobodies: dict[str | None, Caller[T]] = {}
         self._unclaimed: dict[Caller[T], None] = {}  # Callers that have replies and never received.
         self.ended: PyDotComputeError | None = None
         """The error after which the kernel sends nothing more; None while it may send."""
@@ -221,7 +221,7 @@ class Replies(Generic[T]):
     def _forget_requests(self) -> None:
         """Make room: forget the oldest requests of the principal and the caller with most of them, never another's."""
         callers = set(self._senders.values())
-        unanswered: Counter[str] = Counter()
+        unanswered: Counter[str | None] = Counter()
         for caller in callers:
             unanswered[caller.principal] += caller.unanswered
         heaviest = max(callers, key=lambda caller: (unanswered[caller.principal], caller.unanswered))
@@ -243,7 +243,7 @@ class Replies(Generic[T]):
 
     def _nobody(self, reply: asyncio.Future[T]) -> Caller[T]:
         """Return a caller that is gone, in place of the one that has asked for this reply."""
-        principal: str = reply.principal if reply.__class__ is _Asked else LOCAL
+        principal: str | None = reply.principal if reply.__class__ is _Asked else LOCAL
         nobody = self._nobodies.get(principal)
         if nobody is None:
             nobody = self._nobodies[principal] = Caller(private=True, principal=principal)
@@ -264,10 +264,10 @@ class Replies(Generic[T]):
         if caller is not None:
             caller.unanswered -= 1
 
-    def ask(self, message_id: UUID, principal: str = LOCAL) -> asyncio.Future[T] | None:
+    def ask(self, message_id: UUID, principal: str | None = LOCAL) -> asyncio.Future[T] | None:
         """Return a future of the reply to this one request; None if a request of this id still waits for its reply.
 
-        `principal` is who has sent the request.
+        `principal` is who has sent the request; None says that nobody knows.
         """
         if self.is_taken(message_id):
             return None

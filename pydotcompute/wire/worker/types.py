@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
+from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message_classes
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.described import class_described_by
@@ -25,6 +25,7 @@ class LinkTypes:
     def __init__(self, input_type: type, output_type: type | None) -> None:
         self._pool = TypePool()
         self._indexes: dict[type, int] = {}
+        self._others: dict[type, Codec[Any]] = {}  # Of classes without an index: replies to what the actor asks.
         self.codecs: list[Codec[Any]] = []
         """The codecs, by index."""
         self.add(output_type or input_type)
@@ -60,14 +61,39 @@ class LinkTypes:
         Raises:
             LinkError: no class can be made of the files.
         """
-        for cls in reversed(message_classes()):
-            try:
-                if introspect(cls).full_name == name:
-                    self.add(cls)
-                    return
-            except PyDotComputeError:  # A class that cannot cross the wire.
-                continue
         try:
-            self.add(class_described_by(files, name))
+            self.add(_class_named(name) or class_described_by(files, name))
         except MessageTypeError as error:
             raise LinkError(f"the actor sends messages of a class {name} that cannot be: {error}") from error
+
+    def of(self, cls: type) -> Codec[Any]:
+        """Return the codec of a class, also of one without an index. Raises MessageTypeError."""
+        index = self._indexes.get(cls)
+        if index is not None:
+            return self.codecs[index]
+        codec = self._others.get(cls)
+        if codec is None:
+            codec = self._others[cls] = Codec(cls, self._pool)
+        return codec
+
+    def named(self, name: str) -> Codec[Any]:
+        """Return the codec of the class with this full name.
+
+        Raises:
+            MessageDeserializationError: there is no such class here.
+        """
+        cls = _class_named(name)
+        if cls is None:
+            problem = "no class of this name is declared in the worker of the actor; import the file that declares it"
+            raise MessageDeserializationError(name, problem)
+        return self.of(cls)
+
+
+def _class_named(name: str) -> type | None:
+    for cls in reversed(message_classes()):
+        try:
+            if introspect(cls).full_name == name:
+                return cls
+        except PyDotComputeError:  # A class that cannot cross the wire.
+            continue
+    return None
