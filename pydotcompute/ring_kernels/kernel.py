@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import sys
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -25,11 +24,14 @@ from pydotcompute.exceptions import (
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.actor.asking import Asker, ask
 from pydotcompute.ring_kernels.actor.context import KernelContext
+from pydotcompute.ring_kernels.actor.failures import count_failure, forget_variables
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
 from pydotcompute.ring_kernels.actor.here import RunsHere
 from pydotcompute.ring_kernels.actor.isolation import runs_in_workers
+from pydotcompute.ring_kernels.actor.restarting import RestartsHere
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
-from pydotcompute.ring_kernels.actor.runner import ActorError, Runner
+from pydotcompute.ring_kernels.actor.runner import Runner
+from pydotcompute.ring_kernels.actor.supervisor import Supervisor
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import Isolation, KernelFunction, KernelType
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
@@ -149,9 +151,6 @@ class RingKernel(Generic[TIn, TOut]):
         """What runs the actor."""
         if (kernel_type.isolation or isolation) == "process":
             self._runner = runs_in_workers()(self, find)
-        elif kernel_type.restart != "never":
-            problem = 'only a worker process is started again; declare the kernel with isolation="process" too'
-            raise InvalidConfigurationError("restart", kernel_type.restart, problem)
         elif kernel_type.instances != 1:
             problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process" too'
             raise InvalidConfigurationError("instances", kernel_type.instances, problem)
@@ -159,12 +158,21 @@ class RingKernel(Generic[TIn, TOut]):
             problem = 'only worker processes have a device each; declare the kernel with isolation="process" too'
             raise InvalidConfigurationError("devices", kernel_type.devices, problem)
         else:
+            kernel_type.worker_limits.refuse_here()
+            if kernel_type.device == "cpu" and kernel_type.memory_limit is not None:
+                problem = 'on the CPU it is of a worker process; declare the kernel with isolation="process" too'
+                raise InvalidConfigurationError("memory_limit", kernel_type.memory_limit, problem)
             output_type = cast(type[TOut] | None, kernel_type.output_type)
             context = KernelContext(self.mail, output_type, find=find, sends_to=sends_to, limits=limits)
             if threads is None:
                 threads = Places("max_threads", limits.max_threads)
             memory_limit = cast(int | None, kernel_type.memory_limit)
-            self._runner = RunsHere(kernel_type.func, context, kernel_type.device, memory_limit, threads)
+            arguments = kernel_type.func, context, kernel_type.device, memory_limit, threads
+            if kernel_type.supervision.restart == "never":
+                self._runner = RunsHere(*arguments)
+            else:
+                supervisor = Supervisor(self.mail, kernel_type.supervision, limits)
+                self._runner = RestartsHere(supervisor, self.mail, *arguments)
         self._task: asyncio.Task[None] | None = None
         self._at_first_wait = False  # True once the actor is as far as `launch` waits for.
         self._termination: asyncio.Task[None] | None = None
@@ -186,6 +194,11 @@ class RingKernel(Generic[TIn, TOut]):
     def failure(self) -> KernelFailedError | None:
         """The error with which the kernel FAILED; None if it has not failed."""
         return self.gate.failure
+
+    @property
+    def is_serving(self) -> bool:
+        """True if the kernel takes messages, and there is an actor for them: it is not being started again."""
+        return self.gate.is_open and self._runner.is_running
 
     @property
     def queue_depth(self) -> int:
@@ -217,6 +230,7 @@ class RingKernel(Generic[TIn, TOut]):
             output_depth=len(self.mail.outputs),
             output_queue_size=self.mail.outputs.capacity,
             stuck_in_send_seconds=self.stuck_in_send_seconds,
+            workers=self._runner.workers(),
         )
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -474,25 +488,17 @@ class RingKernel(Generic[TIn, TOut]):
                 self._end(KernelState.TERMINATED)
         finally:
             if self.lease.on_gpu:
-                _forget_variables(self.gate.failure)
+                forget_variables(self.gate.failure)
             await self._runner.close()
 
     def _fail(self, error: BaseException) -> None:
         if self.gate.has_ended:
             logger.error("an abandoned actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
             return
-        self.gate.failure = self.failure_of(error)
+        self.gate.failure = count_failure(self.mail, error)
         self.gate.failure.__cause__ = error
         logger.error("the actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
         self._end(KernelState.FAILED)
-
-    def failure_of(self, error: BaseException) -> KernelFailedError:
-        """Return the error for callers after this failure of the actor, and count the failure."""
-        cause_type = error.cause_type if isinstance(error, ActorError) else type(error).__name__
-        text = _text(error)
-        self.mail.counters.error_count += 1
-        self.mail.counters.last_error = f"{cause_type}: {text}"
-        return KernelFailedError(self.kernel_id, cause_type, text)
 
     def _end(self, state: KernelState) -> None:
         """Enter a final state, and tell every caller that still waits for the actor."""
@@ -501,28 +507,6 @@ class RingKernel(Generic[TIn, TOut]):
         if not ended_before:  # Else this kernel had failed and is now terminated: its callers know.
             error: PyDotComputeError = self.gate.failure or self.gate.error("handle messages", *OPEN)
             self.mail.end(error, self._runner.take_what_is_left())
-
-
-def _forget_variables(failure: BaseException | None) -> None:
-    """Drop the actor's local variables, which its exception keeps alive, and so free its arrays on the device."""
-    left = [failure]
-    met: set[int] = set()
-    while left:
-        error = left.pop()
-        if error is None or id(error) in met:
-            continue
-        met.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        left += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-
-
-def _text(error: BaseException) -> str:
-    """Return the text of an actor's exception, even if `str(error)` raises or is not valid Unicode."""
-    try:
-        text = str(error)
-    except BaseException as broken:
-        text = f"(its text cannot be made: {type(broken).__name__})"
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import random
+import signal
 import socket
 import sys
 
@@ -72,7 +73,10 @@ def _work(received: Received) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
-    faulthandler.enable(os.fdopen(crash, "w"))  # The parent reads this file if the process crashes.
+    words = os.fdopen(crash, "w")  # The parent reads this file if the process crashes.
+    faulthandler.enable(words)
+    # So it says where it was when its parent ends it, for taking too long say. After that the signal does what it does.
+    faulthandler.register(signal.SIGTERM, words, chain=True)
     asyncio.run(_run(socket.socket(fileno=link), Marks(marks, received.order.capacity)))
 
 

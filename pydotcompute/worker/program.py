@@ -27,6 +27,7 @@ from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
 from pydotcompute.worker.others import Others
 from pydotcompute.worker.outbox import Outbox
+from pydotcompute.worker.own_limits import limit_memory, settle_in, show_life
 
 __all__ = ["Program"]
 
@@ -62,12 +63,21 @@ class Program:
         own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
         sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
         try:
+            settle_in(start.cpus, start.nice)
+        except PyDotComputeError as error:
+            self._link.send(Note("refused to launch", to_values(error)))
+            return False
+        if start.beat is not None:
+            show_life(self._marks, start.beat)
+        try:
             kernel_type = start.kernel_type(find)
             assert kernel_type.input_type is not None
             types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         except BaseException as error:
             self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
             return False
+        if start.memory is not None:
+            limit_memory(start.memory)
         self._outbox = outbox = Outbox(self._link.send, types)
         self._others = Others(outbox, types)
         kernel: RingKernel[Any, Any] = RingKernel(
@@ -107,6 +117,8 @@ class Program:
                 self._link.send(Returned(self._mail.give_back(sequences)))
             case Note("start", values):
                 self._starting.set_result(Start.read(values))
+            case Note("redelivered", {"deliveries": int(deliveries)}):
+                self._mail.deliveries = deliveries
             case Note("resume"):
                 if not self._kernel.gate.should_terminate:
                     self._mail.inbox.resume()

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from pydotcompute.schema import lock
 from pydotcompute.worker.importing import find
@@ -98,7 +99,7 @@ class Template:
         report.close()
 
 
-def refuse(control: socket.socket, reason: dict[str, str]) -> None:
+def refuse(control: socket.socket, reason: dict[str, Any]) -> None:
     """Answer one order with a reason."""
     received = receive(control)
     if received is not None:

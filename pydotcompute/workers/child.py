@@ -85,9 +85,16 @@ class Child:
 
     def kill(self) -> None:
         """End the process at once. If it has ended, nothing happens."""
+        self._send(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask the process to end. If it has ended, nothing happens."""
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         if not self._closed:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(self._descriptor, number)
 
     def close(self) -> None:
         """Close what belongs to a process that has ended, or that is left to itself."""

@@ -49,12 +49,20 @@ class Feeder:
                 await self._instances.changed.wait()
 
     def _hand_on(self) -> bool:
-        """Hand on what the workers take. Return True if they would take more."""
+        """Hand on what the workers take. Return True if they would take more.
+
+        A message that is given again goes alone to an actor with nothing else: it may be the one that makes it fail.
+        """
         items = self._inbox.items
         handed: dict[Instance, tuple[Entries, list[Packed]]] = {}
         takes_more = True
+        suspects = self._inbox.suspects
         while items.size:
-            instance = self._next_instance(items.top_priority)
+            if suspects and (deliveries := _deliveries(items.top[0])):
+                instance = next((each for each in self._instances.members if each.is_free), None)
+            else:
+                deliveries = 0
+                instance = self._next_instance(items.top_priority)
             if instance is None:
                 takes_more = False
                 break
@@ -68,6 +76,8 @@ class Feeder:
             deadline = inf if item[2] is None or item[2].deadline is None else item[2].deadline
             entry = instance.ledger.hand(item, self._sequence, message[2], len(message[0]), deadline)
             self._inbox.lend(1)
+            if deliveries:
+                instance.gets_alone(entry, deliveries)
             entries, messages = handed.setdefault(instance, ([], []))
             entries.append(entry)
             messages.append(message)
@@ -139,3 +149,8 @@ class Feeder:
                     instance.outputs -= count
                     room -= count
                     instance.tell("room", outputs=count)
+
+
+def _deliveries(item: Item[Any]) -> int:
+    """Return how often the actor has had the message of an item already; see `Terms`."""
+    return 0 if item[2] is None else item[2].deliveries

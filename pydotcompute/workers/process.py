@@ -11,10 +11,12 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note
+from pydotcompute.wire.worker.overuse import Verdict
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.worker.link import Link
 from pydotcompute.worker.marks import Marks
 from pydotcompute.workers.child import Child
+from pydotcompute.workers.figures import oom_kills
 from pydotcompute.workers.printed import Printed
 from pydotcompute.workers.templates import TEMPLATES
 
@@ -22,6 +24,8 @@ __all__ = ["WorkerProcess"]
 
 LAST_WORDS = 64 << 10
 """The most bytes that are read of what a crashed process says of its stack."""
+OUT_OF_MEMORY = "OutOfMemory"
+"""The name of the end of a process that the system has killed because memory ran out."""
 DRAIN = 1.0
 """Seconds in which the link of a process that has ended must end too. A child of the process may hold it open."""
 
@@ -48,6 +52,9 @@ class WorkerProcess:
         As in `subprocess`, that is the negative number of a signal if one has ended the process. It is None if nobody
         knows the exit code.
         """
+        self._verdict: Verdict | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        self._oom_kills = oom_kills()
         self.broken: LinkError | None = None
         """How the process has broken the rules of the link; None if it has not."""
 
@@ -92,6 +99,27 @@ class WorkerProcess:
         worker.send(Note("start", asdict(start)))
         return worker
 
+    def condemn(self, verdict: Verdict, grace: float) -> None:
+        """End the process: by SIGTERM, and after `grace` seconds by SIGKILL. The first verdict counts."""
+        if self._verdict is not None or self._child is None or self.exit.done():
+            return
+        self._verdict = verdict
+        if verdict.is_urgent:
+            self.kill()
+        else:
+            self._child.terminate()
+            self._killing = asyncio.get_running_loop().call_later(grace, self.kill)
+
+    def cause(self) -> tuple[str, str]:
+        """Return the name of how the process has ended, such as SIGSEGV, and the same in words. It must have ended."""
+        code = self.exit.result()
+        name, how = name_of_exit(code)
+        if self._verdict is not None:
+            return self._verdict.cause_type, f"{self._verdict.text}, and {how}"
+        if code == -signal.SIGKILL and self._oom_kills is not None and self._oom_kills != oom_kills():
+            return OUT_OF_MEMORY, f"{how} of the system, which had no memory left for its control group"
+        return name, how
+
     @property
     def pid(self) -> int:
         """The number of the process."""
@@ -121,6 +149,8 @@ class WorkerProcess:
             raise
         finally:
             child.close()
+            if self._killing is not None:
+                self._killing.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
                 await self._link_ended.wait()

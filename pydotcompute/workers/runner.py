@@ -14,6 +14,7 @@ from pydotcompute.ring_kernels.actor.runner import ActorError
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.workers.crew import Crew
 from pydotcompute.workers.feeder import Feeder
@@ -77,6 +78,16 @@ class RunsInWorkers:
     def is_idle(self) -> bool:
         """See `Runner`."""
         return self._instances.is_idle
+
+    @property
+    def is_running(self) -> bool:
+        """See `Runner`."""
+        return any(instance.is_ready for instance in self._instances.members)
+
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """See `Runner`."""
+        figures = (instance.telemetry() for instance in self._instances.members)
+        return tuple(each for each in figures if each is not None)
 
     @property
     def seconds_in_send(self) -> float | None:

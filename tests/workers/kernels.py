@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import logging
+import mmap
 import os
 import signal
 import threading
@@ -29,28 +30,32 @@ class Told:
     number: int = 0
     pid: int = 0
     principal: str = ""
+    deliveries: int = 0
     text: str = ""
 
 
 async def answer(ctx: KernelContext[Ask, Told]) -> None:
     """Answers, or harms its process as it is told."""
     async for ask in ctx:
-        harm(ask.do)
+        harm(ask.do if not (ctx.redelivered and ask.do.endswith("once")) else "")
         principal = ctx.principal or ""
         await ctx.send(
-            Told(ask.number, os.getpid(), principal, correlation_id=ask.message_id)  # type: ignore[call-arg, attr-defined]
+            Told(ask.number, os.getpid(), principal, ctx.deliveries, correlation_id=ask.message_id)  # type: ignore[call-arg, attr-defined]
         )
+
+
+hoard: list[bytes] = []
 
 
 def harm(do: str) -> None:
     match do:
         case "segfault":
             ctypes.string_at(0)
-        case "kill":
+        case "kill" | "kill once":
             os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
             os._exit(3)
-        case "raise":
+        case "raise" | "raise once":
             raise ValueError("as told")
         case "compute":
             end = time.monotonic() + 1.0
@@ -61,6 +66,15 @@ def harm(do: str) -> None:
                 pass
         case "log":
             logging.getLogger("shop").warning("said by %d", os.getpid())
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "allocate":
+            hoard.append(b"x" * (256 << 20))
+        case "share":
+            with mmap.mmap(-1, 256 << 20) as shared:
+                for _ in range(256):
+                    shared.write(b"x" * (1 << 20))
+                harm("compute forever")
         case "thread":
             threading.Thread(target=threading.Event().wait).start()
 
@@ -139,3 +153,55 @@ async def patient(ctx: KernelContext[Ask, Told]) -> None:
         while ask.do and not Path(ask.do).exists():
             await asyncio.sleep(0.005)
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure", on_crash="redeliver")
+async def again(ctx: KernelContext[Ask, Told]) -> None:
+    """Gets again what it had in hand."""
+    await answer(ctx)
+
+
+@ring_kernel(
+    input_type=Ask,
+    output_type=Told,
+    isolation="process",
+    restart="on_failure",
+    on_crash="redeliver",
+    max_deliveries=2,
+)
+async def again_in_batches(ctx: KernelContext[Ask, Told]) -> None:
+    """Gets again, one by one, the batch that it had in hand."""
+    async for batch in ctx.batches(max_size=4, max_delay=0.0):
+        for ask in batch:
+            harm(ask.do)
+        deliveries = ctx.deliveries
+        await batch.reply(
+            number=[ask.number for ask in batch], pid=[os.getpid()] * len(batch), deliveries=[deliveries] * len(batch)
+        )
+
+
+@ring_kernel(
+    input_type=Ask,
+    output_type=Told,
+    isolation="process",
+    restart="on_failure",
+    time_limit=1.0,
+    memory_limit="192MiB",
+    cpus=(0,),
+    nice=5,
+)
+async def limited(ctx: KernelContext[Ask, Told]) -> None:
+    """May not take much."""
+    await answer(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure", hang_timeout=1.0)
+async def lively(ctx: KernelContext[Ask, Told]) -> None:
+    """Must show that it lives."""
+    await answer(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", cpus=(4095,))
+async def elsewhere(ctx: KernelContext[Ask, Told]) -> None:
+    """Wants a CPU that there is not."""
+    await answer(ctx)

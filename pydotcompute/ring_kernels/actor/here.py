@@ -15,6 +15,7 @@ from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.ring_kernels.places import Places
 
 __all__ = ["RunsHere"]
@@ -69,6 +70,13 @@ class RunsHere:
     def is_idle(self) -> bool:
         """See `Runner`."""
         return self._context.is_idle
+
+    is_running = True
+    """See `Runner`."""
+
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """See `Runner`."""
+        return ()
 
     @property
     def seconds_in_send(self) -> float | None:

@@ -9,8 +9,9 @@ from pydotcompute.device.lease import DeviceLease
 from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 
-__all__ = ["ActorError", "Runner"]
+__all__ = ["ActorError", "Runner", "WorkerLostError"]
 
 
 class ActorError(Exception):
@@ -24,6 +25,10 @@ class ActorError(Exception):
     def __init__(self, cause_type: str, text: str) -> None:
         super().__init__(text)
         self.cause_type = cause_type
+
+
+class WorkerLostError(ActorError):
+    """A worker has died, or has broken the rules of its link."""
 
 
 class Runner(Protocol):
@@ -50,6 +55,13 @@ class Runner(Protocol):
     @property
     def seconds_in_send(self) -> float | None:
         """The seconds that the actor has waited in `send` for room in the output mailbox; None if it does not wait."""
+
+    @property
+    def is_running(self) -> bool:
+        """False while the actor is being started again: there is none that could be handed a message."""
+
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """Return the figures of the worker processes; none if the actor runs in this process."""
 
     async def open(self) -> None:
         """Take what the actor needs, such as its share of a device.

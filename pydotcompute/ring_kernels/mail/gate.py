@@ -86,7 +86,7 @@ class Gate:
         self.closing = Signal()
         """Notified at each change to a state in which the kernel takes no messages."""
         self.on_state: Callable[[], None] | None = None
-        """Called after each change of state."""
+        """Called after each change of state, and when an actor is gone that is started again, or is there again."""
 
     def enter(self, state: KernelState) -> None:
         """Change the state, and wake every task that waits for a change."""
@@ -102,6 +102,10 @@ class Gate:
         self.changed.notify_all()
         if not self.is_open:
             self.closing.notify_all()
+        self.tell()
+
+    def tell(self) -> None:
+        """Call `on_state`: the state has changed, or whether there is an actor."""
         if self.on_state is not None:
             self.on_state()
 

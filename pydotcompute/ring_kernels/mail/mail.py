@@ -184,6 +184,15 @@ class Mail(Generic[TIn, TOut]):
         self.replies.fail(cast(Header, message).message_id, error)
         return True
 
+    def give_again(self, item: Item[TIn]) -> None:
+        """Put a message back before all others of its priority, after the actor has had it in hand and has failed."""
+        message, arrived_ns, terms = item
+        if terms is None:
+            terms = Terms()
+        terms.deliveries += 1
+        self.inbox.entered(terms)
+        self.inbox.put_anyway((message, arrived_ns, terms), cast(Header, message).priority, front=True)
+
     def bury_overdue(self) -> None:
         """Bury all overdue messages in the input mailbox. This makes room when the mailbox is full."""
         for item in self.inbox.take_overdue():

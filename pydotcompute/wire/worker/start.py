@@ -15,6 +15,9 @@ from pydotcompute.schema.lock import in_force
 
 __all__ = ["Elsewhere", "Place", "Start", "place_of"]
 
+BEATS = 16
+"""How often a process shows that it lives within its `hang_timeout`."""
+
 
 class Place(NamedTuple):
     """Where a function or a class is found."""
@@ -54,6 +57,14 @@ class Start:
     """The lock of the numbers of fields, as text: both sides must give a field the same number."""
     log_level: int
     """The level from which on the worker sends what is logged."""
+    memory: int | None = None
+    """The most bytes that the process may allocate."""
+    beat: float | None = None
+    """The seconds between two signs of life; None if it need not show any."""
+    cpus: list[int] | None = None
+    """The CPUs that the process may run on."""
+    nice: int | None = None
+    """The niceness of the process."""
     environ: dict[str, str] = field(default_factory=dict)
     """Variables of the worker's environment beside those of the kernel's process."""
     asked_device: str = ""
@@ -80,6 +91,9 @@ class Start:
             raise InvalidConfigurationError("isolation", "process", problem)
         output_type = kernel_type.output_type
         elsewhere = _elsewhere(kernel_type.func)
+        own = kernel_type.worker_limits
+        memory_limit = kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None
+        on_cpu = kernel_type.device == "cpu"
         return cls(
             config.kernel_id,
             place_of(kernel_type.func),
@@ -87,11 +101,15 @@ class Start:
             None if output_type is None else place_of(output_type),
             kernel_type.name,
             kernel_type.device,
-            kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None,
+            None if on_cpu else memory_limit,
             asdict(config),
             {name: getattr(limits, name) for name in RuntimeLimits.__dataclass_fields__},
             in_force().text(),
             log_level,
+            memory=memory_limit if on_cpu else None,
+            beat=None if own.hang_timeout is None else own.hang_timeout / BEATS,
+            cpus=None if own.cpus is None else list(own.cpus),
+            nice=own.nice,
             path=() if elsewhere is None else elsewhere.path,
         )
 

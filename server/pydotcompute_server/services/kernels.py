@@ -20,7 +20,14 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
+from pydotcompute.wire.kernels import (
+    config_from_proto,
+    config_to_proto,
+    executor_to_proto,
+    state_to_proto,
+    supervision_to_proto,
+    worker_limits_to_proto,
+)
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
@@ -167,6 +174,8 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             device=kernel_type.device,
             memory_limit_bytes=cast(int | None, kernel_type.memory_limit),
             executor=executor_to_proto(kernel_type.executor),
+            supervision=supervision_to_proto(kernel_type.supervision, self._limits),
+            worker_limits=worker_limits_to_proto(kernel_type.worker_limits),
         )
 
 
@@ -184,4 +193,7 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         output_depth=len(kernel.mail.outputs),
         output_queue_size=kernel.mail.outputs.capacity,
         stuck_in_send_seconds=kernel.stuck_in_send_seconds,
+        restarts=kernel.mail.counters.restarts,
+        restarting=kernel.gate.is_open and not kernel.is_serving,
+        last_crash=kernel.mail.counters.last_crash,
     )
