@@ -78,7 +78,7 @@ class KernelType(_message.Message):
     def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., executor: _Optional[_Union[Executor, str]] = ...) -> None: ...
 
 class Kernel(_message.Message):
-    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds")
+    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds", "asking", "asking_seconds")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,8 @@ class Kernel(_message.Message):
     OUTPUT_DEPTH_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
     STUCK_IN_SEND_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
+    ASKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     kernel_type: str
     state: KernelState
@@ -99,7 +101,9 @@ class Kernel(_message.Message):
     output_depth: int
     output_queue_size: int
     stuck_in_send_seconds: float
-    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ...) -> None: ...
+    asking: str
+    asking_seconds: float
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., asking: _Optional[str] = ..., asking_seconds: _Optional[float] = ...) -> None: ...
 
 class ListKernelTypesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

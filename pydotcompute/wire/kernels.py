@@ -39,7 +39,7 @@ _EXECUTORS: dict[Executor, kernel_pb.Executor] = {
     "thread": kernel_pb.EXECUTOR_THREAD,
 }
 _EXECUTOR_NAMES = {number: name for name, number in _EXECUTORS.items()}
-_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds")
+_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds", "asking", "asking_seconds")
 _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
 

@@ -118,3 +118,35 @@ async def holding(ctx: KernelContext[Ask, Told]) -> None:
         while ask.do == "hold" and not ctx.should_terminate:  # noqa: ASYNC110  # There is no event to wait for.
             await asyncio.sleep(0.01)
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+async def ask_on(ctx: KernelContext[Ask, Told]) -> None:
+    """For each message, what the kernel replies that it names, or the id of the process if it names none."""
+    async for request in ctx:
+        told = Told(request.number, os.getpid(), correlation_id=request.message_id)
+        if request.do:
+            kernel_id, _, others = request.do.partition(" ")
+            try:
+                reply = await ctx.ask(kernel_id, Ask(request.number, others))
+                told.pid, told.note = getattr(reply, "pid", 0), type(reply).__name__
+            except PyDotComputeError as error:
+                told.note = f"{type(error).__name__}: {error}"
+        await ctx.send(told)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure")
+async def asks(ctx: KernelContext[Ask, Told]) -> None:
+    """Asks on, in a worker."""
+    await ask_on(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told)
+async def asks_here(ctx: KernelContext[Ask, Told]) -> None:
+    """Asks on, without a worker."""
+    await ask_on(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", instances=2)
+async def asks_in_two(ctx: KernelContext[Ask, Told]) -> None:
+    """Asks on, in two workers."""
+    await ask_on(ctx)

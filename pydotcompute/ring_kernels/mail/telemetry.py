@@ -72,6 +72,10 @@ class RingKernelTelemetry:
     """The number of outputs that the output mailbox holds."""
     stuck_in_send_seconds: float | None = None
     """Seconds that the actor has waited in `ctx.send` because the output mailbox is full; None if it does not wait."""
+    asking: str | None = None
+    """The kernel whose reply the actor waits for in `ctx.ask`, the longest if it waits for several; else None."""
+    asking_seconds: float | None = None
+    """Seconds that the actor has waited for that reply; None if it waits for none."""
 
     @property
     def avg_latency_ms(self) -> float:
@@ -245,6 +249,8 @@ class Counters:
         output_depth: int = 0,
         output_queue_size: int = 0,
         stuck_in_send_seconds: float | None = None,
+        asking: str | None = None,
+        asking_seconds: float | None = None,
     ) -> RingKernelTelemetry:
         """Return the counters as they are now. The arguments are the fields of the same names."""
         self.latency.settle()
@@ -275,4 +281,6 @@ class Counters:
             output_depth=output_depth,
             output_queue_size=output_queue_size,
             stuck_in_send_seconds=stuck_in_send_seconds,
+            asking=asking,
+            asking_seconds=asking_seconds,
         )

@@ -173,6 +173,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
 def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
     failure = kernel.failure
     device = None if kernel.state is KernelState.CREATED else kernel.lease.device
+    ask = kernel.mail.delays.asks.oldest
     return pb.Kernel(
         kernel_id=kernel.kernel_id,
         kernel_type=kernel.type.name,
@@ -184,4 +185,6 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         output_depth=len(kernel.mail.outputs),
         output_queue_size=kernel.mail.outputs.capacity,
         stuck_in_send_seconds=kernel.stuck_in_send_seconds,
+        asking=None if ask is None else ask.asked.kernel_id,
+        asking_seconds=None if ask is None else ask.seconds,
     )
