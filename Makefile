@@ -23,6 +23,9 @@ ON_EVERY_PYTHON := tests/contract tests/device tests/messages tests/protobuf tes
 
 UPGRADE ?=
 
+# The tests start hundreds of processes: none is to compile again what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # $(call environment,FOLDER,NAME): a virtual environment of what requirements/NAME.txt says. pip checks the hashes.
 environment = $(PYTHON) -m venv $(1) \
 	&& $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/$(2).txt
