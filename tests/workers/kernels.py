@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from pydotcompute import message, ring_kernel
+from pydotcompute import PyDotComputeError, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 
@@ -28,6 +28,7 @@ class Told:
     number: int = 0
     pid: int = 0
     principal: str = ""
+    note: str = ""
 
 
 async def answer(ctx: KernelContext[Ask, Told]) -> None:
@@ -123,12 +124,13 @@ async def holding(ctx: KernelContext[Ask, Told]) -> None:
 async def ask_on(ctx: KernelContext[Ask, Told]) -> None:
     """For each message, what the kernel replies that it names, or the id of the process if it names none."""
     async for request in ctx:
-        told = Told(request.number, os.getpid(), correlation_id=request.message_id)
+        told = Told(request.number, os.getpid(), correlation_id=request.message_id)  # type: ignore[call-arg, attr-defined]
         if request.do:
             kernel_id, _, others = request.do.partition(" ")
             try:
                 reply = await ctx.ask(kernel_id, Ask(request.number, others))
-                told.pid, told.note = getattr(reply, "pid", 0), type(reply).__name__
+                told.pid = getattr(reply, "pid", 0)
+                told.note = getattr(reply, "note", "") or type(reply).__name__
             except PyDotComputeError as error:
                 told.note = f"{type(error).__name__}: {error}"
         await ctx.send(told)
