@@ -73,7 +73,8 @@ def test_only_what_cannot_end_is_refused(counts: list[int], data: st.DataObject)
             asker.asks.remove(ask)
         elif ask.is_sent and data.draw(st.booleans()):  # Somebody who can takes it.
             takers = [each for each in to.members if each not in to.asks.held]
-            if takers and data.draw(st.integers(0, 1)):
+            is_kept = data.draw(st.booleans())
+            if takers and not is_kept:
                 to.holders[key] = data.draw(st.sampled_from(takers))
             elif takers:
                 to.kept.add(key)
