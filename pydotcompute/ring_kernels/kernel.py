@@ -222,6 +222,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     def get_telemetry(self) -> RingKernelTelemetry:
         """Return a snapshot of the kernel's counters."""
+        ask = self.mail.delays.asks.oldest
         return self.mail.counters.snapshot(
             self.kernel_id,
             self.state.name,
@@ -231,6 +232,8 @@ class RingKernel(Generic[TIn, TOut]):
             output_queue_size=self.mail.outputs.capacity,
             stuck_in_send_seconds=self.stuck_in_send_seconds,
             workers=self._runner.workers(),
+            asking=None if ask is None else ask.asked.kernel_id,
+            asking_seconds=None if ask is None else ask.seconds,
         )
 
     # -- messages ------------------------------------------------------------------------------------------------------

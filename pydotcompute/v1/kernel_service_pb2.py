@@ -28,7 +28,7 @@ from pydotcompute.v1 import access_pb2 as pydotcompute_dot_v1_dot_access__pb2
 from pydotcompute.v1 import message_service_pb2 as pydotcompute_dot_v1_dot_message__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pydotcompute/v1/kernel_service.proto\x12\x0fpydotcompute.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cpydotcompute/v1/access.proto\x1a%pydotcompute/v1/message_service.proto\"\xb0\x01\n\x0cKernelConfig\x12\x18\n\x10input_queue_size\x18\x01 \x01(\r\x12\x19\n\x11output_queue_size\x18\x02 \x01(\r\x12\x44\n\x15\x62\x61\x63kpressure_strategy\x18\x03 \x01(\x0e\x32%.pydotcompute.v1.BackpressureStrategy\x12\x11\n\tgrid_size\x18\x04 \x01(\r\x12\x12\n\nblock_size\x18\x05 \x01(\r\"\xf8\x02\n\nKernelType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rdocumentation\x18\x02 \x01(\t\x12\x12\n\ninput_type\x18\x03 \x01(\t\x12\x13\n\x0boutput_type\x18\x04 \x01(\t\x12-\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1d.pydotcompute.v1.KernelConfig\x12\x0f\n\x07service\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x1f\n\x12memory_limit_bytes\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12+\n\x08\x65xecutor\x18\t \x01(\x0e\x32\x19.pydotcompute.v1.Executor\x12\x31\n\x0bsupervision\x18\n \x01(\x0b\x32\x1c.pydotcompute.v1.Supervision\x12\x34\n\rworker_limits\x18\x0b \x01(\x0b\x32\x1d.pydotcompute.v1.WorkerLimitsB\x15\n\x13_memory_limit_bytes\"\xb2\x01\n\x0bSupervision\x12)\n\x07restart\x18\x01 \x01(\x0e\x32\x18.pydotcompute.v1.Restart\x12\x14\n\x0cmax_restarts\x18\x02 \x01(\r\x12\x1e\n\x16restart_window_seconds\x18\x03 \x01(\x01\x12*\n\x08on_crash\x18\x04 \x01(\x0e\x32\x18.pydotcompute.v1.OnCrash\x12\x16\n\x0emax_deliveries\x18\x05 \x01(\r\"\xac\x01\n\x0cWorkerLimits\x12\x1f\n\x12time_limit_seconds\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12!\n\x14hang_timeout_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04\x63pus\x18\x03 \x03(\r\x12\x11\n\x04nice\x18\x04 \x01(\x11H\x02\x88\x01\x01\x42\x15\n\x13_time_limit_secondsB\x17\n\x15_hang_timeout_secondsB\x07\n\x05_nice\"\xd1\x02\n\x06Kernel\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x13\n\x0bkernel_type\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.pydotcompute.v1.KernelState\x12\x13\n\x0bqueue_depth\x18\x04 \x01(\r\x12\x0f\n\x07\x66\x61ilure\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x07 \x01(\t\x12\x14\n\x0coutput_depth\x18\x08 \x01(\r\x12\x19\n\x11output_queue_size\x18\t \x01(\r\x12\"\n\x15stuck_in_send_seconds\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08restarts\x18\x0b \x01(\x04\x12\x12\n\nrestarting\x18\x0c \x01(\x08\x12\x12\n\nlast_crash\x18\r \x01(\tB\x18\n\x16_stuck_in_send_seconds\"?\n\x16ListKernelTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"y\n\x17ListKernelTypesResponse\x12\x31\n\x0ckernel_types\x18\x01 \x03(\x0b\x32\x1b.pydotcompute.v1.KernelType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\";\n\x12ListKernelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x82\x01\n\x13ListKernelsResponse\x12(\n\x07kernels\x18\x01 \x03(\x0b\x32\x17.pydotcompute.v1.Kernel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x03 \x01(\t\x12\x12\n\ntotal_size\x18\x04 \x01(\r\"*\n\x15\x44\x65scribeKernelRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\xa8\x02\n\x16\x44\x65scribeKernelResponse\x12\x30\n\x0bkernel_type\x18\x01 \x01(\x0b\x32\x1b.pydotcompute.v1.KernelType\x12\'\n\x06kernel\x18\x02 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\x12\x30\n\ninput_type\x18\x03 \x01(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x31\n\x0boutput_type\x18\x04 \x01(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x13\n\x0bsample_json\x18\x05 \x01(\t\x12\x39\n\rservice_files\x18\x06 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\"z\n\rLaunchRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x13\n\x0bkernel_type\x18\x02 \x01(\t\x12-\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1d.pydotcompute.v1.KernelConfig\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"9\n\x0eLaunchResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"$\n\x0f\x41\x63tivateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\";\n\x10\x41\x63tivateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"&\n\x11\x44\x65\x61\x63tivateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"=\n\x12\x44\x65\x61\x63tivateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"&\n\x11ReactivateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"=\n\x12ReactivateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"Q\n\x10TerminateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x11TerminateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel*\xeb\x01\n\x0bKernelState\x12\x1c\n\x18KERNEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14KERNEL_STATE_CREATED\x10\x01\x12\x19\n\x15KERNEL_STATE_LAUNCHED\x10\x02\x12\x17\n\x13KERNEL_STATE_ACTIVE\x10\x03\x12\x1c\n\x18KERNEL_STATE_DEACTIVATED\x10\x04\x12\x1c\n\x18KERNEL_STATE_TERMINATING\x10\x05\x12\x1b\n\x17KERNEL_STATE_TERMINATED\x10\x06\x12\x17\n\x13KERNEL_STATE_FAILED\x10\x07*L\n\x08\x45xecutor\x12\x18\n\x14\x45XECUTOR_UNSPECIFIED\x10\x00\x12\x11\n\rEXECUTOR_LOOP\x10\x01\x12\x13\n\x0f\x45XECUTOR_THREAD\x10\x02*a\n\x07Restart\x12\x17\n\x13RESTART_UNSPECIFIED\x10\x00\x12\x11\n\rRESTART_NEVER\x10\x01\x12\x16\n\x12RESTART_ON_FAILURE\x10\x02\x12\x12\n\x0eRESTART_ALWAYS\x10\x03*U\n\x07OnCrash\x12\x18\n\x14ON_CRASH_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_CRASH_DEAD_LETTER\x10\x01\x12\x16\n\x12ON_CRASH_REDELIVER\x10\x02\x32\x80\x06\n\rKernelService\x12j\n\x0fListKernelTypes\x12\'.pydotcompute.v1.ListKernelTypesRequest\x1a(.pydotcompute.v1.ListKernelTypesResponse\"\x04\xb8\xd7\x18\x01\x12^\n\x0bListKernels\x12#.pydotcompute.v1.ListKernelsRequest\x1a$.pydotcompute.v1.ListKernelsResponse\"\x04\xb8\xd7\x18\x01\x12g\n\x0e\x44\x65scribeKernel\x12&.pydotcompute.v1.DescribeKernelRequest\x1a\'.pydotcompute.v1.DescribeKernelResponse\"\x04\xb8\xd7\x18\x01\x12O\n\x06Launch\x12\x1e.pydotcompute.v1.LaunchRequest\x1a\x1f.pydotcompute.v1.LaunchResponse\"\x04\xb8\xd7\x18\x03\x12U\n\x08\x41\x63tivate\x12 .pydotcompute.v1.ActivateRequest\x1a!.pydotcompute.v1.ActivateResponse\"\x04\xb8\xd7\x18\x03\x12[\n\nDeactivate\x12\".pydotcompute.v1.DeactivateRequest\x1a#.pydotcompute.v1.DeactivateResponse\"\x04\xb8\xd7\x18\x03\x12[\n\nReactivate\x12\".pydotcompute.v1.ReactivateRequest\x1a#.pydotcompute.v1.ReactivateResponse\"\x04\xb8\xd7\x18\x03\x12X\n\tTerminate\x12!.pydotcompute.v1.TerminateRequest\x1a\".pydotcompute.v1.TerminateResponse\"\x04\xb8\xd7\x18\x03\x42\x45\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pydotcompute/v1/kernel_service.proto\x12\x0fpydotcompute.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cpydotcompute/v1/access.proto\x1a%pydotcompute/v1/message_service.proto\"\xb0\x01\n\x0cKernelConfig\x12\x18\n\x10input_queue_size\x18\x01 \x01(\r\x12\x19\n\x11output_queue_size\x18\x02 \x01(\r\x12\x44\n\x15\x62\x61\x63kpressure_strategy\x18\x03 \x01(\x0e\x32%.pydotcompute.v1.BackpressureStrategy\x12\x11\n\tgrid_size\x18\x04 \x01(\r\x12\x12\n\nblock_size\x18\x05 \x01(\r\"\xf8\x02\n\nKernelType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rdocumentation\x18\x02 \x01(\t\x12\x12\n\ninput_type\x18\x03 \x01(\t\x12\x13\n\x0boutput_type\x18\x04 \x01(\t\x12-\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1d.pydotcompute.v1.KernelConfig\x12\x0f\n\x07service\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x1f\n\x12memory_limit_bytes\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12+\n\x08\x65xecutor\x18\t \x01(\x0e\x32\x19.pydotcompute.v1.Executor\x12\x31\n\x0bsupervision\x18\n \x01(\x0b\x32\x1c.pydotcompute.v1.Supervision\x12\x34\n\rworker_limits\x18\x0b \x01(\x0b\x32\x1d.pydotcompute.v1.WorkerLimitsB\x15\n\x13_memory_limit_bytes\"\xb2\x01\n\x0bSupervision\x12)\n\x07restart\x18\x01 \x01(\x0e\x32\x18.pydotcompute.v1.Restart\x12\x14\n\x0cmax_restarts\x18\x02 \x01(\r\x12\x1e\n\x16restart_window_seconds\x18\x03 \x01(\x01\x12*\n\x08on_crash\x18\x04 \x01(\x0e\x32\x18.pydotcompute.v1.OnCrash\x12\x16\n\x0emax_deliveries\x18\x05 \x01(\r\"\xac\x01\n\x0cWorkerLimits\x12\x1f\n\x12time_limit_seconds\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12!\n\x14hang_timeout_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04\x63pus\x18\x03 \x03(\r\x12\x11\n\x04nice\x18\x04 \x01(\x11H\x02\x88\x01\x01\x42\x15\n\x13_time_limit_secondsB\x17\n\x15_hang_timeout_secondsB\x07\n\x05_nice\"\xa1\x03\n\x06Kernel\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x13\n\x0bkernel_type\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.pydotcompute.v1.KernelState\x12\x13\n\x0bqueue_depth\x18\x04 \x01(\r\x12\x0f\n\x07\x66\x61ilure\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x07 \x01(\t\x12\x14\n\x0coutput_depth\x18\x08 \x01(\r\x12\x19\n\x11output_queue_size\x18\t \x01(\r\x12\"\n\x15stuck_in_send_seconds\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08restarts\x18\x0b \x01(\x04\x12\x12\n\nrestarting\x18\x0c \x01(\x08\x12\x12\n\nlast_crash\x18\r \x01(\t\x12\x13\n\x06\x61sking\x18\x0e \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0e\x61sking_seconds\x18\x0f \x01(\x01H\x02\x88\x01\x01\x42\x18\n\x16_stuck_in_send_secondsB\t\n\x07_askingB\x11\n\x0f_asking_seconds\"?\n\x16ListKernelTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"y\n\x17ListKernelTypesResponse\x12\x31\n\x0ckernel_types\x18\x01 \x03(\x0b\x32\x1b.pydotcompute.v1.KernelType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\";\n\x12ListKernelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x82\x01\n\x13ListKernelsResponse\x12(\n\x07kernels\x18\x01 \x03(\x0b\x32\x17.pydotcompute.v1.Kernel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61\x65mon_epoch\x18\x03 \x01(\t\x12\x12\n\ntotal_size\x18\x04 \x01(\r\"*\n\x15\x44\x65scribeKernelRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\xa8\x02\n\x16\x44\x65scribeKernelResponse\x12\x30\n\x0bkernel_type\x18\x01 \x01(\x0b\x32\x1b.pydotcompute.v1.KernelType\x12\'\n\x06kernel\x18\x02 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\x12\x30\n\ninput_type\x18\x03 \x01(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x31\n\x0boutput_type\x18\x04 \x01(\x0b\x32\x1c.pydotcompute.v1.MessageType\x12\x13\n\x0bsample_json\x18\x05 \x01(\t\x12\x39\n\rservice_files\x18\x06 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\"z\n\rLaunchRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x13\n\x0bkernel_type\x18\x02 \x01(\t\x12-\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1d.pydotcompute.v1.KernelConfig\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"9\n\x0eLaunchResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"$\n\x0f\x41\x63tivateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\";\n\x10\x41\x63tivateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"&\n\x11\x44\x65\x61\x63tivateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"=\n\x12\x44\x65\x61\x63tivateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"&\n\x11ReactivateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"=\n\x12ReactivateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel\"Q\n\x10TerminateRequest\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x11TerminateResponse\x12\'\n\x06kernel\x18\x01 \x01(\x0b\x32\x17.pydotcompute.v1.Kernel*\xeb\x01\n\x0bKernelState\x12\x1c\n\x18KERNEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14KERNEL_STATE_CREATED\x10\x01\x12\x19\n\x15KERNEL_STATE_LAUNCHED\x10\x02\x12\x17\n\x13KERNEL_STATE_ACTIVE\x10\x03\x12\x1c\n\x18KERNEL_STATE_DEACTIVATED\x10\x04\x12\x1c\n\x18KERNEL_STATE_TERMINATING\x10\x05\x12\x1b\n\x17KERNEL_STATE_TERMINATED\x10\x06\x12\x17\n\x13KERNEL_STATE_FAILED\x10\x07*L\n\x08\x45xecutor\x12\x18\n\x14\x45XECUTOR_UNSPECIFIED\x10\x00\x12\x11\n\rEXECUTOR_LOOP\x10\x01\x12\x13\n\x0f\x45XECUTOR_THREAD\x10\x02*a\n\x07Restart\x12\x17\n\x13RESTART_UNSPECIFIED\x10\x00\x12\x11\n\rRESTART_NEVER\x10\x01\x12\x16\n\x12RESTART_ON_FAILURE\x10\x02\x12\x12\n\x0eRESTART_ALWAYS\x10\x03*U\n\x07OnCrash\x12\x18\n\x14ON_CRASH_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_CRASH_DEAD_LETTER\x10\x01\x12\x16\n\x12ON_CRASH_REDELIVER\x10\x02\x32\x80\x06\n\rKernelService\x12j\n\x0fListKernelTypes\x12\'.pydotcompute.v1.ListKernelTypesRequest\x1a(.pydotcompute.v1.ListKernelTypesResponse\"\x04\xb8\xd7\x18\x01\x12^\n\x0bListKernels\x12#.pydotcompute.v1.ListKernelsRequest\x1a$.pydotcompute.v1.ListKernelsResponse\"\x04\xb8\xd7\x18\x01\x12g\n\x0e\x44\x65scribeKernel\x12&.pydotcompute.v1.DescribeKernelRequest\x1a\'.pydotcompute.v1.DescribeKernelResponse\"\x04\xb8\xd7\x18\x01\x12O\n\x06Launch\x12\x1e.pydotcompute.v1.LaunchRequest\x1a\x1f.pydotcompute.v1.LaunchResponse\"\x04\xb8\xd7\x18\x03\x12U\n\x08\x41\x63tivate\x12 .pydotcompute.v1.ActivateRequest\x1a!.pydotcompute.v1.ActivateResponse\"\x04\xb8\xd7\x18\x03\x12[\n\nDeactivate\x12\".pydotcompute.v1.DeactivateRequest\x1a#.pydotcompute.v1.DeactivateResponse\"\x04\xb8\xd7\x18\x03\x12[\n\nReactivate\x12\".pydotcompute.v1.ReactivateRequest\x1a#.pydotcompute.v1.ReactivateResponse\"\x04\xb8\xd7\x18\x03\x12X\n\tTerminate\x12!.pydotcompute.v1.TerminateRequest\x1a\".pydotcompute.v1.TerminateResponse\"\x04\xb8\xd7\x18\x03\x42\x45\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,14 +52,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KERNELSERVICE'].methods_by_name['Reactivate']._serialized_options = b'\270\327\030\003'
   _globals['_KERNELSERVICE'].methods_by_name['Terminate']._loaded_options = None
   _globals['_KERNELSERVICE'].methods_by_name['Terminate']._serialized_options = b'\270\327\030\003'
-  _globals['_KERNELSTATE']._serialized_start=2805
-  _globals['_KERNELSTATE']._serialized_end=3040
-  _globals['_EXECUTOR']._serialized_start=3042
-  _globals['_EXECUTOR']._serialized_end=3118
-  _globals['_RESTART']._serialized_start=3120
-  _globals['_RESTART']._serialized_end=3217
-  _globals['_ONCRASH']._serialized_start=3219
-  _globals['_ONCRASH']._serialized_end=3304
+  _globals['_KERNELSTATE']._serialized_start=2885
+  _globals['_KERNELSTATE']._serialized_end=3120
+  _globals['_EXECUTOR']._serialized_start=3122
+  _globals['_EXECUTOR']._serialized_end=3198
+  _globals['_RESTART']._serialized_start=3200
+  _globals['_RESTART']._serialized_end=3297
+  _globals['_ONCRASH']._serialized_start=3299
+  _globals['_ONCRASH']._serialized_end=3384
   _globals['_KERNELCONFIG']._serialized_start=193
   _globals['_KERNELCONFIG']._serialized_end=369
   _globals['_KERNELTYPE']._serialized_start=372
@@ -69,39 +69,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERLIMITS']._serialized_start=932
   _globals['_WORKERLIMITS']._serialized_end=1104
   _globals['_KERNEL']._serialized_start=1107
-  _globals['_KERNEL']._serialized_end=1444
-  _globals['_LISTKERNELTYPESREQUEST']._serialized_start=1446
-  _globals['_LISTKERNELTYPESREQUEST']._serialized_end=1509
-  _globals['_LISTKERNELTYPESRESPONSE']._serialized_start=1511
-  _globals['_LISTKERNELTYPESRESPONSE']._serialized_end=1632
-  _globals['_LISTKERNELSREQUEST']._serialized_start=1634
-  _globals['_LISTKERNELSREQUEST']._serialized_end=1693
-  _globals['_LISTKERNELSRESPONSE']._serialized_start=1696
-  _globals['_LISTKERNELSRESPONSE']._serialized_end=1826
-  _globals['_DESCRIBEKERNELREQUEST']._serialized_start=1828
-  _globals['_DESCRIBEKERNELREQUEST']._serialized_end=1870
-  _globals['_DESCRIBEKERNELRESPONSE']._serialized_start=1873
-  _globals['_DESCRIBEKERNELRESPONSE']._serialized_end=2169
-  _globals['_LAUNCHREQUEST']._serialized_start=2171
-  _globals['_LAUNCHREQUEST']._serialized_end=2293
-  _globals['_LAUNCHRESPONSE']._serialized_start=2295
-  _globals['_LAUNCHRESPONSE']._serialized_end=2352
-  _globals['_ACTIVATEREQUEST']._serialized_start=2354
-  _globals['_ACTIVATEREQUEST']._serialized_end=2390
-  _globals['_ACTIVATERESPONSE']._serialized_start=2392
-  _globals['_ACTIVATERESPONSE']._serialized_end=2451
-  _globals['_DEACTIVATEREQUEST']._serialized_start=2453
-  _globals['_DEACTIVATEREQUEST']._serialized_end=2491
-  _globals['_DEACTIVATERESPONSE']._serialized_start=2493
-  _globals['_DEACTIVATERESPONSE']._serialized_end=2554
-  _globals['_REACTIVATEREQUEST']._serialized_start=2556
-  _globals['_REACTIVATEREQUEST']._serialized_end=2594
-  _globals['_REACTIVATERESPONSE']._serialized_start=2596
-  _globals['_REACTIVATERESPONSE']._serialized_end=2657
-  _globals['_TERMINATEREQUEST']._serialized_start=2659
-  _globals['_TERMINATEREQUEST']._serialized_end=2740
-  _globals['_TERMINATERESPONSE']._serialized_start=2742
-  _globals['_TERMINATERESPONSE']._serialized_end=2802
-  _globals['_KERNELSERVICE']._serialized_start=3307
-  _globals['_KERNELSERVICE']._serialized_end=4075
+  _globals['_KERNEL']._serialized_end=1524
+  _globals['_LISTKERNELTYPESREQUEST']._serialized_start=1526
+  _globals['_LISTKERNELTYPESREQUEST']._serialized_end=1589
+  _globals['_LISTKERNELTYPESRESPONSE']._serialized_start=1591
+  _globals['_LISTKERNELTYPESRESPONSE']._serialized_end=1712
+  _globals['_LISTKERNELSREQUEST']._serialized_start=1714
+  _globals['_LISTKERNELSREQUEST']._serialized_end=1773
+  _globals['_LISTKERNELSRESPONSE']._serialized_start=1776
+  _globals['_LISTKERNELSRESPONSE']._serialized_end=1906
+  _globals['_DESCRIBEKERNELREQUEST']._serialized_start=1908
+  _globals['_DESCRIBEKERNELREQUEST']._serialized_end=1950
+  _globals['_DESCRIBEKERNELRESPONSE']._serialized_start=1953
+  _globals['_DESCRIBEKERNELRESPONSE']._serialized_end=2249
+  _globals['_LAUNCHREQUEST']._serialized_start=2251
+  _globals['_LAUNCHREQUEST']._serialized_end=2373
+  _globals['_LAUNCHRESPONSE']._serialized_start=2375
+  _globals['_LAUNCHRESPONSE']._serialized_end=2432
+  _globals['_ACTIVATEREQUEST']._serialized_start=2434
+  _globals['_ACTIVATEREQUEST']._serialized_end=2470
+  _globals['_ACTIVATERESPONSE']._serialized_start=2472
+  _globals['_ACTIVATERESPONSE']._serialized_end=2531
+  _globals['_DEACTIVATEREQUEST']._serialized_start=2533
+  _globals['_DEACTIVATEREQUEST']._serialized_end=2571
+  _globals['_DEACTIVATERESPONSE']._serialized_start=2573
+  _globals['_DEACTIVATERESPONSE']._serialized_end=2634
+  _globals['_REACTIVATEREQUEST']._serialized_start=2636
+  _globals['_REACTIVATEREQUEST']._serialized_end=2674
+  _globals['_REACTIVATERESPONSE']._serialized_start=2676
+  _globals['_REACTIVATERESPONSE']._serialized_end=2737
+  _globals['_TERMINATEREQUEST']._serialized_start=2739
+  _globals['_TERMINATEREQUEST']._serialized_end=2820
+  _globals['_TERMINATERESPONSE']._serialized_start=2822
+  _globals['_TERMINATERESPONSE']._serialized_end=2882
+  _globals['_KERNELSERVICE']._serialized_start=3387
+  _globals['_KERNELSERVICE']._serialized_end=4155
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydotcompute import message, ring_kernel
+from pydotcompute import PyDotComputeError, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
 
@@ -32,6 +32,7 @@ class Told:
     principal: str = ""
     deliveries: int = 0
     text: str = ""
+    note: str = ""
 
 
 async def answer(ctx: KernelContext[Ask, Told]) -> None:
@@ -205,3 +206,36 @@ async def lively(ctx: KernelContext[Ask, Told]) -> None:
 async def elsewhere(ctx: KernelContext[Ask, Told]) -> None:
     """Wants a CPU that there is not."""
     await answer(ctx)
+
+
+async def ask_on(ctx: KernelContext[Ask, Told]) -> None:
+    """For each message, what the kernel replies that it names, or the id of the process if it names none."""
+    async for request in ctx:
+        told = Told(request.number, os.getpid(), correlation_id=request.message_id)  # type: ignore[call-arg, attr-defined]
+        if request.do:
+            kernel_id, _, others = request.do.partition(" ")
+            try:
+                reply = await ctx.ask(kernel_id, Ask(request.number, others))
+                told.pid = getattr(reply, "pid", 0)
+                told.note = getattr(reply, "note", "") or type(reply).__name__
+            except PyDotComputeError as error:
+                told.note = f"{type(error).__name__}: {error}"
+        await ctx.send(told)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure")
+async def asks(ctx: KernelContext[Ask, Told]) -> None:
+    """Asks on, in a worker."""
+    await ask_on(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told)
+async def asks_here(ctx: KernelContext[Ask, Told]) -> None:
+    """Asks on, without a worker."""
+    await ask_on(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", instances=2)
+async def asks_in_two(ctx: KernelContext[Ask, Told]) -> None:
+    """Asks on, in two workers."""
+    await ask_on(ctx)

@@ -182,6 +182,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
 def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
     failure = kernel.failure
     device = None if kernel.state is KernelState.CREATED else kernel.lease.device
+    ask = kernel.mail.delays.asks.oldest
     return pb.Kernel(
         kernel_id=kernel.kernel_id,
         kernel_type=kernel.type.name,
@@ -196,4 +197,6 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         restarts=kernel.mail.counters.restarts,
         restarting=kernel.gate.is_open and not kernel.is_serving,
         last_crash=kernel.mail.counters.last_crash,
+        asking=None if ask is None else ask.asked.kernel_id,
+        asking_seconds=None if ask is None else ask.seconds,
     )
