@@ -44,13 +44,22 @@ class Supervisor:
         """Start the worker of an instance, unless it runs already, and wait until its actor returns."""
         if instance.process is None:
             await instance.start()
-            self._kernel.gate.tell()
+            self.look_for_actors()
         if self._instances.is_active:
             instance.tell("resume")
         if self._is_ending:
             instance.tell("end")
         self._instances.changed.notify_all()
         await instance.serve()
+
+    def look_for_actors(self) -> None:
+        """Note whether any instance has an actor for the kernel's messages."""
+        self._kernel.gate.set_actor(any(instance.is_ready for instance in self._instances.members))
+
+    @property
+    def has_one_instance(self) -> bool:
+        """True if no other instance may have messages of the kernel."""
+        return len(self._instances.members) == 1
 
     def take_in_hand(self, instance: Instance) -> list[Item[Any]]:
         """Take back what the worker of an instance had, which has ended. Return what its actor had in hand."""
@@ -67,6 +76,10 @@ class _Member:
     def completed(self) -> int:
         return self._instance.completed
 
+    @property
+    def is_only(self) -> bool:
+        return self._owner.has_one_instance
+
     async def run_once(self) -> None:
         await self._owner.serve(self._instance)
 
@@ -81,4 +94,5 @@ class _Member:
         self._owner.take_in_hand(self._instance)
 
     async def stop(self) -> None:
+        self._owner.look_for_actors()
         await self._instance.stop()

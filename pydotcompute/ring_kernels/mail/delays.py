@@ -72,6 +72,8 @@ class Delays:
         """Return why a request in the mailbox is not answered yet. `before` messages come before it."""
         if self._gate.state is KernelState.DEACTIVATED:
             return Delay(TimeoutCause.PAUSED, before)
+        if not self._gate.has_actor:
+            return Delay(TimeoutCause.RESTARTING, before)
         if (stuck := self.hands.seconds_in_send) is not None:
             return Delay(TimeoutCause.STUCK_IN_SEND, before, stuck)
         return Delay(TimeoutCause.QUEUED, before, self.hands.seconds_in_hand)
@@ -108,6 +110,8 @@ class Delays:
         """Return why there is nothing to receive for a caller with this number of unanswered requests."""
         if self._gate.state is KernelState.DEACTIVATED:
             return Delay(TimeoutCause.PAUSED, self._inbox.depth)
+        if not self._gate.has_actor:
+            return Delay(TimeoutCause.RESTARTING, self._inbox.depth)
         if not self.hands.is_idle:
             return Delay(TimeoutCause.IN_HAND, self._inbox.depth, self.hands.seconds_in_hand)
         if depth := self._inbox.depth:
