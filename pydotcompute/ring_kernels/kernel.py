@@ -198,7 +198,7 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def is_serving(self) -> bool:
         """True if the kernel takes messages, and there is an actor for them: it is not being started again."""
-        return self.gate.is_open and self._runner.is_running
+        return self.gate.is_open and self.gate.has_actor
 
     @property
     def queue_depth(self) -> int:

@@ -76,6 +76,7 @@ class RingKernelRuntime:
         self._active = False
         self._ending: PyDotComputeError | None = None
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
+        self._on_actor: list[Callable[[str], None]] = []
         self._on_forget: list[Callable[[str], None]] = []
 
     def __repr__(self) -> str:
@@ -193,6 +194,14 @@ class RingKernelRuntime:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
         self._on_state.append(callback)
 
+    def on_actor(self, callback: Callable[[str], None]) -> None:
+        """Call `callback(kernel_id)` when the actor of a kernel is gone and is started again, and when it is there."""
+        self._on_actor.append(callback)
+
+    def _actor_changed(self, kernel_id: str) -> None:
+        for callback in self._on_actor:
+            callback(kernel_id)
+
     def _state_changed(self, kernel: RingKernel[Any, Any]) -> None:
         kernel_id = kernel.kernel_id
         if kernel.state is KernelState.TERMINATED and self._kernels.get(kernel_id) is kernel:
@@ -293,6 +302,7 @@ class RingKernelRuntime:
                     self._kernels = dict(sorted(self._kernels.items(), key=lambda item: item[1].number))
             raise
         kernel.gate.on_state = partial(self._state_changed, kernel)
+        kernel.gate.on_actor = partial(self._actor_changed, kernel_id)
         self._state_changed(kernel)
         return kernel
 

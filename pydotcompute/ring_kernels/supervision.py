@@ -100,7 +100,17 @@ class Restarts:
         if len(self._times) >= self._most:
             return None
         self._times.append(now)
-        self._in_a_row = 1 if has_progressed or len(self._times) == 1 else self._in_a_row + 1
+        if len(self._times) == 1:
+            self._in_a_row = 0
+        return self.pause_after_return(has_progressed=has_progressed)
+
+    def pause_after_return(self, *, has_progressed: bool) -> float:
+        """Return the seconds to wait before a restart after the actor has returned, which does not count as a failure.
+
+        Args:
+            has_progressed: see `next_pause`.
+        """
+        self._in_a_row = 1 if has_progressed else self._in_a_row + 1
         if self._in_a_row == 1:
             return 0.0
         # A power of two that is too large for a float cannot be compared.

@@ -110,7 +110,7 @@ def supervision_to_proto(supervision: Supervision, limits: RuntimeLimits) -> ker
 
 
 def restart_from_proto(restart: kernel_pb.Restart) -> Restart | None:
-    """Return when an actor is started again; None for a number that an older daemon does not set, or a newer one does."""
+    """Return when an actor is started again; None for a number that nobody knows here. An older daemon sets none."""
     return _RESTART_NAMES.get(restart)
 
 

@@ -79,11 +79,6 @@ class RunsInWorkers:
         """See `Runner`."""
         return self._instances.is_idle
 
-    @property
-    def is_running(self) -> bool:
-        """See `Runner`."""
-        return any(instance.is_ready for instance in self._instances.members)
-
     def workers(self) -> tuple[WorkerTelemetry, ...]:
         """See `Runner`."""
         figures = (instance.telemetry() for instance in self._instances.members)

@@ -71,9 +71,6 @@ class RunsHere:
         """See `Runner`."""
         return self._context.is_idle
 
-    is_running = True
-    """See `Runner`."""
-
     def workers(self) -> tuple[WorkerTelemetry, ...]:
         """See `Runner`."""
         return ()

@@ -483,6 +483,10 @@ class Replies(Generic[T]):
                 caller.failed += 1
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
 
+    def asked_keys(self) -> list[int]:
+        """Return the `message_id.int` of every request whose `ask` still waits."""
+        return list(self._asked)
+
     def waiting_keys(self) -> list[int]:
         """Return the `message_id.int` of every request whose caller still waits for a reply."""
         nobodies = set(self._nobodies.values())
