@@ -29,7 +29,8 @@ SLOTS = 1 << 16
 """The most messages that may be ahead of one actor, and no more than its mailbox holds."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a worker is started again: none the first time, then these, doubled each time."""
-
+TOGETHER = 64
+"""The window of messages from which on those that are handed on wait for each other."""
 
 EXITED = Note("exited")
 """Stands in the place of a note of a worker that can send none any more."""
@@ -178,6 +179,10 @@ class Instance:
         Nothing may while a pause is under way, or it would come before what then comes back.
         """
         return self.is_ready and not self._pauses and self.ledger.takes(priority)
+
+    def has_enough(self, priority: int) -> bool:
+        """Return True if a message of this priority may wait until more goes to the worker together."""
+        return self.window.messages >= TOGETHER and self.ledger.has_enough and not self.ledger.is_urgent(priority)
 
     def handed(self) -> None:
         """Note that messages were handed on."""
