@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from pydotcompute.exceptions import KernelNotFoundError, MessageError, PyDotComputeError
+from pydotcompute.messages.raw import Raw, stands_for
 from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
 from pydotcompute.ring_kernels.kernel import RingKernel
@@ -88,12 +89,13 @@ def _entry(instance: Instance, sequence: int | None) -> Entry[Item[Any]] | None:
 def _answer(instance: Instance, number: int, reply: Any, error: PyDotComputeError | None) -> Note:
     """Return the note that answers a call."""
     if error is None and reply is not None:
-        codec = instance.types.of(type(reply))
+        codec = instance.types.of(stands_for(type(reply)))
         correlation_id = reply.correlation_id
         header = reply.message_id.int, reply.priority, None if correlation_id is None else correlation_id.int
         try:
             values = {"call": number, "error": None, "header": header, "type": codec.schema.full_name}
-            return Note("answered", values, codec.encode(reply))
+            body = bytes(reply.body) if isinstance(reply, Raw) else codec.encode(reply)
+            return Note("answered", values, body)
         except MessageError as raised:
             error = raised
     return Note("answered", {"call": number, "error": None if error is None else to_values(error), "header": None})

@@ -7,6 +7,7 @@ from time import monotonic, perf_counter_ns
 from typing import Any
 
 from pydotcompute.exceptions import MessageError
+from pydotcompute.messages.raw import Raw
 from pydotcompute.ring_kernels.actor.room import ENDLESS
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import TO_KERNEL, DeadLetterReason
@@ -57,6 +58,7 @@ class Feeder:
         handed: dict[Instance, tuple[Entries, list[Packed]]] = {}
         takes_more = True
         suspects = self._inbox.suspects
+        is_alone = len(self._instances.members) == 1
         while items.size:
             if suspects and (deliveries := _deliveries(items.top[0])):
                 instance = next((each for each in self._instances.members if each.is_free), None)
@@ -66,28 +68,50 @@ class Feeder:
             if instance is None:
                 takes_more = False
                 break
-            item = self._inbox.get_nowait()
-            if item is None:  # The mailbox is paused.
+            row = handed.get(instance)
+            if row is None:
+                row = handed[instance] = ([], [])
+            most = min(AT_ONCE - len(row[0]), instance.ledger.room) if is_alone and not suspects else 1
+            # One that is more urgent than what is ahead goes although there is no room.
+            if not self._hand_some(instance, row, max(1, most), deliveries):
                 break
-            message = self._encoded(item, instance)
-            if message is None:
-                continue
-            self._sequence += 1
-            deadline = inf if item[2] is None or item[2].deadline is None else item[2].deadline
-            entry = instance.ledger.hand(item, self._sequence, message[2], len(message[0]), deadline)
-            self._inbox.lend(1)
-            if deliveries:
-                instance.gets_alone(entry, deliveries)
-            entries, messages = handed.setdefault(instance, ([], []))
-            entries.append(entry)
-            messages.append(message)
-            if len(entries) >= AT_ONCE:
+            if len(row[0]) >= AT_ONCE:
                 self._send(instance, *handed.pop(instance))
         for instance, (entries, messages) in handed.items():
-            self._send(instance, entries, messages)
+            if entries:
+                self._send(instance, entries, messages)
         if len(self._instances.members) > 1 and not items.size and self._instances.is_active:
             self._share()
         return takes_more
+
+    def _hand_some(self, instance: Instance, row: tuple[Entries, list[Packed]], most: int, deliveries: int) -> bool:
+        """Add up to `most` messages of one priority to what is handed to an instance.
+
+        If the actor has had the message before, `deliveries` says how often, and the message goes alone. Return False
+        if the mailbox hands out none.
+        """
+        items, ledger, get = self._inbox.items, instance.ledger, self._inbox.get_nowait
+        entries, messages = row
+        priority, left = items.top_priority, ledger.room_bytes
+        while most > 0 and items.size and items.top_priority == priority:
+            item = get()
+            if item is None:  # The mailbox is paused.
+                return False
+            message = self._encoded(item, instance)
+            if message is None:
+                return True
+            self._sequence += 1
+            deadline = inf if item[2] is None or item[2].deadline is None else item[2].deadline
+            entry = ledger.hand(item, self._sequence, message[2], len(message[0]), deadline)
+            if deliveries:
+                instance.gets_alone(entry, deliveries)
+            entries.append(entry)
+            messages.append(message)
+            most -= 1
+            left -= len(message[0])
+            if left <= 0:
+                break
+        return True
 
     def _share(self) -> None:
         """If an actor has nothing to do, call back what waits behind the messages that others have in hand."""
@@ -98,7 +122,11 @@ class Feeder:
 
     def _next_instance(self, priority: int) -> Instance | None:
         """Return the worker that takes a message of this priority and has least to do; None if there is none."""
-        able = [each for each in self._instances.members if each.takes(priority)]
+        members = self._instances.members
+        if len(members) == 1:
+            alone = members[0]
+            return alone if alone.takes(priority) and not alone.has_enough(priority) else None
+        able = [each for each in members if each.takes(priority)]
         if len(able) <= 1:
             return able[0] if able else None
         return min(able, key=lambda each: len(each.ledger.ahead) + len(each.ledger.in_hand) + len(each.calls))
@@ -112,7 +140,7 @@ class Feeder:
         types = instance.types
         correlation_id = message.correlation_id
         try:
-            body = types.of_input.encode(message)
+            body = bytes(message.body) if isinstance(message, Raw) else types.of_input.encode_aligned(message)
         except MessageError as error:
             if terms is not None:
                 self._inbox.left(terms)
@@ -135,6 +163,7 @@ class Feeder:
             [replies.principal_of(key) for key in keys],
         )
         assert instance.process is not None
+        self._inbox.lend(len(entries))
         instance.process.send(frame)
         instance.handed()
 

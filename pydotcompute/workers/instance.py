@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 SLOTS = 1 << 16
 """The most messages that may be ahead of one actor, and no more than its mailbox holds."""
-
+TOGETHER = 64
+"""The window of messages from which on those that are handed on wait for each other."""
 AHEAD = 256
 """The most messages that are ahead of an actor, beside more urgent ones and larger batches."""
 AHEAD_BYTES = 4 << 20
@@ -242,6 +243,10 @@ class Instance:
         """Note that the next message handed on is given again, and that the actor gets no other before it is done."""
         self._alone = entry.sequence
         self.tell("redelivered", deliveries=deliveries)
+
+    def has_enough(self, priority: int) -> bool:
+        """Return True if a message of this priority may wait until more goes to the worker together."""
+        return self.window.messages >= TOGETHER and self.ledger.has_enough and not self.ledger.is_urgent(priority)
 
     def handed(self) -> None:
         """Note that messages were handed on."""

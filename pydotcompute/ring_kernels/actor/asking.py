@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from pydotcompute.exceptions import CircularAskError
 from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
+from pydotcompute.messages.raw import opened
 from pydotcompute.ring_kernels.mail.asks import Ask, circle
 from pydotcompute.ring_kernels.mail.gate import OPEN
 from pydotcompute.ring_kernels.mail.inbox import Item
@@ -54,6 +55,8 @@ async def ask(asker: Asker, to: Mail[Any, Any], message: Any, timeout: float | N
         if item[2] is not None and item[2].deadline is not None:
             left = max(0.0, item[2].deadline - monotonic())
             timeout = left if timeout is None else min(timeout, left)
+    if not to.takes_raw:
+        message = opened(message)
     task = asyncio.current_task()
     assert task is not None
     cancelled = task.cancelling()
