@@ -96,16 +96,18 @@ class Instance:
         self._news, self._end = loop.create_future(), loop.create_future()
         self.outputs = 0
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
+        patience = self._kernel.limits.worker_start
         try:
-            self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
+            async with asyncio.timeout(patience):
+                self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
+                self.ledger = Ledger(process.marks.taken, self.window)
+                process.exit.add_done_callback(lambda _: self._tell(EXITED))
+                await asyncio.wait((self._news,))
+        except TimeoutError:
+            problem = f"its worker was not ready within {patience:g} seconds"
+            raise WorkerLostError("TimeoutError", problem) from None
         except OSError as error:
             raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
-        self.ledger = Ledger(process.marks.taken, self.window)
-        process.exit.add_done_callback(lambda _: self._tell(EXITED))
-        patience = self._kernel.limits.worker_start
-        await asyncio.wait((self._news,), timeout=patience)
-        if not self._news.done():
-            raise WorkerLostError("TimeoutError", f"its worker was not ready within {patience:g} seconds")
         note = self._news.result()
         if note.what == "refused to launch":
             raise as_asked(from_values(note.values), self._start)

@@ -15,6 +15,7 @@ import pytest
 
 from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import KernelFailedError
+from pydotcompute.ring_kernels import RuntimeLimits
 from pydotcompute.workers.templates import TEMPLATES
 from tests.contract.world import PATIENCE, eventually
 from tests.workers import kernels
@@ -261,6 +262,15 @@ async def test_a_launch_that_is_given_up_leaves_no_process(file: File, runtime: 
         await launching
     (template,) = file.imports()
     await eventually(lambda: not Path(f"/proc/{template}").exists())
+
+
+async def test_an_import_that_hangs_is_told_after_a_time(file: File) -> None:
+    kernel = file.kernel(f"if os.getpid() != {os.getpid()}: threading.Event().wait()")
+    async with RingKernelRuntime(limits=RuntimeLimits(worker_start=0.5)) as runtime:
+        with pytest.raises(KernelFailedError, match=r"not ready within 0\.5 seconds"):
+            await runtime.launch("k", kernel)
+    for template in file.imports():
+        await eventually(lambda pid=template: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
 
 
 FORKING = """
