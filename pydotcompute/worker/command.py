@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -27,11 +28,14 @@ def main() -> None:
     sys.argv[1:] = []
     gc.disable()  # As long as this is a template: the memory is to stay as it is.
     hold_on(lifeline)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # A template has two for each worker.
     template = Template(socket.socket(fileno=control))
     while (received := template.serve()) is not None:
         _settle_in(received.order, lifeline)
         if received.order.imports is None:
             os.close(lifeline)
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
             _work(received)
             return
         template = _prepared(received)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -74,7 +75,8 @@ def send(control: socket.socket, order: Order, report: socket.socket, descriptor
     """Send an order to a template.
 
     Raises:
-        BlockingIOError: the template has too many orders that it has not read yet.
+        BlockingIOError: the template has too many orders that it has not read yet, or the system has too many
+            descriptors under way.
         OSError: the template is gone.
     """
     # The environment may be long, and a message of a socket may not.
@@ -82,12 +84,20 @@ def send(control: socket.socket, order: Order, report: socket.socket, descriptor
     try:
         os.write(text, json.dumps(asdict(order)).encode())
         socket.send_fds(control, [b"order"], [text, report.fileno(), *descriptors])
+    except OSError as error:
+        if error.errno == errno.ETOOMANYREFS:
+            raise BlockingIOError(*error.args) from error
+        raise
     finally:
         os.close(text)
 
 
 def receive(control: socket.socket) -> Received | None:
-    """Return the next order; None if there will be none."""
+    """Return the next order; None if there will be none.
+
+    Raises:
+        OSError: too many files are open, so that not all came with the order. It is lost.
+    """
     data, descriptors = hear(control)
     if not data:
         return None
@@ -106,10 +116,18 @@ def tell(report: socket.socket, descriptors: Iterable[int] = (), **values: Any) 
 
 
 def hear(end: socket.socket) -> tuple[bytes, list[int]]:
-    """Return the next message and its descriptors. The message is empty if the other end is closed."""
+    """Return the next message and its descriptors. The message is empty if the other end is closed.
+
+    Raises:
+        OSError: too many files are open, so that not all descriptors came.
+    """
     try:
         # A program that the process starts must not have them.
-        data, descriptors, _, _ = socket.recv_fds(end, LONGEST, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors, flags, _ = socket.recv_fds(end, LONGEST, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return b"", []
+    if flags & socket.MSG_CTRUNC:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return data, descriptors

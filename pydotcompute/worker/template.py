@@ -50,7 +50,10 @@ class Template:
                 if descriptor in self._children:
                     self._ended(descriptor)
                 elif self._control is not None:
-                    received = receive(self._control)
+                    try:
+                        received = receive(self._control)
+                    except OSError:  # Too many files are open. Who has ordered sees the end of the socket for reports.
+                        continue
                     if received is None:
                         self._poll.unregister(self._control)
                         self._control.close()
@@ -74,7 +77,7 @@ class Template:
             received.report.close()
             return True
         received.close()
-        descriptor = os.pidfd_open(child)
+        descriptor = os.pidfd_open(child)  # There is room for it: more than one file was just closed.
         tell(received.report, [descriptor], pid=child)
         self._children[descriptor] = child, received.report
         self._poll.register(descriptor, select.POLLIN)
@@ -103,7 +106,7 @@ def refuse(control: socket.socket, reason: dict[str, Any]) -> None:
     """Answer one order with a reason."""
     received = receive(control)
     if received is not None:
-        tell(received.report, **reason)
+        tell(received.report, (), **reason)
 
 
 def unfit_after(order: Order, output: int, errors: int) -> dict[str, str]:

@@ -110,19 +110,21 @@ class Instance:
         self.outputs = 0
         self._told_outputs = self._start.config["output_queue_size"]
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
-        try:
-            self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
-        except OSError as error:
-            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
-        self.ledger = Ledger(process.marks.taken, self.window)
-        self._alone = None
+        patience = self._kernel.limits.worker_start
         own = self._kernel.type.worker_limits
         self._overuse = Overuse(own.time_limit, own.hang_timeout, self._start.memory)
-        process.exit.add_done_callback(lambda _: self._tell(EXITED))
-        patience = self._kernel.limits.worker_start
-        await asyncio.wait((self._news,), timeout=patience)
-        if not self._news.done():
-            raise WorkerLostError("TimeoutError", f"its worker was not ready within {patience:g} seconds")
+        self._alone = None
+        try:
+            async with asyncio.timeout(patience):
+                self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
+                self.ledger = Ledger(process.marks.taken, self.window)
+                process.exit.add_done_callback(lambda _: self._tell(EXITED))
+                await asyncio.wait((self._news,))
+        except TimeoutError:
+            problem = f"its worker was not ready within {patience:g} seconds"
+            raise WorkerLostError("TimeoutError", problem) from None
+        except OSError as error:
+            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
         note = self._news.result()
         if note.what == "refused to launch":
             raise as_asked(from_values(note.values), self._start)

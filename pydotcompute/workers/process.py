@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note
@@ -27,7 +27,8 @@ LAST_WORDS = 64 << 10
 OUT_OF_MEMORY = "OutOfMemory"
 """The name of the end of a process that the system has killed because memory ran out."""
 DRAIN = 1.0
-"""Seconds in which the link of a process that has ended must end too. A child of the process may hold it open."""
+"""Seconds in which the link of a process that has ended must end too, and what it has printed be printed here. A child
+of the process may hold the link open, and may go on printing."""
 
 
 class WorkerProcess:
@@ -39,7 +40,7 @@ class WorkerProcess:
         printed: its standard output and standard error.
     """
 
-    def __init__(self, marks: Marks, crash: int, printed: tuple[Printed, Printed]) -> None:
+    def __init__(self, marks: Marks, crash: int, printed: Sequence[Printed]) -> None:
         self._child: Child | None = None  # None until it is born.
         self.marks = marks
         self._crash = crash
@@ -47,7 +48,7 @@ class WorkerProcess:
         self._link: Link
         self._link_ended = asyncio.Event()
         self.exit: asyncio.Task[int | None]
-        """Ends with the process, and all that it had sent has come then. Its result is the exit code.
+        """Ends with the process, and all that it had sent and printed has come then. Its result is the exit code.
 
         As in `subprocess`, that is the negative number of a signal if one has ended the process. It is None if nobody
         knows the exit code.
@@ -72,30 +73,29 @@ class WorkerProcess:
         Raises:
             OSError: the system allows no more processes or files.
         """
-        here, there = socket.socketpair()
-        marks, marks_file = Marks.create(capacity)
-        crash = os.memfd_create("pydotcompute-crash")
-        printed = Printed("stdout", start.kernel_id), Printed("stderr", start.kernel_id)
-        worker = cls(marks, crash, printed)
-        try:
+        with ExitStack() as given, ExitStack() as kept:
+            here, there = socket.socketpair()
+            given.callback(there.close)
+            kept.callback(here.close)
+            marks, marks_file = Marks.create(capacity)
+            given.callback(os.close, marks_file)
+            kept.callback(marks.close)
+            crash = os.memfd_create("pydotcompute-crash")
+            kept.callback(os.close, crash)
+            printed = []
+            for stream in ("stdout", "stderr"):
+                printed.append(each := Printed(stream, start.kernel_id))
+                given.callback(each.given)
+                kept.callback(each.close)
+            worker = cls(marks, crash, printed)
             worker._link = await Link.open(here, on_frame, worker._on_end)
-            try:
-                descriptors = there.fileno(), marks_file, crash, *(each.descriptor for each in printed)
-                worker._child = await TEMPLATES.fork(start.func, start.environ, descriptors, capacity)
-            except BaseException:
-                worker._link.close()
-                raise
-        except BaseException:
-            worker.close()
-            raise
-        finally:
-            there.close()
-            os.close(marks_file)
-            for each in printed:
-                each.given()
+            kept.callback(worker._link.close)
+            descriptors = there.fileno(), marks_file, crash, *(each.descriptor for each in printed)
+            child = worker._child = await TEMPLATES.fork(start.func, start.environ, descriptors, capacity)
+            kept.pop_all()
         if worker.broken is not None:
             worker.kill()
-        worker.exit = asyncio.create_task(worker._wait(worker._child), name=f"end of worker {worker.pid}")
+        worker.exit = asyncio.create_task(worker._wait(child), name=f"end of worker {worker.pid}")
         worker.send(Note("start", asdict(start)))
         return worker
 
@@ -153,7 +153,7 @@ class WorkerProcess:
                 self._killing.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
-                await self._link_ended.wait()
+                await asyncio.gather(self._link_ended.wait(), *(each.finish() for each in self._printed))
         self._link.close()
         return code
 

@@ -6,6 +6,7 @@ import logging
 import mmap
 import os
 import signal
+import sys  # noqa: F401  # The code that `printing` runs uses it.
 import threading
 import time
 from pathlib import Path
@@ -261,3 +262,11 @@ async def passing_on(ctx: KernelContext[Ask, Told]) -> None:
 async def passing_on_here(ctx: KernelContext[Ask, Told]) -> None:
     """Forwards from the process of its runtime."""
     await pass_on(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure")
+async def printing(ctx: KernelContext[Ask, Told]) -> None:
+    """Runs the code that it is told."""
+    async for ask in ctx:
+        exec(ask.do)
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]

@@ -59,7 +59,7 @@ async def test_the_error_names_the_device_as_it_was_asked_for(monkeypatch: pytes
     (tmp_path / "cupy.py").write_text("raise ImportError('as if there were none')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     async with RingKernelRuntime() as runtime:
-        with pytest.raises(BackendUnavailableError, match="as if there were none.*CUDA_VISIBLE_DEVICES=4") as refused:
+        with pytest.raises(BackendUnavailableError, match=r"as if there were none.*CUDA_VISIBLE_DEVICES=4") as refused:
             await runtime.launch("k", kernel_type("cuda:4"))
         assert refused.value.backend == "cuda:4"
 
