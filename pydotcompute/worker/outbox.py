@@ -88,7 +88,7 @@ class Outbox:
             self.tell("type", {"name": self._types.codecs[index].schema.full_name}, self._types.files(index))
         correlation_id = message.correlation_id
         return packed(
-            self._types.codecs[index].encode(message),
+            self._types.codecs[index].encode_aligned(message),
             message.message_id.int,
             message.priority,
             None if correlation_id is None else correlation_id.int,

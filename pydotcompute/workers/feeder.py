@@ -7,6 +7,7 @@ from time import monotonic, perf_counter_ns
 from typing import Any
 
 from pydotcompute.exceptions import MessageError
+from pydotcompute.messages.raw import Raw
 from pydotcompute.ring_kernels.actor.room import ENDLESS
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import TO_KERNEL, DeadLetterReason
@@ -102,7 +103,7 @@ class Feeder:
         types = instance.types
         correlation_id = message.correlation_id
         try:
-            body = types.of_input.encode(message)
+            body = bytes(message.body) if isinstance(message, Raw) else types.of_input.encode_aligned(message)
         except MessageError as error:
             if terms is not None:
                 self._inbox.left(terms)

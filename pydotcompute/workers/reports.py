@@ -121,7 +121,7 @@ class Reports:
         self._mail.replies.fail(header_of(entry).message_id, error)
 
     def _deliver(self, instance: Instance, answers: Any, columns: Columns) -> None:
-        mail, codecs = self._mail, instance.types.codecs
+        mail, classes = self._mail, instance.types.raw
         for key, body, message_id, priority, correlation_id, index in zip(
             answers,
             columns.bodies,
@@ -132,12 +132,9 @@ class Reports:
             strict=True,
         ):
             try:
-                message = codecs[index].decode(cast(bytes, body), message_id, priority, correlation_id)
+                message = classes[index](body, message_id, priority, correlation_id)
             except IndexError:
-                raise LinkError(f"a message is of class {index}, and there are {len(codecs)}") from None
-            except PyDotComputeError as error:
-                self._refused(key, error)
-                continue
+                raise LinkError(f"a message is of class {index}, and there are {len(classes)}") from None
             if key and mail.replies.deliver(message, key):
                 continue
             instance.outputs += not key
@@ -156,7 +153,7 @@ class Reports:
         try:
             message_id, priority, correlation_id, index = values["header"]
             correlation = None if correlation_id is None else uuid_from_int(correlation_id)
-            return instance.types.codecs[index].decode(body, uuid_from_int(message_id), priority, correlation)
+            return instance.types.raw[index](body, uuid_from_int(message_id), priority, correlation)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LinkError(f"a message is malformed: {error}") from error
 

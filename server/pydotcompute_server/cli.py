@@ -133,7 +133,7 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     default="none",
     type=click.Choice(["none", "process"]),
     show_envvar=True,
-    help="Where actors run whose kernel types do not say: here, or each in a worker process of its own.",
+    help="`process` runs each actor in a worker process, and the daemon imports no file of kernels.",
 )
 @_limit("grace", 0, "Seconds that the daemon has to finish its work when it is asked to end.")
 @_limit("max_message_bytes", 1, "Length of the longest message body, in bytes.")

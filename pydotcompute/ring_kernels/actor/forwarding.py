@@ -11,6 +11,7 @@ from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import MessageError, MessageSerializationError, PyDotComputeError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
+from pydotcompute.messages.raw import opened
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item, Terms
 from pydotcompute.ring_kernels.mail.mail import Mail
@@ -52,6 +53,8 @@ async def forward(mail: Mail[Any, Any], to: Mail[Any, Any], message: Any, key: i
         raise _refused(
             message, f"kernel {to.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
+    if not to.takes_raw:
+        message = opened(message)
     principal = mail.replies.principal_of(key)
     assert principal is not None
     reply = await to.hand_over(_forwarded(message, key, item), _terms(item), None, principal=principal)
@@ -93,6 +96,8 @@ def _relay(mail: Mail[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
         return
     message = reply.result()
     try:
+        if not mail.takes_raw:
+            message = opened(message)
         mail.check_out(message)
     except MessageError as refusal:
         mail.bury(message, str(refusal), DeadLetterReason.UNDELIVERABLE)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message_classes
+from pydotcompute.messages.raw import Raw, raw_class
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.described import class_described_by
 from pydotcompute.protobuf.pool import TypePool
@@ -27,6 +28,8 @@ class LinkTypes:
         self._indexes: dict[type, int] = {}
         self.codecs: list[Codec[Any]] = []
         """The codecs, by index."""
+        self.raw: list[type[Raw]] = []
+        """The classes of `Raw` messages, by index."""
         self.add(output_type or input_type)
         if input_type not in self._indexes:
             self.add(input_type)
@@ -42,7 +45,9 @@ class LinkTypes:
         """
         if len(self.codecs) >= MOST_TYPES:
             raise LinkError(f"a kernel sends messages of at most {MOST_TYPES} classes")
-        self.codecs.append(Codec(cls, self._pool))
+        codec: Codec[Any] = Codec(cls, self._pool)
+        self.codecs.append(codec)
+        self.raw.append(raw_class(cls, codec.decode_checked))
         self._indexes[cls] = len(self.codecs) - 1
         return self._indexes[cls]
 
