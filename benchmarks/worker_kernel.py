@@ -27,4 +27,4 @@ class Told:
 async def isolated(ctx):  # type: ignore[no-untyped-def]
     """Answers at once."""
     async for ask in ctx:
-        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg]

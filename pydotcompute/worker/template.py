@@ -102,7 +102,7 @@ def refuse(control: socket.socket, reason: dict[str, str]) -> None:
     """Answer one order with a reason."""
     received = receive(control)
     if received is not None:
-        tell(received.report, **reason)
+        tell(received.report, (), **reason)
 
 
 def unfit_after(order: Order, output: int, errors: int) -> dict[str, str]:

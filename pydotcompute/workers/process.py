@@ -23,7 +23,8 @@ __all__ = ["WorkerProcess"]
 LAST_WORDS = 64 << 10
 """The most bytes that are read of what a crashed process says of its stack."""
 DRAIN = 1.0
-"""Seconds in which the link of a process that has ended must end too. A child of the process may hold it open."""
+"""Seconds in which the link of a process that has ended must end too, and what it has printed be printed here. A child
+of the process may hold the link open, and may go on printing."""
 
 
 class WorkerProcess:
@@ -43,7 +44,7 @@ class WorkerProcess:
         self._link: Link
         self._link_ended = asyncio.Event()
         self.exit: asyncio.Task[int | None]
-        """Ends with the process, and all that it had sent has come then. Its result is the exit code.
+        """Ends with the process, and all that it had sent and printed has come then. Its result is the exit code.
 
         As in `subprocess`, that is the negative number of a signal if one has ended the process. It is None if nobody
         knows the exit code.
@@ -123,7 +124,7 @@ class WorkerProcess:
             child.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
-                await self._link_ended.wait()
+                await asyncio.gather(self._link_ended.wait(), *(each.finish() for each in self._printed))
         self._link.close()
         return code
 

@@ -187,9 +187,7 @@ class Templates:
         with self._guard:
             self._first_template()
 
-    async def fork(
-        self, place: Place, environ: Mapping[str, str], descriptors: Sequence[int], capacity: int
-    ) -> Child:
+    async def fork(self, place: Place, environ: Mapping[str, str], descriptors: Sequence[int], capacity: int) -> Child:
         """Fork a worker, from a template that has imported the file if there can be one.
 
         Args:

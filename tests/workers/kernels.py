@@ -5,6 +5,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys  # noqa: F401  # The code that `printing` runs uses it.
 import threading
 import time
 from typing import Any
@@ -126,3 +127,11 @@ async def where(ctx: KernelContext[Ask, Told]) -> None:
     ask = await ctx.receive()
     text = f"{ctx.device} of {os.environ['CUDA_VISIBLE_DEVICES']}"
     await ctx.send(Told(ask.number, os.getpid(), text=text, correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure")
+async def printing(ctx: KernelContext[Ask, Told]) -> None:
+    """Runs the code that it is told."""
+    async for ask in ctx:
+        exec(ask.do)
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]

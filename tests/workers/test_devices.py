@@ -55,13 +55,11 @@ async def test_the_devices_are_those_that_the_runtime_itself_sees(monkeypatch: p
         assert runtime.kernel_ids == []
 
 
-async def test_the_error_names_the_device_as_it_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_the_error_names_the_device_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cupy.py").write_text("raise ImportError('as if there were none')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     async with RingKernelRuntime() as runtime:
-        with pytest.raises(BackendUnavailableError, match="as if there were none.*CUDA_VISIBLE_DEVICES=4") as refused:
+        with pytest.raises(BackendUnavailableError, match=r"as if there were none.*CUDA_VISIBLE_DEVICES=4") as refused:
             await runtime.launch("k", kernel_type("cuda:4"))
         assert refused.value.backend == "cuda:4"
 
