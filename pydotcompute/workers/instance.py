@@ -7,6 +7,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -74,7 +75,7 @@ class Instance:
         self.is_ready = False
         """True from the launch in the worker to the end of the actor."""
         self.outputs = 0
-        """The outputs of this worker that still take room, as the worker knows it."""
+        """The outputs of this worker, and of those before it, that still take room, as the worker knows it."""
         self._news: asyncio.Future[Note]  # The first that is heard of the process: a note, or `EXITED`.
         self._end: asyncio.Future[Note]  # How the actor has ended: a note, or `EXITED`.
         self._pauses: deque[asyncio.Future[None]] = deque()
@@ -94,10 +95,10 @@ class Instance:
         self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         loop = asyncio.get_running_loop()
         self._news, self._end = loop.create_future(), loop.create_future()
-        self.outputs = 0
+        start = replace(self._start, outputs=self.outputs)
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
         try:
-            self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
+            self.process = process = await WorkerProcess.start(start, self._frame, capacity)
         except OSError as error:
             raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
         self.ledger = Ledger(process.marks.taken, self.window)
