@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from pydotcompute.device.lease import HOST
@@ -78,7 +79,7 @@ class Program:
             return False
         if start.memory is not None:
             limit_memory(start.memory)
-        self._outbox = outbox = Outbox(self._link.send, types)
+        self._outbox = outbox = Outbox(self._send, types)
         self._others = Others(outbox, types)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
@@ -91,13 +92,14 @@ class Program:
         self._kernel = kernel
         assert isinstance(kernel.mail, WorkerMail)
         self._mail = kernel.mail
+        self._mail.outputs.lend(start.outputs)
         kernel.gate.on_state = self._state_changed
         try:
             await kernel.launch()
         except KernelFailedError:  # It has been told.
             return True
         except PyDotComputeError as error:
-            self._link.send(Note("refused to launch", to_values(error)))
+            self._send(Note("refused to launch", to_values(error)))
             return False
         outbox.tell("ready", {"device": kernel.lease.device.kind})
         return True
@@ -114,7 +116,7 @@ class Program:
             case Handed():
                 self._mail.take(frame)
             case Recall(sequences):
-                self._link.send(Returned(self._mail.give_back(sequences)))
+                self._send(Returned(self._mail.give_back(sequences)))
             case Note("start", values):
                 self._starting.set_result(Start.read(values))
             case Note("redelivered", {"deliveries": int(deliveries)}):
@@ -128,7 +130,7 @@ class Program:
                     self._mail.inbox.pause()
                     self._kernel.gate.enter(KernelState.DEACTIVATED)
                 self._outbox.flush()
-                self._link.send(Returned(self._mail.give_back()))
+                self._send(Returned(self._mail.give_back()))
                 self._outbox.tell("paused")
             case Note("end"):
                 self._kernel.begin_termination(math.inf)
@@ -142,6 +144,15 @@ class Program:
                 raise LinkError(f"a worker does not know what to do with {frame}")
 
     # -- what goes -----------------------------------------------------------------------------------------------------
+
+    def _send(self, frame: Frame) -> None:
+        """Send a frame. If that fails, for want of memory say, end: the kernel would wait for ever for what is lost."""
+        try:
+            self._link.send(frame)
+        except BaseException:
+            with suppress(BaseException):
+                traceback.print_exc()
+            os._exit(1)
 
     def _state_changed(self) -> None:
         gate = self._kernel.gate
@@ -159,7 +170,7 @@ class Program:
         text = f"{prefix}{error}" if cause is None else cause.cause_message
         trace = "".join(traceback.format_exception(error))
         values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
-        self._link.send(Note("failed", values))
+        self._send(Note("failed", values))
 
 
 class _LinkHandler(logging.Handler):

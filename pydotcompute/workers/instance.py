@@ -81,7 +81,7 @@ class Instance:
         """True once the actor was told to end while the kernel goes on: it is handed nothing more."""
         self._told_outputs = 0  # The outputs for which the worker knows that it has room.
         self.outputs = 0
-        """The outputs of this worker that still take room, as the worker knows it."""
+        """The outputs of this worker, and of those before it, that still take room, as the worker knows it."""
         self.calls: dict[int, asyncio.Task[None]] = {}
         """What the actor wants of other kernels, by the numbers of its calls. It ends with the worker process."""
         self.completed = 0
@@ -107,7 +107,7 @@ class Instance:
         self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         loop = asyncio.get_running_loop()
         self._news, self._end = loop.create_future(), loop.create_future()
-        self.outputs = 0
+        start = replace(self._start, outputs=self.outputs)
         self._told_outputs = self._start.config["output_queue_size"]
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
         patience = self._kernel.limits.worker_start
@@ -116,7 +116,7 @@ class Instance:
         self._alone = None
         try:
             async with asyncio.timeout(patience):
-                self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
+                self.process = process = await WorkerProcess.start(start, self._frame, capacity)
                 self.ledger = Ledger(process.marks.taken, self.window)
                 process.exit.add_done_callback(lambda _: self._tell(EXITED))
                 await asyncio.wait((self._news,))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["WAYS", "Killer", "descendants"]
+__all__ = ["WAYS", "Killer", "descendants", "is_worker"]
 
 STOPPED_SECONDS = 0.02, 0.2
 """How long a worker is stopped before it is killed."""
@@ -28,6 +28,15 @@ def descendants(pid: int) -> Iterator[int]:
                 for child in map(int, (task / "children").read_text().split()):
                     yield child
                     yield from descendants(child)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether this is a living worker or template. One whose template has died is nobody's descendant any more."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" and b"pydotcompute.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _killed(pid: int, dice: random.Random) -> None:
@@ -78,9 +87,8 @@ class Killer:
         victim = self._serving()
         if there and self._dice.random() < ANY_SHARE:
             victim = self._dice.choice(there)
-        if victim not in there:  # It is dead, and the next one has not begun to serve.
+        if victim is None or not is_worker(victim):  # It is dead, and the next one has not begun to serve.
             return
-        assert victim is not None
         way = self._dice.choice([*WAYS])
         with suppress(ProcessLookupError, PermissionError):
             WAYS[way](victim, self._dice)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.chaos.killer import Killer, descendants
+from tests.chaos.killer import Killer, descendants, is_worker
 from tests.chaos.memory import MIB, Memory
 from tests.chaos.processes import Process, Processes, eventually
 from tests.chaos.worker_client import ASK, SEND, WorkerReport
@@ -139,10 +139,12 @@ class _Run:
         if not eventually(lambda: self._open_files() <= self._files + FILES_MORE):
             wrong.append(f"the daemon has {self._open_files()} open files, and had {self._files}")
         assert not wrong, "\n".join(wrong)
-        started = list(descendants(self.daemon.pid))
+        served = [records_of(self._file(kernel))["pid"] for kernel in self._attack.kernels]
+        started = {*descendants(self.daemon.pid), *np.unique(np.concatenate(served)).tolist()}
         assert self.daemon.end() == 0
-        left = [pid for pid in started if os.path.exists(f"/proc/{pid}")]
-        assert not left, f"the daemon has ended, and workers have not: {left}"
+        assert eventually(lambda: not any(map(is_worker, started))), (
+            f"workers have not ended: {[*filter(is_worker, started)]}"
+        )
 
     def _file(self, kernel: str) -> str:
         return os.path.join(self._folder, kernel)

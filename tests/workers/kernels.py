@@ -270,3 +270,13 @@ async def printing(ctx: KernelContext[Ask, Told]) -> None:
     async for ask in ctx:
         exec(ask.do)
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process", restart="on_failure", output_queue_size=4)
+async def talkative(ctx: KernelContext[Ask, Told]) -> None:
+    """Sends three outputs before it answers."""
+    async for ask in ctx:
+        harm(ask.do)
+        for _ in range(3):
+            await ctx.send(Told(pid=os.getpid()))
+        await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]

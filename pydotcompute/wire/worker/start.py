@@ -71,6 +71,8 @@ class Start:
     """The device as the kernel type names it, if it has another name in the worker."""
     path: tuple[str, ...] = ()
     """The folders in which modules are found, beside those of the worker's own `sys.path`."""
+    outputs: int = 0
+    """The outputs of the workers before this one that nobody has received yet: they take room."""
 
     @classmethod
     def of(cls, kernel_type: KernelType, config: RingKernelConfig, limits: RuntimeLimits, log_level: int) -> Start:
