@@ -7,7 +7,7 @@ One process measures both, by turns, so that whatever else the machine does meet
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -136,10 +136,8 @@ async def measure_beside(seconds: float, kernel: str, work: Work, pause: float, 
             async def asked_meanwhile() -> float:
                 async def disturb() -> None:
                     while True:
-                        try:
+                        with suppress(KernelFailedError):
                             await runtime.send_and_receive(kernel, work, timeout=60.0)
-                        except KernelFailedError:
-                            pass
                         await asyncio.sleep(pause)
 
                 disturbing = asyncio.create_task(disturb())

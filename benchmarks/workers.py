@@ -32,7 +32,7 @@ async def measure_restart(seconds: float) -> Metrics:
     `p50_ms` is with the template that has the kernel's file, `cold_p50_ms` without any template.
     """
     logging.disable()  # Each death is logged, with a traceback.
-    limits = RuntimeLimits(worker_restart_window=1e-9)  # No restart has to wait because of the one before.
+    limits = RuntimeLimits(restart_window=1e-9)  # No restart has to wait because of the one before.
     async with RingKernelRuntime(limits=limits) as runtime, runtime.kernel_scope("k", isolated):
         with_template = [await kill(runtime) for _ in range(max(5, int(20 * seconds)))]
         cold = []

@@ -397,9 +397,9 @@ class RingKernel(Generic[TIn, TOut]):
     async def scale(self, instances: int) -> None:
         """Change how many worker processes share the mailbox.
 
-        New ones take messages when this call returns. One that is too many finishes what its actor has in hand, and then
-        ends by itself; what it has ahead goes back into the mailbox. If a new one cannot be started, or this call is
-        cancelled, nothing has changed.
+        New ones take messages when this call returns. One that is too many finishes what its actor has in hand, and
+        then ends by itself; what it has ahead goes back into the mailbox. If a new one cannot be started, or this call
+        is cancelled, nothing has changed.
 
         Args:
             instances: how many worker processes there shall be.
@@ -416,7 +416,8 @@ class RingKernel(Generic[TIn, TOut]):
     async def restart(self, timeout: float = 5.0) -> None:
         """End the actor gently and start it anew, in a new worker process. The messages that wait go on waiting.
 
-        Of several worker processes one is restarted after the other. If this call is cancelled, it is done all the same.
+        Of several worker processes one is restarted after the other. If this call is cancelled, all this is done all
+        the same.
 
         Args:
             timeout: the seconds that an actor has to finish what it has in hand. After that its process is ended, and

@@ -355,8 +355,8 @@ class RingKernelRuntime:
     async def restart(self, kernel_id: str, timeout: float = 5.0) -> None:
         """Start the actor of a kernel anew; see `RingKernel.restart`.
 
-        A FAILED kernel is launched again, with the settings that it had, and activated. Its dead letters are kept. If that
-        fails, it stays FAILED.
+        A FAILED kernel is launched again, with the settings that it had, and activated. Its dead letters are kept. If
+        that fails, it stays FAILED.
 
         Raises:
             KernelNotFoundError: there is no such kernel.

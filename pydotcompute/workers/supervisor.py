@@ -40,13 +40,6 @@ class Supervisor:
         """Run one instance until its actor returns. Start its worker again where the kernel says so."""
         await self._rules.run(_Member(self, instance))
 
-    def dismiss(self, instance: Instance) -> None:
-        """Take back what an instance had that was told to end. What its actor has not finished is lost."""
-        if instance.process is not None and any(instance.ledger.taken()):
-            error = WorkerLostError("WorkerStopped", f"its worker (process {instance.process.pid}) was told to end")
-            self._rules.settle(_Member(self, instance), error, goes_on=True)
-        self._instances.settle(instance)
-
     async def serve(self, instance: Instance) -> None:
         """Start the worker of an instance, unless it runs already, and wait until its actor returns."""
         if instance.process is None:
@@ -67,6 +60,13 @@ class Supervisor:
     def has_one_instance(self) -> bool:
         """True if no other instance may have messages of the kernel."""
         return len(self._instances.members) == 1
+
+    def dismiss(self, instance: Instance) -> None:
+        """Take back what an instance had that was told to end. Decide about what its actor has not finished."""
+        if instance.process is not None and any(instance.ledger.taken()):
+            error = WorkerLostError("WorkerStopped", f"its worker (process {instance.process.pid}) was told to end")
+            self._rules.settle(_Member(self, instance), error, goes_on=True)
+        self._instances.settle(instance)
 
     def take_in_hand(self, instance: Instance) -> list[Item[Any]]:
         """Take back what the worker of an instance had, which has ended. Return what its actor had in hand."""

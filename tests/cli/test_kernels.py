@@ -38,6 +38,7 @@ def test_the_same_as_json(ok: Callable[..., str]) -> None:
             *("kernelId", "kernelType", "state", "queueDepth", "failure", "outputDepth", "outputQueueSize"),
             "device",
             "deviceName",
+            *("instances", "restarts", "restarting", "lastCrash"),
         }
         assert (kernel["kernelId"], kernel["kernelType"]) == ("runner", "calculator")
         return str(kernel["state"])

@@ -145,14 +145,26 @@ async def where(ctx: KernelContext[Ask, Told]) -> None:
     await ctx.send(Told(ask.number, os.getpid(), text=text, correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
 
 
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def touch(path: str | Path) -> None:
+    Path(path).touch()
+
+
+def remove(path: str | Path) -> None:
+    Path(path).unlink()
+
+
 @ring_kernel(input_type=Ask, output_type=Told, isolation="process")
 async def patient(ctx: KernelContext[Ask, Told]) -> None:
     """Waits with its answer until there is a file of the name that it is told. It does not begin if its id is one."""
-    if Path(ctx.kernel_id).exists():
+    if is_there(ctx.kernel_id):
         raise ValueError("not now")
     async for ask in ctx:
         harm(ask.do)
-        while ask.do and not Path(ask.do).exists():
+        while ask.do and not is_there(ask.do):  # noqa: ASYNC110  # There is no event to wait for.
             await asyncio.sleep(0.005)
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
 

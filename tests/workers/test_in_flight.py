@@ -9,7 +9,7 @@ import pytest
 
 from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import KernelFailedError
-from pydotcompute.workers.runner import AHEAD
+from pydotcompute.workers.instance import AHEAD
 from tests.contract.world import PATIENCE, eventually
 from tests.workers import kernels
 from tests.workers.kernels import Ask

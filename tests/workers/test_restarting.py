@@ -12,7 +12,7 @@ from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError
 from pydotcompute.ring_kernels import DeadLetterReason
 from tests.contract.world import PATIENCE, eventually
 from tests.workers import kernels
-from tests.workers.kernels import Ask
+from tests.workers.kernels import Ask, remove, touch
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def test_a_restart_finishes_what_is_in_hand_and_the_rest_waits(
     await eventually(lambda: kernel.queue_depth == 20)
     restart = asyncio.create_task(runtime.restart("k", PATIENCE))
     await eventually(lambda: not kernel._runner._crew.staying)
-    gate.touch()
+    touch(gate)
     before = (await held).pid
     await restart
     told = await asyncio.gather(*waiting)
@@ -105,12 +105,12 @@ async def test_a_failed_kernel_is_launched_again_with_its_dead_letters(
     with pytest.raises(KernelFailedError, match="as told"):
         await ask(runtime, 5, "raise", kernel_id=kernel_id)
     await eventually(lambda: runtime.get_kernel_state(kernel_id) is KernelState.FAILED)
-    Path(kernel_id).touch()
+    touch(kernel_id)
     with pytest.raises(KernelFailedError, match="not now"):
         await runtime.restart(kernel_id)
     assert runtime.get_kernel_state(kernel_id) is KernelState.FAILED
     assert runtime.kernel_ids == [kernel_id, "another"]
-    Path(kernel_id).unlink()
+    remove(kernel_id)
     await runtime.restart(kernel_id)
     assert runtime.get_kernel_state(kernel_id) is KernelState.ACTIVE
     assert (await ask(runtime, 6, kernel_id=kernel_id)).number == 6
@@ -148,7 +148,7 @@ async def test_an_end_ends_a_restart(runtime: RingKernelRuntime) -> None:
 async def test_a_kernel_that_cannot_be_started_anew_fails(runtime: RingKernelRuntime, tmp_path: Path) -> None:
     kernel_id = str(tmp_path / "k")
     await launched(runtime, kernels.patient, kernel_id)
-    Path(kernel_id).touch()
+    touch(kernel_id)
     with pytest.raises(KernelFailedError, match="not now"):
         await runtime.restart(kernel_id)
     assert runtime.get_kernel_state(kernel_id) is KernelState.FAILED

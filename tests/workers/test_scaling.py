@@ -19,7 +19,7 @@ from pydotcompute.ring_kernels import RuntimeLimits
 from pydotcompute.ring_kernels.declaration import kernel_type_of
 from tests.contract.world import PATIENCE, eventually
 from tests.workers import kernels
-from tests.workers.kernels import Ask
+from tests.workers.kernels import Ask, remove, touch
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_a_new_worker_takes_at_once_what_waits_and_an_old_one_finishes_wha
         await runtime.scale("k", 3)
     assert refused.value.retry_after
     for name in ("first", "second", "third"):
-        (tmp_path / name).touch()
+        touch(tmp_path / name)
     pids = {each.pid for each in await asyncio.gather(*held)}
     assert len(pids | {each.pid for each in told}) == 3
     assert [each.number for each in await asyncio.gather(*waiting)] == [0, 1, 2]
@@ -109,7 +109,7 @@ async def test_what_comes_back_keeps_its_order(runtime: RingKernelRuntime, tmp_p
         await runtime.send("k", Ask(number, gate if number < 2 else ""))
     await eventually(lambda: kernel.queue_depth == 18)
     await runtime.scale("k", 1)
-    Path(gate).touch()
+    touch(gate)
     numbers = [(await runtime.receive("k", timeout=PATIENCE)).number for _ in range(20)]
     assert sorted(numbers) == [*range(20)]
     # The worker that stays had one ahead, while that of the other came back.
@@ -127,30 +127,30 @@ async def test_a_pause_and_an_end_hold_for_a_worker_that_still_finishes(
     await eventually(lambda: kernel.queue_depth == 1)
     await runtime.scale("k", 1)
     await runtime.deactivate("k")
-    Path(gate).touch()
+    touch(gate)
     await asyncio.gather(*held)
     assert kernel.queue_depth == 1
     await runtime.reactivate("k")
     assert (await waiting).number == 3
-    Path(gate).unlink()
+    remove(gate)
     held = [asyncio.create_task(ask(runtime, 4, gate))]
     await eventually(lambda: not kernel.is_idle and not kernel.queue_depth)
     ending = asyncio.create_task(runtime.terminate("k", PATIENCE))
     with pytest.raises(KernelStateError, match="cannot scale"):
         await runtime.scale("k", 2)
-    Path(gate).touch()
+    touch(gate)
     await asyncio.gather(ending, *held)
 
 
 async def test_if_a_new_worker_cannot_be_started_nothing_changes(runtime: RingKernelRuntime, tmp_path: Path) -> None:
     kernel_id = str(tmp_path / "k")
     kernel = await launched(runtime, kernels.patient, kernel_id)
-    Path(kernel_id).touch()
+    touch(kernel_id)
     with pytest.raises(KernelFailedError, match="ValueError: not now"):
         await runtime.scale(kernel_id, 3)
     assert kernel.instances == 1
     assert (await ask(runtime, 3, kernel_id=kernel_id)).number == 3
-    Path(kernel_id).unlink()
+    remove(kernel_id)
     scaling = asyncio.create_task(runtime.scale(kernel_id, 2))
     await asyncio.sleep(0)
     scaling.cancel()

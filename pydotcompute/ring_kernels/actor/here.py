@@ -122,7 +122,9 @@ class RunsHere:
 
     async def restart(self, timeout: float) -> None:
         """See `Runner`."""
-        problem = "the actor runs in the process of its runtime, and only a worker process is restarted"
+        problem = (
+            'only a worker process is restarted, unless the kernel has failed; declare it with isolation="process"'
+        )
         raise InvalidConfigurationError("isolation", "none", problem)
 
     def complete_all(self) -> None:

@@ -44,15 +44,13 @@ class RestartsHere(RunsHere):
     is_only = True
     """See `Supervised`."""
 
+    is_leaving = False
+    """See `Supervised`. Only the end of the kernel ends an actor here."""
+
     @property
     def completed(self) -> int:
         """See `Supervised`."""
         return self._mail.counters.processed
-
-    @property
-    def is_leaving(self) -> bool:
-        """See `Supervised`. There is one actor, and it ends with the kernel."""
-        return False
 
     def run(self, on_first_wait: Callable[[], None]) -> Awaitable[None]:
         """See `Runner`."""

@@ -83,12 +83,12 @@ class Supervisor:
                 await actor.run_once()
             except BaseException as error:
                 pause = None
+                if actor.is_leaving and actor.can_restart(error):  # It would have ended anyway.
+                    self.settle(actor, error, goes_on=True)
+                    return
                 if self._may_restart(actor, error):
                     pause = restarts.next_pause(has_progressed=actor.completed > completed)
-                leaves = actor.is_leaving and actor.can_restart(error)  # It would have ended anyway.
-                self.settle(actor, error, goes_on=leaves or pause is not None)
-                if leaves:
-                    return
+                self.settle(actor, error, goes_on=pause is not None)
                 if pause is None:
                     raise
                 self._log(error, pause)
