@@ -71,6 +71,7 @@ class Program:
             self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
             return False
         self._outbox = outbox = Outbox(self._link.send, types)
+        self._link.open_bodies_with(outbox.memory)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
             kernel_type,
@@ -123,6 +124,9 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
+            case Note("memory", _, offer):
+                self._outbox.memory.attach(offer)
+                self._outbox.tell("attached")
             case Note("forwarded", values):
                 self._forwarded(values)
             case _:
