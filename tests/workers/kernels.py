@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
+
 from pydotcompute import message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
@@ -140,3 +142,22 @@ async def passing_on(ctx: KernelContext[Ask, Told]) -> None:
 async def passing_on_here(ctx: KernelContext[Ask, Told]) -> None:
     """Forwards from the process of its runtime."""
     await pass_on(ctx)
+
+
+@message
+class Picture:
+    """Long, as a rule."""
+
+    pixels: np.ndarray[Any, Any]
+    do: str = ""
+
+
+@ring_kernel(input_type=Picture, output_type=Picture, isolation="process", restart="on_failure")
+async def doubled(ctx: KernelContext[Picture, Picture]) -> None:
+    """Doubles what is in a picture, or sends the picture itself back."""
+    async for picture in ctx:
+        harm(picture.do)
+        if picture.do == "echo":
+            await ctx.send(picture)
+        else:
+            await ctx.send(Picture(2 * picture.pixels, correlation_id=picture.message_id))  # type: ignore[call-arg, attr-defined]
