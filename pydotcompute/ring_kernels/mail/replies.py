@@ -225,15 +225,6 @@ class Replies(Requests[T]):
                 caller.failed += 1
                 self._hand(caller, Unanswered(message_id, error), DEFAULT_PRIORITY)
 
-    def asked_keys(self) -> list[int]:
-        """Return the `message_id.int` of every request whose `ask` still waits."""
-        return list(self._asked)
-
-    def waiting_keys(self) -> list[int]:
-        """Return the `message_id.int` of every request whose caller still waits for a reply."""
-        nobodies = set(self._nobodies.values())
-        return [*self._asked, *(key for key, caller in self._senders.items() if caller not in nobodies)]
-
     def lose(self, error: PyDotComputeError) -> bool:
         """Give `error` to every caller with a waiting request: there will be no replies to these requests.
 

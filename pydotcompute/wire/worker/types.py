@@ -36,7 +36,9 @@ class LinkTypes:
         self.add(output_type or input_type)
         if input_type not in self._indexes:
             self.add(input_type)
-        self.of_input = self.codecs[self._indexes[input_type]]
+        self.input_index = self._indexes[input_type]
+        """The index of the input type."""
+        self.of_input = self.codecs[self.input_index]
         """The codec of the input type."""
 
     def add(self, cls: type) -> int:
