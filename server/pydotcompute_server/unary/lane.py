@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
-from typing import Any, cast
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Any
 
 import grpc
 
@@ -24,25 +21,25 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.signals import wait_any
-from pydotcompute.ring_kernels.mail.sizes import estimated_size, estimated_sum
+from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
 from pydotcompute.wire.messages import MESSAGE, from_message
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
-from pydotcompute_server.bounds.shares import Owner, SharedTable
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
 from pydotcompute_server.calls.errors import ClientGoneError
 from pydotcompute_server.calls.requests import long_request
 from pydotcompute_server.catalog import Catalog
-from pydotcompute_server.clients import ENDING, leave, terms_of
+from pydotcompute_server.clients import ENDING, terms_of
 from pydotcompute_server.connected import Connected, ConnectedClient
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current
-from pydotcompute_server.unary.clients import Client, Clients
-from pydotcompute_server.unary.leases import Leases
-from pydotcompute_server.unary.sends import Sends, digest_of
+from pydotcompute_server.unary.clients import Client
+from pydotcompute_server.unary.desks import Desk, Desks
+from pydotcompute_server.unary.running import RunningCalls
+from pydotcompute_server.unary.sends import digest_of
 
 __all__ = ["UnaryLane"]
 
@@ -53,35 +50,9 @@ Answer = Callable[[Context, pb.ReceiveResponse], Awaitable[None]]
 _ID_MOVED = "$.message_id", f"{MESSAGE}.message_id"
 """The path of a message's id in the message, and its path in a request."""
 
-logger = logging.getLogger(__name__)
-
-
-class _Desk:
-    """The state that the daemon keeps between the unary calls to one kernel.
-
-    A desk does not refer to its kernel, so both are freed together.
-    """
-
-    def __init__(self, kernel: Kernel, limits: Limits) -> None:
-        self.clients = Clients(limits, kernel.mail.inbox)
-        self.sends = Sends(limits)
-        self.leases = Leases(kernel.mail.outputs.capacity, limits)
-        self.returned: SharedTable[int, bool] = SharedTable(limits.returned_messages)
-        """The ids (`message_id.int`) of messages that were in a response and came back."""
-
-    @property
-    def held_bytes(self) -> int:
-        """The bytes of the messages that are leased, or wait for a client_id."""
-        waiting = (client.ready for client in self.clients.values() if client.ready.size)
-        return self.leases.held_bytes + sum(estimated_sum(ready, ready.size) for ready in waiting)
-
-    def held_by(self, principal: str) -> int:
-        """Return the bytes of `held_bytes` that are this principal's."""
-        return self.leases.held_by(principal) + self.clients.held_by(principal)
-
 
 class UnaryLane:
-    """Converts each request, calls the kernel, and converts its answer back; keeps a `_Desk` for each kernel."""
+    """Converts each request, calls the kernel, and converts its answer back."""
 
     def __init__(
         self,
@@ -101,79 +72,22 @@ class UnaryLane:
         self._limits = limits
         self._epoch = epoch
         self._draining = False
-        self._memory = memory
-        self._in_calls = 0  # The bytes of the messages in running calls.
-        self._answering: Counter[str] = Counter()  # Those of replies to Ask, by the id of the kernel.
-        self._desks: WeakKeyDictionary[Kernel, _Desk] = WeakKeyDictionary()
-        self._kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()  # Those that have a desk, by their ids.
+        self._running = RunningCalls(limits, memory, connected)
+        self._desks = Desks(limits)
 
     @property
     def held_bytes(self) -> int:
         """The bytes of the messages that the lane has: in calls, leased, or waiting for a client_id."""
-        return self._in_calls + sum(desk.held_bytes for desk in self._desks.values())
+        return self._running.held_bytes + self._desks.held_bytes
 
     def held_by(self, principal: str) -> int:
         """Return the bytes of `held_bytes` that are this principal's."""
-        in_calls = self._connected.listed(which=lambda owner: owner.principal == principal)
-        desks = self._desks.values()
-        return sum(client.in_calls for client in in_calls) + sum(desk.held_by(principal) for desk in desks)
-
-    @contextmanager
-    def _holding(self, size: int) -> Iterator[None]:
-        """Count the bytes of a message that is in a call."""
-        self._in_calls += size
-        try:
-            yield
-        finally:
-            self._in_calls -= size
-
-    def _hold_reply(self, kernel: Kernel, reply: Any, context: Context) -> None:
-        """Count the bytes of a reply until its call is over, and so until the client has read it."""
-        size, kernel_id = estimated_size(reply), kernel.kernel_id
-        if self._counted(size):
-            self._in_calls += size
-            self._answering[kernel_id] += size
-            cast(Any, context).add_done_callback(lambda _: self._release_reply(kernel_id, size))
-
-    def _release_reply(self, kernel_id: str, size: int) -> None:
-        self._in_calls -= size
-        self._answering[kernel_id] -= size
-        if not self._answering[kernel_id]:
-            del self._answering[kernel_id]
+        return self._running.held_by(principal) + self._desks.held_by(principal)
 
     def add_waiting(self, to: Counter[str]) -> None:
         """Add the bytes of the messages of each kernel that clients have not received, by the kernel's id."""
-        for kernel, desk in self._desks.items():
-            to[kernel.kernel_id] += desk.held_bytes
-        to.update(self._answering)
-
-    @contextmanager
-    def _taking(self, size: int, context: Context) -> Iterator[ConnectedClient]:
-        """Take a message of `size` bytes in a call, and count its bytes. Return whose call it is.
-
-        Raises:
-            MemoryExhaustedError: there is no room for it.
-            LimitExceededError: the principal has too much under way.
-            SessionLostError: an operator has ended the call.
-        """
-        client = self._connected.client(context)
-        account = client.account
-        if account is not None:
-            account.require_room(size)
-        self._memory.require(size, client.owner.principal)
-        client.received(1, size)
-        self._in_calls += size
-        client.in_calls += size
-        if account is not None:
-            account.carry(1, size)
-        try:
-            with client.calling():
-                yield client
-        finally:
-            self._in_calls -= size
-            client.in_calls -= size
-            if account is not None:
-                account.carry(-1, -size)
+        self._desks.add_waiting(to)
+        self._running.add_answering(to)
 
     async def ask(self, request: pb.AskRequest, context: Context, wanted: type | None = None) -> pb.AskResponse:
         """Send a request to the kernel, and return its reply.
@@ -188,7 +102,7 @@ class UnaryLane:
         """
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        with self._taking(size, context) as client:
+        with self._running.taking(size, context) as client:
             message, checked = await self._message(request.message, kernel)
             timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
             try:
@@ -197,7 +111,7 @@ class UnaryLane:
                 )
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
-        self._hold_reply(kernel, reply, context)
+        self._running.hold_reply(kernel.kernel_id, reply, context)
         response = pb.AskResponse(daemon_epoch=self._epoch)
         try:
             await self._answers.write(response.message, kernel, reply, wanted)
@@ -222,9 +136,9 @@ class UnaryLane:
         self._require_epoch(request)
         kernel = self._kernel_for_more(request.kernel_id)
         size = len(request.message.body.value)
-        with self._taking(size, context) as client:
+        with self._running.taking(size, context) as client:
             message, checked = await self._message(request.message, kernel)
-            desk = self._desk(kernel)
+            desk = self._desks.of(kernel)
             timeout = _patience(request, context, self._limits)
             try:
                 if request.message.message_id:
@@ -238,7 +152,7 @@ class UnaryLane:
     async def _put(
         self,
         kernel: Kernel,
-        desk: _Desk,
+        desk: Desk,
         request: pb.SendRequest,
         message: Any,
         timeout: float | None,
@@ -246,7 +160,7 @@ class UnaryLane:
         sender: ConnectedClient,
     ) -> None:
         size = len(request.message.body.value)
-        client = self._client(kernel, desk, request.client_id, sender)
+        client = desk.client(kernel, request.client_id, sender)
         timeout = await self._wait_until_received(kernel, client, timeout)
         timeout = await self._wait_for_room(kernel, size, timeout)
         await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
@@ -296,7 +210,7 @@ class UnaryLane:
     async def _send_once(
         self,
         kernel: Kernel,
-        desk: _Desk,
+        desk: Desk,
         request: pb.SendRequest,
         message: Any,
         timeout: float | None,
@@ -341,11 +255,11 @@ class UnaryLane:
         """
         self._require_epoch(request)
         kernel = self._runtime.kernel(request.kernel_id)
-        desk = self._desk(kernel)
+        desk = self._desks.of(kernel)
         lease = _lease(request, self._limits.longest_lease)
         connected = self._connected.client(context)
         owner = connected.owner
-        client = self._client(kernel, desk, request.client_id, connected)
+        client = desk.client(kernel, request.client_id, connected)
         if lease is not None and not desk.leases.reserve(owner):
             raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         delivery_id = ""
@@ -355,7 +269,7 @@ class UnaryLane:
             # This must come before the next `await`: another call with this client_id changes `took`.
             receiver = client if client.took is message else None
             client.took = None
-            put_back = partial(_put_back, kernel, desk, receiver, message, owner)
+            put_back = partial(desk.put_back, kernel, receiver, message, owner)
             redelivered = bool(desk.returned.pop(message.message_id.int))
             response = pb.ReceiveResponse(redelivered=redelivered, daemon_epoch=self._epoch)
             try:
@@ -370,7 +284,7 @@ class UnaryLane:
             if lease is not None and not delivery_id:
                 desk.leases.free(owner)
         try:
-            with self._holding(len(response.message.body.value)):
+            with self._running.holding(len(response.message.body.value)):
                 await answer(context, response)
             connected.sent(1, len(response.message.body.value))
         except ClientGoneError:
@@ -382,7 +296,7 @@ class UnaryLane:
 
     async def acknowledge(self, request: pb.AcknowledgeRequest, context: Context) -> pb.AcknowledgeResponse:
         """End leases because their messages are acknowledged. The response names the ids that are of no lease."""
-        desk = self._desk(self._runtime.kernel(request.kernel_id))
+        desk = self._desks.of(self._runtime.kernel(request.kernel_id))
         unknown = desk.leases.acknowledge(request.delivery_ids, current().name)
         return pb.AcknowledgeResponse(unknown_delivery_ids=unknown)
 
@@ -391,13 +305,7 @@ class UnaryLane:
 
         Calls that receive with it end. Replies that wait for it become dead letters.
         """
-        count = 0
-        for kernel, desk in list(self._desks.items()):
-            for client in desk.clients.take(principal, client_id):
-                client.kick(reason)
-                leave(kernel, client, "an operator has ended its caller")
-                count += 1
-        return count
+        return self._desks.kick(principal, client_id, reason)
 
     def drain(self) -> None:
         """Take no more messages, because the daemon is about to end. What waits can still be received."""
@@ -405,24 +313,11 @@ class UnaryLane:
 
     def forget_predecessor(self, kernel: Kernel) -> None:
         """Make the replies of an earlier kernel of this id dead letters: nobody can ask for them any more."""
-        earlier = self._kernels.get(kernel.kernel_id)
-        if earlier is None or earlier is kernel:
-            return
-        del self._kernels[kernel.kernel_id]
-        desk = self._desks.pop(earlier)
-        desk.leases.give_up_all()
-        for client in desk.clients.values():
-            leave(earlier, client, "its kernel was launched again before its caller asked for it")
+        self._desks.forget_predecessor(kernel)
 
     def close(self) -> None:
         """End all leases, because the daemon ends."""
-        for kernel, desk in self._desks.items():
-            if unacknowledged := len(desk.leases):
-                logger.warning(
-                    "the daemon ends before what was received is acknowledged",
-                    extra={"kernel_id": kernel.kernel_id, "messages": unacknowledged},
-                )
-            desk.leases.close()
+        self._desks.close()
 
     def _kernel_for_more(self, kernel_id: str) -> Kernel:
         """Return the kernel for a message that comes now. Raises ConnectionLostError, KernelNotFoundError."""
@@ -438,20 +333,6 @@ class UnaryLane:
                 f"{self._epoch}); what was sent before and not answered is lost"
             )
             raise SessionLostError("", problem, request.kernel_id)
-
-    # -- conversions and desks -----------------------------------------------------------------------------------------
-
-    def _desk(self, kernel: Kernel) -> _Desk:
-        desk = self._desks.get(kernel)
-        if desk is None:
-            self.forget_predecessor(kernel)
-            desk = self._desks[kernel] = _Desk(kernel, self._limits)
-            self._kernels[kernel.kernel_id] = kernel
-        return desk
-
-    def _client(self, kernel: Kernel, desk: _Desk, client_id: str, user: ConnectedClient) -> Client:
-        """Return the caller that unary calls with this client_id send and receive as; see `Clients.find`."""
-        return desk.clients.find(client_id, user, partial(leave, kernel, why="its caller has not asked for it"))
 
     async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
         """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
@@ -474,19 +355,6 @@ class UnaryLane:
             if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
                 return read(body, None), False
         return await self._apart.run(read_and_check), True
-
-
-def _put_back(kernel: Kernel, desk: _Desk, receiver: Client | None, message: Any, owner: Owner) -> None:
-    """Put a message that was in a response back to the front of its priority, to be received again."""
-    desk.returned.put(message.message_id.int, True, owner)
-    if receiver is None:
-        kernel.mail.replies.give_back(message)
-    elif receiver.gone:
-        kernel.mail.bury(message, "its caller has not asked for it")
-    else:
-        # Not `give_back`: after some thousand other replies a kernel forgets whose reply this was.
-        receiver.ready.push_front(message, message.priority)
-        receiver.arrived.notify()
 
 
 def _patience(
