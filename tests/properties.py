@@ -1,7 +1,7 @@
 """How much is tried. The profiles of Hypothesis say it, and `tests/conftest.py` chooses one.
 
-`quick` is for `make test`, `thorough` for CI. In `quick` there are fewer examples of what is random, and the tests with the
-mark `thorough` are left out: those that take many processes, or much time.
+`quick` is for `make test`, `thorough` for CI. In `quick` there are fewer examples of what is random, and the tests with
+the mark `thorough` are left out: those that take many processes, or much time.
 """
 
 import os

@@ -33,10 +33,11 @@ __all__ = [
     "Replies",
 ]
 
-FORESIGHT = 0.2
+FORESIGHT = 1.0
 """The most seconds before its deadline that somebody finds out why a caller will have to give up.
 
-It is a fifth of the time that the caller waits, if that is less. So the error comes in time, and says why.
+It is a fifth of the time that the caller waits, if that is less. So the error comes in time, and says why, also where the
+daemon or the machine is so busy that the answer takes a while.
 """
 LAST = 0
 """The priority of the news that replies are lost: a caller first receives the replies that have arrived."""
