@@ -263,7 +263,7 @@ async def test_a_stream_that_is_cancelled_withdraws_what_the_kernel_has_not_take
 async def test_a_stream_whose_deadline_passes_withdraws_too(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
     await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id=kernel["kernel-id"]))
-    call = service.stream(kernel, timeout=1.0)
+    call = service.stream(kernel, timeout=4.0)
     await call.write(service.message(amount=1))
     await wire.until(kernel["kernel-id"], queue_depth=1)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
