@@ -23,6 +23,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.messages.message import door
 from pydotcompute.messages.raw import door_of_raw, opened
+from pydotcompute.ring_kernels.actor.asking import Asker, ask
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.failures import count_failure, forget_variables
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
@@ -95,7 +96,7 @@ class RingKernel(Generic[TIn, TOut]):
         kernel_type: the type of the kernel; or a function, which becomes a kernel type named `kernel_id`.
         config: settings that replace those of the type. `config.kernel_id` is ignored.
         input_type, output_type: message classes that replace those of the type.
-        find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+        find: returns the kernel of a given id in the same runtime, so that the actor can send to it.
         sends_to: the receiver of the actor's messages; see `KernelContext.sends_to`.
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
@@ -167,6 +168,9 @@ class RingKernel(Generic[TIn, TOut]):
         elif kernel_type.instances != 1:
             problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process" too'
             raise InvalidConfigurationError("instances", kernel_type.instances, problem)
+        elif kernel_type.devices:
+            problem = 'only worker processes have a device each; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("devices", kernel_type.devices, problem)
         else:
             kernel_type.worker_limits.refuse_here()
             if kernel_type.device == "cpu" and kernel_type.memory_limit is not None:
@@ -208,7 +212,7 @@ class RingKernel(Generic[TIn, TOut]):
     @property
     def is_serving(self) -> bool:
         """True if the kernel takes messages, and there is an actor for them: it is not being started again."""
-        return self.gate.is_open and self._runner.is_running
+        return self.gate.is_open and self.gate.has_actor
 
     @property
     def queue_depth(self) -> int:
@@ -232,6 +236,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     def get_telemetry(self) -> RingKernelTelemetry:
         """Return a snapshot of the kernel's counters."""
+        ask = self.mail.delays.asks.oldest
         return self.mail.counters.snapshot(
             self.kernel_id,
             self.state.name,
@@ -241,6 +246,8 @@ class RingKernel(Generic[TIn, TOut]):
             output_queue_size=self.mail.outputs.capacity,
             stuck_in_send_seconds=self.stuck_in_send_seconds,
             workers=self._runner.workers(),
+            asking=None if ask is None else ask.asked.kernel_id,
+            asking_seconds=None if ask is None else ask.seconds,
         )
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -312,6 +319,10 @@ class RingKernel(Generic[TIn, TOut]):
     async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
         """Take a request that the actor of the kernel with this mail hands on. For the arguments see `forward`."""
         await forward(mail, self.mail, message, key, item)
+
+    async def answer(self, asker: Asker, message: Any, timeout: float | None) -> Any:
+        """Return the reply to a request of another kernel's actor. For the arguments see `ask`."""
+        return await ask(asker, self.mail, message, timeout)
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 

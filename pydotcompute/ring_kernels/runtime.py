@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
     LimitExceededError,
     PyDotComputeError,
 )
+from pydotcompute.ring_kernels.actor.isolation import prepare_workers
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
@@ -75,6 +76,7 @@ class RingKernelRuntime:
         self._active = False
         self._ending: PyDotComputeError | None = None
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
+        self._on_actor: list[Callable[[str], None]] = []
         self._on_forget: list[Callable[[str], None]] = []
 
     def __repr__(self) -> str:
@@ -88,9 +90,12 @@ class RingKernelRuntime:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Make the runtime active. This only sets `is_active`: kernels start when they are launched."""
+        """Make the runtime active. Kernels start when they are launched."""
         self._active = True
         self._ending = None
+        declared = () if self._kernel_types is None else self._kernel_types.values()
+        if self._isolation == "process" or any(kernel_type.isolation == "process" for kernel_type in declared):
+            prepare_workers()
 
     def drain(self, error: PyDotComputeError) -> None:
         """Refuse launches with this error from now on, because the runtime is about to shut down.
@@ -188,6 +193,14 @@ class RingKernelRuntime:
     def on_state(self, callback: Callable[[RingKernel[Any, Any]], None]) -> None:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
         self._on_state.append(callback)
+
+    def on_actor(self, callback: Callable[[str], None]) -> None:
+        """Call `callback(kernel_id)` when the actor of a kernel is gone and is started again, and when it is there."""
+        self._on_actor.append(callback)
+
+    def _actor_changed(self, kernel_id: str) -> None:
+        for callback in self._on_actor:
+            callback(kernel_id)
 
     def _state_changed(self, kernel: RingKernel[Any, Any]) -> None:
         kernel_id = kernel.kernel_id
@@ -289,6 +302,7 @@ class RingKernelRuntime:
                     self._kernels = dict(sorted(self._kernels.items(), key=lambda item: item[1].number))
             raise
         kernel.gate.on_state = partial(self._state_changed, kernel)
+        kernel.gate.on_actor = partial(self._actor_changed, kernel_id)
         self._state_changed(kernel)
         return kernel
 

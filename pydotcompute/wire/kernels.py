@@ -57,7 +57,7 @@ _ON_CRASHES: dict[OnCrash, kernel_pb.OnCrash] = {
     "redeliver": kernel_pb.ON_CRASH_REDELIVER,
 }
 _ON_CRASH_NAMES = {number: name for name, number in _ON_CRASHES.items()}
-_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds")
+_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds", "asking", "asking_seconds")
 MOST_UINT32 = (1 << 32) - 1
 _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
@@ -110,7 +110,7 @@ def supervision_to_proto(supervision: Supervision, limits: RuntimeLimits) -> ker
 
 
 def restart_from_proto(restart: kernel_pb.Restart) -> Restart | None:
-    """Return when an actor is started again; None for a number that an older daemon does not set, or a newer one does."""
+    """Return when an actor is started again; None for a number that nobody knows here. An older daemon sets none."""
     return _RESTART_NAMES.get(restart)
 
 

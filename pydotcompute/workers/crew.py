@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from typing import Any, TypeAlias
 
 from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError, LimitExceededError, PyDotComputeError
@@ -60,6 +60,11 @@ class Crew:
     def _has_ended(self, instance: Instance) -> bool:
         task = self._serving.get(instance)
         return task is not None and task.done()
+
+    def _free_numbers(self) -> Iterator[int]:
+        """Iterate over the numbers that no instance has, the lowest first. So each gets a device that is free."""
+        taken = {each.number for each in self.everyone}
+        return (number for number in count() if number not in taken)
 
     def join(self, count: int) -> None:
         """Let the kernel begin with so many instances.
@@ -125,27 +130,26 @@ class Crew:
 
     # -- how many ------------------------------------------------------------------------------------------------------
 
-    async def scale(self, count: int) -> None:
+    async def scale(self, wanted: int) -> None:
         """See `RingKernel.scale`."""
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise InvalidConfigurationError("instances", count, "must be a whole number of at least 1")
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+            raise InvalidConfigurationError("instances", wanted, "must be a whole number of at least 1")
         most = self._kernel.limits.max_instances
-        if count > most:
-            raise LimitExceededError("max_instances", most, count)
+        if wanted > most:
+            raise LimitExceededError("max_instances", most, wanted)
         async with self._changing:
             self._gate.require("scale", *LIVING)
             staying = self.staying
-            if (missing := count - len(staying)) > 0:
+            if (missing := wanted - len(staying)) > 0:
                 there_would_be = len(self._instances.members) + missing
                 if there_would_be > most:  # Some have not finished yet.
                     raise LimitExceededError("max_instances", most, there_would_be, COME_AGAIN)
-                taken = {each.number for each in staying}
-                free = (number for number in range(count) if number not in taken)
-                self._add(await self._start([self._make(number) for number in islice(free, missing)], count))
-            for instance in staying[count:]:
+                new = [self._make(number) for number in islice(self._free_numbers(), missing)]
+                self._add(await self._start(new, wanted))
+            for instance in staying[wanted:]:
                 self._let_go(instance)
             self._share()
-            for instance in staying[:count]:
+            for instance in staying[:wanted]:
                 if missing > 0:
                     instance.call_back()  # What is ahead of it is for all now.
             self._instances.changed.notify_all()
@@ -251,7 +255,7 @@ class Crew:
                 self._make = make
                 self._add(new)
                 for old in staying:
-                    if old in self._serving:
+                    if old in self._serving and not self._has_ended(old):
                         self._let_go(old)
                 self._share()
                 self._instances.changed.notify_all()

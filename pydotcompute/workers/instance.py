@@ -19,11 +19,13 @@ from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.wire.worker.errors import from_values
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Recall
 from pydotcompute.wire.worker.ledger import Entry, Ledger, Window
+from pydotcompute.wire.worker.memory import LinkMemory
 from pydotcompute.wire.worker.overuse import Look, Overuse
 from pydotcompute.wire.worker.pace import Pace
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.workers.figures import allocated_bytes, figures_of
+from pydotcompute.workers.placing import as_asked
 from pydotcompute.workers.process import WorkerProcess
 
 __all__ = ["Instance"]
@@ -32,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 SLOTS = 1 << 16
 """The most messages that may be ahead of one actor, and no more than its mailbox holds."""
-
+TOGETHER = 64
+"""The window of messages from which on those that are handed on wait for each other."""
 AHEAD = 256
 """The most messages that are ahead of an actor, beside more urgent ones and larger batches."""
 AHEAD_BYTES = 4 << 20
@@ -59,7 +62,7 @@ class Instance:
         kernel_type: KernelType,
         start: Start,
         on_frame: Callable[[Instance, Frame], None],
-        number: int = 0,
+        number: int,
     ) -> None:
         self.number = number
         self._kernel = kernel
@@ -76,6 +79,8 @@ class Instance:
         """What the worker process has."""
         self.types: LinkTypes
         """The message classes of the link."""
+        self.memory: LinkMemory
+        """The memory that is shared with the worker process, for long bodies."""
         self._grace = kernel.limits.cancellation_grace  # Seconds that the process has to end by itself.
         self.is_ready = False
         """True from the launch in the worker to the end of the actor."""
@@ -83,7 +88,9 @@ class Instance:
         """True once the actor was told to end while the kernel goes on: it is handed nothing more."""
         self._told_outputs = 0  # The outputs for which the worker knows that it has room.
         self.outputs = 0
-        """The outputs of this worker that still take room, as the worker knows it."""
+        """The outputs of this worker, and of those before it, that still take room, as the worker knows it."""
+        self.calls: dict[int, asyncio.Task[None]] = {}
+        """What the actor wants of other kernels, by the numbers of its calls. It ends with the worker process."""
         self.completed = 0
         """The messages that the actor has done, in all processes of this instance."""
         self._alone: int | None = None  # The sequence of a message beside which the actor gets no other.
@@ -107,25 +114,29 @@ class Instance:
         self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         loop = asyncio.get_running_loop()
         self._news, self._end = loop.create_future(), loop.create_future()
-        self.outputs = 0
+        start = replace(self._start, outputs=self.outputs)
         self._told_outputs = self._start.config["output_queue_size"]
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
-        try:
-            self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
-        except OSError as error:
-            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
-        self.ledger = Ledger(process.marks.taken, self.window)
-        self._alone = None
+        patience = self._kernel.limits.worker_start
         own = self._kernel.type.worker_limits
         self._overuse = Overuse(own.time_limit, own.hang_timeout, self._start.memory)
-        process.exit.add_done_callback(lambda _: self._tell(EXITED))
-        patience = self._kernel.limits.worker_start
-        await asyncio.wait((self._news,), timeout=patience)
-        if not self._news.done():
-            raise WorkerLostError("TimeoutError", f"its worker was not ready within {patience:g} seconds")
+        self._alone = None
+        try:
+            async with asyncio.timeout(patience):
+                self.process = process = await WorkerProcess.start(start, self._frame, capacity)
+                self.memory = LinkMemory(self.types.codecs)
+                process.open_bodies_with(self.memory)
+                self.ledger = Ledger(process.marks.taken, self.window)
+                process.exit.add_done_callback(lambda _: self._tell(EXITED))
+                await asyncio.wait((self._news,))
+        except TimeoutError:
+            problem = f"its worker was not ready within {patience:g} seconds"
+            raise WorkerLostError("TimeoutError", problem) from None
+        except OSError as error:
+            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
         note = self._news.result()
         if note.what == "refused to launch":
-            raise from_values(note.values)
+            raise as_asked(from_values(note.values), self._start)
         if note.what == "failed":
             raise self._failure(note)
         if note is EXITED:
@@ -215,6 +226,7 @@ class Instance:
             await process.end(self._grace)
             self.process = None
             process.close()
+            self.memory.close()
 
     def kill(self) -> None:
         """End the process at once, if there is one."""
@@ -227,6 +239,11 @@ class Instance:
         """Send a note, if there is a process."""
         if self.process is not None:
             self.process.send(Note(what, values))
+
+    def share_memory(self) -> None:
+        """Offer the worker memory for long bodies, unless that was done."""
+        if self.memory.want() and self.process is not None and (offer := self.memory.offer()):
+            self.process.send(Note("memory", body=offer))
 
     def takes(self, priority: int) -> bool:
         """Return True if a message of this priority may be handed on now.
@@ -244,6 +261,10 @@ class Instance:
         self._alone = entry.sequence
         self.tell("redelivered", deliveries=deliveries)
 
+    def has_enough(self, priority: int) -> bool:
+        """Return True if a message of this priority may wait until more goes to the worker together."""
+        return self.window.messages >= TOGETHER and self.ledger.has_enough and not self.ledger.is_urgent(priority)
+
     def handed(self) -> None:
         """Note that messages were handed on."""
         if self._pace is not None:
@@ -259,7 +280,7 @@ class Instance:
     @property
     def is_free(self) -> bool:
         """True if the actor has nothing to do, and could have."""
-        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand)
+        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand or self.calls)
 
     def call_back(self) -> None:
         """Call back what is ahead of the actor."""
@@ -328,6 +349,10 @@ class Instance:
                 self._on_frame(self, frame)
             case Note("type", {"name": str(name)}, files):
                 self.types.add_named(name, files)
+            case Note("long"):
+                self.share_memory()
+            case Note("attached"):
+                self.memory.settle()
             case Note("batches", {"size": int(size)}):
                 self._batch = max(self._batch, size)
                 self.window.messages = max(self.window.messages, size)
@@ -340,6 +365,8 @@ class Instance:
         for future in (self._news, self._end):
             if not future.done():
                 future.set_result(end)
+        for call in self.calls.values():
+            call.cancel()
 
     def _log(self, values: dict[str, Any]) -> None:
         try:

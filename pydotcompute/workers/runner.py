@@ -21,8 +21,10 @@ from pydotcompute.workers.crew import Crew, Maker
 from pydotcompute.workers.feeder import Feeder
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Entries, Instances
+from pydotcompute.workers.placing import placed
 from pydotcompute.workers.reports import Reports
 from pydotcompute.workers.supervisor import Supervisor
+from pydotcompute.workers.templates import TEMPLATES
 
 __all__ = ["RunsInWorkers"]
 
@@ -49,6 +51,11 @@ class RunsInWorkers:
         kernel.mail.inbox.lent = self._instances
         kernel.mail.delays.hands = self._instances
 
+    @staticmethod
+    def prepare() -> None:
+        """Start the template from which workers are forked. Raises OSError if the system allows no more processes."""
+        TEMPLATES.prepare()
+
     @property
     def room(self) -> Room:
         """See `Runner`."""
@@ -68,11 +75,6 @@ class RunsInWorkers:
         """See `Runner`."""
         return self._instances.is_idle
 
-    @property
-    def is_running(self) -> bool:
-        """See `Runner`."""
-        return any(instance.is_ready for instance in self._instances.members)
-
     def workers(self) -> tuple[WorkerTelemetry, ...]:
         """See `Runner`."""
         figures = (instance.telemetry() for instance in self._instances.members)
@@ -88,7 +90,11 @@ class RunsInWorkers:
         kernel = self._kernel
         made_of = kernel.type if kernel_type is None else kernel_type
         start = Start.of(made_of, kernel.config, kernel.limits, logging.getLogger().getEffectiveLevel())
-        return lambda number: Instance(kernel, made_of, start, self._reports.on_frame, number)
+
+        def make(number: int) -> Instance:
+            return Instance(kernel, made_of, placed(start, made_of.devices, number), self._reports.on_frame, number)
+
+        return make
 
     async def open(self) -> None:
         """See `Runner`."""
@@ -113,12 +119,10 @@ class RunsInWorkers:
         on_first_wait()
         try:
             async with asyncio.TaskGroup() as group:
-                self._reports.group = group
                 helpers = [group.create_task(self._feeder.feed()), group.create_task(self._feeder.make_room())]
                 await self._crew.serve(group)
                 for task in helpers:
                     task.cancel()
-                self._reports.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 

@@ -44,13 +44,22 @@ class Supervisor:
         """Start the worker of an instance, unless it runs already, and wait until its actor returns."""
         if instance.process is None:
             await instance.start()
-            self._kernel.gate.tell()
+            self.look_for_actors()
         if self._instances.is_active:
             instance.tell("resume")
         if self._is_ending:
             instance.tell("end")
         self._instances.changed.notify_all()
         await instance.serve()
+
+    def look_for_actors(self) -> None:
+        """Note whether any instance has an actor for the kernel's messages."""
+        self._kernel.gate.set_actor(any(instance.is_ready for instance in self._instances.members))
+
+    @property
+    def has_one_instance(self) -> bool:
+        """True if no other instance may have messages of the kernel."""
+        return len(self._instances.members) == 1
 
     def dismiss(self, instance: Instance) -> None:
         """Take back what an instance had that was told to end. Decide about what its actor has not finished."""
@@ -78,6 +87,10 @@ class _Member:
     def is_leaving(self) -> bool:
         return self._instance.is_leaving
 
+    @property
+    def is_only(self) -> bool:
+        return self._owner.has_one_instance
+
     async def run_once(self) -> None:
         await self._owner.serve(self._instance)
 
@@ -92,4 +105,5 @@ class _Member:
         self._owner.take_in_hand(self._instance)
 
     async def stop(self) -> None:
+        self._owner.look_for_actors()
         await self._instance.stop()

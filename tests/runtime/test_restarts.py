@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pydotcompute import BlockingContext, KernelContext, KernelState, RingKernelRuntime, message, ring_kernel
-from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError
+from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError, QueueTimeoutError
 from pydotcompute.ring_kernels import DeadLetterReason, RingKernelTelemetry, RuntimeLimits
 from tests.contract.world import PATIENCE, eventually
 
@@ -72,7 +72,8 @@ def in_batches(**settings: Any) -> Any:
 
 
 async def ask(runtime: RingKernelRuntime, number: int = 0, do: str = "") -> Told:
-    return await runtime.send_and_receive("k", Ask(number, do), timeout=PATIENCE)
+    reply: Told = await runtime.send_and_receive("k", Ask(number, do), timeout=PATIENCE)
+    return reply
 
 
 def telemetry_of(runtime: RingKernelRuntime) -> RingKernelTelemetry:
@@ -145,7 +146,7 @@ async def test_while_an_actor_is_started_again_the_kernel_is_active_and_does_not
         raise ValueError("every time")
 
     await runtime.launch("k", unlucky)
-    runtime.on_state(lambda kernel: changes.append(kernel.is_serving))
+    runtime.on_actor(lambda kernel_id: changes.append(runtime.kernel(kernel_id).is_serving))
     await runtime.activate("k")
     for number in range(3):
         await runtime.send("k", Ask(number))
@@ -153,10 +154,32 @@ async def test_while_an_actor_is_started_again_the_kernel_is_active_and_does_not
     # The second failure in a row has a pause.
     kernel = runtime.kernel("k")
     assert (kernel.state, kernel.is_serving) == (KernelState.ACTIVE, False)
+    with pytest.raises(QueueTimeoutError, match=r"is started again; 1 message comes before this one") as caught:
+        await runtime.send_and_receive("k", Ask(), timeout=0.01)
+    assert caught.value.cause == "RESTARTING"
     await eventually(lambda: telemetry_of(runtime).error_count == 3)
-    assert changes[:4] == [True, False, True, False]
+    assert changes[:3] == [False, True, False]
     await runtime.terminate("k", timeout=0.0)  # It ends the pause.
     assert runtime.get_kernel_state("k") is KernelState.TERMINATED
+
+
+async def test_who_has_asked_is_told_if_the_actor_had_kept_the_request_to_answer_it_later(
+    runtime: RingKernelRuntime,
+) -> None:
+    @ring_kernel(input_type=Ask, output_type=Told, restart="on_failure", queue_size=1, auto_register=False)
+    async def keeping(ctx: KernelContext[Ask, Told]) -> None:
+        async for request in ctx:
+            if request.do != "keep":
+                await ctx.send(told(request, ctx))
+
+    async with runtime.kernel_scope("k", keeping):
+        kept = asyncio.create_task(ask(runtime, 1, "keep"))
+        await eventually(lambda: telemetry_of(runtime).messages_processed == 1)
+        failing, waiting, without_room = (
+            asyncio.create_task(ask(runtime, number, do)) for number, do in ((2, "raise"), (3, ""), (4, ""))
+        )
+        replies = await asyncio.gather(kept, failing, waiting, without_room, return_exceptions=True)
+    assert [type(reply) for reply in replies] == [KernelFailedError, KernelFailedError, Told, Told]
 
 
 async def test_an_actor_that_is_paused_stays_so(runtime: RingKernelRuntime) -> None:

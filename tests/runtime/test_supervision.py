@@ -26,6 +26,13 @@ def test_an_actor_that_has_done_a_message_is_started_again_at_once() -> None:
     assert restarts.next_pause(now=0.0, has_progressed=True) == 0.0
 
 
+def test_returns_are_no_failures() -> None:
+    restarts = Restarts(1, 1e9)
+    assert [restarts.pause_after_return(has_progressed=True) for _ in range(5)] == [0.0] * 5
+    assert restarts.pause_after_return(has_progressed=False) > 0.0
+    assert restarts.next_pause(now=0.0) is not None
+
+
 def test_there_are_no_more_restarts_than_the_most_within_the_window() -> None:
     restarts = Restarts(2, 10.0)
     assert restarts.next_pause(now=0.0) == 0.0
@@ -43,9 +50,9 @@ def test_the_pause_is_finite_after_very_many_restarts() -> None:
 
 def test_the_limits_of_the_runtime_hold_where_the_type_says_nothing() -> None:
     limits = RuntimeLimits(max_restarts=1)
-    restarts = Supervision("on_failure").restarts(limits)
+    restarts = Restarts.of(Supervision("on_failure"), limits)
     assert [restarts.next_pause(now=0.0) is None for _ in range(2)] == [False, True]
-    restarts = Supervision("on_failure", max_restarts=2).restarts(limits)
+    restarts = Restarts.of(Supervision("on_failure", max_restarts=2), limits)
     assert [restarts.next_pause(now=0.0) is None for _ in range(3)] == [False, False, True]
 
 

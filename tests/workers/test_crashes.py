@@ -70,6 +70,21 @@ async def test_the_error_says_how_the_worker_has_died(
     assert telemetry.last_error.startswith(cause_type)
 
 
+async def test_the_error_says_that_the_system_had_no_memory_left(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([4, 5])
+    monkeypatch.setattr("pydotcompute.workers.process.oom_kills", lambda: next(counts))
+    await launched(runtime, kernels.fragile)
+    with pytest.raises(KernelFailedError, match="SIGKILL of the system, which had no memory left") as caught:
+        await ask(runtime, do="kill")
+    assert caught.value.cause_type == "OutOfMemory"
+    telemetry = runtime.get_telemetry("k")
+    assert telemetry is not None
+    assert telemetry.last_crash is not None
+    assert telemetry.last_crash.startswith("OutOfMemory: its worker")
+
+
 async def test_the_log_has_the_stack_of_a_crash(runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture) -> None:
     await launched(runtime, kernels.restarted)
     with pytest.raises(KernelFailedError, match="SIGSEGV"):

@@ -217,7 +217,7 @@ def restart(daemon: Connection, kernel: str, timeout: float) -> None:
 
 
 @click.command()
-@click.argument("file", default="")
+@click.argument("file", default="", type=click.Path())
 @pass_daemon
 def reload(daemon: Connection, file: str) -> None:
     """Load FILE of the daemon's kernels again, or all its files.

@@ -135,8 +135,10 @@ def _outputs(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
 
 
 def _stuck(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
-    """Return how long the actor has waited in `ctx.send`, because nobody receives its outputs; empty if it does not."""
-    return f"in send for {_uptime(kernel.stuck_in_send_seconds)}" if kernel.HasField("stuck_in_send_seconds") else ""
+    """Return for how long the actor has waited in `ctx.send` or in `ctx.ask`; empty if it does not."""
+    if kernel.HasField("stuck_in_send_seconds"):
+        return f"in send for {_uptime(kernel.stuck_in_send_seconds)}"
+    return f"asks {kernel.asking} for {_uptime(kernel.asking_seconds)}" if kernel.HasField("asking") else ""
 
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:

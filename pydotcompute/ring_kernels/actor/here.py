@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -71,9 +72,6 @@ class RunsHere:
         """See `Runner`."""
         return self._context.is_idle
 
-    is_running = True
-    """See `Runner`."""
-
     def workers(self) -> tuple[WorkerTelemetry, ...]:
         """See `Runner`."""
         return ()
@@ -100,6 +98,7 @@ class RunsHere:
         if self._in_thread:
             self._has_place = False
             return run_in_thread(self._func, self._context, on_first_wait, self._threads.leave)
+        self._context.task = asyncio.current_task()
         on_first_wait()  # A launch gives the loop one turn, in which the actor runs until it first waits.
         return self._context.lease.drive(self._func(self._context))
 

@@ -40,8 +40,9 @@ class RestartsHere(RunsHere):
         self._supervisor, self._mail = supervisor, mail
         self._has_waited = False  # The actor was once as far as a launch waits for.
         self._on_first_wait: Callable[[], None]
-        self.is_running = True
-        """See `Runner`."""
+
+    is_only = True
+    """See `Supervised`."""
 
     is_leaving = False
     """See `Supervised`. Only the end of the kernel ends an actor here."""
@@ -61,9 +62,7 @@ class RestartsHere(RunsHere):
         if self._in_thread and not self._has_place:
             self._threads.take()
             self._has_place = True
-        self.is_running = True
-        if self._has_waited:
-            self._mail.gate.tell()
+        self._mail.gate.set_actor(True)
         try:
             await super().run(self._waits)
         except BaseException as error:
@@ -86,9 +85,8 @@ class RestartsHere(RunsHere):
 
     def take_in_hand(self) -> Sequence[Item[Any]]:
         """See `Supervised`."""
-        self.is_running = False
         return self.take_what_is_left()
 
     async def stop(self) -> None:
         """See `Supervised`."""
-        self.is_running = False
+        self._mail.gate.set_actor(False)

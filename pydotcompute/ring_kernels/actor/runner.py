@@ -60,10 +60,6 @@ class Runner(Protocol):
     def seconds_in_send(self) -> float | None:
         """The seconds that the actor has waited in `send` for room in the output mailbox; None if it does not wait."""
 
-    @property
-    def is_running(self) -> bool:
-        """False while the actor is being started again: there is none that could be handed a message."""
-
     def workers(self) -> tuple[WorkerTelemetry, ...]:
         """Return the figures of the worker processes; none if the actor runs in this process."""
 

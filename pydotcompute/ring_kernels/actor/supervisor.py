@@ -14,7 +14,7 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.mail import Mail
-from pydotcompute.ring_kernels.supervision import LONGEST_PAUSE, Supervision
+from pydotcompute.ring_kernels.supervision import Restarts, Supervision
 
 __all__ = ["Supervised", "Supervisor"]
 
@@ -30,7 +30,11 @@ class Supervised(Protocol):
 
     @property
     def is_leaving(self) -> bool:
-        """True if the actor was told to end while the kernel goes on. It is not started again."""
+        """True if the actor was told to end while the kernel goes on. Then the actor is not started again."""
+
+    @property
+    def is_only(self) -> bool:
+        """True if no other actor has messages of the kernel."""
 
     async def run_once(self) -> None:
         """Start the actor, unless it is started already, and run it until it returns.
@@ -49,7 +53,7 @@ class Supervised(Protocol):
         """Complete what the actor had in hand when it returned."""
 
     async def stop(self) -> None:
-        """Free what the actor that has ended had."""
+        """Free what the actor that has ended had. There is none until it is started again: see `Gate.has_actor`."""
 
 
 class Supervisor:
@@ -72,7 +76,7 @@ class Supervisor:
             BaseException: the last failure.
         """
         gate, counters, supervision = self._gate, self._mail.counters, self._supervision
-        restarts = supervision.restarts(self._limits)
+        restarts = Restarts.of(supervision, self._limits)
         while True:
             completed = actor.completed
             try:
@@ -92,16 +96,14 @@ class Supervisor:
                 if supervision.restart != "always" or gate.should_terminate or actor.is_leaving:
                     return
                 actor.complete_all()
-                pause = restarts.next_pause(has_progressed=actor.completed > completed)
-                pause = LONGEST_PAUSE if pause is None else pause
-            gate.tell()
+                pause = restarts.pause_after_return(has_progressed=actor.completed > completed)
             await actor.stop()
             if gate.should_terminate or await gate.closing.wait(pause):
                 return
             counters.restarts += 1
 
     def _may_restart(self, actor: Supervised, error: BaseException) -> bool:
-        if self._gate.should_terminate or self._supervision.restart == "never":
+        if self._gate.should_terminate or self._supervision.restart == "never" or actor.is_leaving:
             return False
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -135,6 +137,8 @@ class Supervisor:
         for item in reversed(again):
             mail.give_again(item)
         mail.counters.redelivered += len(again)
+        if goes_on and actor.is_only:
+            mail.fail_held(failure)
 
     def _log(self, error: BaseException, pause: float) -> None:
         failure = failure_of(self._mail.kernel_id, error)

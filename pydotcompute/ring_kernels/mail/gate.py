@@ -49,10 +49,12 @@ class Gate:
         "ending",
         "entered_ns",
         "failure",
+        "has_actor",
         "has_ended",
         "is_active",
         "is_open",
         "kernel_id",
+        "on_actor",
         "on_state",
         "refusal",
         "returned_after",
@@ -71,6 +73,8 @@ class Gate:
         """The error for callers in place of KernelStateError, when the kernel ends with its runtime; else None."""
         self.entered_ns = perf_counter_ns()
         """When the state last changed, in nanoseconds of `time.perf_counter_ns()`."""
+        self.has_actor = True
+        """False while the actor is being started again, and messages wait for it. `set_actor` changes it."""
         self.is_active = False
         """True while messages are handed to the actor."""
         self.is_open = False
@@ -86,7 +90,9 @@ class Gate:
         self.closing = Signal()
         """Notified at each change to a state in which the kernel takes no messages."""
         self.on_state: Callable[[], None] | None = None
-        """Called after each change of state, and when an actor is gone that is started again, or is there again."""
+        """Called after each change of state."""
+        self.on_actor: Callable[[], None] | None = None
+        """Called after each change of `has_actor`."""
 
     def enter(self, state: KernelState) -> None:
         """Change the state, and wake every task that waits for a change."""
@@ -102,12 +108,15 @@ class Gate:
         self.changed.notify_all()
         if not self.is_open:
             self.closing.notify_all()
-        self.tell()
-
-    def tell(self) -> None:
-        """Call `on_state`: the state has changed, or whether there is an actor."""
         if self.on_state is not None:
             self.on_state()
+
+    def set_actor(self, has_actor: bool) -> None:
+        """Note whether there is an actor for the kernel's messages."""
+        if has_actor is not self.has_actor:
+            self.has_actor = has_actor
+            if self.on_actor is not None:
+                self.on_actor()
 
     def require(self, operation: str, *allowed: KernelState) -> None:
         """Raise the error of `error` unless the kernel is in one of these states."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from pydotcompute.exceptions import InvalidConfigurationError
@@ -57,16 +57,22 @@ class Start:
     """The lock of the numbers of fields, as text: both sides must give a field the same number."""
     log_level: int
     """The level from which on the worker sends what is logged."""
-    memory: int | None
+    memory: int | None = None
     """The most bytes that the process may allocate."""
-    beat: float | None
+    beat: float | None = None
     """The seconds between two signs of life; None if it need not show any."""
-    cpus: list[int] | None
+    cpus: list[int] | None = None
     """The CPUs that the process may run on."""
-    nice: int | None
+    nice: int | None = None
     """The niceness of the process."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Variables of the worker's environment beside those of the kernel's process."""
+    asked_device: str = ""
+    """The device as the kernel type names it, if it has another name in the worker."""
     path: tuple[str, ...] = ()
     """The folders in which modules are found, beside those of the worker's own `sys.path`."""
+    outputs: int = 0
+    """The outputs of the workers before this one that nobody has received yet: they take room."""
 
     @classmethod
     def of(cls, kernel_type: KernelType, config: RingKernelConfig, limits: RuntimeLimits, log_level: int) -> Start:
@@ -102,11 +108,11 @@ class Start:
             {name: getattr(limits, name) for name in RuntimeLimits.__dataclass_fields__},
             in_force().text(),
             log_level,
-            memory_limit if on_cpu else None,
-            None if own.hang_timeout is None else own.hang_timeout / BEATS,
-            None if own.cpus is None else list(own.cpus),
-            own.nice,
-            () if elsewhere is None else elsewhere.path,
+            memory=memory_limit if on_cpu else None,
+            beat=None if own.hang_timeout is None else own.hang_timeout / BEATS,
+            cpus=None if own.cpus is None else list(own.cpus),
+            nice=own.nice,
+            path=() if elsewhere is None else elsewhere.path,
         )
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydotcompute.exceptions import MessageTypeError, PyDotComputeError
+from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message_classes
 from pydotcompute.messages.raw import Raw, raw_class
 from pydotcompute.protobuf.codec import Codec
@@ -26,6 +26,9 @@ class LinkTypes:
     def __init__(self, input_type: type, output_type: type | None) -> None:
         self._pool = TypePool()
         self._indexes: dict[type, int] = {}
+        # The classes without an index, of the replies to what the actor asks: their codecs by class, and by full name.
+        self._others: dict[type, Codec[Any]] = {}
+        self._named: dict[str, Codec[Any]] = {}
         self.codecs: list[Codec[Any]] = []
         """The codecs, by index."""
         self.raw: list[type[Raw]] = []
@@ -33,7 +36,9 @@ class LinkTypes:
         self.add(output_type or input_type)
         if input_type not in self._indexes:
             self.add(input_type)
-        self.of_input = self.codecs[self._indexes[input_type]]
+        self.input_index = self._indexes[input_type]
+        """The index of the input type."""
+        self.of_input = self.codecs[self.input_index]
         """The codec of the input type."""
 
     def add(self, cls: type) -> int:
@@ -65,14 +70,44 @@ class LinkTypes:
         Raises:
             LinkError: no class can be made of the files.
         """
-        for cls in reversed(message_classes()):
-            try:
-                if introspect(cls).full_name == name:
-                    self.add(cls)
-                    return
-            except PyDotComputeError:  # A class that cannot cross the wire.
-                continue
         try:
-            self.add(class_described_by(files, name))
+            self.add(_class_named(name) or class_described_by(files, name))
         except MessageTypeError as error:
             raise LinkError(f"the actor sends messages of a class {name} that cannot be: {error}") from error
+
+    def of(self, cls: type) -> Codec[Any]:
+        """Return the codec of a class, also of one without an index. Raises MessageTypeError."""
+        index = self._indexes.get(cls)
+        if index is not None:
+            return self.codecs[index]
+        codec = self._others.get(cls)
+        if codec is None:
+            codec = self._others[cls] = Codec(cls, self._pool)
+        return codec
+
+    def named(self, name: str) -> Codec[Any]:
+        """Return the codec of the class with this full name.
+
+        Raises:
+            MessageDeserializationError: there is no such class here.
+        """
+        codec = self._named.get(name)
+        if codec is None:
+            cls = _class_named(name)
+            if cls is None:
+                problem = (
+                    "no class of this name is declared in the worker of the actor; import the file that declares it"
+                )
+                raise MessageDeserializationError(name, problem)
+            codec = self._named[name] = self.of(cls)
+        return codec
+
+
+def _class_named(name: str) -> type | None:
+    for cls in reversed(message_classes()):
+        try:
+            if introspect(cls).full_name == name:
+                return cls
+        except PyDotComputeError:  # A class that cannot cross the wire.
+            continue
+    return None

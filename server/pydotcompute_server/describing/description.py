@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -22,9 +22,7 @@ from pydotcompute.wire.worker.start import Elsewhere, Place, place_of
 
 __all__ = ["describe", "kernel_types_of"]
 
-GROUPS: dict[str, type] = {"supervision": Supervision, "worker_limits": WorkerLimits}
-"""The fields of a kernel type that are dataclasses of values of JSON."""
-OF_THEIR_OWN = ("name", "func", "config", "input_type", "output_type")
+OF_THEIR_OWN = ("name", "func", "config", "input_type", "output_type", "supervision", "worker_limits")
 """The fields of a kernel type that are described in a way of their own. All others are values of JSON."""
 
 
@@ -46,7 +44,9 @@ def describe(kernel_types: Iterable[KernelType]) -> tuple[dict[str, Any], bytes]
             "documentation": each.documentation,
             "executor": each.executor,
             "config": asdict(each.config),
-            "settings": {name: _values(getattr(each, name)) for name in names},
+            "supervision": asdict(each.supervision),
+            "worker_limits": asdict(each.worker_limits),
+            "settings": {name: getattr(each, name) for name in names},
             **{role: cls and indexes.setdefault(cls, len(indexes)) for role, cls in types.items()},
         })  # fmt: skip
     messages = [
@@ -56,19 +56,6 @@ def describe(kernel_types: Iterable[KernelType]) -> tuple[dict[str, Any], bytes]
     path = [entry for entry in sys.path if isinstance(entry, str)]
     values = {"kernel_types": described, "messages": messages, "path": path}
     return values, FileDescriptorSet(file=pool.files).SerializeToString()
-
-
-def _values(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _tuple(value) for name, value in values.items()}
-
-
-def _tuple(value: Any) -> Any:
-    """Return a tuple for a list, which JSON has made of it."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _place(value: object) -> dict[str, Any]:
@@ -95,11 +82,12 @@ def kernel_types_of(values: Mapping[str, Any], files: bytes) -> dict[str, Kernel
         indexes = each["input_type"], each["output_type"]
         input_type, output_type = (None if index is None else classes[index] for index in indexes)
         settings: dict[str, Any] = {
-            name: GROUPS[name](**_with_tuples(value)) if name in GROUPS else _tuple(value)
-            for name, value in each["settings"].items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in each["settings"].items()
         }
         func = _stand_in(each["name"], each["executor"], each["documentation"])
         func.__dict__["__elsewhere__"] = _elsewhere(each["place"], path)
+        settings["supervision"] = Supervision(**each["supervision"])
+        settings["worker_limits"] = WorkerLimits(**each["worker_limits"])
         config = RingKernelConfig(**each["config"])
         made[each["name"]] = KernelType(each["name"], func, config, input_type, output_type, **settings)
     return made

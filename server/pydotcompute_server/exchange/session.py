@@ -115,11 +115,9 @@ class Session:
         delays = mail.delays.of_all(own, not_yet) if own else {}
         explanation = pb.Explanation()
         for key in keys:
-            cause, before, seconds = delays.get(key, UNKNOWN)
-            explanation.delays.add(message_id=key.to_bytes(16), cause=cause, before=before, seconds=seconds)
+            explanation.delays.add(message_id=key.to_bytes(16), **delays.get(key, UNKNOWN)._asdict())
         if inquiry.receive:
-            cause, before, seconds = mail.delays.of_receive(caller.unanswered)
-            explanation.delays.add(cause=cause, before=before, seconds=seconds)
+            explanation.delays.add(**mail.delays.of_receive(caller.unanswered)._asdict())
         return explanation
 
     @property
