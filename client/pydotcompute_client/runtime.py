@@ -250,7 +250,10 @@ class RemoteRuntime:
     async def restart(self, kernel_id: str, timeout: float = 5.0) -> None:
         """See `RingKernelRuntime.restart`."""
         request = kernel_pb.RestartRequest(kernel_id=kernel_id, timeout=duration(timeout))
-        await self._channels.call(lambda daemon: daemon.kernels.Restart, request, extra=timeout)
+        response = await self._channels.call(lambda daemon: daemon.kernels.Restart, request, extra=timeout)
+        session = self._sessions.get(kernel_id)
+        if response.launched_again and session is not None:
+            await session.wait_over(self._channels.timeout)
 
     async def reload(self, file: str = "") -> Reloaded:
         """Let the daemon load the files of its kernels again. New workers take over, and old ones finish their work.

@@ -314,10 +314,12 @@ class RestartRequest(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RestartResponse(_message.Message):
-    __slots__ = ("kernel",)
+    __slots__ = ("kernel", "launched_again")
     KERNEL_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHED_AGAIN_FIELD_NUMBER: _ClassVar[int]
     kernel: Kernel
-    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+    launched_again: bool
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ..., launched_again: bool = ...) -> None: ...
 
 class ReloadRequest(_message.Message):
     __slots__ = ("file",)

@@ -174,7 +174,8 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         finally:
             if principal is not None:
                 self._keep_place(request.kernel_id, principal)
-        return pb.RestartResponse(kernel=_kernel(self._runtime.kernel(request.kernel_id)))
+        now = self._runtime.kernel(request.kernel_id)
+        return pb.RestartResponse(kernel=_kernel(now), launched_again=now is not kernel)
 
     async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
         if self._reloader is None:
