@@ -38,7 +38,9 @@ def test_a_failure_is_one_line_and_one_row(
 
 EVERY_CALL = {
     **{name: [name] for name in ("ps", "types", "health", "telemetry", "devices", "memory", "info")},
-    **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "terminate")},
+    **{name: [name, "nobody"] for name in ("describe", "activate", "deactivate", "reactivate", "restart", "terminate")},
+    "scale": ["scale", "nobody", "2"],
+    "reload": ["reload"],
     **{name: [name, "nobody"] for name in ("launch", "receive", "dead-letters")},
     "acknowledge": ["acknowledge", "nobody", "x"],
     **{name: [name, "nobody", "{}"] for name in ("ask", "send")},
