@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -43,17 +43,20 @@ class Order:
     """The lock of the numbers of fields, for a template, as text."""
 
     @classmethod
-    def here(cls, environ: Mapping[str, str], **values: Any) -> Self:
+    def here(cls, environ: Mapping[str, str], path: Sequence[str], **values: Any) -> Self:
         """Return an order for a process that finds what this process finds now.
 
         Args:
             environ: variables of the environment beside those of this process.
+            path: folders in which it finds modules too.
             values: the other fields.
         """
         directory = None
         with suppress(FileNotFoundError):  # It was removed.
             directory = os.getcwd()
-        return cls({**os.environ, **environ}, [each for each in sys.path if isinstance(each, str)], directory, **values)
+        own_path = [each for each in sys.path if isinstance(each, str)]
+        whole_path = [*own_path, *(each for each in path if each not in own_path)]
+        return cls({**os.environ, **environ}, whole_path, directory, **values)
 
 
 @dataclass(frozen=True)

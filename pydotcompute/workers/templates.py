@@ -10,13 +10,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import Any
 
 from pydotcompute.schema.lock import in_force
-from pydotcompute.wire.worker.start import Place
+from pydotcompute.wire.worker.start import Place, Start
 from pydotcompute.worker.orders import Order, hear, send
 from pydotcompute.workers.child import Child, TemplateLostError, UnfitFileError
 
@@ -187,21 +187,21 @@ class Templates:
         with self._guard:
             self._first_template()
 
-    async def fork(self, place: Place, environ: Mapping[str, str], descriptors: Sequence[int], capacity: int) -> Child:
+    async def fork(self, start: Start, descriptors: Sequence[int], capacity: int) -> Child:
         """Fork a worker, from a template that has imported the file if there can be one.
 
         Args:
-            place: where the function of the kernel is.
-            environ: variables of the worker's environment beside those of this process. If there are some, the worker
-                imports the file itself, so that the file finds them.
+            start: what the worker runs. If it has variables of the environment of its own, the worker imports the file
+                itself, so that the file finds them.
             descriptors: those of the link, the marks, the last words, standard output and standard error.
             capacity: the most messages that may be ahead of the actor.
 
         Raises:
             OSError: the system allows no more processes or files.
         """
-        order = Order.here(environ, capacity=capacity)
-        if not environ:
+        place = start.func
+        order = Order.here(start.environ, start.path, capacity=capacity)
+        if not start.environ:
             template = self._template_of(place, order, descriptors[-2:])
             if template is not None:
                 try:
