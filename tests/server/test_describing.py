@@ -218,6 +218,7 @@ async def test_the_daemon_passes_bodies_on_and_the_worker_refuses_them(daemon: A
         request.message.body.value = b"\x08\xff"
         failure = await failure_of(messages.Ask(request, timeout=30.0))
         assert failure.reason == "MESSAGE_INVALID"
+        assert "$.message.body" in repr(failure)
         letters: Any = dead_letter_service_pb2_grpc.DeadLetterServiceStub(channel)
         page = await letters.ListDeadLetters(dead_letter_service_pb2.ListDeadLettersRequest(kernel_id="desk"))
         assert [each.message.body.value for each in page.dead_letters] == [b""]  # It cannot be shown.
