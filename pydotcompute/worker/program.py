@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import socket
-import sys
 import traceback
 from contextlib import suppress
 from typing import Any
@@ -61,8 +60,6 @@ class Program:
     async def _launch(self, start: Start) -> bool:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
-        own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
-        sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
         try:
             settle_in(start.cpus, start.nice)
         except PyDotComputeError as error:

@@ -10,13 +10,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import Any
 
 from pydotcompute.schema.lock import in_force
-from pydotcompute.wire.worker.start import Place
+from pydotcompute.wire.worker.start import Place, Start
 from pydotcompute.worker.orders import Order, hear, send
 from pydotcompute.workers.child import Child, TemplateLostError, UnfitFileError
 
@@ -187,21 +187,22 @@ class Templates:
         with self._guard:
             self._first_template()
 
-    async def fork(self, place: Place, environ: Mapping[str, str], descriptors: Sequence[int], capacity: int) -> Child:
+    async def fork(self, start: Start, descriptors: Sequence[int], capacity: int) -> Child:
         """Fork a worker, from a template that has imported the file if there can be one.
 
+        If the worker has an environment of its own, it imports the file itself, so that the file finds that.
+
         Args:
-            place: where the function of the kernel is.
-            environ: variables of the worker's environment beside those of this process. If there are some, the worker
-                imports the file itself, so that the file finds them.
+            start: what the worker is to run.
             descriptors: those of the link, the marks, the last words, standard output and standard error.
             capacity: the most messages that may be ahead of the actor.
 
         Raises:
             OSError: the system allows no more processes or files.
         """
-        order = Order.here(environ, capacity=capacity)
-        if not environ:
+        order = Order.here(start.environ, _path(start), capacity=capacity)
+        place = start.func
+        if not start.environ:
             template = self._template_of(place, order, descriptors[-2:])
             if template is not None:
                 try:
@@ -302,6 +303,13 @@ class Templates:
             if isinstance(why, UnfitFileError):
                 self._unfit[key] = template.version
                 logger.warning("%s: each worker imports it anew, because %s", place.file, why)
+
+
+def _path(start: Start) -> list[str]:
+    """Return where modules are found: as in this process, and after that where the kernel's file is from."""
+    here = [each for each in sys.path if isinstance(each, str)]
+    own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
+    return here + sorted((folder for folder in start.path if folder not in here), key=lambda each: each != own)
 
 
 def _early() -> dict[str, str]:
