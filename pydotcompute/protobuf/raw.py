@@ -10,6 +10,9 @@ from pydotcompute.protobuf.codec import Codec
 
 __all__ = ["RawCodec"]
 
+COPIED = 1 << 20
+"""The most bytes of a body that is a view and is copied when it is encoded. It goes in a frame of `Exchange`."""
+
 
 class RawCodec(Codec[Raw]):
     """Takes `Raw` messages for those of a message class. What it decodes and encodes is not looked at.
@@ -38,8 +41,10 @@ class RawCodec(Codec[Raw]):
         return self.real.encode(opened(message))
 
 
-def _body_of(message: Raw) -> bytes:
-    return bytes(message.body)
+def _body_of(message: Raw) -> Any:
+    """Return the body as bytes; a long one as it is, which may be a view."""
+    body = message.body
+    return body if len(body) > COPIED else bytes(body)
 
 
 def _pieces_of(message: Raw) -> list[Any]:

@@ -67,11 +67,6 @@ class Supervision:
         """Return True if a message is given again that the actor has had this many times and has failed each time."""
         return self.on_crash == "redeliver" and deliveries < self.max_deliveries
 
-    def restarts(self, limits: RuntimeLimits) -> Restarts:
-        """Return the rule of the restarts of one actor, in a runtime with these limits."""
-        most = limits.max_restarts if self.max_restarts is None else self.max_restarts
-        return Restarts(most, limits.restart_window if self.restart_window is None else self.restart_window)
-
 
 class Restarts:
     """Says whether an actor is started again after a failure, and when.
@@ -85,6 +80,12 @@ class Restarts:
         self._most, self._window = most, window
         self._times: deque[float] = deque()
         self._in_a_row = 0  # Restarts since the actor has last done a message.
+
+    @classmethod
+    def of(cls, supervision: Supervision, limits: RuntimeLimits) -> Restarts:
+        """Return the rule of the restarts of one actor, in a runtime with these limits."""
+        most, window = supervision.max_restarts, supervision.restart_window
+        return cls(limits.max_restarts if most is None else most, limits.restart_window if window is None else window)
 
     def next_pause(self, *, has_progressed: bool = False, now: float | None = None) -> float | None:
         """Return the seconds to wait before the next restart; None if there were too many.

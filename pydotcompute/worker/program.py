@@ -77,6 +77,7 @@ class Program:
         if start.memory is not None:
             limit_memory(start.memory)
         self._outbox = outbox = Outbox(self._send, types)
+        self._link.open_bodies_with(outbox.memory)
         self._others = Others(outbox, types)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
@@ -137,6 +138,9 @@ class Program:
                 self._mail.outputs.lend(-count)
             case Note("answered", values, body):
                 self._others.answered(values, body)
+            case Note("memory", _, offer):
+                self._outbox.memory.attach(offer)
+                self._outbox.tell("attached")
             case _:
                 raise LinkError(f"a worker does not know what to do with {frame}")
 

@@ -15,6 +15,7 @@ from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import wait_any
 from pydotcompute.wire.exchange.batches import Packed
 from pydotcompute.wire.worker.frames import Handed, packed
+from pydotcompute.wire.worker.memory import LONG
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Entries, Instances
 
@@ -140,15 +141,20 @@ class Feeder:
         types = instance.types
         correlation_id = message.correlation_id
         try:
-            body = bytes(message.body) if isinstance(message, Raw) else types.of_input.encode_aligned(message)
+            if isinstance(message, Raw):
+                body = instance.memory.place(message.body)
+            else:
+                body = instance.memory.encode(message, types.input_index)
         except MessageError as error:
             if terms is not None:
                 self._inbox.left(terms)
             self._mail.bury(message, str(error), DeadLetterReason.UNDELIVERABLE, TO_KERNEL)
             self._mail.replies.fail(message.message_id, error)
             return None
+        if len(body) > LONG:
+            instance.share_memory()
         correlation = None if correlation_id is None else correlation_id.int
-        return packed(body, message.message_id.int, message.priority, correlation, 0)
+        return packed(body, message.message_id.int, message.priority, correlation, types.input_index)
 
     def _send(self, instance: Instance, entries: Entries, messages: list[Packed]) -> None:
         replies = self._mail.replies

@@ -18,6 +18,7 @@ from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.wire.worker.errors import from_values
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Recall
 from pydotcompute.wire.worker.ledger import Entry, Ledger, Window
+from pydotcompute.wire.worker.memory import LinkMemory
 from pydotcompute.wire.worker.overuse import Look, Overuse
 from pydotcompute.wire.worker.pace import Pace
 from pydotcompute.wire.worker.start import Start
@@ -74,6 +75,8 @@ class Instance:
         """What the worker process has."""
         self.types: LinkTypes
         """The message classes of the link."""
+        self.memory: LinkMemory
+        """The memory that is shared with the worker process, for long bodies."""
         self._grace = kernel.limits.cancellation_grace  # Seconds that the process has to end by itself.
         self.is_ready = False
         """True from the launch in the worker to the end of the actor."""
@@ -117,6 +120,8 @@ class Instance:
         try:
             async with asyncio.timeout(patience):
                 self.process = process = await WorkerProcess.start(start, self._frame, capacity)
+                self.memory = LinkMemory(self.types.codecs)
+                process.open_bodies_with(self.memory)
                 self.ledger = Ledger(process.marks.taken, self.window)
                 process.exit.add_done_callback(lambda _: self._tell(EXITED))
                 await asyncio.wait((self._news,))
@@ -217,6 +222,7 @@ class Instance:
             await process.end(self._grace)
             self.process = None
             process.close()
+            self.memory.close()
 
     def kill(self) -> None:
         """End the process at once, if there is one."""
@@ -229,6 +235,11 @@ class Instance:
         """Send a note, if there is a process."""
         if self.process is not None:
             self.process.send(Note(what, values))
+
+    def share_memory(self) -> None:
+        """Offer the worker memory for long bodies, unless that was done."""
+        if self.memory.want() and self.process is not None and (offer := self.memory.offer()):
+            self.process.send(Note("memory", body=offer))
 
     def takes(self, priority: int) -> bool:
         """Return True if a message of this priority may be handed on now.
@@ -334,6 +345,10 @@ class Instance:
                 self._on_frame(self, frame)
             case Note("type", {"name": str(name)}, files):
                 self.types.add_named(name, files)
+            case Note("long"):
+                self.share_memory()
+            case Note("attached"):
+                self.memory.settle()
             case Note("batches", {"size": int(size)}):
                 self._batch = max(self._batch, size)
                 self.window.messages = max(self.window.messages, size)

@@ -50,9 +50,9 @@ def test_the_pause_is_finite_after_very_many_restarts() -> None:
 
 def test_the_limits_of_the_runtime_hold_where_the_type_says_nothing() -> None:
     limits = RuntimeLimits(max_restarts=1)
-    restarts = Supervision("on_failure").restarts(limits)
+    restarts = Restarts.of(Supervision("on_failure"), limits)
     assert [restarts.next_pause(now=0.0) is None for _ in range(2)] == [False, True]
-    restarts = Supervision("on_failure", max_restarts=2).restarts(limits)
+    restarts = Restarts.of(Supervision("on_failure", max_restarts=2), limits)
     assert [restarts.next_pause(now=0.0) is None for _ in range(3)] == [False, False, True]
 
 

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pydotcompute import PyDotComputeError, message, ring_kernel
 from pydotcompute.ring_kernels.lifecycle import KernelContext
 
@@ -292,3 +294,22 @@ async def talkative(ctx: KernelContext[Ask, Told]) -> None:
         for _ in range(3):
             await ctx.send(Told(pid=os.getpid()))
         await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@message
+class Picture:
+    """Long, as a rule."""
+
+    pixels: np.ndarray[Any, Any]
+    do: str = ""
+
+
+@ring_kernel(input_type=Picture, output_type=Picture, isolation="process", restart="on_failure")
+async def doubled(ctx: KernelContext[Picture, Picture]) -> None:
+    """Doubles what is in a picture, or sends the picture itself back."""
+    async for picture in ctx:
+        harm(picture.do)
+        if picture.do == "echo":
+            await ctx.send(picture)
+        else:
+            await ctx.send(Picture(2 * picture.pixels, correlation_id=picture.message_id))  # type: ignore[call-arg, attr-defined]

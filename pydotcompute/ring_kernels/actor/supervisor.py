@@ -14,7 +14,7 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.mail import Mail
-from pydotcompute.ring_kernels.supervision import Supervision
+from pydotcompute.ring_kernels.supervision import Restarts, Supervision
 
 __all__ = ["Supervised", "Supervisor"]
 
@@ -76,7 +76,7 @@ class Supervisor:
             BaseException: the last failure.
         """
         gate, counters, supervision = self._gate, self._mail.counters, self._supervision
-        restarts = supervision.restarts(self._limits)
+        restarts = Restarts.of(supervision, self._limits)
         while True:
             completed = actor.completed
             try:

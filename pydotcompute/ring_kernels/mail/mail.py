@@ -38,7 +38,8 @@ from pydotcompute.ring_kernels.mail.gate import OPEN, Gate, KernelState
 from pydotcompute.ring_kernels.mail.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
+from pydotcompute.ring_kernels.mail.requests import NEW, TAKEN
 from pydotcompute.ring_kernels.mail.signals import wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.mail.telemetry import Counters

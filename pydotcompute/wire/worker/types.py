@@ -26,7 +26,9 @@ class LinkTypes:
     def __init__(self, input_type: type, output_type: type | None) -> None:
         self._pool = TypePool()
         self._indexes: dict[type, int] = {}
-        self._others: dict[type, Codec[Any]] = {}  # Of classes without an index: replies to what the actor asks.
+        # The classes without an index, of the replies to what the actor asks: their codecs by class, and by full name.
+        self._others: dict[type, Codec[Any]] = {}
+        self._named: dict[str, Codec[Any]] = {}
         self.codecs: list[Codec[Any]] = []
         """The codecs, by index."""
         self.raw: list[type[Raw]] = []
@@ -34,7 +36,9 @@ class LinkTypes:
         self.add(output_type or input_type)
         if input_type not in self._indexes:
             self.add(input_type)
-        self.of_input = self.codecs[self._indexes[input_type]]
+        self.input_index = self._indexes[input_type]
+        """The index of the input type."""
+        self.of_input = self.codecs[self.input_index]
         """The codec of the input type."""
 
     def add(self, cls: type) -> int:
@@ -87,11 +91,16 @@ class LinkTypes:
         Raises:
             MessageDeserializationError: there is no such class here.
         """
-        cls = _class_named(name)
-        if cls is None:
-            problem = "no class of this name is declared in the worker of the actor; import the file that declares it"
-            raise MessageDeserializationError(name, problem)
-        return self.of(cls)
+        codec = self._named.get(name)
+        if codec is None:
+            cls = _class_named(name)
+            if cls is None:
+                problem = (
+                    "no class of this name is declared in the worker of the actor; import the file that declares it"
+                )
+                raise MessageDeserializationError(name, problem)
+            codec = self._named[name] = self.of(cls)
+        return codec
 
 
 def _class_named(name: str) -> type | None:

@@ -32,7 +32,7 @@ from pydotcompute.wire.kernels import (
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import current, failure_as_told
+from pydotcompute_server.principals import crash_as_told, current, failure_as_told
 from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
 from pydotcompute_server.visible import Visible
@@ -223,7 +223,7 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         instances=kernel.instances,
         restarts=kernel.mail.counters.restarts,
         restarting=kernel.gate.is_open and not kernel.is_serving,
-        last_crash=kernel.mail.counters.last_crash,
+        last_crash=crash_as_told(kernel.kernel_id, kernel.mail.counters.last_crash or ""),
         asking=None if ask is None else ask.asked.kernel_id,
         asking_seconds=None if ask is None else ask.seconds,
     )
