@@ -32,6 +32,8 @@ EARLY = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_", "BLI
 """How the names of variables begin that are read when a process starts, or by NumPy when it is imported."""
 AGAIN = 0.01
 """Seconds after which an order is sent again for which a template had no room."""
+PATIENCE = 20.0
+"""Seconds within which a template forks. One that was stopped, for example, never does."""
 LAST_WORDS = 64 << 10
 """The most bytes that are read of what a template says on its standard error."""
 
@@ -43,13 +45,25 @@ class _Template:
         self._control = control
         control.setblocking(False)
 
+    @property
+    def patience(self) -> float | None:
+        """The seconds within which it forks; None if it may take as long as it likes."""
+        return PATIENCE
+
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """Let a process be forked.
 
         Raises:
-            TemplateLostError: the template has ended, or its file cannot be imported.
+            TemplateLostError: the template has ended or does not answer, or its file cannot be imported.
             OSError: the system allows no more processes or files.
         """
+        try:
+            async with asyncio.timeout(self.patience):
+                return await self._born(order, descriptors)
+        except TimeoutError:
+            raise TemplateLostError("it does not answer") from None
+
+    async def _born(self, order: Order, descriptors: Sequence[int]) -> Child:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with there:
@@ -67,6 +81,8 @@ class _Template:
 
     def order(self, order: Order, report: socket.socket, descriptors: Sequence[int]) -> None:
         """Send an order. Raises BlockingIOError if there is no room, and TemplateLostError if the template is gone."""
+        if self._control.fileno() < 0:
+            raise TemplateLostError("it was left")
         try:
             send(self._control, order, report, descriptors)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -152,6 +168,11 @@ class _OfFile(_Template):
             self.leave()
             raise
 
+    @property
+    def patience(self) -> float | None:
+        """See `_Template`. An import may take long, and a worker that waits for it has its own time."""
+        return PATIENCE if self.has_forked else None
+
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """See `_Template`."""
         child = await super().fork(order, descriptors)
@@ -213,14 +234,15 @@ class Templates:
                     if not template.has_forked:
                         self._leave(place, template)
                     raise
+        first = self._any_first()
         try:
-            return await self._any_first().fork(order, descriptors)
+            return await first.fork(order, descriptors)
         except TemplateLostError:
-            first = self._any_first()
+            first = self._any_first(instead_of=first)
             try:
                 return await first.fork(order, descriptors)
             except TemplateLostError as error:
-                raise OSError(f"the template process has ended, {first.last_words()}") from error
+                raise OSError(f"there is no template: {error} ({first.last_words()})") from error
 
     def forget(self) -> None:
         """Let the files be imported again for workers that are started from now on."""
@@ -251,13 +273,13 @@ class Templates:
             os.close(descriptor)
         self.__init__()  # type: ignore[misc]
 
-    def _any_first(self) -> _First:
+    def _any_first(self, instead_of: _First | None = None) -> _First:
         with self._guard:
-            return self._first_template()
+            return self._first_template(instead_of)
 
-    def _first_template(self) -> _First:
+    def _first_template(self, instead_of: _First | None = None) -> _First:
         first = self._first
-        if first is not None and not first.is_fit:
+        if first is not None and (first is instead_of or not first.is_fit):
             first.leave()
             self._firsts_before.append(first)
             self._first = first = None

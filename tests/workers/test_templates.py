@@ -227,6 +227,22 @@ async def test_when_a_template_dies_workers_go_on_and_others_follow(
     assert await killed(runtime, next_worker) not in (worker, next_worker)
 
 
+async def test_a_template_that_was_stopped_is_replaced(
+    runtime: RingKernelRuntime, file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await launched(runtime, file.kernel())
+    stopped = [parent_of(worker), parent_of(parent_of(worker))]
+    monkeypatch.setattr("pydotcompute.workers.templates.PATIENCE", 2.0)
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        another_worker = await launched(runtime, sys.modules[file.name].kernel, "another")
+        assert parent_of(another_worker) not in stopped
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_how_a_worker_has_ended_is_not_known_if_its_template_has_died(
     runtime: RingKernelRuntime, file: File
 ) -> None:
