@@ -6,8 +6,7 @@ import errno
 import json
 import os
 import socket
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -43,20 +42,18 @@ class Order:
     """The lock of the numbers of fields, for a template, as text."""
 
     @classmethod
-    def here(cls, environ: Mapping[str, str], path: Sequence[str], **values: Any) -> Self:
-        """Return an order for a process that finds what this process finds now.
+    def here(cls, environ: Mapping[str, str], path: list[str], **values: Any) -> Self:
+        """Return an order for a process that has the environment and the directory that this process has now.
 
         Args:
             environ: variables of the environment beside those of this process.
-            path: folders in which it finds modules too.
+            path: where modules are found.
             values: the other fields.
         """
         directory = None
         with suppress(FileNotFoundError):  # It was removed.
             directory = os.getcwd()
-        own_path = [each for each in sys.path if isinstance(each, str)]
-        whole_path = [*own_path, *(each for each in path if each not in own_path)]
-        return cls({**os.environ, **environ}, whole_path, directory, **values)
+        return cls({**os.environ, **environ}, path, directory, **values)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ EARLY = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_", "BLI
 """How the names of variables begin that are read when a process starts, or by NumPy when it is imported."""
 AGAIN = 0.01
 """Seconds after which an order is sent again for which a template had no room."""
+PATIENCE = 20.0
+"""Seconds within which a template forks. One that was stopped, for example, never does."""
 LAST_WORDS = 64 << 10
 """The most bytes that are read of what a template says on its standard error."""
 
@@ -43,13 +45,25 @@ class _Template:
         self._control = control
         control.setblocking(False)
 
+    @property
+    def patience(self) -> float | None:
+        """The seconds within which it forks; None if it may take as long as it likes."""
+        return PATIENCE
+
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """Let a process be forked.
 
         Raises:
-            TemplateLostError: the template has ended, or its file cannot be imported.
+            TemplateLostError: the template has ended or does not answer, or its file cannot be imported.
             OSError: the system allows no more processes or files.
         """
+        try:
+            async with asyncio.timeout(self.patience):
+                return await self._born(order, descriptors)
+        except TimeoutError:
+            raise TemplateLostError("it does not answer") from None
+
+    async def _born(self, order: Order, descriptors: Sequence[int]) -> Child:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with there:
@@ -67,6 +81,8 @@ class _Template:
 
     def order(self, order: Order, report: socket.socket, descriptors: Sequence[int]) -> None:
         """Send an order. Raises BlockingIOError if there is no room, and TemplateLostError if the template is gone."""
+        if self._control.fileno() < 0:
+            raise TemplateLostError("it was left")
         try:
             send(self._control, order, report, descriptors)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -152,6 +168,11 @@ class _OfFile(_Template):
             self.leave()
             raise
 
+    @property
+    def patience(self) -> float | None:
+        """See `_Template`. An import may take long, and a worker that waits for it has its own time."""
+        return PATIENCE if self.has_forked else None
+
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """See `_Template`."""
         child = await super().fork(order, descriptors)
@@ -190,17 +211,18 @@ class Templates:
     async def fork(self, start: Start, descriptors: Sequence[int], capacity: int) -> Child:
         """Fork a worker, from a template that has imported the file if there can be one.
 
+        If the worker has an environment of its own, it imports the file itself, so that the file finds that.
+
         Args:
-            start: what the worker runs. If it has variables of the environment of its own, the worker imports the file
-                itself, so that the file finds them.
+            start: what the worker is to run.
             descriptors: those of the link, the marks, the last words, standard output and standard error.
             capacity: the most messages that may be ahead of the actor.
 
         Raises:
             OSError: the system allows no more processes or files.
         """
+        order = Order.here(start.environ, _path(start), capacity=capacity)
         place = start.func
-        order = Order.here(start.environ, start.path, capacity=capacity)
         if not start.environ:
             template = self._template_of(place, order, descriptors[-2:])
             if template is not None:
@@ -212,14 +234,15 @@ class Templates:
                     if not template.has_forked:
                         self._leave(place, template)
                     raise
+        first = self._any_first()
         try:
-            return await self._any_first().fork(order, descriptors)
+            return await first.fork(order, descriptors)
         except TemplateLostError:
-            first = self._any_first()
+            first = self._any_first(instead_of=first)
             try:
                 return await first.fork(order, descriptors)
             except TemplateLostError as error:
-                raise OSError(f"the template process has ended, {first.last_words()}") from error
+                raise OSError(f"there is no template: {error} ({first.last_words()})") from error
 
     def forget(self) -> None:
         """Let the files be imported again for workers that are started from now on."""
@@ -250,13 +273,13 @@ class Templates:
             os.close(descriptor)
         self.__init__()  # type: ignore[misc]
 
-    def _any_first(self) -> _First:
+    def _any_first(self, instead_of: _First | None = None) -> _First:
         with self._guard:
-            return self._first_template()
+            return self._first_template(instead_of)
 
-    def _first_template(self) -> _First:
+    def _first_template(self, instead_of: _First | None = None) -> _First:
         first = self._first
-        if first is not None and not first.is_fit:
+        if first is not None and (first is instead_of or not first.is_fit):
             first.leave()
             self._firsts_before.append(first)
             self._first = first = None
@@ -302,6 +325,13 @@ class Templates:
             if isinstance(why, UnfitFileError):
                 self._unfit[key] = template.version
                 logger.warning("%s: each worker imports it anew, because %s", place.file, why)
+
+
+def _path(start: Start) -> list[str]:
+    """Return where modules are found: as in this process, and after that where the kernel's file is from."""
+    here = [each for each in sys.path if isinstance(each, str)]
+    own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
+    return here + sorted((folder for folder in start.path if folder not in here), key=lambda each: each != own)
 
 
 def _early() -> dict[str, str]:

@@ -39,7 +39,7 @@ SAMPLES = 120
 WARM_UP_SHARE = 0.2
 LAST_REPLIES = 180.0
 """Seconds in which a client has what is under way, when it is told to end."""
-RESTARTED_AT_ONCE = "--limit=worker_restarts=1000000", "--limit=worker_restart_window=0.001"
+RESTARTED_AT_ONCE = "--limit=max_restarts=1000000", "--limit=restart_window=0.001"
 """A daemon would start a worker that dies so often only after a while, and then no more."""
 FILES_MORE = 16
 """Descriptors that a daemon may have at the end beyond those of a quiet moment at the start: those of connections."""
