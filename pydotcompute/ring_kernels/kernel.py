@@ -23,6 +23,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
 )
 from pydotcompute.messages.message import door
+from pydotcompute.messages.raw import door_of_raw, opened
 from pydotcompute.ring_kernels.actor.asking import Asker, ask
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
@@ -67,6 +68,16 @@ def kernel_id_of(task: asyncio.Task[Any]) -> str | None:
     if sys.version_info < (3, 12):
         return None
     return task.get_context().get(current_kernel_id)
+
+
+def _door_for_both(*classes: type | None) -> Callable[[object], None]:
+    """Return a door that also lets `Raw` messages of these classes pass."""
+    return door_of_raw(door(*classes), *classes)
+
+
+async def _opened(message: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the coroutine returns, as a message of its own class."""
+    return opened(await message)
 
 
 class RingKernel(Generic[TIn, TOut]):
@@ -130,11 +141,13 @@ class RingKernel(Generic[TIn, TOut]):
         """The kernel's place in the order in which its runtime launched all of its kernels."""
         self.gate = Gate(kernel_id)
         """The kernel's state. Other tasks wait on it for a change."""
+        is_elsewhere = (kernel_type.isolation or isolation) == "process"
+        make_door = _door_for_both if is_elsewhere else door
         self.mail: Mail[TIn, TOut] = make_mail(
             self.gate,
             self.config,
-            door(kernel_type.input_type),
-            door(kernel_type.output_type, kernel_type.input_type),  # An echo is of the input type.
+            make_door(kernel_type.input_type),
+            make_door(kernel_type.output_type, kernel_type.input_type),  # An echo is of the input type.
             limits=limits,
             dead_letters=dead_letters,
             journal=journal,
@@ -144,7 +157,8 @@ class RingKernel(Generic[TIn, TOut]):
         """The limits on what the kernel keeps, and for how long."""
         self._runner: Runner
         """What runs the actor."""
-        if (kernel_type.isolation or isolation) == "process":
+        self.mail.takes_raw = is_elsewhere
+        if is_elsewhere:
             self._runner = runs_in_workers()(self, find)
         elif kernel_type.restart != "never":
             problem = 'only a worker process is started again; declare the kernel with isolation="process" too'
@@ -246,7 +260,8 @@ class RingKernel(Generic[TIn, TOut]):
             KernelFailedError: the kernel has failed and everything has been received.
             QueueFullError: a request of this task was dropped to make room.
         """
-        return self.mail.receive_as(self.mail.replies.callers.receiving(), timeout)
+        received = self.mail.receive_as(self.mail.replies.callers.receiving(), timeout)
+        return _opened(received) if self.mail.takes_raw else received
 
     def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
         """Send one request and wait for its own reply.
@@ -259,7 +274,8 @@ class RingKernel(Generic[TIn, TOut]):
             QueueTimeoutError: no reply came within `timeout` seconds.
             KernelStateError, KernelFailedError, QueueFullError, MessageTypeError, MessageSerializationError: as `send`.
         """
-        return self.mail.ask(message, timeout)
+        reply = self.mail.ask(message, timeout)
+        return _opened(reply) if self.mail.takes_raw else reply
 
     async def requeue_dead_letters(self, ids: Iterable[int] | None = None) -> list[int]:
         """Put dead letters back into the mailboxes, oldest first.

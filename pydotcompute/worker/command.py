@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import os
-import signal
 import socket
 import sys
 
 from pydotcompute.worker.marks import Marks
+from pydotcompute.worker.parent import end_with
 from pydotcompute.worker.program import Program
 
 __all__ = ["main"]
-
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Run the worker whose descriptors and parent are named on the command line."""
     link, marks, crash, count, parent = map(int, sys.argv[1:])
     sys.argv[1:] = []
-    # Whatever the actor does, it ends when its parent does.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
+    end_with(parent)
     faulthandler.enable(os.fdopen(crash, "w"))  # The parent reads this file if the process crashes.
     asyncio.run(_run(socket.socket(fileno=link), Marks(marks, count)))
 

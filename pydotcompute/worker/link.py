@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from pydotcompute.wire.exchange.bodies import Opens
 from pydotcompute.wire.worker.frames import Frame, LinkError, Reader, to_bytes
 
 __all__ = ["Link"]
@@ -39,6 +40,10 @@ class Link(asyncio.Protocol):
         """Send a frame. If the other side is gone, nothing happens: `on_end` is, or was, called."""
         if self._transport is not None:
             self._transport.write(to_bytes(frame))
+
+    def open_bodies_with(self, bodies: Opens) -> None:
+        """Open bodies by this that do not travel in their frames."""
+        self._reader.bodies = bodies
 
     def finish(self) -> None:
         """Send nothing more, and go on receiving until the other side closes the link.

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import traceback
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.schema import lock
 from pydotcompute.wire.worker.errors import to_values
-from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
+from pydotcompute.wire.worker.frames import Frame, Handed, Letter, LinkError, Note, Recall, Returned
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.importing import find
@@ -58,6 +59,8 @@ class Program:
     async def _launch(self, start: Start) -> bool:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
+        own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
+        sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
         try:
             kernel_type = start.kernel_type(find)
             assert kernel_type.input_type is not None
@@ -67,6 +70,7 @@ class Program:
             return False
         self._outbox = outbox = Outbox(self._link.send, types)
         self._others = Others(outbox, types)
+        self._link.open_bodies_with(outbox.memory)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
             kernel_type,
@@ -119,8 +123,11 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
-            case Note("answered", values, body):
-                self._others.answered(values, body)
+            case Letter("answered"):
+                self._others.answered(frame)
+            case Note("memory", _, offer):
+                self._outbox.memory.attach(offer)
+                self._outbox.tell("attached")
             case _:
                 raise LinkError(f"a worker does not know what to do with {frame}")
 

@@ -16,6 +16,7 @@ from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.wire.worker.errors import from_values
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Recall
 from pydotcompute.wire.worker.ledger import Ledger, Window
+from pydotcompute.wire.worker.memory import LinkMemory
 from pydotcompute.wire.worker.pace import Pace
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
@@ -29,7 +30,8 @@ SLOTS = 1 << 16
 """The most messages that may be ahead of one actor, and no more than its mailbox holds."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a worker is started again: none the first time, then these, doubled each time."""
-
+TOGETHER = 64
+"""The window of messages from which on those that are handed on wait for each other."""
 
 EXITED = Note("exited")
 """Stands in the place of a note of a worker that can send none any more."""
@@ -69,6 +71,8 @@ class Instance:
         """What the worker process has."""
         self.types: LinkTypes
         """The message classes of the link."""
+        self.memory: LinkMemory
+        """The memory that is shared with the worker process, for long bodies."""
         self._grace = kernel.limits.cancellation_grace  # Seconds that the process has to end by itself.
         self.is_ready = False
         """True from the launch in the worker to the end of the actor."""
@@ -101,6 +105,8 @@ class Instance:
             self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
         except OSError as error:
             raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
+        self.memory = LinkMemory(self.types.codecs)
+        process.open_bodies_with(self.memory)
         self.ledger = Ledger(process.marks.taken, self.window)
         process.exit.add_done_callback(lambda _: self._tell(EXITED))
         patience = self._kernel.limits.worker_start
@@ -161,6 +167,7 @@ class Instance:
             await process.end(self._grace)
             self.process = None
             process.close()
+            self.memory.close()
 
     def kill(self) -> None:
         """End the process at once, if there is one."""
@@ -174,12 +181,21 @@ class Instance:
         if self.process is not None:
             self.process.send(Note(what, values))
 
+    def share_memory(self) -> None:
+        """Offer the worker memory for long bodies, unless that was done."""
+        if self.memory.want() and self.process is not None and (offer := self.memory.offer()):
+            self.process.send(Note("memory", body=offer))
+
     def takes(self, priority: int) -> bool:
         """Return True if a message of this priority may be handed on now.
 
         Nothing may while a pause is under way, or it would come before what then comes back.
         """
         return self.is_ready and not self._pauses and self.ledger.takes(priority)
+
+    def has_enough(self, priority: int) -> bool:
+        """Return True if a message of this priority may wait until more goes to the worker together."""
+        return self.window.messages >= TOGETHER and self.ledger.has_enough and not self.ledger.is_urgent(priority)
 
     def handed(self) -> None:
         """Note that messages were handed on."""
@@ -232,8 +248,12 @@ class Instance:
                 if not (paused := self._pauses.popleft()).done():
                     paused.set_result(None)
                 self._on_frame(self, frame)
-            case Note("type", {"name": str(name)}):
-                self.types.add_named(name)
+            case Note("type", {"name": str(name)}, files):
+                self.types.add_named(name, files)
+            case Note("long"):
+                self.share_memory()
+            case Note("attached"):
+                self.memory.settle()
             case Note("batches", {"size": int(size)}):
                 self._batch = max(self._batch, size)
                 self.window.messages = max(self.window.messages, size)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 
+from pydotcompute.wire.exchange.bodies import Opens
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.worker.link import Link
@@ -100,6 +101,10 @@ class WorkerProcess:
     def send(self, frame: Frame) -> None:
         """Send a frame. If the process is gone, nothing happens."""
         self._link.send(frame)
+
+    def open_bodies_with(self, bodies: Opens) -> None:
+        """Open bodies by this that do not travel in their frames."""
+        self._link.open_bodies_with(bodies)
 
     def kill(self) -> None:
         """End the process at once."""

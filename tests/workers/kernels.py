@@ -152,3 +152,25 @@ async def asks_here(ctx: KernelContext[Ask, Told]) -> None:
 async def asks_in_two(ctx: KernelContext[Ask, Told]) -> None:
     """Asks on, in two workers."""
     await ask_on(ctx)
+
+
+async def pass_on(ctx: KernelContext[Ask, Told]) -> None:
+    """Forwards to the kernel that the request names, or answers."""
+    async for ask in ctx:
+        if ask.do:
+            ask.do, kernel_id = "", ask.do
+            await ctx.forward(kernel_id, ask)
+        else:
+            await ctx.send(Told(ask.number, os.getpid(), correlation_id=ask.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Ask, output_type=Told, isolation="process")
+async def passing_on(ctx: KernelContext[Ask, Told]) -> None:
+    """Forwards from a worker."""
+    await pass_on(ctx)
+
+
+@ring_kernel(input_type=Ask, output_type=Told)
+async def passing_on_here(ctx: KernelContext[Ask, Told]) -> None:
+    """Forwards from the process of its runtime."""
+    await pass_on(ctx)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from pydotcompute.exceptions import CircularAskError
 from pydotcompute.messages.header import DEFAULT_PRIORITY, Header
+from pydotcompute.messages.raw import opened
 from pydotcompute.ring_kernels.mail.asks import Ask, circle
 from pydotcompute.ring_kernels.mail.gate import OPEN
 from pydotcompute.ring_kernels.mail.inbox import Item
@@ -48,6 +49,8 @@ async def ask(asker: Asker, to: Mail[Any, Any], message: Any, timeout: float | N
         raise mail.gate.state_error("ask", *OPEN)
     if found := circle(mail.kernel_id, asker.taker if asker.holds else None, to.delays):
         raise CircularAskError(found)
+    if not to.takes_raw:
+        message = opened(message)
     principal = None if asker.about is None else mail.replies.principal_of(asker.about)
     if item is not None:
         message = with_priority(message, item[0].priority)
@@ -62,7 +65,8 @@ async def ask(asker: Asker, to: Mail[Any, Any], message: Any, timeout: float | N
     asks = mail.delays.asks
     asks.add(waiting)
     try:
-        return await to.ask(message, timeout, principal=principal, sent=waiting.sent)
+        reply = await to.ask(message, timeout, principal=principal, sent=waiting.sent)
+        return reply if mail.takes_raw else opened(reply)
     except asyncio.CancelledError:
         if waiting.error is None or task.uncancel() > cancelled:
             raise

@@ -11,6 +11,7 @@ from pydotcompute.device.lease import DeviceLease
 from pydotcompute.exceptions import CircularAskError, MessageError, MessageSerializationError, PyDotComputeError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
+from pydotcompute.messages.raw import opened
 from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.mail.asks import circle
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
@@ -60,6 +61,8 @@ async def forward(mail: Mail[Any, Any], to: Mail[Any, Any], message: Any, key: i
         )
     if to.delays.asks.held and (found := circle(mail.kernel_id, None, to.delays, key)):
         raise CircularAskError(found)
+    if not to.takes_raw:
+        message = opened(message)
     principal = mail.replies.principal_of(key)
     reply = await to.hand_over(_forwarded(message, key, item), _terms(item), None, principal=principal)
     mail.delays.forwarded[key] = to.delays
@@ -100,6 +103,8 @@ def _relay(mail: Mail[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
         return
     message = reply.result()
     try:
+        if not mail.takes_raw:
+            message = opened(message)
         mail.check_out(message)
     except MessageError as refusal:
         mail.bury(message, str(refusal), DeadLetterReason.UNDELIVERABLE)

@@ -70,6 +70,8 @@ class Mail(Generic[TIn, TOut]):
     ) -> None:
         kernel_id = gate.kernel_id
         self.kernel_id = kernel_id
+        self.takes_raw = False
+        """True if messages may be `Raw`: the actor runs elsewhere. It is set before there are any."""
         self.gate = gate
         """The state of the kernel, which decides what may be sent and received."""
         self.check_in = check_in

@@ -21,9 +21,10 @@ from google.protobuf.message import DecodeError
 from pydotcompute.exceptions import MessageError, PyDotComputeError
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.batches import Columns, Packed, fill, read
+from pydotcompute.wire.exchange.bodies import Body, Opens
 from pydotcompute.wire.exchange.flow import ProtocolError
 
-__all__ = ["Frame", "Handed", "LinkError", "Note", "Reader", "Recall", "Report", "Returned", "packed"]
+__all__ = ["Frame", "Handed", "Letter", "LinkError", "Note", "Reader", "Recall", "Report", "Returned", "packed"]
 
 LONGEST = (1 << 32) - 1
 """The most bytes of a frame."""
@@ -99,12 +100,22 @@ class Note:
     body: bytes = b""
 
 
-Frame: TypeAlias = Handed | Recall | Returned | Report | Note
+@dataclass(frozen=True)
+class Letter:
+    """To either side: a note about a message, whose body may be long."""
 
-HANDED, RECALL, RETURNED, REPORT, NOTE = range(5)
+    what: str
+    values: dict[str, Any] = field(default_factory=dict)
+    messages: Sequence[Packed] | Columns = ()
+    """The message; nothing if there is none."""
 
 
-def packed(body: bytes, message_id: int, priority: int, correlation_id: int | None, type_index: int) -> Packed:
+Frame: TypeAlias = Handed | Recall | Returned | Report | Note | Letter
+
+HANDED, RECALL, RETURNED, REPORT, NOTE, LETTER = range(6)
+
+
+def packed(body: bytes | Body, message_id: int, priority: int, correlation_id: int | None, type_index: int) -> Packed:
     """Return a message as a frame takes it."""
     return body, message_id, priority, correlation_id, type_index, False, None, None
 
@@ -138,11 +149,18 @@ def to_bytes(frame: Frame) -> bytes:
             content = array("Q", frame.sequences).tobytes()
         case Note():
             kind = NOTE
-            head = json.dumps([frame.what, frame.values]).encode()
-            content = b"".join((struct.pack("<I", len(head)), head, frame.body))
+            content = b"".join((_head(frame), frame.body))
+        case Letter():
+            kind = LETTER
+            content = b"".join((_head(frame), _batch(frame.messages) if frame.messages else b""))
     if len(content) > LONGEST:
         raise LinkError(f"a frame has at most {LONGEST} bytes, and this one has {len(content)}")
     return _HEAD.pack(len(content), kind) + content
+
+
+def _head(frame: Note | Letter) -> bytes:
+    head = json.dumps([frame.what, frame.values]).encode()
+    return struct.pack("<I", len(head)) + head
 
 
 def _names(names: Sequence[str | None]) -> bytes:
@@ -163,6 +181,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self.bodies: Opens | None = None
+        """Opens the bodies that do not travel in their frames; None if all do."""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Add bytes, and yield the frames that are complete.
@@ -180,24 +200,27 @@ class Reader:
                     break
                 content = bytes(memoryview(self._data)[start + _HEAD.size : end])
                 start = end
-                yield _frame(kind, content)
+                yield _frame(kind, content, self.bodies)
         finally:
             del self._data[:start]
 
 
-def _frame(kind: int, content: bytes) -> Frame:
+def _frame(kind: int, content: bytes, bodies: Opens | None) -> Frame:
     try:
         match kind:
             case 0:
-                return _handed(content)
+                return _handed(content, bodies)
             case 1:
                 return Recall(_numbers("Q", content))
             case 2:
                 return Returned(_numbers("Q", content))
             case 3:
-                return _report(content)
+                return _report(content, bodies)
             case 4:
-                return _note(content)
+                return Note(*_note(content))
+            case 5:
+                what, values, rest = _note(content)
+                return Letter(what, values, _columns(rest, 1, bodies) if rest else ())
     except (
         struct.error,
         ValueError,
@@ -212,7 +235,7 @@ def _frame(kind: int, content: bytes) -> Frame:
     raise LinkError(f"there are no frames of kind {kind}")
 
 
-def _handed(content: bytes) -> Handed:
+def _handed(content: bytes, bodies: Opens | None) -> Handed:
     cut = _Cut(content)
     (count,) = cut.unpack("<I")
     sequences = cut.column("Q", count)
@@ -221,10 +244,10 @@ def _handed(content: bytes) -> Handed:
     (length,) = cut.unpack("<I")
     table = json.loads(cut.take(length))
     principals = [table[place] for place in cut.column("I", count)]
-    return Handed(sequences, _columns(cut.rest(), count), slots, arrivals, deadlines, awaited, principals)
+    return Handed(sequences, _columns(cut.rest(), count, bodies), slots, arrivals, deadlines, awaited, principals)
 
 
-def _report(content: bytes) -> Report:
+def _report(content: bytes, bodies: Opens | None) -> Report:
     cut = _Cut(content)
     *counts, sent = cut.unpack("<5I")
     taken, expired, done, batches = (cut.column("Q", count) for count in counts)
@@ -233,20 +256,20 @@ def _report(content: bytes) -> Report:
     rest = cut.rest()
     if not sent and rest:
         raise ValueError("it has messages and does not say what they answer")
-    return Report(taken, expired, done, batches, answers, _columns(rest, sent) if sent else ())
+    return Report(taken, expired, done, batches, answers, _columns(rest, sent, bodies) if sent else ())
 
 
-def _note(content: bytes) -> Note:
+def _note(content: bytes) -> tuple[str, dict[str, Any], bytes]:
     cut = _Cut(content)
     (length,) = cut.unpack("<I")
     what, values = json.loads(cut.take(length))
     if not isinstance(what, str) or not isinstance(values, dict):
         raise ValueError("a note is a text and its values")
-    return Note(what, values, cut.rest())
+    return what, values, cut.rest()
 
 
-def _columns(data: bytes, count: int) -> Columns:
-    columns = read(pb.Batch.FromString(data), MOST_TYPES)
+def _columns(data: bytes, count: int, bodies: Opens | None) -> Columns:
+    columns = read(pb.Batch.FromString(data), MOST_TYPES, bodies)
     if len(columns.bodies) != count:
         raise ValueError(f"{len(columns.bodies)} messages instead of {count}")
     return columns

@@ -46,7 +46,7 @@ class Session:
         self.epoch = epoch
         self.token = epoch.new_token()
         self.kernel = kernel
-        self.codecs = catalog.codecs(kernel.type)
+        self.codecs = catalog.lane_codecs(kernel)
         max_message_bytes = limits.max_message_bytes
         self.max_message_bytes = max_message_bytes
         """Length of the longest body that the client may send, in bytes."""
