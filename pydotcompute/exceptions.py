@@ -235,6 +235,8 @@ class TimeoutCause(enum.StrEnum):
     """The actor has taken the request, and has not answered it yet."""
     NO_REPLY = "NO_REPLY"
     """The actor has gone on without a reply to the request."""
+    RESTARTING = "RESTARTING"
+    """The actor has failed and is started again, and the request waits in the mailbox."""
     STUCK_IN_SEND = "STUCK_IN_SEND"
     """The actor waits in `ctx.send`, because the output mailbox is full and nobody receives."""
     ASKING = "ASKING"
@@ -292,6 +294,8 @@ class QueueTimeoutError(QueueError, TimeoutError):
         match self.cause:
             case TimeoutCause.PAUSED:
                 return f"the kernel is paused; {ahead}"
+            case TimeoutCause.RESTARTING:
+                return f"the actor has failed and is started again; {ahead}"
             case TimeoutCause.QUEUED:
                 working = f"; the actor has had what it works on in hand{for_long}" if for_long else ""
                 return f"{ahead}{working}"

@@ -212,6 +212,8 @@ class WorkerMail(Mail[Any, Any]):
         counters = self.counters = WorkerCounters()
         counters.begin(outbox)
         self._inbox, self._replies = inbox, replies
+        self.deliveries = 0
+        """How often the actor has had the next message already; see `Terms.deliveries`."""
 
     @classmethod
     def maker(cls, outbox: Outbox, marks: Marks, types: LinkTypes) -> Callable[..., WorkerMail]:
@@ -221,6 +223,7 @@ class WorkerMail(Mail[Any, Any]):
     def take(self, handed: Handed) -> None:
         """Put messages into the mailbox that were handed on. Those that are none of the input type are refused."""
         messages: Any = handed.messages
+        deliveries, self.deliveries = self.deliveries, 0  # Such a message comes alone.
         for body, message_id, priority, correlation_id, sequence, slot, arrived, deadline, awaited, principal in zip(
             messages.bodies,
             messages.message_ids,
@@ -242,7 +245,10 @@ class WorkerMail(Mail[Any, Any]):
             arrival = Arrival(arrived)
             arrival.sequence, arrival.slot = sequence, slot
             self._replies.handed(message_id.int, awaited, principal)
-            terms = None if deadline == float("inf") else Terms(deadline=deadline)
+            is_timed = deadline != float("inf")
+            terms = None
+            if is_timed or deliveries:
+                terms = Terms(deadline=deadline if is_timed else None, deliveries=deliveries)
             self._inbox.add((message, arrival, terms), priority)
 
     def give_back(self, sequences: Sequence[int] | None = None) -> list[int]:

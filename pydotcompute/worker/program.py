@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from pydotcompute.device.lease import HOST
@@ -27,6 +28,7 @@ from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
 from pydotcompute.worker.others import Others
 from pydotcompute.worker.outbox import Outbox
+from pydotcompute.worker.own_limits import limit_memory, settle_in, show_life
 
 __all__ = ["Program"]
 
@@ -62,15 +64,24 @@ class Program:
         own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
         sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
         try:
+            settle_in(start.cpus, start.nice)
+        except PyDotComputeError as error:
+            self._link.send(Note("refused to launch", to_values(error)))
+            return False
+        if start.beat is not None:
+            show_life(self._marks, start.beat)
+        try:
             kernel_type = start.kernel_type(find)
             assert kernel_type.input_type is not None
             types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         except BaseException as error:
             self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
             return False
-        self._outbox = outbox = Outbox(self._link.send, types)
-        self._others = Others(outbox, types)
+        if start.memory is not None:
+            limit_memory(start.memory)
+        self._outbox = outbox = Outbox(self._send, types)
         self._link.open_bodies_with(outbox.memory)
+        self._others = Others(outbox, types)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
             kernel_type,
@@ -82,13 +93,14 @@ class Program:
         self._kernel = kernel
         assert isinstance(kernel.mail, WorkerMail)
         self._mail = kernel.mail
+        self._mail.outputs.lend(start.outputs)
         kernel.gate.on_state = self._state_changed
         try:
             await kernel.launch()
         except KernelFailedError:  # It has been told.
             return True
         except PyDotComputeError as error:
-            self._link.send(Note("refused to launch", to_values(error)))
+            self._send(Note("refused to launch", to_values(error)))
             return False
         outbox.tell("ready", {"device": kernel.lease.device.kind})
         return True
@@ -105,17 +117,21 @@ class Program:
             case Handed():
                 self._mail.take(frame)
             case Recall(sequences):
-                self._link.send(Returned(self._mail.give_back(sequences)))
+                self._send(Returned(self._mail.give_back(sequences)))
             case Note("start", values):
                 self._starting.set_result(Start.read(values))
+            case Note("redelivered", {"deliveries": int(deliveries)}):
+                self._mail.deliveries = deliveries
             case Note("resume"):
-                self._mail.inbox.resume()
-                self._kernel.gate.enter(KernelState.ACTIVE)
+                if not self._kernel.gate.should_terminate:
+                    self._mail.inbox.resume()
+                    self._kernel.gate.enter(KernelState.ACTIVE)
             case Note("pause"):
-                self._mail.inbox.pause()
-                self._kernel.gate.enter(KernelState.DEACTIVATED)
+                if not self._kernel.gate.should_terminate:
+                    self._mail.inbox.pause()
+                    self._kernel.gate.enter(KernelState.DEACTIVATED)
                 self._outbox.flush()
-                self._link.send(Returned(self._mail.give_back()))
+                self._send(Returned(self._mail.give_back()))
                 self._outbox.tell("paused")
             case Note("end"):
                 self._kernel.begin_termination(math.inf)
@@ -133,6 +149,15 @@ class Program:
 
     # -- what goes -----------------------------------------------------------------------------------------------------
 
+    def _send(self, frame: Frame) -> None:
+        """Send a frame. If that fails, for want of memory say, end: the kernel would wait for ever for what is lost."""
+        try:
+            self._link.send(frame)
+        except BaseException:
+            with suppress(BaseException):
+                traceback.print_exc()
+            os._exit(1)
+
     def _state_changed(self) -> None:
         gate = self._kernel.gate
         if not gate.has_ended or self._over.is_set():
@@ -149,7 +174,7 @@ class Program:
         text = f"{prefix}{error}" if cause is None else cause.cause_message
         trace = "".join(traceback.format_exception(error))
         values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
-        self._link.send(Note("failed", values))
+        self._send(Note("failed", values))
 
 
 class _LinkHandler(logging.Handler):

@@ -16,6 +16,7 @@ from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.wire.exchange.bodies import Body
 from pydotcompute.wire.worker.errors import to_values
 from pydotcompute.wire.worker.frames import Letter, LinkError, packed
+from pydotcompute.wire.worker.ledger import Entry
 from pydotcompute.wire.worker.memory import LONG
 from pydotcompute.workers.instance import Instance
 
@@ -57,13 +58,16 @@ class Calls:
             process.send(_answer(instance, number, reply, error))
 
     async def _forward(self, instance: Instance, values: dict[str, Any], message: Any) -> None:
-        await self._receiver(values["kernel_id"]).take_forwarded(
-            self._mail, message, values["key"], _item(instance, values["sequence"])
-        )
+        entry = _entry(instance, values["sequence"])
+        item = None if entry is None else entry.item
+        await self._receiver(values["kernel_id"]).take_forwarded(self._mail, message, values["key"], item)
+        if entry is not None:
+            entry.passed_on = True
 
     async def _ask(self, instance: Instance, values: dict[str, Any], message: Any) -> Any:
-        about, item = values["key"], _item(instance, values["sequence"])
-        asker = Asker(self._mail, instance, bool(values["holds"]), about, item)
+        entry = _entry(instance, values["sequence"])
+        item = None if entry is None else entry.item
+        asker = Asker(self._mail, instance, bool(values["holds"]), values["key"], item)
         return await self._receiver(values["kernel_id"]).answer(asker, message, values["timeout"])
 
     def _receiver(self, kernel_id: str) -> Receiver:
@@ -72,9 +76,8 @@ class Calls:
         return self._find(kernel_id)
 
 
-def _item(instance: Instance, sequence: int | None) -> Item[Any] | None:
-    entry = None if sequence is None else instance.ledger.in_hand.get(sequence)
-    return None if entry is None else entry.item
+def _entry(instance: Instance, sequence: int | None) -> Entry[Item[Any]] | None:
+    return None if sequence is None else instance.ledger.in_hand.get(sequence)
 
 
 def _answer(instance: Instance, number: int, reply: Any, error: PyDotComputeError | None) -> Letter:

@@ -51,22 +51,30 @@ class Feeder:
                 await self._instances.changed.wait()
 
     def _hand_on(self) -> bool:
-        """Hand on what the workers take. Return True if they would take more."""
+        """Hand on what the workers take. Return True if they would take more.
+
+        A message that is given again goes alone to an actor with nothing else: it may be the one that makes it fail.
+        """
         items = self._inbox.items
         handed: dict[Instance, tuple[Entries, list[Packed]]] = {}
         takes_more = True
+        suspects = self._inbox.suspects
         is_alone = len(self._instances.members) == 1
         while items.size:
-            instance = self._next_instance(items.top_priority)
+            if suspects and (deliveries := _deliveries(items.top[0])):
+                instance = next((each for each in self._instances.members if each.is_free), None)
+            else:
+                deliveries = 0
+                instance = self._next_instance(items.top_priority)
             if instance is None:
                 takes_more = False
                 break
             row = handed.get(instance)
             if row is None:
                 row = handed[instance] = ([], [])
-            most = min(AT_ONCE - len(row[0]), instance.ledger.room) if is_alone else 1
+            most = min(AT_ONCE - len(row[0]), instance.ledger.room) if is_alone and not suspects else 1
             # One that is more urgent than what is ahead goes although there is no room.
-            if not self._hand_some(instance, row, max(1, most)):
+            if not self._hand_some(instance, row, max(1, most), deliveries):
                 break
             if len(row[0]) >= AT_ONCE:
                 self._send(instance, *handed.pop(instance))
@@ -77,10 +85,11 @@ class Feeder:
             self._share()
         return takes_more
 
-    def _hand_some(self, instance: Instance, row: tuple[Entries, list[Packed]], most: int) -> bool:
+    def _hand_some(self, instance: Instance, row: tuple[Entries, list[Packed]], most: int, deliveries: int) -> bool:
         """Add up to `most` messages of one priority to what is handed to an instance.
 
-        Return False if the mailbox hands out none.
+        If the actor has had the message before, `deliveries` says how often, and the message goes alone. Return False
+        if the mailbox hands out none.
         """
         items, ledger, get = self._inbox.items, instance.ledger, self._inbox.get_nowait
         entries, messages = row
@@ -91,10 +100,13 @@ class Feeder:
                 return False
             message = self._encoded(item, instance)
             if message is None:
-                continue
+                return True
             self._sequence += 1
             deadline = inf if item[2] is None or item[2].deadline is None else item[2].deadline
-            entries.append(ledger.hand(item, self._sequence, message[2], len(message[0]), deadline))
+            entry = ledger.hand(item, self._sequence, message[2], len(message[0]), deadline)
+            if deliveries:
+                instance.gets_alone(entry, deliveries)
+            entries.append(entry)
             messages.append(message)
             most -= 1
             left -= len(message[0])
@@ -172,3 +184,8 @@ class Feeder:
                     instance.outputs -= count
                     room -= count
                     instance.tell("room", outputs=count)
+
+
+def _deliveries(item: Item[Any]) -> int:
+    """Return how often the actor has had the message of an item already; see `Terms`."""
+    return 0 if item[2] is None else item[2].deliveries

@@ -27,11 +27,11 @@ class Instances:
 
     Args:
         kernel: the kernel.
-        members: its instances.
     """
 
-    def __init__(self, kernel: RingKernel[Any, Any], members: list[Instance]) -> None:
-        self.members = members
+    def __init__(self, kernel: RingKernel[Any, Any]) -> None:
+        self.members: list[Instance] = []
+        """The instances, also those that were told to end and have something in hand. Only the crew changes them."""
         self._mail, self._gate, self._inbox = kernel.mail, kernel.gate, kernel.mail.inbox
         self.changed = Signal()
         """Notified when a worker may have room for more."""
@@ -141,7 +141,15 @@ class Instances:
             if entry.item[2] is not None:
                 self._inbox.left(entry.item[2])
         self.put_back(ended.ahead)
-        return ended.in_hand
+        for entry in ended.in_hand:
+            if entry.passed_on:
+                self._complete(entry)
+        return [entry for entry in ended.in_hand if not entry.passed_on]
+
+    def _complete(self, entry: Entry[Item[Any]]) -> None:
+        self._mail.counters.complete(entry.item[1])
+        if self._mail.journal is not None:
+            self._mail.journal.done(header_of(entry).message_id)
 
 
 def header_of(entry: Entry[Item[Any]]) -> Header:

@@ -312,6 +312,15 @@ async def fragile(ctx: KernelContext[Job, Result]) -> None:
             await ctx.send(result_of(job))
 
 
+@ring_kernel(input_type=Job, output_type=Result, restart="on_failure", on_crash="redeliver", max_deliveries=2)
+async def tenacious(ctx: KernelContext[Job, Result]) -> None:
+    """Squares. It raises on a job that says "boom", and on one that says "stumble" unless it had that before."""
+    async for job in ctx:
+        if job.note == "boom" or (job.note == "stumble" and not ctx.redelivered):
+            raise ValueError(f"no square of {job.number}")
+        await ctx.send(result_of(job))
+
+
 @ring_kernel(input_type=Job, output_type=Result)
 async def stillborn(ctx: KernelContext[Job, Result]) -> None:
     """Raises before it first waits."""

@@ -194,7 +194,7 @@ async def test_the_daemon_imports_nothing_and_serves_all(daemon: Any, wares: Pat
         assert surprise.text == "a class that is not declared"
     importing = {int(line) for line in wares.with_name("imported_by").read_text().split()}
     assert daemon.process.pid not in importing
-    assert bill.imported_by in importing
+    assert bill.imported_by != daemon.process.pid  # A template may have imported the file for the worker.
     assert "printed at import" in daemon.log_text()
 
 

@@ -49,14 +49,14 @@ async def ask(asker: Asker, to: Mail[Any, Any], message: Any, timeout: float | N
         raise mail.gate.state_error("ask", *OPEN)
     if found := circle(mail.kernel_id, asker.taker if asker.holds else None, to.delays):
         raise CircularAskError(found)
-    if not to.takes_raw:
-        message = opened(message)
     principal = None if asker.about is None else mail.replies.principal_of(asker.about)
     if item is not None:
         message = with_priority(message, item[0].priority)
         if item[2] is not None and item[2].deadline is not None:
             left = max(0.0, item[2].deadline - monotonic())
             timeout = left if timeout is None else min(timeout, left)
+    if not to.takes_raw:
+        message = opened(message)
     task = asyncio.current_task()
     assert task is not None
     cancelled = task.cancelling()

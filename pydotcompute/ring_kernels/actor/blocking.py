@@ -59,6 +59,16 @@ class BlockingContext(Generic[TIn, TOut]):
         return self._context.principal_of(message)
 
     @property
+    def deliveries(self) -> int:
+        """See `KernelContext.deliveries`."""
+        return self._context.deliveries
+
+    @property
+    def redelivered(self) -> bool:
+        """See `KernelContext.redelivered`."""
+        return self._context.redelivered
+
+    @property
     def output_type(self) -> type[TOut] | None:
         """The message class that the kernel sends; None if the kernel was declared without one."""
         return self._context.output_type

@@ -13,6 +13,7 @@ from pydotcompute.device.lease import HOST, Device, DeviceLease
 from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, KernelStateError
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.messages.message import door
+from pydotcompute.messages.raw import opened
 from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
@@ -288,7 +289,7 @@ class KernelContext(ActorHands[TIn, TOut]):
             about = cast(Header, self._in_hand[0]).message_id.int
         item = None if about is None else self._item_in_hand(about)
         holds = is_own and not self._inbox.is_awaited
-        return await receiver.answer(Asker(self._mail, self, holds, about, item), message, timeout)
+        return opened(await receiver.answer(Asker(self._mail, self, holds, about, item), message, timeout))
 
     def receiver(self, kernel_id: str) -> Receiver:
         """Return the kernel of this id, so that the actor can send to it. Raises KernelNotFoundError."""

@@ -104,6 +104,8 @@ class Delays:
         """Return why a request in the mailbox is not answered yet. `before` messages come before it."""
         if self._gate.state is KernelState.DEACTIVATED:
             return Delay(TimeoutCause.PAUSED, before)
+        if not self._gate.has_actor:
+            return Delay(TimeoutCause.RESTARTING, before)
         if (stuck := self.hands.seconds_in_send) is not None:
             return Delay(TimeoutCause.STUCK_IN_SEND, before, stuck)
         held = self.asks.held
@@ -147,6 +149,8 @@ class Delays:
         """Return why there is nothing to receive for a caller with this number of unanswered requests."""
         if self._gate.state is KernelState.DEACTIVATED:
             return Delay(TimeoutCause.PAUSED, self._inbox.depth)
+        if not self._gate.has_actor:
+            return Delay(TimeoutCause.RESTARTING, self._inbox.depth)
         if (ask := self.asks.oldest) is not None:
             return _asking(ask, self._inbox.depth)
         if not self.hands.is_idle:

@@ -22,6 +22,7 @@ from pydotcompute.exceptions import (
     SessionLostError,
 )
 from pydotcompute.messages.header import Header, check_header
+from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import LOCAL, Caller
@@ -83,6 +84,7 @@ class Mail(Generic[TIn, TOut]):
         self.delays = Delays(gate, self.inbox)
         """Says why a request is not answered yet."""
         self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury, limits, self._why_nothing_came)
+        self._putting: set[int] = set()  # The requests that wait for room in the mailbox, by `message_id.int`.
         self.counters = Counters()
         self.dead_letters = DeadLetters(limits) if dead_letters is None else dead_letters
         self.journal = journal
@@ -186,6 +188,25 @@ class Mail(Generic[TIn, TOut]):
         error = QueueTimeoutError(self.kernel_id, terms.timeout, "send_and_receive", *self.delays.of_waiting(0))
         self.replies.fail(cast(Header, message).message_id, error)
         return True
+
+    def give_again(self, item: Item[TIn]) -> None:
+        """Put a message back before all others of its priority, after the actor has had it in hand and has failed."""
+        message, arrived_ns, terms = item
+        if terms is None:
+            terms = Terms()
+        terms.deliveries += 1
+        self.inbox.entered(terms)
+        self.inbox.put_anyway((message, arrived_ns, terms), cast(Header, message).priority, front=True)
+
+    def fail_held(self, error: PyDotComputeError) -> None:
+        """Give `error` to those who have asked, and whose requests the actor has taken and kept to answer them later.
+
+        The actor has failed, and the one that is started again knows nothing of them.
+        """
+        waiting = {cast(Header, item[0]).message_id.int for item in self.inbox.in_order()}
+        for key in self.replies.asked_keys():
+            if not (key in waiting or key in self._putting or key in self.delays.forwarded):
+                self.replies.fail(uuid_from_int(key), error)
 
     def bury_overdue(self) -> None:
         """Bury all overdue messages in the input mailbox. This makes room when the mailbox is full."""
@@ -397,11 +418,15 @@ class Mail(Generic[TIn, TOut]):
         journal = self.journal
         if journal is not None:
             journal.accept((message,))
+        key = cast(Header, message).message_id.int
+        self._putting.add(key)
         try:
             dropped = await self.inbox.put((message, perf_counter_ns(), terms), message.priority, timeout)
         except BaseException:
             self._forget_kept(message.message_id)
             raise
+        finally:
+            self._putting.discard(key)
         if terms is not None:
             self.inbox.entered(terms)
         if dropped is not None:

@@ -17,10 +17,11 @@ from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
 __all__ = ["FORESIGHT", "Received"]
 
-FORESIGHT = 0.2
+FORESIGHT = 1.0
 """The most seconds before its deadline that somebody finds out why a caller will have to give up.
 
-It is a fifth of the time that the caller waits, if that is less. So the error comes in time, and says why.
+It is a fifth of the time that the caller waits, if that is less. So the error comes in time, and says why, also
+where the daemon or the machine is so busy that the answer takes a while.
 """
 T = TypeVar("T", bound=Header)
 

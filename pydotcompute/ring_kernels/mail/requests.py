@@ -165,6 +165,10 @@ class Requests(Received[T]):
         """Return the caller that waits for a reply to the request of this `message_id.int`; None if nobody does."""
         return self._senders.get(key)
 
+    def asked_keys(self) -> list[int]:
+        """Return the `message_id.int` of every request whose `ask` still waits."""
+        return list(self._asked)
+
     def waiting_keys(self) -> list[int]:
         """Return the `message_id.int` of every request whose caller still waits for a reply."""
         nobodies = set(self._nobodies.values())

@@ -41,6 +41,8 @@ class Entry(Generic[T]):
     """True if nobody wants the message any more: when it comes back, it is not handed on again."""
     recalled: bool = False
     """True if the message was called back."""
+    passed_on: bool = False
+    """True if the actor has forwarded the message: another kernel has it, so it is not given again."""
     gone: bool = False
     """True if the message was taken out, because it was overdue; the worker finds that out later."""
 
@@ -178,6 +180,10 @@ class Ledger(Generic[T]):
         return ended
 
     # -- what the kernel asks ------------------------------------------------------------------------------------------
+
+    def has(self, sequence: int) -> bool:
+        """Return True if the worker still has this message."""
+        return sequence in self.ahead or sequence in self.in_hand
 
     def untaken(self) -> Iterator[Entry[T]]:
         """Iterate over what the actor has not taken, as far as the marks say now, in the order of handing on."""

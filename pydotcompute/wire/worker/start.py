@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from pydotcompute.exceptions import InvalidConfigurationError
@@ -14,6 +14,9 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.schema.lock import in_force
 
 __all__ = ["Elsewhere", "Place", "Start", "place_of"]
+
+BEATS = 16
+"""How often a process shows that it lives within its `hang_timeout`."""
 
 
 class Place(NamedTuple):
@@ -54,8 +57,22 @@ class Start:
     """The lock of the numbers of fields, as text: both sides must give a field the same number."""
     log_level: int
     """The level from which on the worker sends what is logged."""
+    memory: int | None = None
+    """The most bytes that the process may allocate."""
+    beat: float | None = None
+    """The seconds between two signs of life; None if it need not show any."""
+    cpus: list[int] | None = None
+    """The CPUs that the process may run on."""
+    nice: int | None = None
+    """The niceness of the process."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Variables of the worker's environment beside those of the kernel's process."""
+    asked_device: str = ""
+    """The device as the kernel type names it, if it has another name in the worker."""
     path: tuple[str, ...] = ()
     """The folders in which modules are found, beside those of the worker's own `sys.path`."""
+    outputs: int = 0
+    """The outputs of the workers before this one that nobody has received yet: they take room."""
 
     @classmethod
     def of(cls, kernel_type: KernelType, config: RingKernelConfig, limits: RuntimeLimits, log_level: int) -> Start:
@@ -76,6 +93,9 @@ class Start:
             raise InvalidConfigurationError("isolation", "process", problem)
         output_type = kernel_type.output_type
         elsewhere = _elsewhere(kernel_type.func)
+        own = kernel_type.worker_limits
+        memory_limit = kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None
+        on_cpu = kernel_type.device == "cpu"
         return cls(
             config.kernel_id,
             place_of(kernel_type.func),
@@ -83,12 +103,16 @@ class Start:
             None if output_type is None else place_of(output_type),
             kernel_type.name,
             kernel_type.device,
-            kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None,
+            None if on_cpu else memory_limit,
             asdict(config),
             {name: getattr(limits, name) for name in RuntimeLimits.__dataclass_fields__},
             in_force().text(),
             log_level,
-            () if elsewhere is None else elsewhere.path,
+            memory=memory_limit if on_cpu else None,
+            beat=None if own.hang_timeout is None else own.hang_timeout / BEATS,
+            cpus=None if own.cpus is None else list(own.cpus),
+            nice=own.nice,
+            path=() if elsewhere is None else elsewhere.path,
         )
 
     @classmethod

@@ -15,12 +15,14 @@ from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import Executor, KernelFunction, KernelType
+from pydotcompute.ring_kernels.supervision import Supervision
+from pydotcompute.ring_kernels.worker_limits import WorkerLimits
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.wire.worker.start import Elsewhere, Place, place_of
 
 __all__ = ["describe", "kernel_types_of"]
 
-OF_THEIR_OWN = ("name", "func", "config", "input_type", "output_type")
+OF_THEIR_OWN = ("name", "func", "config", "input_type", "output_type", "supervision", "worker_limits")
 """The fields of a kernel type that are described in a way of their own. All others are values of JSON."""
 
 
@@ -42,6 +44,8 @@ def describe(kernel_types: Iterable[KernelType]) -> tuple[dict[str, Any], bytes]
             "documentation": each.documentation,
             "executor": each.executor,
             "config": asdict(each.config),
+            "supervision": asdict(each.supervision),
+            "worker_limits": asdict(each.worker_limits),
             "settings": {name: getattr(each, name) for name in names},
             **{role: cls and indexes.setdefault(cls, len(indexes)) for role, cls in types.items()},
         })  # fmt: skip
@@ -82,6 +86,8 @@ def kernel_types_of(values: Mapping[str, Any], files: bytes) -> dict[str, Kernel
         }
         func = _stand_in(each["name"], each["executor"], each["documentation"])
         func.__dict__["__elsewhere__"] = _elsewhere(each["place"], path)
+        settings["supervision"] = Supervision(**each["supervision"])
+        settings["worker_limits"] = WorkerLimits(**each["worker_limits"])
         config = RingKernelConfig(**each["config"])
         made[each["name"]] = KernelType(each["name"], func, config, input_type, output_type, **settings)
     return made
