@@ -1,7 +1,8 @@
 """The frames between a kernel and its worker.
 
 A frame is its length in four bytes, its kind in one, and its content. Messages travel as columns: those of a `Batch` of
-Exchange, and beside it columns of numbers. Everything that is rare is a `Note`, which is JSON, with a body at most.
+Exchange, and beside it columns of numbers. Everything that is rare is a `Note`, which is JSON, or a `Letter`, which
+is a note with a message.
 
 Both sides run the same version of this package, so there are no versions here. But a worker may be broken by the code
 that it runs, so whatever comes from it is checked.
