@@ -18,7 +18,7 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.schema import lock
 from pydotcompute.wire.worker.errors import to_values
-from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
+from pydotcompute.wire.worker.frames import Frame, Handed, Letter, LinkError, Note, Recall, Returned
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.importing import find
@@ -136,8 +136,8 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
-            case Note("answered", values, body):
-                self._others.answered(values, body)
+            case Letter("answered"):
+                self._others.answered(frame)
             case Note("memory", _, offer):
                 self._outbox.memory.attach(offer)
                 self._outbox.tell("attached")

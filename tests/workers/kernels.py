@@ -313,3 +313,14 @@ async def doubled(ctx: KernelContext[Picture, Picture]) -> None:
             await ctx.send(picture)
         else:
             await ctx.send(Picture(2 * picture.pixels, correlation_id=picture.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Picture, output_type=Picture, isolation="process")
+async def lets_double(ctx: KernelContext[Picture, Picture]) -> None:
+    """Asks "doubled" for the double of a picture; or forwards the picture, if that says so."""
+    async for picture in ctx:
+        if picture.do == "forward":
+            await ctx.forward("doubled", picture)
+        else:
+            reply = await ctx.ask("doubled", Picture(picture.pixels + 1))
+            await ctx.send(Picture(reply.pixels, correlation_id=picture.message_id))  # type: ignore[call-arg, attr-defined]
