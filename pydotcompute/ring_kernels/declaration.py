@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast, get_args, overload
 
-from pydotcompute.device.settings import bytes_of, check_device
+from pydotcompute.device.settings import bytes_of, check_device, devices_of
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.messages.message import is_message_class
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
@@ -81,6 +81,8 @@ class KernelType:
     """What happens after the actor has ended, or its worker process has died."""
     instances: int = 1
     """The number of worker processes that share the mailbox. Each runs the actor."""
+    devices: Sequence[str] = ()
+    """The devices of the instances, which get them by turns: each sees its own device alone. It becomes a tuple."""
     worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
     """What a worker process may use."""
 
@@ -105,6 +107,9 @@ class KernelType:
             raise InvalidConfigurationError("isolation", self.isolation, "choose none or process")
         if not isinstance(self.instances, int) or isinstance(self.instances, bool) or self.instances < 1:
             raise InvalidConfigurationError("instances", self.instances, "must be a whole number of at least 1")
+        object.__setattr__(self, "devices", devices_of(self.devices))
+        if self.devices and self.device != "cpu":
+            raise InvalidConfigurationError("devices", self.devices, f"there is device={self.device!r} too; choose one")
 
     def _full_service_name(self) -> str:
         if self.service and not re.fullmatch(SERVICE_NAME, self.service):
@@ -203,6 +208,7 @@ def ring_kernel(
     on_crash: OnCrash = "dead_letter",
     max_deliveries: int = 3,
     instances: int = 1,
+    devices: Sequence[str] = (),
     time_limit: float | None = None,
     hang_timeout: float | None = None,
     cpus: Sequence[int] | None = None,
@@ -235,6 +241,7 @@ def ring_kernel(
     on_crash: OnCrash = "dead_letter",
     max_deliveries: int = 3,
     instances: int = 1,
+    devices: Sequence[str] = (),
     time_limit: float | None = None,
     hang_timeout: float | None = None,
     cpus: Sequence[int] | None = None,
@@ -272,6 +279,8 @@ def ring_kernel(
         max_deliveries: how often "redeliver" gives a message to the actor at most.
         instances: the number of worker processes that share the mailbox, each with the actor. Messages are handed out
             in order, and done in any order. More than one needs worker processes.
+        devices: the devices of the instances, such as `("cuda:0", "cuda:1")`, instead of `device`. The instances get
+            them by turns, and each sees its own alone, which is "cuda:0" there. This needs worker processes.
         time_limit: the most seconds that the actor may have a message in hand. Then its worker process is ended, and
             the caller gets `KernelFailedError` with the cause "TimeLimitExceeded".
         hang_timeout: the most seconds that a worker process may show no life, because it is stopped, or because C code
@@ -307,6 +316,7 @@ def ring_kernel(
             isolation,
             Supervision(restart, max_restarts, restart_window, on_crash, max_deliveries),
             instances,
+            devices,
             WorkerLimits(time_limit, hang_timeout, cast(tuple[int, ...] | None, cpus), nice),
         )
         if executor not in (None, kernel_type.executor):

@@ -58,6 +58,9 @@ class RuntimeLimits:
     in_a_row: int = 256
     """Messages that an actor is handed in a row, at most, before the other tasks have their turn. It is handed fewer if
     they take it longer than a millisecond."""
+    max_instances: int = 64
+    """Worker processes that may share the mailbox of one kernel. More are refused with `LIMIT_EXCEEDED`. Those that
+    were told to end count as long as they finish what they have in hand."""
     worker_start: float = 60.0
     """Seconds that a worker process may take to import the kernel's file and to launch the kernel."""
     max_restarts: int = 10

@@ -128,7 +128,7 @@ class WorkerLimits(_message.Message):
     def __init__(self, time_limit_seconds: _Optional[float] = ..., hang_timeout_seconds: _Optional[float] = ..., cpus: _Optional[_Iterable[int]] = ..., nice: _Optional[int] = ...) -> None: ...
 
 class Kernel(_message.Message):
-    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds", "restarts", "restarting", "last_crash")
+    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds", "restarts", "restarting", "last_crash", "asking", "asking_seconds", "instances")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +142,9 @@ class Kernel(_message.Message):
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     RESTARTING_FIELD_NUMBER: _ClassVar[int]
     LAST_CRASH_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
+    ASKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     kernel_type: str
     state: KernelState
@@ -155,7 +158,10 @@ class Kernel(_message.Message):
     restarts: int
     restarting: bool
     last_crash: str
-    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., restarts: _Optional[int] = ..., restarting: bool = ..., last_crash: _Optional[str] = ...) -> None: ...
+    asking: str
+    asking_seconds: float
+    instances: int
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., restarts: _Optional[int] = ..., restarting: bool = ..., last_crash: _Optional[str] = ..., asking: _Optional[str] = ..., asking_seconds: _Optional[float] = ..., instances: _Optional[int] = ...) -> None: ...
 
 class ListKernelTypesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -280,6 +286,34 @@ class TerminateRequest(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class TerminateResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class ScaleRequest(_message.Message):
+    __slots__ = ("kernel_id", "instances")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    instances: int
+    def __init__(self, kernel_id: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
+
+class ScaleResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class RestartRequest(_message.Message):
+    __slots__ = ("kernel_id", "timeout")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    timeout: _duration_pb2.Duration
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RestartResponse(_message.Message):
     __slots__ = ("kernel",)
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     kernel: Kernel

@@ -38,7 +38,7 @@ class WatchTelemetryResponse(_message.Message):
     def __init__(self, kernels: _Optional[_Iterable[_Union[KernelTelemetry, _Mapping]]] = ...) -> None: ...
 
 class KernelTelemetry(_message.Message):
-    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput", "batches", "avg_batch_size", "max_batch_size", "device_memory_bytes", "device_memory_peak_bytes", "rate", "output_depth", "output_queue_size", "stuck_in_send_seconds", "restarts", "redelivered", "last_crash", "workers")
+    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput", "batches", "avg_batch_size", "max_batch_size", "device_memory_bytes", "device_memory_peak_bytes", "rate", "output_depth", "output_queue_size", "stuck_in_send_seconds", "restarts", "redelivered", "last_crash", "workers", "asking", "asking_seconds")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_PROCESSED_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,8 @@ class KernelTelemetry(_message.Message):
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
     LAST_CRASH_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
+    ASKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     state: _kernel_service_pb2.KernelState
     messages_processed: int
@@ -95,7 +97,9 @@ class KernelTelemetry(_message.Message):
     redelivered: int
     last_crash: str
     workers: _containers.RepeatedCompositeFieldContainer[WorkerTelemetry]
-    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ..., batches: _Optional[int] = ..., avg_batch_size: _Optional[float] = ..., max_batch_size: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., device_memory_peak_bytes: _Optional[int] = ..., rate: _Optional[float] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., restarts: _Optional[int] = ..., redelivered: _Optional[int] = ..., last_crash: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[WorkerTelemetry, _Mapping]]] = ...) -> None: ...
+    asking: str
+    asking_seconds: float
+    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ..., batches: _Optional[int] = ..., avg_batch_size: _Optional[float] = ..., max_batch_size: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., device_memory_peak_bytes: _Optional[int] = ..., rate: _Optional[float] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., restarts: _Optional[int] = ..., redelivered: _Optional[int] = ..., last_crash: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[WorkerTelemetry, _Mapping]]] = ..., asking: _Optional[str] = ..., asking_seconds: _Optional[float] = ...) -> None: ...
 
 class WorkerTelemetry(_message.Message):
     __slots__ = ("pid", "resident_bytes", "cpu_seconds", "in_hand", "ahead")

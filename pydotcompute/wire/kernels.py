@@ -57,7 +57,7 @@ _ON_CRASHES: dict[OnCrash, kernel_pb.OnCrash] = {
     "redeliver": kernel_pb.ON_CRASH_REDELIVER,
 }
 _ON_CRASH_NAMES = {number: name for name, number in _ON_CRASHES.items()}
-_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds")
+_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds", "asking", "asking_seconds")
 MOST_UINT32 = (1 << 32) - 1
 _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 

@@ -29,8 +29,12 @@ class Marks:
     def create(cls, count: int) -> tuple[Marks, int]:
         """Return new marks, and the descriptor of their file, which the caller closes."""
         descriptor = os.memfd_create("pydotcompute-marks")
-        os.ftruncate(descriptor, _HEAD + count)
-        return cls(descriptor, count), descriptor
+        try:
+            os.ftruncate(descriptor, _HEAD + count)
+            return cls(descriptor, count), descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     @property
     def stuck_since_ns(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -17,11 +18,13 @@ from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.wire.worker.errors import from_values
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Recall
 from pydotcompute.wire.worker.ledger import Entry, Ledger, Window
+from pydotcompute.wire.worker.memory import LinkMemory
 from pydotcompute.wire.worker.overuse import Look, Overuse
 from pydotcompute.wire.worker.pace import Pace
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.workers.figures import allocated_bytes, figures_of
+from pydotcompute.workers.placing import as_asked
 from pydotcompute.workers.process import WorkerProcess
 
 __all__ = ["Instance"]
@@ -30,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 SLOTS = 1 << 16
 """The most messages that may be ahead of one actor, and no more than its mailbox holds."""
+TOGETHER = 64
+"""The window of messages from which on those that are handed on wait for each other."""
+AHEAD = 256
+"""The most messages that are ahead of an actor, beside more urgent ones and larger batches."""
+AHEAD_BYTES = 4 << 20
+"""No more messages are handed on while this many bytes are ahead of an actor."""
 
 EXITED = Note("exited")
 """Stands in the place of a note of a worker that can send none any more."""
@@ -42,8 +51,7 @@ class Instance:
         kernel: the kernel.
         start: what the worker runs.
         on_frame: called with this instance and each frame that is about messages, or forwards one.
-        window: how much may be ahead of the actor.
-        pace: says how many messages should be ahead of the actor; None leaves it at the window.
+        number: its number among the instances of the kernel, from 0.
     """
 
     def __init__(
@@ -51,13 +59,15 @@ class Instance:
         kernel: RingKernel[Any, Any],
         start: Start,
         on_frame: Callable[[Instance, Frame], None],
-        window: Window,
-        pace: Pace | None = None,
+        number: int,
     ) -> None:
+        self.number = number
         self._kernel = kernel
         self._start = start
         self._on_frame = on_frame
-        self.window, self._pace = window, pace
+        self.window = Window(1, AHEAD_BYTES)
+        """How much may be ahead of the actor."""
+        self._pace: Pace | None = None  # Says how many messages should be ahead; None leaves it at the window.
         self._batch = 1  # The largest batch that the actor asks for, which must be ahead as a whole.
         self.process: WorkerProcess | None = None
         """The worker process; None while there is none."""
@@ -65,11 +75,18 @@ class Instance:
         """What the worker process has."""
         self.types: LinkTypes
         """The message classes of the link."""
+        self.memory: LinkMemory
+        """The memory that is shared with the worker process, for long bodies."""
         self._grace = kernel.limits.cancellation_grace  # Seconds that the process has to end by itself.
         self.is_ready = False
         """True from the launch in the worker to the end of the actor."""
+        self.is_leaving = False
+        """True once the actor was told to end while the kernel goes on: it is handed nothing more."""
+        self._told_outputs = 0  # The outputs for which the worker knows that it has room.
         self.outputs = 0
-        """The outputs of this worker that still take room, as the worker knows it."""
+        """The outputs of this worker, and of those before it, that still take room, as the worker knows it."""
+        self.calls: dict[int, asyncio.Task[None]] = {}
+        """What the actor wants of other kernels, by the numbers of its calls. It ends with the worker process."""
         self.completed = 0
         """The messages that the actor has done, in all processes of this instance."""
         self._alone: int | None = None  # The sequence of a message beside which the actor gets no other.
@@ -93,29 +110,35 @@ class Instance:
         self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         loop = asyncio.get_running_loop()
         self._news, self._end = loop.create_future(), loop.create_future()
-        self.outputs = 0
+        start = replace(self._start, outputs=self.outputs)
+        self._told_outputs = self._start.config["output_queue_size"]
         capacity = min(SLOTS, self._kernel.config.input_queue_size + 1)
-        try:
-            self.process = process = await WorkerProcess.start(self._start, self._frame, capacity)
-        except OSError as error:
-            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
-        self.ledger = Ledger(process.marks.taken, self.window)
-        self._alone = None
+        patience = self._kernel.limits.worker_start
         own = self._kernel.type.worker_limits
         self._overuse = Overuse(own.time_limit, own.hang_timeout, self._start.memory)
-        process.exit.add_done_callback(lambda _: self._tell(EXITED))
-        patience = self._kernel.limits.worker_start
-        await asyncio.wait((self._news,), timeout=patience)
-        if not self._news.done():
-            raise WorkerLostError("TimeoutError", f"its worker was not ready within {patience:g} seconds")
+        self._alone = None
+        try:
+            async with asyncio.timeout(patience):
+                self.process = process = await WorkerProcess.start(start, self._frame, capacity)
+                self.memory = LinkMemory(self.types.codecs)
+                process.open_bodies_with(self.memory)
+                self.ledger = Ledger(process.marks.taken, self.window)
+                process.exit.add_done_callback(lambda _: self._tell(EXITED))
+                await asyncio.wait((self._news,))
+        except TimeoutError:
+            problem = f"its worker was not ready within {patience:g} seconds"
+            raise WorkerLostError("TimeoutError", problem) from None
+        except OSError as error:
+            raise WorkerLostError("OSError", f"no worker process can be started: {error}") from error
         note = self._news.result()
         if note.what == "refused to launch":
-            raise from_values(note.values)
+            raise as_asked(from_values(note.values), self._start)
         if note.what == "failed":
             raise self._failure(note)
         if note is EXITED:
             raise self._lost(process)
         self.is_ready = note.what == "ready"
+        self._tell_room()
 
     async def serve(self) -> None:
         """Wait until the actor returns.
@@ -199,6 +222,7 @@ class Instance:
             await process.end(self._grace)
             self.process = None
             process.close()
+            self.memory.close()
 
     def kill(self) -> None:
         """End the process at once, if there is one."""
@@ -212,6 +236,11 @@ class Instance:
         if self.process is not None:
             self.process.send(Note(what, values))
 
+    def share_memory(self) -> None:
+        """Offer the worker memory for long bodies, unless that was done."""
+        if self.memory.want() and self.process is not None and (offer := self.memory.offer()):
+            self.process.send(Note("memory", body=offer))
+
     def takes(self, priority: int) -> bool:
         """Return True if a message of this priority may be handed on now.
 
@@ -221,12 +250,16 @@ class Instance:
             if self.ledger.has(self._alone):
                 return False
             self._alone = None
-        return self.is_ready and not self._pauses and self.ledger.takes(priority)
+        return self.is_ready and not (self._pauses or self.is_leaving) and self.ledger.takes(priority)
 
     def gets_alone(self, entry: Entry[Item[Any]], deliveries: int) -> None:
         """Note that the next message handed on is given again, and that the actor gets no other before it is done."""
         self._alone = entry.sequence
         self.tell("redelivered", deliveries=deliveries)
+
+    def has_enough(self, priority: int) -> bool:
+        """Return True if a message of this priority may wait until more goes to the worker together."""
+        return self.window.messages >= TOGETHER and self.ledger.has_enough and not self.ledger.is_urgent(priority)
 
     def handed(self) -> None:
         """Note that messages were handed on."""
@@ -243,7 +276,7 @@ class Instance:
     @property
     def is_free(self) -> bool:
         """True if the actor has nothing to do, and could have."""
-        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand)
+        return self.takes(0) and not (self.ledger.ahead or self.ledger.in_hand or self.calls)
 
     def call_back(self) -> None:
         """Call back what is ahead of the actor."""
@@ -252,6 +285,36 @@ class Instance:
             entry.recalled = True
         if entries and self.process is not None:
             self.process.send(Recall([entry.sequence for entry in entries]))
+
+    def share(self, count: int) -> None:
+        """Note how many instances share the mailboxes now. One of several has ahead what it does in a moment."""
+        # Under `drop_oldest` the oldest is dropped, and only what is not ahead can be.
+        drops = self._kernel.mail.inbox.backpressure.drops
+        if drops or count == 1:
+            self._pace = None
+            self.window.messages = max(self._batch, 1 if drops else AHEAD)
+        elif self._pace is None:
+            self._pace = Pace(AHEAD)
+            self.window.messages = self._batch
+        # Each actor may fill its share of the output mailbox.
+        outputs = max(1, self._kernel.config.output_queue_size // count)
+        self._start = replace(self._start, config={**self._start.config, "output_queue_size": outputs})
+        if self.is_ready:
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        """Tell the worker for how many outputs there is room, if that has changed since it was told."""
+        outputs = self._start.config["output_queue_size"]
+        if outputs != self._told_outputs:
+            self.tell("room", outputs=outputs - self._told_outputs)
+            self._told_outputs = outputs
+
+    def leave(self) -> None:
+        """Tell the actor to end once it has finished what it has in hand. What it has ahead comes back."""
+        self.is_leaving = True
+        if self.is_ready:
+            self.call_back()
+            self.tell("end")
 
     async def pause(self) -> None:
         """Pause the actor, and wait until everything that it has not taken is back."""
@@ -280,8 +343,12 @@ class Instance:
                 if not (paused := self._pauses.popleft()).done():
                     paused.set_result(None)
                 self._on_frame(self, frame)
-            case Note("type", {"name": str(name)}):
-                self.types.add_named(name)
+            case Note("type", {"name": str(name)}, files):
+                self.types.add_named(name, files)
+            case Note("long"):
+                self.share_memory()
+            case Note("attached"):
+                self.memory.settle()
             case Note("batches", {"size": int(size)}):
                 self._batch = max(self._batch, size)
                 self.window.messages = max(self.window.messages, size)
@@ -294,6 +361,8 @@ class Instance:
         for future in (self._news, self._end):
             if not future.done():
                 future.set_result(end)
+        for call in self.calls.values():
+            call.cancel()
 
     def _log(self, values: dict[str, Any]) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydotcompute.ring_kernels.actor import supervisor
-from pydotcompute.ring_kernels.actor.runner import ActorError
+from pydotcompute.ring_kernels.actor.runner import ActorError, WorkerLostError
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.workers.instance import Instance
@@ -61,6 +61,13 @@ class Supervisor:
         """True if no other instance may have messages of the kernel."""
         return len(self._instances.members) == 1
 
+    def dismiss(self, instance: Instance) -> None:
+        """Take back what an instance had that was told to end. Decide about what its actor has not finished."""
+        if instance.process is not None and any(instance.ledger.taken()):
+            error = WorkerLostError("WorkerStopped", f"its worker (process {instance.process.pid}) was told to end")
+            self._rules.settle(_Member(self, instance), error, goes_on=True)
+        self._instances.settle(instance)
+
     def take_in_hand(self, instance: Instance) -> list[Item[Any]]:
         """Take back what the worker of an instance had, which has ended. Return what its actor had in hand."""
         return [entry.item for entry in self._instances.settle(instance)]
@@ -75,6 +82,10 @@ class _Member:
     @property
     def completed(self) -> int:
         return self._instance.completed
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._instance.is_leaving
 
     @property
     def is_only(self) -> bool:

@@ -39,6 +39,7 @@ def test_the_same_as_json(ok: Callable[..., str]) -> None:
             *("restarts", "restarting", "lastCrash"),
             "device",
             "deviceName",
+            *("instances", "restarts", "restarting", "lastCrash"),
         }
         assert (kernel["kernelId"], kernel["kernelType"]) == ("runner", "calculator")
         return str(kernel["state"])

@@ -52,6 +52,13 @@ def test_outputs_and_a_stuck_actor_are_shown(capsys: pytest.CaptureFixture[str])
     assert ("4/4" in third, "in send for 0:00:00" in third) == (True, True)
 
 
+def test_whom_an_actor_asks_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    asking: dict[str, Any] = {"kernel_id": "a", "asking": "scorer", "asking_seconds": 2.5}
+    tables.show_kernels([kernel_pb.Kernel(state=kernel_pb.KERNEL_STATE_ACTIVE, **asking)])
+    tables.show_telemetry([telemetry_pb.KernelTelemetry(state=kernel_pb.KERNEL_STATE_ACTIVE, **asking)])
+    assert capsys.readouterr().out.count("asks scorer for 0:00:02") == 2
+
+
 def test_an_older_daemon_says_nothing_about_outputs(capsys: pytest.CaptureFixture[str]) -> None:
     tables.show_kernels([kernel_pb.Kernel(kernel_id="old", state=kernel_pb.KERNEL_STATE_ACTIVE)])
     assert capsys.readouterr().out.splitlines()[1].split() == ["old", "ACTIVE", "0", "-"]

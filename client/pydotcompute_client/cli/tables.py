@@ -46,8 +46,8 @@ __all__ = [
 _NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _NUMBERS |= {"VALUE", "INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
 _NUMBERS |= {"SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY", "RECEIVED", "BYTES RECEIVED", "SENT"}
-_NUMBERS |= {"RESTARTS", "PID", "WORKER MEMORY", "CPU"}
-_IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
+_NUMBERS |= {"INSTANCES", "RESTARTS", "PID", "WORKER MEMORY", "CPU"}
+_IF_ANY = {"INSTANCES", "STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
 _IF_ANY |= {"RESTARTS", "PID", "WORKER MEMORY", "CPU", "LAST CRASH", *SUPERVISION_FACTS}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
@@ -97,7 +97,7 @@ def show_tokens(tokens: Iterable[Token], now: datetime) -> None:
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
     """Print one row for each kernel."""
-    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "OUTPUTS", "STUCK", "RESTARTS", "DEVICE", "FAILURE")
+    columns = ("KERNEL", "TYPE", "STATE", "INSTANCES", "QUEUE", "OUTPUTS", "STUCK", "RESTARTS", "DEVICE", "FAILURE")
     listed = list(kernels)
     any_on_gpu = any(kernel.device_name for kernel in listed)
     rows = [
@@ -105,6 +105,7 @@ def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
             kernel.kernel_id,
             kernel.kernel_type,
             _state(kernel),
+            str(kernel.instances or ""),
             str(kernel.queue_depth),
             _outputs(kernel),
             _stuck(kernel),
@@ -123,8 +124,10 @@ def _outputs(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
 
 
 def _stuck(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
-    """Return how long the actor has waited in `ctx.send`, because nobody receives its outputs; empty if it does not."""
-    return f"in send for {_uptime(kernel.stuck_in_send_seconds)}" if kernel.HasField("stuck_in_send_seconds") else ""
+    """Return for how long the actor has waited in `ctx.send` or in `ctx.ask`; empty if it does not."""
+    if kernel.HasField("stuck_in_send_seconds"):
+        return f"in send for {_uptime(kernel.stuck_in_send_seconds)}"
+    return f"asks {kernel.asking} for {_uptime(kernel.asking_seconds)}" if kernel.HasField("asking") else ""
 
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
@@ -159,6 +162,7 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         "TYPE": kernel_type.name,
         "STATE": _state(kernel) if launched else "not launched",
         "FAILURE": kernel.failure,
+        "INSTANCES": str(kernel.instances or ""),
         "RESTARTS": str(kernel.restarts or ""),
         "LAST CRASH": kernel.last_crash,
         "QUEUE": f"{kernel.queue_depth} of {config.input_queue_size}" if launched else str(config.input_queue_size),

@@ -80,9 +80,13 @@ class ActorHands(Generic[TIn, TOut]):
         """True if the actor has nothing in hand."""
         return self._in_hand is None and not self._batch
 
-    def has(self, key: int) -> bool:
-        """Return True if the request of this `message_id.int` is in hand."""
-        return self._item_in_hand(key) is not None
+    def instances(self) -> tuple[object, ...]:
+        """Return what takes messages: this actor."""
+        return (self,)
+
+    def holder(self, key: int) -> object | None:
+        """Return this actor if the request of this `message_id.int` is in hand, else None."""
+        return None if self._item_in_hand(key) is None else self
 
     @property
     def seconds_in_hand(self) -> float:

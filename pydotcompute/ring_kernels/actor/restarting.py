@@ -44,6 +44,9 @@ class RestartsHere(RunsHere):
     is_only = True
     """See `Supervised`."""
 
+    is_leaving = False
+    """See `Supervised`. Only the end of the kernel ends an actor here."""
+
     @property
     def completed(self) -> int:
         """See `Supervised`."""

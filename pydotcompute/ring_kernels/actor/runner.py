@@ -86,6 +86,16 @@ class Runner(Protocol):
     def end(self) -> None:
         """Ask the actor to end. The kernel is TERMINATING."""
 
+    @property
+    def instances(self) -> int:
+        """The number of workers that serve the kernel, without those that were told to end; 0 if there are none."""
+
+    async def scale(self, instances: int) -> None:
+        """See `RingKernel.scale`."""
+
+    async def restart(self, timeout: float) -> None:
+        """See `RingKernel.restart`."""
+
     def complete_all(self) -> None:
         """Complete every message in hand."""
 

@@ -29,6 +29,10 @@ class Supervised(Protocol):
         """The messages that the actor has done. It only grows."""
 
     @property
+    def is_leaving(self) -> bool:
+        """True if the actor was told to end while the kernel goes on. Then the actor is not started again."""
+
+    @property
     def is_only(self) -> bool:
         """True if no other actor has messages of the kernel."""
 
@@ -79,14 +83,17 @@ class Supervisor:
                 await actor.run_once()
             except BaseException as error:
                 pause = None
+                if actor.is_leaving and actor.can_restart(error):  # It would have ended anyway.
+                    self.settle(actor, error, goes_on=True)
+                    return
                 if self._may_restart(actor, error):
                     pause = restarts.next_pause(has_progressed=actor.completed > completed)
-                redelivered = self._settle(actor, error, goes_on=pause is not None)
+                redelivered = self.settle(actor, error, goes_on=pause is not None)
                 if pause is None:
                     raise
                 self._log(error, pause, redelivered)
             else:
-                if supervision.restart != "always" or gate.should_terminate:
+                if supervision.restart != "always" or gate.should_terminate or actor.is_leaving:
                     return
                 actor.complete_all()
                 pause = restarts.pause_after_return(has_progressed=actor.completed > completed)
@@ -96,14 +103,14 @@ class Supervisor:
             counters.restarts += 1
 
     def _may_restart(self, actor: Supervised, error: BaseException) -> bool:
-        if self._gate.should_terminate or self._supervision.restart == "never":
+        if self._gate.should_terminate or self._supervision.restart == "never" or actor.is_leaving:
             return False
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             return False
         return actor.can_restart(error)
 
-    def _settle(self, actor: Supervised, error: BaseException, *, goes_on: bool) -> int:
+    def settle(self, actor: Supervised, error: BaseException, *, goes_on: bool) -> int:
         """Decide what becomes of what the actor had in hand: it is given again, or buried, and the callers are told.
 
         If the kernel fails of an exception of its actor, the kernel does that itself.

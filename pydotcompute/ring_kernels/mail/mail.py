@@ -38,7 +38,8 @@ from pydotcompute.ring_kernels.mail.gate import OPEN, Gate, KernelState
 from pydotcompute.ring_kernels.mail.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
+from pydotcompute.ring_kernels.mail.requests import NEW, TAKEN
 from pydotcompute.ring_kernels.mail.signals import wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.mail.telemetry import Counters
@@ -70,6 +71,8 @@ class Mail(Generic[TIn, TOut]):
     ) -> None:
         kernel_id = gate.kernel_id
         self.kernel_id = kernel_id
+        self.takes_raw = False
+        """True if messages may be `Raw`: the actor runs elsewhere. It is set before there are any."""
         self.gate = gate
         """The state of the kernel, which decides what may be sent and received."""
         self.check_in = check_in
@@ -120,6 +123,7 @@ class Mail(Generic[TIn, TOut]):
         """
         self.counters.end()
         self.inbox.close(error)
+        self.delays.asks.end(self.gate.state_error("ask", *OPEN))
         of_taken = self._of_taken if error == self.gate.ending else None
         for message, _, _ in in_hand:
             self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
@@ -333,6 +337,7 @@ class Mail(Generic[TIn, TOut]):
         if self.inbox.lent is not None:
             key = message_id.int
             self.inbox.lent.withdraw(lambda item: cast(Header, item[0]).message_id.int == key)
+        self.delays.asks.withdraw(message_id.int.__eq__)
         return False
 
     def _take_back(self, message_id: UUID, *, overdue: bool = False) -> int | None:
@@ -363,6 +368,7 @@ class Mail(Generic[TIn, TOut]):
             return message_id.int in keys and is_from(message_id, caller)
 
         self._withdraw(is_one)
+        self.delays.asks.withdraw(lambda key: key in keys and self.replies.sender_of(key) is caller)
 
     def withdraw_all(self, caller: Caller[Any]) -> None:
         """Withdraw every request of this caller that the actor has not taken yet."""
@@ -370,6 +376,7 @@ class Mail(Generic[TIn, TOut]):
             return
         is_from = self.replies.is_from
         self._withdraw(lambda item: is_from(cast(Header, item[0]).message_id, caller))
+        self.delays.asks.withdraw(lambda key: self.replies.sender_of(key) is caller)
 
     def _withdraw(self, which: Callable[[Item[TIn]], bool]) -> None:
         for item in self.inbox.remove_all(which):
@@ -445,11 +452,12 @@ class Mail(Generic[TIn, TOut]):
         timeout: float | None,
         *,
         checked: bool = False,
-        principal: str = LOCAL,
+        principal: str | None = LOCAL,
     ) -> asyncio.Future[Any]:
         """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`.
 
-        `checked` is True if the message has passed `check_in` already. `principal` is who has sent it.
+        `checked` is True if the message has passed `check_in` already. `principal` is who has sent it; None says that
+        nobody knows.
         """
         self.gate.require_open()
         if not checked:
@@ -478,15 +486,19 @@ class Mail(Generic[TIn, TOut]):
         size: int = 0,
         *,
         checked: bool = False,
-        principal: str = LOCAL,
+        principal: str | None = LOCAL,
+        sent: Callable[[], None] | None = None,
     ) -> TOut:
         """Send a request and wait for its reply.
 
-        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked` and `principal`.
+        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked` and `principal`. `sent` is
+        called when the request is in the mailbox.
         """
         deadline = None if timeout is None else monotonic() + timeout
         terms = Terms(timeout or 0.0, deadline, size) if size or timeout is not None else None
         reply = await self.hand_over(message, terms, timeout, checked=checked, principal=principal)
+        if sent is not None:
+            sent()
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
@@ -497,6 +509,7 @@ class Mail(Generic[TIn, TOut]):
             before = self._take_back(message_id, overdue=True)
             if before is None:
                 delay = self.delays.of_taken(message_id.int)
+                self.delays.asks.withdraw(message_id.int.__eq__)
             else:
                 delay = self.delays.of_waiting(before)
                 self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)

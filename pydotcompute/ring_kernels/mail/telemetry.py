@@ -96,6 +96,10 @@ class RingKernelTelemetry:
     """How the last worker process died that did, as "SIGSEGV: its worker (process 17) …"; None if none has died."""
     workers: tuple[WorkerTelemetry, ...] = ()
     """The worker processes that run now. Empty for an actor that runs in the process of its runtime."""
+    asking: str | None = None
+    """The kernel whose reply the actor waits for in `ctx.ask`, the longest if it waits for several; else None."""
+    asking_seconds: float | None = None
+    """Seconds that the actor has waited for that reply; None if it waits for none."""
 
     @property
     def avg_latency_ms(self) -> float:
@@ -277,6 +281,8 @@ class Counters:
         output_queue_size: int = 0,
         stuck_in_send_seconds: float | None = None,
         workers: tuple[WorkerTelemetry, ...] = (),
+        asking: str | None = None,
+        asking_seconds: float | None = None,
     ) -> RingKernelTelemetry:
         """Return the counters as they are now. The arguments are the fields of the same names."""
         self.latency.settle()
@@ -311,4 +317,6 @@ class Counters:
             redelivered=self.redelivered,
             last_crash=self.last_crash,
             workers=workers,
+            asking=asking,
+            asking_seconds=asking_seconds,
         )
