@@ -201,10 +201,10 @@ async def again_in_batches(ctx: KernelContext[Ask, Told]) -> None:
     output_type=Told,
     isolation="process",
     restart="on_failure",
-    time_limit=1.0,
+    time_limit=1.5,
     memory_limit="192MiB",
     cpus=(0,),
-    nice=5,
+    nice=1,
 )
 async def limited(ctx: KernelContext[Ask, Told]) -> None:
     """May not take much."""
