@@ -12,10 +12,9 @@ from uuid import UUID
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from pydotcompute.protobuf.breaking import Breaking, CannotCompareError, breaking_changes
 from pydotcompute.protobuf.export.files import Prefixes, compiled, lock_of
 from pydotcompute.schema import lock
-from pydotcompute_client.cli.breaking import Breaking, breaking_changes
-from pydotcompute_client.cli.failures import Failure
 from tests.versions import CASES, PACKAGE, Case, files, made
 
 
@@ -305,7 +304,7 @@ def test_what_buf_says_in_another_way_is_told_in_its_own_words(rule: str, monkey
 
 def test_buf_that_fails_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, 1, "", "Failure: no space left\n")
-    with pytest.raises(Failure, match="buf cannot compare the types: Failure: no space left"):
+    with pytest.raises(CannotCompareError, match="buf cannot compare the types: Failure: no space left"):
         changes(files(Circle), files(Circle))
 
 
