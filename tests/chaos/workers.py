@@ -1,6 +1,7 @@
 """Workers that are killed every 50 to 300 ms: whoever asks is answered once, or told that the request is lost.
 
     python -m tests.chaos.workers --requests 200000
+    python -m tests.chaos.workers --requests 200000 --redeliver
     python -m tests.chaos.workers --minutes 30
 
 Eight clients ask two kernels through a proxy that mistreats their connections. The workers of both are killed by
@@ -30,10 +31,11 @@ from tests.chaos.processes import Process, Processes, eventually
 from tests.chaos.worker_client import ASK, SEND, WorkerReport
 from tests.chaos.worker_kernels import JOURNAL, RECORD, records_of
 
-__all__ = ["Attack", "run"]
+__all__ = ["KERNELS", "REDELIVERS", "Attack", "run"]
 
 STORM = "cut=6,reset=3,stall=3,halve=1,trickle=1"
 EVERY_SECONDS = 0.05, 0.3
+REDELIVERS = ("patient",)
 KERNELS = Path(__file__).with_name("worker_kernels.py")
 SAMPLES = 120
 WARM_UP_SHARE = 0.2
@@ -127,7 +129,8 @@ class _Run:
     def _judge(self, seconds: float, reports: list[tuple[str, WorkerReport]]) -> None:
         answered, told = (sum(getattr(report, name) for _, report in reports) for name in ("answered", "told"))
         print(f"{answered} answered and {told} told lost in {seconds:.0f} s; {dict(self._killer.done)}")
-        print(f"causes: {_sum_of(report.causes for _, report in reports)}")
+        handed_again = sum(self._again(kernel) for kernel in self._attack.kernels)
+        print(f"{handed_again} were handed out again; causes of what is lost: {_sum_of(report.causes for _, report in reports)}")
         wrong = [line for kernel, report in reports for line in self._wrong_in(kernel, report)]
         for kernel in self._attack.kernels:
             pids = np.unique(records_of(self._file(kernel))["pid"])
@@ -148,6 +151,10 @@ class _Run:
 
     def _file(self, kernel: str) -> str:
         return os.path.join(self._folder, kernel)
+
+    def _again(self, kernel: str) -> int:
+        records = records_of(self._file(kernel))
+        return len(records) - len(np.unique(records[["client", "number"]]))
 
     def _wrong_in(self, kernel: str, report: WorkerReport) -> Iterator[str]:
         name = f"client {report.number} of {kernel}"
@@ -193,12 +200,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.workers", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="the longest that it takes")
     parser.add_argument("--requests", type=int, default=0, help="of all clients together; 0: as many as there is time")
-    parser.add_argument("--kernels", nargs="+", default=list(Attack.kernels))
+    text = "ask a kernel that is given again what it had in hand: then nothing may be lost"
+    parser.add_argument("--redeliver", action="store_true", help=text)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     try:
-        run(given.seed, Attack(given.requests, given.minutes * 60, tuple(given.kernels)))
+        kernels = REDELIVERS if given.redeliver else Attack.kernels
+        run(given.seed, Attack(given.requests, given.minutes * 60, kernels, may_lose=not given.redeliver))
     except AssertionError as error:
         sys.exit("\n".join([f"wrong: {error}", *getattr(error, "__notes__", [])]))
 
