@@ -36,8 +36,8 @@ __all__ = [
 FORESIGHT = 1.0
 """The most seconds before its deadline that somebody finds out why a caller will have to give up.
 
-It is a fifth of the time that the caller waits, if that is less. So the error comes in time, and says why, also where the
-daemon or the machine is so busy that the answer takes a while.
+It is a fifth of the time that the caller waits, if that is less. So the error comes in time and says why, also where a
+busy daemon takes a while to answer.
 """
 LAST = 0
 """The priority of the news that replies are lost: a caller first receives the replies that have arrived."""
@@ -315,7 +315,9 @@ class Replies(Generic[T]):
                 timer = loop.call_later(ahead, self._foresee, reply, message_id.int, timeout, deadline)
         try:
             return await reply
-        except (QueueTimeoutError, asyncio.CancelledError):
+        except (QueueTimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, QueueTimeoutError) and timeout is not None:
+                error.timeout = timeout  # A daemon that was first to give up names what was left of it.
             if self._asked.pop(message_id.int, None) is not None:
                 self.expect(message_id, self._nobody(reply))
             elif reply.done() and not reply.cancelled() and reply.exception() is None:

@@ -119,8 +119,8 @@ async def test_a_kernel_that_holds_the_event_loop_up_is_named_with_file_and_line
 
 
 async def test_time_that_the_whole_process_did_not_run_is_nobodys() -> None:
-    async with rogues("--limit", "stall=0.1") as (daemon, wire):
-        assert await told(wire, "block with C", seconds=1.0) == "done"
+    async with rogues("--limit", "stall=1") as (daemon, wire):
+        assert await told(wire, "block with C", seconds=3.0) == "done"
         await asyncio.to_thread(daemon.until_logged, "the process did not run for")
         assert await ended(daemon) == 0
         assert not any("has held the event loop" in line for line in daemon.logged)
@@ -139,7 +139,7 @@ async def test_a_kernel_that_never_gives_the_loop_up_does_not_delay_the_end(what
 
 
 async def test_an_actor_that_resists_its_cancellation_is_left_behind() -> None:
-    async with rogues("--grace", "3") as (daemon, wire):
+    async with rogues("--grace", "1", "--limit", "overtime=30") as (daemon, wire):
         asking = do(wire, "resist")
         await asyncio.to_thread(daemon.until_logged, "does: resist")
         assert await ended(daemon) == 0
