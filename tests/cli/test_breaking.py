@@ -16,6 +16,7 @@ from pydotcompute.protobuf.export.files import Prefixes, compiled, lock_of
 from pydotcompute.schema import lock
 from pydotcompute_client.cli.breaking import Breaking, breaking_changes
 from pydotcompute_client.cli.failures import Failure
+from tests.properties import examples
 from tests.versions import CASES, PACKAGE, Case, files, made
 
 
@@ -273,7 +274,7 @@ def test_comments_and_options_are_no_changes() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(examples(10)))
 def test_with_the_lock_nothing_breaks_but_what_comes_back(seed: int) -> None:
     rng = random.Random(seed)
     before = FileDescriptorSet()

@@ -338,9 +338,7 @@ async def test_when_all_is_done_nothing_is_counted(seed: int) -> None:
         crowds = [Crowd(daemon, channel, TASKS * seed + number) for number in range(TASKS)]
         seen = [0]
         watching = asyncio.ensure_future(watch(daemon, seen))
-        while (
-            max(seen) <= BUDGET // 4
-        ):  # So much that there are refusals. On a busy machine it takes more than one try.
+        while max(seen) <= BUDGET // 4:  # Until there were refusals, which on a busy machine takes more than one try.
             async with asyncio.TaskGroup() as group:
                 for crowd in crowds:
                     group.create_task(crowd.act())
