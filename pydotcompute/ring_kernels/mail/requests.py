@@ -230,7 +230,9 @@ class Requests(Received[T]):
                 timer = loop.call_later(ahead, self._foresee, reply, message_id.int, timeout, deadline)
         try:
             return await reply
-        except (QueueTimeoutError, asyncio.CancelledError):
+        except (QueueTimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, QueueTimeoutError) and timeout is not None:
+                error.timeout = timeout  # A daemon that was first to give up names what was left of it.
             if self._asked.pop(message_id.int, None) is not None:
                 self.expect(message_id, self._nobody(reply))
             elif reply.done() and not reply.cancelled() and reply.exception() is None:

@@ -336,13 +336,14 @@ async def test_when_all_is_done_nothing_is_counted(seed: int) -> None:
     )
     async with asyncio.timeout(4 * PATIENCE), running(limits) as (daemon, channel):
         crowds = [Crowd(daemon, channel, TASKS * seed + number) for number in range(TASKS)]
-        seen: list[int] = []
+        seen = [0]
         watching = asyncio.ensure_future(watch(daemon, seen))
-        async with asyncio.TaskGroup() as group:
-            for crowd in crowds:
-                group.create_task(crowd.act())
+        while max(seen) <= BUDGET // 4:  # Until there were refusals, which on a busy machine takes more than one try.
+            async with asyncio.TaskGroup() as group:
+                for crowd in crowds:
+                    group.create_task(crowd.act())
         watching.cancel()
-        assert BUDGET // 4 < max(seen) < 2 * BUDGET, "so much that there were refusals, and not much more than that"
+        assert max(seen) < 2 * BUDGET, "not much more than the budget"
         async with asyncio.timeout(PATIENCE):
             while daemon.memory.used:
                 await empty(daemon, channel)
