@@ -43,12 +43,6 @@ LAST = 0
 T = TypeVar("T", bound=Header)
 
 
-class _Asked(asyncio.Future[Any]):
-    """The reply to a request that is not from this process."""
-
-    principal = LOCAL
-
-
 def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
     if not reply.done():
         assert timeout is not None
@@ -118,8 +112,9 @@ class Replies(Generic[T]):
         self._undeliverable = undeliverable
         self.callers: TaskCallers[T] = TaskCallers(self._task_ended)
         """The tasks that send and receive."""
-        # The waiting requests, by `message_id.int`: those of `ask`, and those of `expect`.
-        self._asked: dict[int, asyncio.Future[T]] = {}
+        # The waiting requests, by `message_id.int`: those of `ask`, each with one of `_nobodies` in place of who asks;
+        # and those of `expect`.
+        self._asked: dict[int, tuple[asyncio.Future[T], Caller[T]]] = {}
         self._senders: dict[int, Caller[T]] = {}
         # The answered requests: the newest, up to `RuntimeLimits.answers`, and as many that were answered before those;
         # and with these, older ones of principals that have few.
@@ -236,18 +231,13 @@ class Replies(Generic[T]):
         That is `LOCAL` for this process. It is known even if the sender waits no more.
         """
         asked = self._asked.get(key)
-        if asked is not None:
-            return asked.principal if asked.__class__ is _Asked else LOCAL
-        caller = self._senders.get(key)
+        caller = self._senders.get(key) if asked is None else asked[1]
         return None if caller is None else caller.principal
 
-    def _nobody(self, reply: asyncio.Future[T]) -> Caller[T]:
-        """Return a caller that is gone, in place of the one that has asked for this reply."""
-        principal: str = reply.principal if reply.__class__ is _Asked else LOCAL
-        nobody = self._nobodies.get(principal)
-        if nobody is None:
-            nobody = self._nobodies[principal] = Caller(private=True, principal=principal)
-            nobody.gone = True
+    def _nobody(self, principal: str) -> Caller[T]:
+        """Return a caller that is gone, in place of one of this principal that asks."""
+        nobody = self._nobodies[principal] = Caller(private=True, principal=principal)
+        nobody.gone = True
         return nobody
 
     def is_from(self, message_id: UUID, caller: Caller[T]) -> bool:
@@ -274,20 +264,15 @@ class Replies(Generic[T]):
         loop = asyncio.get_running_loop()
         if loop is not self.callers.loop:
             require_loop(self.callers.loop)
-        reply: asyncio.Future[T]
-        if principal is LOCAL:
-            reply = loop.create_future()
-        else:
-            reply = _Asked(loop=loop)
-            reply.principal = principal
-        self._asked[message_id.int] = reply
+        reply: asyncio.Future[T] = loop.create_future()
+        self._asked[message_id.int] = reply, self._nobodies.get(principal) or self._nobody(principal)
         return reply
 
     def unask(self, message_id: UUID) -> None:
         """Undo `ask`: the request was not sent after all."""
-        reply = self._asked.pop(message_id.int, None)
-        if reply is not None:
-            reply.cancel()
+        asked = self._asked.pop(message_id.int, None)
+        if asked is not None:
+            asked[0].cancel()
 
     async def reply_to(
         self, message_id: UUID, reply: asyncio.Future[T], timeout: float | None, deadline: float | None
@@ -315,8 +300,9 @@ class Replies(Generic[T]):
         try:
             return await reply
         except (QueueTimeoutError, asyncio.CancelledError):
-            if self._asked.pop(message_id.int, None) is not None:
-                self.expect(message_id, self._nobody(reply))
+            asked = self._asked.pop(message_id.int, None)
+            if asked is not None:
+                self.expect(message_id, asked[1])
             elif reply.done() and not reply.cancelled() and reply.exception() is None:
                 self._undeliverable(reply.result(), "its caller was cancelled as it arrived")
             raise
@@ -409,9 +395,10 @@ class Replies(Generic[T]):
             own = message.message_id.int
             if own in self._asked or own in self._senders:
                 key = own  # An echo of a request that itself has a `correlation_id`.
-        reply = self._asked.pop(key, None)
-        if reply is not None:
-            self._remember_answer(key, self._nobody(reply))
+        asked = self._asked.pop(key, None)
+        if asked is not None:
+            reply, nobody = asked
+            self._remember_answer(key, nobody)
             if reply.done():  # Given up in this very turn of the loop. The task that asked wakes in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
@@ -473,9 +460,9 @@ class Replies(Generic[T]):
 
     def fail(self, message_id: UUID, error: PyDotComputeError) -> None:
         """Tell the caller of this request that there will be no reply."""
-        reply = self._asked.pop(message_id.int, None)
-        if reply is not None and not reply.done():
-            reply.set_exception(error.again())
+        asked = self._asked.pop(message_id.int, None)
+        if asked is not None and not asked[0].done():
+            asked[0].set_exception(error.again())
         caller = self._senders.pop(message_id.int, None)
         if caller is not None:
             caller.unanswered -= 1
@@ -497,7 +484,7 @@ class Replies(Generic[T]):
             True if a task waits now, so that the error does not go unnoticed.
         """
         told = bool(self._asked or self.wanted.waiters)
-        for reply in self._asked.values():
+        for reply, _ in self._asked.values():
             if not reply.done():
                 reply.set_exception(error.again())
         self._asked.clear()
@@ -521,7 +508,7 @@ class Replies(Generic[T]):
             of_asked: returns the error for the `ask` of this request, if that is another.
         """
         self.ended = error
-        for key, reply in self._asked.items():
+        for key, (reply, _) in self._asked.items():
             if not reply.done():
                 reply.set_exception(error.again() if of_asked is None else of_asked(uuid_from_int(key)))
         self._asked.clear()

@@ -218,6 +218,8 @@ class Accounts:
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self.all_are_limited = any(astuple(self._usual))
         """True if the daemon has limits for each principal."""
+        self.in_use = self.all_are_limited
+        """True if anybody has an account, or will have one with the next call."""
 
     def of(self, principal: Principal) -> Account | None:
         """Return the account of this principal, held to the limits that it has now; None if it has never had any."""
@@ -235,6 +237,7 @@ class Accounts:
         if len(self._accounts) >= MOST_ACCOUNTS:
             idle = (name for name, each in self._accounts.items() if each.is_idle)
             self._accounts.pop(next(idle, ""), None)
+        self.in_use = True
         account = self._accounts[principal.name] = Account(limits)
         account.stated = principal.limits
         return account
