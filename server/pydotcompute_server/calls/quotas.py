@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydotcompute.exceptions import LimitExceededError
-from pydotcompute.ring_kernels.places import Places, Share
+from pydotcompute.ring_kernels.places import COME_AGAIN
 from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.calls.answers import seconds_left
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
@@ -29,8 +29,8 @@ class Quotas:
 
     def __init__(self, accounts: Accounts, limits: Limits) -> None:
         self._accounts = accounts
-        share = Share("max_calls_per_principal", limits.per_principal("max_calls"))
-        self._places = Places("max_calls", limits.max_calls, share)
+        self._most = limits.per_principal("max_calls")
+        self._running: dict[str, int] = {}  # How many calls of each principal run. A name without any is not there.
         self._limits = limits
         self._refusals = Refusals(limits.max_request_bytes)
 
@@ -38,21 +38,30 @@ class Quotas:
         """Return the function that calls of the method pass."""
         if method.service == HEALTH:
             return proceed
-        accounts, places = self._accounts, self._places
+        accounts, running, most = self._accounts, self._running, self._most
 
         async def count(call: Call) -> None:
             principal = current()
-            account = accounts.of(principal)
+            name = principal.name
             try:
-                if account is not None:
-                    account.require_rate(_size(call.request))
-                places.take((principal.name,))
+                if accounts.in_use or principal.limits:
+                    account = accounts.of(principal)
+                    if account is not None:
+                        account.require_rate(_size(call.request))
+                calls = running.get(name, 0) + 1
+                if calls > most:
+                    raise LimitExceededError("max_calls_per_principal", most, calls, COME_AGAIN)
+                running[name] = calls
                 try:
                     await proceed(call)
                 finally:
-                    places.leave((principal.name,))
+                    calls = running[name] - 1
+                    if calls:
+                        running[name] = calls
+                    else:
+                        del running[name]
             except LimitExceededError:
-                await self._hold_back(principal.name, call)
+                await self._hold_back(name, call)
                 raise
 
         return count
