@@ -73,8 +73,12 @@ class Part(Protocol):
     """A part of the daemon that has messages of one principal, such as a session."""
 
     @property
+    def messages_under_way(self) -> int:
+        """How many messages of the principal wait for their turn."""
+
+    @property
     def under_way(self) -> tuple[int, int]:
-        """How many messages of the principal wait for their turn, and the bytes that it keeps for the principal."""
+        """Those messages, and the bytes that the part keeps for the principal, which takes longer to find out."""
 
 
 class Account:
@@ -106,6 +110,8 @@ class Account:
             self._limits = limits
             self._most = limits.messages_under_way
             self._most_bytes = limits.bytes_under_way
+            self._not_before = 0.0
+            self._look()
             self._messages.change(limits.messages_per_second)
             self._bytes.change(limits.bytes_per_second)
 
@@ -144,9 +150,12 @@ class Account:
         """Look how much is under way, unless the last look was too short a time ago."""
         began = self._clock()
         if began >= self._not_before:
-            under_way = [part.under_way for part in self._parts]
-            self._came = self._calls + sum(messages for messages, _ in under_way)
-            self._came_bytes = self._call_bytes + sum(size for _, size in under_way)
+            if self._most_bytes:
+                under_way = [part.under_way for part in self._parts]
+                self._came = self._calls + sum(messages for messages, _ in under_way)
+                self._came_bytes = self._call_bytes + sum(size for _, size in under_way)
+            else:
+                self._came = self._calls + sum(part.messages_under_way for part in self._parts)
             now = self._clock()
             self._not_before = now + LOOK_PAUSE * (now - began)
             self._look_again_at = now + LOOK_AFTER

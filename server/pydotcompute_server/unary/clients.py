@@ -79,9 +79,14 @@ class Client(Caller[Any]):
             task.cancel()
 
     @property
+    def messages_under_way(self) -> int:
+        """The messages that wait in the mailbox."""
+        return min(self.unanswered, len(self._inbox))
+
+    @property
     def under_way(self) -> tuple[int, int]:
         """The messages that wait in the mailbox, and the bytes of the replies that wait to be received."""
-        return min(self.unanswered, len(self._inbox)), estimated_sum(self.ready, self.ready.size)
+        return self.messages_under_way, estimated_sum(self.ready, self.ready.size)
 
     @property
     def is_busy(self) -> bool:
