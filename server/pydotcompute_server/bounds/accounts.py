@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
 from time import monotonic
 from typing import Protocol
 from weakref import WeakSet
@@ -29,6 +29,9 @@ LOOK_PAUSE = 4
 """A look is followed by a pause of so many times its length before the next one."""
 MOST_ACCOUNTS = 10_000
 """How many principals are remembered that have nothing under way."""
+
+
+_NAMES = frozenset(each.name for each in fields(PrincipalLimits))
 
 
 class Bucket:
@@ -233,7 +236,7 @@ class Accounts:
     def of(self, principal: Principal) -> Account | None:
         """Return the account of this principal, held to the limits that it has now; None if it has never had any."""
         account = self._accounts.get(principal.name)
-        if account is None and not (self.all_are_limited or principal.limits):
+        if account is None and not self.all_are_limited and _NAMES.isdisjoint(principal.limits):
             return None
         if account is not None:
             if account.stated is not principal.limits:
@@ -252,4 +255,5 @@ class Accounts:
         return account
 
     def _limits_of(self, principal: Principal) -> PrincipalLimits:
-        return replace(self._usual, **principal.limits) if principal.limits else self._usual
+        stated = {name: value for name, value in principal.limits.items() if name in _NAMES}
+        return replace(self._usual, **stated) if stated else self._usual

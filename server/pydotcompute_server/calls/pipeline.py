@@ -106,7 +106,7 @@ class Call:
         """gRPC's context: deadline, certificate, metadata to answer with. Do not use it after the end of the call."""
         self.peer = str(context.peer())
         """Where the call comes from, as `ipv4:127.0.0.1:50000`."""
-        self.metadata: Metadata = context.invocation_metadata() or ()
+        self.metadata: Metadata = tuple(context.invocation_metadata() or ())
         """The client's metadata, in order. The values of keys that end in `-bin` are bytes."""
         self.kernel_ids = _named_in(incoming) if kernel_of is None else (kernel_of(self.metadata),)
         """The kernels that the call names. Empty if the call is about no kernel, or about all. For Exchange, empty

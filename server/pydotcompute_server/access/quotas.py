@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from pydotcompute.exceptions import LimitExceededError
 from pydotcompute.ring_kernels.places import COME_AGAIN
+from pydotcompute_server.access.refusals import Refusals
 from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.calls.answers import seconds_left
 from pydotcompute_server.calls.pipeline import Call, Method, Proceed
-from pydotcompute_server.calls.refusals import Refusals
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current
 
@@ -30,6 +31,9 @@ class Quotas:
     def __init__(self, accounts: Accounts, limits: Limits) -> None:
         self._accounts = accounts
         self._most = limits.per_principal("max_calls")
+        self._most_connections = limits.max_connections_per_principal
+        # How many calls of each principal run over each of its connections. Only those with a limit are there.
+        self._connections: dict[str, Counter[str]] = {}
         self._running: dict[str, int] = {}  # How many calls of each principal run. A name without any is not there.
         self._limits = limits
         self._refusals = Refusals(limits.max_request_bytes)
@@ -38,11 +42,15 @@ class Quotas:
         """Return the function that calls of the method pass."""
         if method.service == HEALTH:
             return proceed
-        accounts, running, most = self._accounts, self._running, self._most
+        accounts, running = self._accounts, self._running
+        most_calls, most_connections = self._most, self._most_connections
 
         async def count(call: Call) -> None:
             principal = current()
-            name = principal.name
+            name, most, connections = principal.name, most_calls, most_connections
+            if principal.limits:
+                most = principal.limits.get("max_calls", most)
+                connections = principal.limits.get("max_connections", connections)
             try:
                 if accounts.in_use or principal.limits:
                     account = accounts.of(principal)
@@ -51,6 +59,8 @@ class Quotas:
                 calls = running.get(name, 0) + 1
                 if calls > most:
                     raise LimitExceededError("max_calls_per_principal", most, calls, COME_AGAIN)
+                if connections:
+                    self._take_connection(name, call.peer, connections)
                 running[name] = calls
                 try:
                     await proceed(call)
@@ -60,11 +70,28 @@ class Quotas:
                         running[name] = calls
                     else:
                         del running[name]
+                    if connections:
+                        self._leave_connection(name, call.peer)
             except LimitExceededError:
                 await self._hold_back(name, call)
                 raise
 
         return count
+
+    def _take_connection(self, principal: str, peer: str, most: int) -> None:
+        """Count a call over a connection. Raise LimitExceededError if other connections have calls, and are enough."""
+        calls = self._connections.setdefault(principal, Counter())
+        if peer not in calls and len(calls) >= most:
+            raise LimitExceededError("max_connections_per_principal", most, len(calls) + 1, COME_AGAIN)
+        calls[peer] += 1
+
+    def _leave_connection(self, principal: str, peer: str) -> None:
+        calls = self._connections[principal]
+        calls[peer] -= 1
+        if not calls[peer]:
+            del calls[peer]
+            if not calls:
+                del self._connections[principal]
 
     async def _hold_back(self, principal: str, call: Call) -> None:
         """Wait until the principal may have the refusal of a call with a single request."""
