@@ -17,11 +17,15 @@ FUZZ_INPUTS ?= 100000
 CHAOS_SEED ?= 1
 N ?= 10
 TESTS ?=
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# More than there are cores, for tests wait a lot.
+PARALLEL := -n 4 --dist loadfile
 # The tests that a Python's version can make a difference to.
 ON_EVERY_PYTHON := tests/contract tests/device tests/messages tests/protobuf tests/runtime tests/schema tests/wire
 
 UPGRADE ?=
+
+# The tests start hundreds of processes: none is to compile again what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # $(call environment,FOLDER,NAME): a virtual environment of what requirements/NAME.txt says. pip checks the hashes.
 environment = $(PYTHON) -m venv $(1) \
@@ -38,7 +42,7 @@ itself = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no
 demo: $(INSTALLED)  ## Start a daemon, run the remote calculator, stop the daemon.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-test: $(INSTALLED)  ## Run all tests, those of a file one after the other.
+test: $(INSTALLED)  ## Run the tests but the costly ones, which are left to CI (CONTRIBUTING.md).
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-pythons: $(INSTALLED)  ## Run ON_EVERY_PYTHON with each Python that is here.
@@ -73,7 +77,7 @@ test-oldest: $(INSTALLED)  ## Run all tests with the oldest versions that users 
 	$(BIN)/uv pip compile pyproject.toml --extra client --extra server --extra tls --no-emit-package pydotcompute-grpc --quiet --upgrade \
 		--python .venv-oldest/bin/python --resolution lowest-direct --output-file .venv-oldest/oldest.txt
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --constraint .venv-oldest/oldest.txt --editable '.[dev]'
-	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(OLDEST_LACK)
+	.venv-oldest/bin/python -m pytest $(PARALLEL) $(OLDEST_LACK)
 
 # Rich before 15 shows the table of --watch without colours.
 OLDEST_LACK := --deselect tests/cli/test_telemetry.py::test_a_terminal_gets_colours_and_a_table_in_its_place
@@ -81,7 +85,7 @@ OLDEST_LACK := --deselect tests/cli/test_telemetry.py::test_a_terminal_gets_colo
 test-newest: $(INSTALLED)  ## Run all tests with the newest versions that users can have.
 	$(PYTHON) -m venv --without-pip .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade --editable '.[dev]'
-	.venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	.venv-newest/bin/python -m pytest $(PARALLEL)
 
 verify: verify-style verify-types verify-imports verify-lock verify-changelog verify-workflows verify-proto verify-generated  ## All checks but the tests.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.properties import use_profile
+from tests.properties import is_thorough, use_profile
 from tests.tools import LEFT_OUT
 
 pytest_plugins = ["tests.stubs"]
@@ -116,6 +116,18 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name in ("cupy", "cupyx"):
         (folder / f"{name}.py").write_text("from tests.fake_cupy import install\n\ninstall()\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parents[1])])}
+
+
+def pytest_report_header() -> str:
+    return "profile: thorough" if is_thorough() else "profile: quick, without the tests that are marked as thorough"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to CI, or to HYPOTHESIS_PROFILE=thorough, what takes many processes or much time."""
+    left = [] if is_thorough() else [item for item in items if item.get_closest_marker("thorough")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,7 +1,14 @@
-"""How often what is random is tried. The profiles of Hypothesis say it, and `tests/conftest.py` chooses one."""
+"""How much is tried. The profiles of Hypothesis say it, and `tests/conftest.py` chooses one.
+
+`quick` is for `make test`, `thorough` for CI. In `quick` there are fewer examples of what is random, and the tests with
+the mark `thorough` are left out: those that take many processes, or much time.
+"""
 
 import os
+from collections.abc import Iterable
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 THOROUGH = 100
@@ -30,10 +37,16 @@ def use_profile() -> None:
 
 
 def is_thorough() -> bool:
-    """True in the profile `thorough`: what takes minutes is tried too."""
+    """Returns True in the profile `thorough`, in which the tests with the mark `thorough` run too."""
     return bool(settings().max_examples == THOROUGH)
 
 
 def examples(thorough: int) -> int:
     """How many to try, of so many in the profile `thorough`."""
     return max(1, thorough * settings().max_examples // THOROUGH)
+
+
+def cases(values: Iterable[Any], *, quick: Iterable[Any]) -> list[Any]:
+    """Return the parameters of a test of which only those in `quick` run in the profile `quick`."""
+    few = list(quick)
+    return [each if each in few else pytest.param(each, marks=pytest.mark.thorough) for each in values]

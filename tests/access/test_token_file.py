@@ -35,7 +35,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
             assert read_tokens(line_of(token)) == {token.id: token}
             assert token.is_hash_of(secret)
             assert token_id(secret) == token.id
-            assert secret.rpartition("_")[2] not in line_of(token)
+            assert secret.removeprefix(f"pdc_{token.id}_") not in line_of(token)
 
 
 def test_a_new_file_is_for_its_owner_alone_and_keeps_what_it_is(tmp_path: Path) -> None:

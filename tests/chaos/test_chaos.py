@@ -49,6 +49,7 @@ def test_nothing_is_lost_or_doubled_while_connections_break() -> None:
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mebibytes", [16, 64])
 def test_long_messages_come_once_and_whole_while_connections_break_in_their_middle(mebibytes: int) -> None:
     limit = 80 * MIB
@@ -71,6 +72,7 @@ def test_long_messages_come_once_and_whole_while_connections_break_in_their_midd
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
+@pytest.mark.thorough
 def test_what_goes_through_shared_memory_is_not_lost_or_doubled_while_connections_break() -> None:
     with Processes(seed_of(6)) as processes:
         _, target = processes.daemon("--launch", "all", "--shared-memory-bytes", str(32 * MIB))
@@ -88,6 +90,7 @@ def test_what_goes_through_shared_memory_is_not_lost_or_doubled_while_connection
         assert telemetry(target).messages_dropped == 0, "no reply has become a dead letter"
 
 
+@pytest.mark.thorough
 def test_what_is_lost_without_a_trace_is_found_by_keepalive() -> None:
     with Processes(seed_of(2)) as processes:
         _, target = processes.daemon()
@@ -101,6 +104,7 @@ def test_what_is_lost_without_a_trace_is_found_by_keepalive() -> None:
         assert report.slowest < 20.0
 
 
+@pytest.mark.thorough
 def test_the_end_of_other_clients_is_nothing_to_those_that_live() -> None:
     with Processes(seed_of(3)) as processes:
         daemon, target = processes.daemon(session_timeout=2.0)
@@ -125,6 +129,7 @@ def test_the_end_of_other_clients_is_nothing_to_those_that_live() -> None:
         assert sizes[1] - sizes[0] < 50 * MIB, sizes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["reads every 10 ms", "stops reading"])
 def test_a_slow_client_does_not_delay_a_fast_one(way: str) -> None:
     with Processes(seed_of(4)) as processes:

@@ -17,6 +17,7 @@ FEW = (
 """Limits that each flood reaches soon."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_costs_the_quiet_one_nothing(flood: str) -> None:
     with Processes(seed_of(1)) as processes:

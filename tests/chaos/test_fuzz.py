@@ -9,8 +9,9 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from tests.chaos.fuzzing import fuzz
 from tests.chaos.mutations import Mutator
 from tests.chaos.processes import seed_of
+from tests.properties import examples
 
-INPUTS = 4_000
+INPUTS = examples(5_000)
 
 
 @pytest.mark.timeout(120)

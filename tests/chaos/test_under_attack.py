@@ -13,6 +13,7 @@ QUIET = Waits(asked=600, median=0.001, p99=0.002, worst=0.3, longest_work=0.002,
 FIGURES = Figures("attack", "OK", 1.0, QUIET, QUIET, 60 * MIB, 70 * MIB, 65 * MIB, 0, 1.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 def test_a_client_beside_an_attack_is_answered() -> None:
     figures: list[Figures] = []

@@ -1,5 +1,6 @@
 """Completion where people meet it: in the shells themselves, at a daemon."""
 
+import asyncio
 import os
 import pty
 import select
@@ -14,6 +15,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
+
+from pydotcompute_client import connect
+from tests.properties import cases
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMAND = os.path.join(sysconfig.get_path("scripts"), "pydotcompute")
@@ -44,14 +48,19 @@ COMPLETED = {
     "the same again": ("pydotcompute telemetry calculator calculator", ["telemetry", "calculator", "calculator"]),
 }  # fmt: skip
 """A line, and the arguments that it has when TAB was pressed at its end."""
-CASES = pytest.mark.parametrize(("line", "arguments"), COMPLETED.values(), ids=COMPLETED)
+CASES = pytest.mark.parametrize("name", cases(COMPLETED, quick=["in quotes", "a colon", "a dollar", "behind ="]))
 
 
 @pytest.fixture(scope="module")
 def target(start_daemon: Callable[..., Any]) -> str:
     address: str = start_daemon(str(EXAMPLES / "calculator.py"), "--launch", "calculator").target
-    for kernel_id in KERNEL_IDS:
-        subprocess.run([COMMAND, "--target", address, "launch", kernel_id, "--type", "calculator"], check=True)
+
+    async def launch() -> None:
+        async with connect(address) as runtime:
+            for kernel_id in KERNEL_IDS:
+                await runtime.launch(kernel_id, "calculator")
+
+    asyncio.run(launch())
     return address
 
 
@@ -61,11 +70,18 @@ def environment(target: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYDOTCOMPUTE_TARGET": target, "TERM": "dumb", "HISTFILE": ""}
 
 
-def script(shell: str, folder: Path) -> Path:
-    """The file with what `pydotcompute completion` prints."""
-    file = folder / f"completion.{shell}"
-    file.write_bytes(subprocess.run([COMMAND, "completion", shell], check=True, stdout=subprocess.PIPE).stdout)
-    return file
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the file with what `pydotcompute completion` prints for a shell."""
+    folder = tmp_path_factory.mktemp("completion")
+
+    def script(shell: str) -> Path:
+        file = folder / shell
+        if not file.exists():
+            file.write_bytes(subprocess.run([COMMAND, "completion", shell], check=True, stdout=subprocess.PIPE).stdout)
+        return file
+
+    return script
 
 
 def after_tab(shell: list[str], setup: str, line: str, target: str) -> list[str]:
@@ -100,30 +116,33 @@ def _until(terminal: int, mark: bytes) -> bytes:
 
 
 @CASES
-def test_bash_completes(target: str, tmp_path: Path, line: str, arguments: list[str]) -> None:
-    setup = f"source {script('bash', tmp_path)}"
+def test_bash_completes(target: str, script: Callable[[str], Path], name: str) -> None:
+    line, arguments = COMPLETED[name]
+    setup = f"source {script('bash')}"
     words = after_tab(["bash", "--norc", "--noprofile", "-i"], setup, line.format(target=target), target)
     assert words == ["pydotcompute", *(each.format(target=target) for each in arguments)]
 
 
-def test_bash_offers_what_several_kernels_begin_with(target: str, tmp_path: Path) -> None:
-    setup = f"source {script('bash', tmp_path)}"
+def test_bash_offers_what_several_kernels_begin_with(target: str, script: Callable[[str], Path]) -> None:
+    setup = f"source {script('bash')}"
     assert after_tab(["bash", "--norc", "--noprofile", "-i"], setup, "pydotcompute ask x", target)[-1] == "x:"
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
 @CASES
-def test_zsh_completes(target: str, tmp_path: Path, line: str, arguments: list[str]) -> None:
-    setup = f"bindkey -e; autoload -U compinit; compinit -u -D; source {script('zsh', tmp_path)}"
+def test_zsh_completes(target: str, script: Callable[[str], Path], name: str) -> None:
+    line, arguments = COMPLETED[name]
+    setup = f"bindkey -e; autoload -U compinit; compinit -u -D; source {script('zsh')}"
     words = after_tab(["zsh", "-f", "-i"], setup, line.format(target=target), target)
     assert words == ["pydotcompute", *(each.format(target=target) for each in arguments)]
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
 @CASES
-def test_fish_completes(target: str, tmp_path: Path, line: str, arguments: list[str]) -> None:
+def test_fish_completes(target: str, script: Callable[[str], Path], name: str) -> None:
+    line, arguments = COMPLETED[name]
     # What fish offers at the end of a line, each with its description.
-    asked = f'source {script("fish", tmp_path)}; complete -C "$argv"'
+    asked = f'source {script("fish")}; complete -C "$argv"'
     command = ["fish", "--no-config", "-c", asked, line.format(target=target)]
     offered = subprocess.run(
         command, env=environment(target), check=True, capture_output=True, text=True, timeout=WAIT

@@ -12,6 +12,7 @@ import pytest
 from pydotcompute.printable import escaped_lines
 from tests.cli.command import COMMAND, WAIT
 from tests.hostile import POISON, hostile_daemon, with_field
+from tests.properties import cases
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 """What Rich writes itself, for headings and states."""
@@ -57,7 +58,7 @@ def on_a_terminal(target: str, arguments: list[str]) -> bytes:
     return seen.replace(b"\r\n", b"\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cases(COMMANDS, quick=["ps", "describe", "an error", "JSON"]))
 def test_nothing_but_text_reaches_the_terminal(target: str, command: str) -> None:
     seen = on_a_terminal(target, COMMANDS[command])
     text = COLOUR.sub(b"", seen).decode()

@@ -29,7 +29,7 @@ from pydotcompute_client import TLS, connect
 from pydotcompute_client.cli.main import main
 
 # The first build makes a base and downloads the dependencies.
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.thorough, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DIRECTIVES, NOT_PROGRAMS, PAGES, RUNNABLE, Block, Command, blocks, commands, matches
+from tests.docs.pages import DIRECTIVES, NOT_PROGRAMS, PAGES, ROOT, RUNNABLE, Block, Command, blocks, commands, matches
 from tests.docs.sandbox import Sandbox
 from tests.tools import skipped_without_tools
 
 ALL = [block for page in PAGES for block in blocks(page)]
 PROGRAMS = [block for block in ALL if block.language in RUNNABLE]
+FIRST_READ = {ROOT / "README.md", ROOT / "docs" / "contract.md"}
+"""The pages whose programs run in the profile `quick` too."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,13 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pa
         each.close()
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.where) for block in PROGRAMS])
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=block.where, marks=() if block.page in FIRST_READ else pytest.mark.thorough)
+        for block in PROGRAMS
+    ],
+)
 def test_what_is_shown_runs(sandboxes: Callable[[Path], Sandbox], block: Block) -> None:
     if not block.is_run:
         pytest.skip(block.directives["not run"])

@@ -14,6 +14,7 @@ import pytest
 
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute_client import connect
+from tests.properties import cases
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TIMEOUT = 60.0
@@ -129,7 +130,7 @@ def test_every_example_is_run_by_these_tests() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", cases(CHECKS, quick=["calculator.py"]))
 def test_an_example_prints_the_same_here_and_at_a_daemon_however_often_it_is_run(name: str, target: str) -> None:
     here = without_the_actors(run(EXAMPLES / name))
     CHECKS[name](here)
@@ -139,6 +140,7 @@ def test_an_example_prints_the_same_here_and_at_a_daemon_however_often_it_is_run
         assert timeless(there) == timeless(here)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CHECKS)
 def test_an_example_prints_the_same_with_a_gpu(name: str, gpu: dict[str, str], gpu_target: str) -> None:
     without = without_the_actors(run(EXAMPLES / name))
@@ -171,6 +173,7 @@ from typing import Literal
 from uuid import UUID, uuid4
 from pydotcompute import message
 from pydotcompute_client import connect
+from tests.properties import cases
 
 @message
 @dataclass

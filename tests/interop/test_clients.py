@@ -9,7 +9,7 @@ from pydotcompute.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from tests.interop.conftest import Client
 
 # The first test of a language builds its client.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
 for_all_calls = pytest.mark.parametrize("client", ["go", "typescript"], indirect=True)
 """For what only the longer pages have."""

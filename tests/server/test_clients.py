@@ -113,6 +113,14 @@ async def test_the_rate_is_that_of_the_interval(stack: AsyncExitStack, daemon: D
     assert 0 < told.messages_per_second <= 2 * told.messages_received
 
 
+async def test_an_interval_shorter_than_clocks_count_is_a_longer_one(stack: AsyncExitStack, daemon: Daemon) -> None:
+    alice = await runtime_of(stack, daemon, "alice")
+    await alice.send_and_receive("echo", Order(1))
+    for _ in range(20):
+        (told,) = await alice.fetch_clients(1e-9)
+        assert told.messages_per_second == 0
+
+
 async def test_clients_are_listed_in_pages_in_the_order_in_which_they_came(
     stack: AsyncExitStack, daemon: Daemon
 ) -> None:

@@ -27,6 +27,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import connect
 from pydotcompute_server.cli import main
 from tests.contract.kernels import Job
+from tests.properties import cases
 from tests.server.process.processes import run, serving, started, until_exists, wired, write
 from tests.stubs import KERNELS, PATIENCE, Letter, Talk, Wire, job_bytes, read_error
 
@@ -165,7 +166,7 @@ def test_the_first_line_is_the_address_with_the_port_chosen_and_there_is_no_seco
         assert daemon.log_line("loading talkative")
 
 
-@pytest.mark.parametrize("source", ["shop", "shop/prices.py", "shop.prices"])
+@pytest.mark.parametrize("source", cases(["shop", "shop/prices.py", "shop.prices"], quick=["shop"]))
 def test_a_package_in_a_plain_checkout_is_served(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop").mkdir()
     write(tmp_path / "shop" / "__init__.py", "")
@@ -231,7 +232,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", cases(FILES, quick=["typo.py"]))
 def test_a_file_that_cannot_be_loaded_is_named_with_the_reason(name: str, tmp_path: Path) -> None:
     text, reason = FILES[name]
     path = write(tmp_path / name, text)
@@ -263,7 +264,7 @@ def test_types_of_one_name_and_different_fields_are_refused(tmp_path: Path) -> N
     assert "shared.v1.Line" in line
 
 
-@pytest.mark.parametrize("listen", NO_ADDRESSES)
+@pytest.mark.parametrize("listen", cases(NO_ADDRESSES, quick=["nonsense", "*:0"]))
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
     code, line = refused(CALCULATOR, "--listen", listen)
     assert (code, line) == (1, f"cannot listen on {listen}: not HOST:PORT, nor unix:PATH{NO_ADDRESSES[listen]}")
@@ -315,7 +316,7 @@ def test_it_may_open_as_many_files_as_the_system_allows(start_daemon: Callable[.
     daemon.stop()
 
 
-@pytest.mark.parametrize("size", [1 << 60, 1 << 70])
+@pytest.mark.parametrize("size", cases([1 << 60, 1 << 70], quick=[1 << 60]))
 def test_memory_that_there_is_not_cannot_be_shared(size: int) -> None:
     code, line = refused(CALCULATOR, "--listen", "127.0.0.1:0", "--shared-memory-bytes", str(size))
     assert code == 1

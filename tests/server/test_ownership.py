@@ -195,7 +195,7 @@ async def test_one_watcher_too_many_of_a_principal_is_refused_and_others_have_ro
     watches = []
     for _ in range(7):
         bob = await connected(stack, address, "bob")
-        watches.append(bob.telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest()))
+        watches.append(bob.telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest(interval=duration(0.1))))
         await watches[-1].read()
     one_more = bob.telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
     assert await failure_of(one_more.read()) == refused("max_watchers_per_principal", 7)

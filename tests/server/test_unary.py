@@ -190,16 +190,16 @@ async def test_the_deadline_of_a_call_is_a_timeout_too(wire: Wire) -> None:
     kernel_id = await wire.launch("sink", input_queue_size=1)
     await wire.describe(kernel_id)
     message = pb.Message(body=wire.body("kernels.v1.Job"))
-    receiving = wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id), timeout=0.5)
-    asking = wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message), timeout=0.5)
+    receiving = wire.messages.Receive(pb.ReceiveRequest(kernel_id=kernel_id), timeout=4.0)
+    asking = wire.messages.Ask(pb.AskRequest(kernel_id=kernel_id, message=message), timeout=4.0)
     for call, operation in ((receiving, "receive"), (asking, "send_and_receive")):
         failure = await failure_of(call)
         assert (failure.reason, failure.detail["operation"]) == ("QUEUE_TIMEOUT", operation)
-        assert 0.3 < failure.detail["timeout"] < 0.5
+        assert 1.0 < failure.detail["timeout"] < 4.0
     await wire.kernels.Deactivate(kernel_pb.DeactivateRequest(kernel_id=kernel_id))
     await wire.send(kernel_id)
     request = pb.SendRequest(kernel_id=kernel_id, message=message, timeout=duration(PATIENCE))
-    assert (await failure_of(wire.messages.Send(request, timeout=0.5))).reason == "QUEUE_FULL"
+    assert (await failure_of(wire.messages.Send(request, timeout=2.0))).reason == "QUEUE_FULL"
 
 
 async def test_an_ask_that_is_cancelled_leaves_no_waiter(wire: Wire) -> None:

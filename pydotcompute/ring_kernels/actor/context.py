@@ -1,38 +1,28 @@
-"""The context of an actor: how it receives and sends, and which messages it has in hand.
-
-A message is *in hand*, or in the actor's hands, from the moment that `receive` or `batches` hands it out. It is *done*,
-or complete, when the actor answers it, forwards it, asks for the next one, or returns.
-"""
+"""The context of an actor: how it receives and sends. What it has in hand is told in `hands`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from time import monotonic, perf_counter_ns
+from time import perf_counter_ns
 from types import ModuleType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydotcompute.device.lease import HOST, Device, DeviceLease
-from pydotcompute.exceptions import (
-    InvalidConfigurationError,
-    KernelNotFoundError,
-    KernelStateError,
-    PyDotComputeError,
-    QueueTimeoutError,
-)
+from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, KernelStateError
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.messages.message import door
+from pydotcompute.messages.raw import opened
+from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
-from pydotcompute.ring_kernels.actor.room import ENDLESS, FIRST_ROW, SLOW_NS, Room
+from pydotcompute.ring_kernels.actor.hands import ActorHands
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import FROM_KERNEL, DeadLetterReason
 from pydotcompute.ring_kernels.mail.gate import OPEN
-from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.mail import Mail
-from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 
 __all__ = ["KernelContext"]
 
@@ -42,38 +32,13 @@ TOut = TypeVar("TOut")
 logger = logging.getLogger(__name__)
 
 
-class KernelContext(Generic[TIn, TOut]):
+class KernelContext(ActorHands[TIn, TOut]):
     """The context that an actor gets from its kernel.
 
     Every message passes `receive` and `send`. For speed, the parts of the mail that these two use are attributes.
     """
 
-    __slots__ = (
-        "_batch",
-        "_batch_ns",
-        "_check",
-        "_counters",
-        "_find",
-        "_gate",
-        "_handed_in_a_row",
-        "_has_just_waited",
-        "_has_warned",
-        "_in_a_row",
-        "_in_hand",
-        "_inbox",
-        "_mail",
-        "_most_in_a_row",
-        "_replies",
-        "_row_ns",
-        "_stuck",
-        "_stuck_ns",
-        "idle",
-        "kernel_id",
-        "lease",
-        "output_type",
-        "room",
-        "sends_to",
-    )
+    __slots__ = ("_check", "_find", "_has_warned", "_replies", "lease", "output_type", "sends_to", "task")
 
     def __init__(
         self,
@@ -89,37 +54,23 @@ class KernelContext(Generic[TIn, TOut]):
         Args:
             mail: the kernel's mail.
             output_type: the message class that the kernel sends, if it was declared with one.
-            find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+            find: returns the kernel of a given id in the same runtime, so that the actor can send to it.
             sends_to: the receiver of the actor's messages; see the attribute.
             limits: the limits of the runtime.
         """
-        self.kernel_id = mail.kernel_id
+        super().__init__(mail, limits)
         self.output_type = output_type
         """The message class that the kernel sends; None if the kernel was declared without one."""
         self.lease: DeviceLease = HOST
         """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
         self.sends_to = sends_to
         """The lease of the receiver of the messages. None is anyone in this process, where arrays may stay on a GPU."""
-        self.idle = Signal()
-        """Notified when the actor has nothing in hand and asks for the next message."""
-        self.room: Room = ENDLESS
-        """The room for what the actor sends."""
-        self._mail = mail
-        self._gate, self._inbox, self._replies, self._counters = mail.gate, mail.inbox, mail.replies, mail.counters
+        self.task: asyncio.Task[Any] | None = None
+        """The task in which the actor runs; None while it does not run, or if it runs in a thread."""
+        self._replies = mail.replies
         self._check = door(output_type)  # It refuses an echo, which is of the input type.
         self._find = find
-        self._in_hand: Item[TIn] | None = None
-        self._batch: dict[int, Item[TIn]] = {}  # The batch in the actor's hands, by `message_id.int`.
-        self._batch_ns = 0  # When the batch was handed out, in nanoseconds of `perf_counter_ns`.
-        self._stuck = 0  # How many tasks of the actor wait for room in the output mailbox, or for what they send.
-        self._stuck_ns = 0  # Since when one of them waits without a break.
         self._has_warned = False  # The log says that an output was perhaps to be a reply.
-        mail.delays.hands = self
-        self._handed_in_a_row = 0
-        self._most_in_a_row = limits.in_a_row
-        self._in_a_row = min(FIRST_ROW, limits.in_a_row)  # As many as the actor handles in a short time.
-        self._row_ns = perf_counter_ns()  # When the last row was done.
-        self._has_just_waited = False  # The last `receive` timed out: other tasks have run.
 
     @property
     def is_active(self) -> bool:
@@ -179,7 +130,7 @@ class KernelContext(Generic[TIn, TOut]):
         does for a message that was a dead letter and was put back, because nobody knows who has sent that.
         """
         key: int = message.message_id.int
-        return self._replies.principal_of(key) if self.has(key) else None
+        return self._replies.principal_of(key) if self._item_in_hand(key) is not None else None
 
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or was asked to end."""
@@ -293,14 +244,55 @@ class KernelContext(Generic[TIn, TOut]):
                 not take messages, has failed, or is full.
             MessageTypeError, MessageSerializationError: the other kernel does not take such a message; or nobody waits
                 for a reply to the request; or the other kernel already has the request, which would go in a circle.
+            CircularAskError: the other kernel waits in `ctx.ask` for the reply to this very request.
         """
         receiver = self.receiver(kernel_id)
         if self.lease.on_gpu:
             await make_ready(self.lease, message, receiver.lease)
         await self.forward_to(receiver, message)
 
+    async def ask(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
+        """Send a request to another kernel of the same runtime, and return its reply.
+
+        The actor asks for the message of its own that it has in hand; or, if the `correlation_id` of `message` is the
+        `message_id` of a request that it was sent, for that one. It must name the request if it asks in a task of its
+        own, or has a batch in hand; else it asks for none. The other kernel sees the principal of whoever has sent the
+        request, and gets `message` with the priority of the request, if its own is the default. This call waits no
+        longer than the sender of the request does, and what it has sent is withdrawn with the request.
+
+        Args:
+            kernel_id: the id of the other kernel.
+            message: what to send.
+            timeout: the most seconds to wait; None waits as long as the sender of the request.
+
+        Raises:
+            CircularAskError: the reply would have to wait for this actor.
+            RequestWithdrawnError: the sender of the request waits no more.
+            QueueTimeoutError: there was no reply in time; the error says why.
+            KernelNotFoundError, KernelStateError, KernelFailedError, QueueFullError: the other kernel is missing, does
+                not take messages, has failed, or is full; or this kernel has ended.
+            MessageTypeError, MessageSerializationError: the other kernel does not take such a message.
+        """
+        receiver = self.receiver(kernel_id)
+        if self.lease.on_gpu:
+            await make_ready(self.lease, message, receiver.lease)
+        return await self.ask_of(receiver, message, timeout, is_own=asyncio.current_task() is self.task)
+
+    async def ask_of(self, receiver: Receiver, message: Any, timeout: float | None, *, is_own: bool) -> Any:
+        """Ask as `ask` does, for a message whose arrays are already prepared for the receiver.
+
+        `is_own` is True if the actor itself waits for the reply, and not a task or a thread that it has started.
+        """
+        named = message.correlation_id
+        about = None if named is None or not self._replies.is_awaited(named.int) else cast(int, named.int)
+        if about is None and is_own and self._in_hand is not None:
+            about = cast(Header, self._in_hand[0]).message_id.int
+        item = None if about is None else self._item_in_hand(about)
+        holds = is_own and not self._inbox.is_awaited
+        return opened(await receiver.answer(Asker(self._mail, self, holds, about, item), message, timeout))
+
     def receiver(self, kernel_id: str) -> Receiver:
-        """Return the kernel of this id, so that the actor can forward to it. Raises KernelNotFoundError."""
+        """Return the kernel of this id, so that the actor can send to it. Raises KernelNotFoundError."""
         if self._find is None:
             raise KernelNotFoundError(kernel_id, [self.kernel_id])
         return self._find(kernel_id)
@@ -321,185 +313,6 @@ class KernelContext(Generic[TIn, TOut]):
             except KernelStateError:
                 return
             yield message
-
-    # -- what the actor has in hand ------------------------------------------------------------------------------------
-
-    @property
-    def is_idle(self) -> bool:
-        """True if the actor has nothing in hand."""
-        return self._in_hand is None and not self._batch
-
-    def has(self, key: int) -> bool:
-        """Return True if the request of this `message_id.int` is in hand."""
-        return self._item_in_hand(key) is not None
-
-    @property
-    def seconds_in_hand(self) -> float:
-        """The seconds that the actor has had in hand what it works on, at most; 0 if it has nothing in hand.
-
-        When a single message was taken is not noted, because that would cost every message. It was taken after it had
-        arrived, after the actor was done with the one before, and after the last pause.
-        """
-        in_hand = self._in_hand
-        if in_hand is not None:
-            taken = max(in_hand[1], self._counters.completed_ns, self._gate.entered_ns)
-        elif self._batch:
-            taken = self._batch_ns
-        else:
-            return 0.0
-        return max(0, perf_counter_ns() - taken) / 1e9
-
-    @property
-    def seconds_in_send(self) -> float | None:
-        """The seconds that the actor has waited in `send` for room in the output mailbox; None if it does not wait."""
-        return max(0, perf_counter_ns() - self._stuck_ns) / 1e9 if self._stuck else None
-
-    def take_what_is_left(self) -> list[Item[TIn]]:
-        """Remove and return the items in hand. Called when the actor has ended."""
-        left = list(self._batch.values()) if self._in_hand is None else [self._in_hand, *self._batch.values()]
-        self._in_hand = None
-        self._batch.clear()
-        return left
-
-    def complete_all(self) -> None:
-        """Complete every message in hand: count it, and tell the journal that it is done."""
-        in_hand, self._in_hand = self._in_hand, None
-        if in_hand is not None:
-            self._done(in_hand)
-        if self._batch:
-            for item in self._batch.values():
-                self._done(item)
-            self._batch.clear()
-
-    def _done(self, item: Item[TIn]) -> None:
-        self._counters.complete(item[1])
-        if self._mail.journal is not None:
-            self._mail.journal.done(cast(Header, item[0]).message_id)
-
-    def _request_of(self, message: Any) -> int:
-        """Return the `message_id.int` of the request that `message` answers: the one it names, or `message` itself."""
-        key: int = message.message_id.int
-        item = self._item_in_hand(key)
-        if message.correlation_id is None or (item is not None and item[0] is message):
-            return key
-        return cast(int, message.correlation_id.int)
-
-    def _item_in_hand(self, key: int) -> Item[TIn] | None:
-        """Return the item in hand whose message has this `message_id.int`; None if there is none."""
-        in_hand = self._in_hand
-        if in_hand is not None and cast(Header, in_hand[0]).message_id.int == key:
-            return in_hand
-        return self._batch.get(key)
-
-    def _complete(self, key: int) -> None:
-        """Complete the item in hand whose message has this `message_id.int`, if there is one."""
-        item = self._item_in_hand(key)
-        if item is None:
-            return
-        if item is self._in_hand:
-            self._in_hand = None
-        else:
-            del self._batch[key]
-        self._done(item)
-
-    async def _next_items(self, max_size: int, max_delay: float) -> list[Item[TIn]]:
-        """Wait for the next batch, and return its items. Overdue messages are left out.
-
-        Messages stay in the mailbox until the batch is handed out. So until then a pause holds them back, and a more
-        urgent message overtakes them.
-        """
-        self.complete_all()
-        self._counters.mark()
-        if self.idle.waiters:
-            self.idle.notify_all()
-        await asyncio.sleep(0)
-        if perf_counter_ns() >= self.room.look_ns:
-            await self._wait_for_room()
-        items: list[Item[TIn]] = []
-        while not items:
-            try:
-                await self._inbox.ripen(max_size, max_delay)
-            except PyDotComputeError:  # The mailbox is closed, with the error for callers.
-                raise self._gate.state_error("receive", *OPEN) from None
-            while len(items) < max_size and (item := self._inbox.get_nowait()) is not None:
-                if item[2] is None or not self._mail.bury_if_overdue(item):
-                    items.append(item)
-        for item in items:
-            key = cast(Header, item[0]).message_id.int
-            # A caller may have sent two messages of one id. A reply completes the first, the next batch the others.
-            self._batch[key if key not in self._batch else -len(self._batch)] = item
-        self._batch_ns = perf_counter_ns()
-        self._counters.handed_batch(len(items))
-        return items
-
-    async def _next_item(self, timeout: float | None) -> Item[TIn]:
-        """Wait for the next message that is not overdue, and return its item.
-
-        First the other tasks run once, for two reasons. An actor that ignores every error and asks again at once must
-        not block the loop. And an actor with a single caller then finds the next request without a wait: 11 µs for a
-        request and its reply instead of 16. This step is left out if the last wait timed out, because the other tasks
-        have just run.
-        """
-        deadline = None if timeout is None else monotonic() + timeout
-        if self._counters.completed_ns >= self._counters.due_ns:
-            self._counters.mark()
-        if self.idle.waiters:
-            self.idle.notify_all()
-        done = self._counters.completed_ns
-        if self._handed_in_a_row >= self._in_a_row:
-            self._measure_row(done - self._row_ns)
-        self._row_ns = done
-        if done >= self.room.look_ns:
-            await self._wait_for_room(deadline)
-        self._handed_in_a_row = 0
-        if self._has_just_waited:
-            self._has_just_waited = False
-        else:
-            await asyncio.sleep(0)
-        while True:
-            item = self._inbox.get_nowait()
-            if item is None:
-                self._counters.mark()
-                try:
-                    item = await self._inbox.next(None if deadline is None else deadline - monotonic())
-                except PyDotComputeError:  # The mailbox is closed, with the error for callers.
-                    raise self._gate.state_error("receive", *OPEN) from None
-            if item is None:
-                assert timeout is not None
-                self._has_just_waited = True
-                raise QueueTimeoutError(self.kernel_id, timeout, "receive")
-            if item[2] is None or not self._mail.bury_if_overdue(item):
-                return item
-
-    def _measure_row(self, took: int) -> None:
-        """Hand fewer messages in a row to an actor that takes long for them, and more to one that does not.
-
-        Other tasks have their turn only between the rows.
-
-        Args:
-            took: the nanoseconds that the last row took.
-        """
-        if took > SLOW_NS:
-            self._in_a_row = max(1, self._in_a_row * SLOW_NS // took)
-        else:
-            self._in_a_row = min(2 * self._in_a_row, self._most_in_a_row)
-
-    async def _wait_for_room(self, deadline: float | None = None) -> None:
-        """Wait until there is room for what the actor sends, but not beyond the deadline, or the end of the kernel."""
-        room = self.room
-        if not room.is_lacking(self.kernel_id):
-            return
-        if not self._stuck:
-            self._stuck_ns = perf_counter_ns()
-        self._stuck += 1
-        try:
-            while room.is_lacking(self.kernel_id) and not self._gate.should_terminate:
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    return
-                await wait_any((room.freed(), self._gate.closing), left)
-        finally:
-            self._stuck -= 1
 
     async def _send_output(self, message: Any) -> None:
         if not self._has_warned and message.correlation_id is None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydotcompute.access.roles import EVERYTHING, Rights
 from pydotcompute.access.tokens import ANONYMOUS_NAME, Token, check_name, token_id
 from pydotcompute.exceptions import InvalidConfigurationError, NotAuthenticatedError
 from pydotcompute_server.access.certificates import name_in
-from pydotcompute_server.access.jwts import Jwts
 from pydotcompute_server.access.rules import Rules
 from pydotcompute_server.calls.pipeline import Call, Metadata
 from pydotcompute_server.principals import ANONYMOUS, Principal
+
+if TYPE_CHECKING:
+    from pydotcompute_server.access.jwts import Jwts
 
 __all__ = ["Identified", "Policy"]
 
@@ -51,8 +53,11 @@ class Policy:
 
     def __init__(self, rules: Rules | None, tokens: Mapping[str, Token] | None, *, is_open: bool = False) -> None:
         self._is_open = is_open
-        jwt_rules = None if rules is None else rules.jwt
-        self._jwts = None if jwt_rules is None else Jwts(jwt_rules)
+        self._jwts: Jwts | None = None
+        if rules is not None and rules.jwt is not None:
+            from pydotcompute_server.access.jwts import Jwts  # Few daemons need it, and it brings urllib.request.
+
+            self._jwts = Jwts(rules.jwt)
         self._trusts_certificates = rules is None
         self._rules = rules or Rules()
         self._takes_tokens = tokens is not None

@@ -10,6 +10,7 @@ import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError
+from pydotcompute.messages.raw import stands_for
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
@@ -95,7 +96,7 @@ class Answers:
         """
         try:
             codec = self._catalog.codec(message.__class__)
-            if wanted is not None and message.__class__ is not wanted:
+            if wanted is not None and stands_for(message.__class__) is not wanted:
                 raise self._other_class(kernel, message, wanted)
             if self._apart.is_weighty(codec, message):
                 return None

@@ -23,8 +23,8 @@ __all__ = ["ClientServicer"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-LONGEST_INTERVAL = 10.0
-"""The most seconds for which ListClients looks how many messages come."""
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.01, 10.0
+"""The fewest and the most seconds for which ListClients looks how many messages come. Clocks count in milliseconds."""
 LONGEST_REASON = 500
 """The most characters of a reason that are told."""
 
@@ -40,11 +40,12 @@ class ClientServicer(client_service_pb2_grpc.ClientServiceServicer):
 
     async def ListClients(self, request: pb.ListClientsRequest, context: Context) -> pb.ListClientsResponse:
         after = number_in(request.page_token, "ListClientsRequest")  # The number of the last client on that page.
-        interval = min(seconds(request.interval), LONGEST_INTERVAL) if request.HasField("interval") else 0.0
+        interval = seconds(request.interval) if request.HasField("interval") else 0.0
         clients = self._connected.listed(after)[: self._limits.list_page + 1]
         before = {client: client.traffic for client in clients} if interval > 0 else {}
         began = asyncio.get_running_loop().time()
-        await asyncio.sleep(max(0.0, interval))
+        if before:
+            await asyncio.sleep(min(max(interval, SHORTEST_INTERVAL), LONGEST_INTERVAL))
         took = asyncio.get_running_loop().time() - began
 
         def converted() -> Iterator[pb.Client]:

@@ -355,7 +355,10 @@ class UnaryLane:
         The message is not checked yet.
         """
         input_type = kernel.type.input_type
-        codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
+        if input_type is None or kernel.mail.takes_raw:
+            codec = self._catalog.lane_codecs(kernel)[0]
+        else:
+            codec = self._catalog.codec(input_type)
         size = len(body)
         if size > self._apart.least_bytes and (
             long_request.get() or self._apart.reads_apart(codec, message.body.type_url, size)
@@ -367,8 +370,7 @@ class UnaryLane:
 
     async def _read_apart(self, kernel: Kernel, message: pb.Message) -> Any:
         """Return the message in a request. It is checked already."""
-        assert kernel.type.input_type is not None
-        codec, most_elements = self._catalog.codec(kernel.type.input_type), self._limits.max_message_elements
+        codec, most_elements = self._catalog.lane_codecs(kernel)[0], self._limits.max_message_elements
 
         def read_and_check() -> Any:
             body = message.body.value

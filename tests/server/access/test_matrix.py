@@ -90,12 +90,12 @@ async def code_of(daemon: Guarded, path: str, method: MethodDescriptor | None, w
         await call.write(request)
         await call.done_writing()
     try:
-        if await call.read() is not grpc.aio.EOF:
-            return grpc.StatusCode.OK
-    except grpc.aio.AioRpcError as error:
-        if "execute_batch" in str(error.details()):  # The answer came before gRPC's client was ready for one.
-            return await code_of(daemon, path, method, who)
-        return error.code()
+        with suppress(grpc.aio.AioRpcError):
+            if await call.read() is not grpc.aio.EOF:
+                return grpc.StatusCode.OK
+        code, details = await call.code(), str(await call.details())
     finally:
         call.cancel()
-    return await call.code()
+    if code is grpc.StatusCode.INTERNAL and ("execute_batch" in details or "Internal error from Core" in details):
+        return await code_of(daemon, path, method, who)  # The answer came before gRPC's client was ready for one.
+    return code

@@ -119,7 +119,7 @@ async def test_without_a_lease_there_is_no_delivery_id(wire: Wire) -> None:
 
 async def test_the_deadline_of_the_call_is_the_time_out(wire: Wire) -> None:
     service, kernel = await launched(wire, "sink")
-    failure = await failure_of(service.ask(kernel, timeout=0.3, number=1))
+    failure = await failure_of(service.ask(kernel, timeout=4.0, number=1))
     assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "QUEUE_TIMEOUT")
 
 

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from pydotcompute.v1 import kernel_service_pb2, message_service_pb2
+from tests.properties import examples
 from tests.server.typed.services import (
     EOF,
     dead_letters,
@@ -19,23 +20,25 @@ from tests.server.typed.services import (
 )
 from tests.stubs import MAX_MESSAGE_BYTES, PATIENCE, Wire, read_error
 
+MANY = examples(10_000)
 
-async def test_ten_thousand_messages_come_back_in_order(wire: Wire) -> None:
+
+async def test_many_messages_come_back_in_order(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
-    answers = await exchange(service.stream(kernel), [service.message(amount=number) for number in range(10_000)])
-    assert [answer.amount for answer in answers] == list(range(10_000))
+    answers = await exchange(service.stream(kernel), [service.message(amount=number) for number in range(MANY)])
+    assert [answer.amount for answer in answers] == list(range(MANY))
     assert await dead_letters(wire, kernel["kernel-id"]) == []
 
 
 async def test_a_client_that_does_not_read_is_not_read_from(wire: Wire) -> None:
     service, kernel = await launched(wire, "parrot", input_queue_size=16, output_queue_size=16)
     call = service.stream(kernel)
-    message = service.message(note="x" * 10_000)
+    message = service.message(note="x" * 50_000)
     written = 0
 
     async def write() -> None:
         nonlocal written
-        for _ in range(10_000):
+        for _ in range(1_000):
             await call.write(message)
             written += 1
         await call.done_writing()
@@ -46,15 +49,15 @@ async def test_a_client_that_does_not_read_is_not_read_from(wire: Wire) -> None:
         while before != written:  # Half a second in which nothing moves.
             before = written
             await asyncio.sleep(0.5)
-    assert written < 5_000
+    assert written < 500
     processed = (await wire.counters(kernel["kernel-id"])).messages_processed
     answers = 0
     while (answer := await call.read()) is not EOF:
-        assert len(answer.value) > 10_000
+        assert len(answer.value) > 50_000
         answers += 1
     await writing
     assert processed <= written
-    assert answers == 10_000
+    assert answers == 1_000
 
 
 async def test_replies_come_as_the_kernel_sends_them(wire: Wire) -> None:
@@ -67,9 +70,9 @@ async def test_replies_come_as_the_kernel_sends_them(wire: Wire) -> None:
 
 async def test_a_stream_may_hold_many_requests_that_the_kernel_collects(wire: Wire) -> None:
     service, kernel = await launched(wire, "gate")
-    messages = [service.message(number=number) for number in range(10_000)] + [service.message(note="open")]
+    messages = [service.message(number=number) for number in range(MANY)] + [service.message(note="open")]
     answers = await exchange(service.stream(kernel), messages)
-    assert [answer.number for answer in answers] == [number**2 for number in range(10_000)] + [0]
+    assert [answer.number for answer in answers] == [number**2 for number in range(MANY)] + [0]
 
 
 async def test_a_stream_answers_while_the_client_goes_on_sending(wire: Wire) -> None:
@@ -263,7 +266,7 @@ async def test_a_stream_that_is_cancelled_withdraws_what_the_kernel_has_not_take
 async def test_a_stream_whose_deadline_passes_withdraws_too(wire: Wire) -> None:
     service, kernel = await launched(wire, "till")
     await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id=kernel["kernel-id"]))
-    call = service.stream(kernel, timeout=1.0)
+    call = service.stream(kernel, timeout=4.0)
     await call.write(service.message(amount=1))
     await wire.until(kernel["kernel-id"], queue_depth=1)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
