@@ -106,6 +106,11 @@ class Held:
     def __init__(self, *under_way: int) -> None:
         self.under_way = under_way
 
+    @property
+    def messages_under_way(self) -> int:
+        """The first of the two."""
+        return self.under_way[0]
+
 
 def test_an_account_looks_at_its_parts_before_it_refuses() -> None:
     clock = Clock()
