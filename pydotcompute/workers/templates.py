@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from pydotcompute.schema.lock import in_force
@@ -44,11 +45,14 @@ class _Template:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         control.setblocking(False)
+        self.has_forked = False
+        """True once it has forked: its imports have ended."""
+        self._since = monotonic()
 
     @property
-    def patience(self) -> float | None:
-        """The seconds within which it forks; None if it may take as long as it likes."""
-        return PATIENCE
+    def is_late(self) -> bool:
+        """True if it has not forked yet, and should have."""
+        return not self.has_forked and monotonic() - self._since > PATIENCE
 
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """Let a process be forked.
@@ -58,10 +62,13 @@ class _Template:
             OSError: the system allows no more processes or files.
         """
         try:
-            async with asyncio.timeout(self.patience):
-                return await self._born(order, descriptors)
+            # Imports may take long, and a worker that waits for them has its own time.
+            async with asyncio.timeout(PATIENCE if self.has_forked else None):
+                child = await self._born(order, descriptors)
         except TimeoutError:
             raise TemplateLostError("it does not answer") from None
+        self.has_forked = True
+        return child
 
     async def _born(self, order: Order, descriptors: Sequence[int]) -> Child:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -155,8 +162,10 @@ class _OfFile(_Template):
     def __init__(self, first: _First, order: Order, version: Any, descriptors: Sequence[int]) -> None:
         self.version = version
         """What must be the same for the file to be the same."""
-        self.has_forked = False
-        """True once it has forked a worker: its import has ended."""
+        self.first = first
+        """The template from which it comes."""
+        self.came = False
+        """True if it is known to have been forked. To be asked after `leave`."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(here)
         self._report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -168,15 +177,10 @@ class _OfFile(_Template):
             self.leave()
             raise
 
-    @property
-    def patience(self) -> float | None:
-        """See `_Template`. An import may take long, and a worker that waits for it has its own time."""
-        return PATIENCE if self.has_forked else None
-
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """See `_Template`."""
         child = await super().fork(order, descriptors)
-        self.has_forked = True
+        self.first.has_forked = True
         return child
 
     def leave(self) -> None:
@@ -186,6 +190,7 @@ class _OfFile(_Template):
             with suppress(OSError):
                 data, descriptors = hear(self._report)
                 if descriptors:
+                    self.came = True
                     child = Child(json.loads(data)["pid"], descriptors[0], self._report)
                     child.kill()
                     child.close()
@@ -234,15 +239,27 @@ class Templates:
                     if not template.has_forked:
                         self._leave(place, template)
                     raise
-        first = self._any_first()
+        try:
+            return await self._fork_from_first(order, descriptors)
+        except TemplateLostError:
+            pass
+        try:
+            return await self._fork_from_first(order, descriptors)
+        except TemplateLostError as error:
+            raise OSError(f"there is no template: {error}") from error
+
+    async def _fork_from_first(self, order: Order, descriptors: Sequence[int]) -> Child:
+        with self._guard:
+            first = self._first_template()
         try:
             return await first.fork(order, descriptors)
-        except TemplateLostError:
-            first = self._any_first(instead_of=first)
-            try:
-                return await first.fork(order, descriptors)
-            except TemplateLostError as error:
-                raise OSError(f"there is no template: {error} ({first.last_words()})") from error
+        except TemplateLostError as error:
+            self._leave_first(first)
+            raise TemplateLostError(f"{error} ({first.last_words()})") from error
+        except BaseException:
+            if first.is_late:
+                self._leave_first(first)
+            raise
 
     def forget(self) -> None:
         """Let the files be imported again for workers that are started from now on."""
@@ -273,16 +290,23 @@ class Templates:
             os.close(descriptor)
         self.__init__()  # type: ignore[misc]
 
-    def _any_first(self, instead_of: _First | None = None) -> _First:
+    def _leave_first(self, first: _First) -> None:
         with self._guard:
-            return self._first_template(instead_of)
+            if self._first is first:
+                self._replace_first()
 
-    def _first_template(self, instead_of: _First | None = None) -> _First:
+    def _replace_first(self) -> None:
+        """Order nothing more of the first template: the next one is started when it is needed."""
+        if self._first is not None:
+            self._first.leave()
+            self._firsts_before.append(self._first)
+            self._first = None
+
+    def _first_template(self) -> _First:
         first = self._first
-        if first is not None and (first is instead_of or not first.is_fit):
-            first.leave()
-            self._firsts_before.append(first)
-            self._first = first = None
+        if first is not None and not first.is_fit:
+            self._replace_first()
+            first = None
         if first is None:
             for ended in [each for each in self._firsts_before if each.has_ended]:
                 ended.close()
@@ -322,6 +346,8 @@ class Templates:
             if self._of_files.get(key) is template:
                 del self._of_files[key]
                 template.leave()
+                if template.is_late and not template.came and template.first is self._first:
+                    self._replace_first()
             if isinstance(why, UnfitFileError):
                 self._unfit[key] = template.version
                 logger.warning("%s: each worker imports it anew, because %s", place.file, why)

@@ -232,7 +232,7 @@ async def test_a_template_that_was_stopped_is_replaced(
 ) -> None:
     worker = await launched(runtime, file.kernel())
     stopped = [parent_of(worker), parent_of(parent_of(worker))]
-    monkeypatch.setattr("pydotcompute.workers.templates.PATIENCE", 2.0)
+    monkeypatch.setattr("pydotcompute.workers.templates.PATIENCE", 0.3)
     try:
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
@@ -241,6 +241,25 @@ async def test_a_template_that_was_stopped_is_replaced(
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_the_first_template_is_replaced_too_if_it_was_stopped_before_a_file_was_ordered(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pydotcompute.workers.templates.PATIENCE", 0.3)
+    async with RingKernelRuntime() as runtime, runtime.kernel_scope("other", kernels.fragile):
+        told = await runtime.send_and_receive("other", Ask(), timeout=PATIENCE)
+        first = parent_of(parent_of(told.pid))
+    os.kill(first, signal.SIGSTOP)
+    try:
+        async with RingKernelRuntime(limits=RuntimeLimits(worker_start=0.5)) as runtime:
+            with pytest.raises(KernelFailedError, match="not ready"):
+                await runtime.launch("k", file.kernel())
+    finally:
+        os.kill(first, signal.SIGCONT)
+    async with RingKernelRuntime() as runtime:
+        pid = await launched(runtime, sys.modules[file.name].kernel)
+        assert parent_of(parent_of(pid)) != first
 
 
 async def test_how_a_worker_has_ended_is_not_known_if_its_template_has_died(
