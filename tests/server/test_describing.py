@@ -271,9 +271,8 @@ async def test_each_folder_imports_the_helper_of_its_own_in_a_template_too(
     files = []
     for each in "ab":
         write(tmp_path / each / "helper.py", f"NAME = {each!r}")
-        actor = ACTOR.format(name=each, settings="").replace(
-            "ctx.send(note)", "ctx.send(Note(NAME, **header_of(note)))"
-        )
+        reply = "ctx.send(Note(NAME, correlation_id=note.message_id))"
+        actor = ACTOR.format(name=each, settings="").replace("ctx.send(note)", reply)
         files.append(write(tmp_path / each / "k.py", f"from helper import NAME\n{NOTE}{actor}"))
     kernel_types: Any = describe_kernel_types(files)
     async with RingKernelRuntime(kernel_types=kernel_types, isolation="process") as runtime:
