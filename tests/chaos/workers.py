@@ -130,7 +130,8 @@ class _Run:
         answered, told = (sum(getattr(report, name) for _, report in reports) for name in ("answered", "told"))
         print(f"{answered} answered and {told} told lost in {seconds:.0f} s; {dict(self._killer.done)}")
         handed_again = sum(self._again(kernel) for kernel in self._attack.kernels)
-        print(f"{handed_again} were handed out again; causes of what is lost: {_sum_of(report.causes for _, report in reports)}")
+        causes = _sum_of(report.causes for _, report in reports)
+        print(f"{handed_again} were handed out again; causes of what is lost: {causes}")
         wrong = [line for kernel, report in reports for line in self._wrong_in(kernel, report)]
         for kernel in self._attack.kernels:
             pids = np.unique(records_of(self._file(kernel))["pid"])

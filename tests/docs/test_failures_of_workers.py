@@ -8,7 +8,9 @@ from tests.tools import ROOT
 
 TESTS = {
     "the actor raises": "workers/test_crashes.py::test_an_actor_that_raises_is_started_again_too",
-    "the worker dies: a crash, a signal, `os._exit`": "workers/test_crashes.py::test_the_error_says_how_the_worker_has_died",
+    "the worker dies: a crash, a signal, `os._exit`": (
+        "workers/test_crashes.py::test_the_error_says_how_the_worker_has_died"
+    ),
     "the system has no memory left, and kills the worker": (
         "workers/test_crashes.py::test_the_error_says_that_the_system_had_no_memory_left"
     ),
@@ -48,7 +50,11 @@ def test_each_row_has_a_test() -> None:
 
 
 def test_each_test_is_there() -> None:
-    missing = [each for each in TESTS.values() if each.partition("::")[2] not in names_in(ROOT / "tests" / each.partition("::")[0])]
+    missing = [
+        each
+        for each in TESTS.values()
+        if each.partition("::")[2] not in names_in(ROOT / "tests" / each.partition("::")[0])
+    ]
     assert not missing
 
 
