@@ -43,7 +43,10 @@ async def use_up(runtime: RingKernelRuntime, kernel_id: str, dice: random.Random
         assert error is None or isinstance(error, KernelStateError | ProcessLookupError), error
     told = await asyncio.gather(*asking, return_exceptions=True)
     for number, each in enumerate(told):
-        assert isinstance(each, KernelFailedError | KernelStateError) or each.number == number
+        if isinstance(each, BaseException):
+            assert isinstance(each, KernelFailedError | KernelStateError), each
+        else:
+            assert each.number == number
 
 
 @pytest.mark.timeout(120)
