@@ -23,6 +23,7 @@ from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.importing import find
 from pydotcompute.worker.link import Link
+from pydotcompute.worker.logs import LinkHandler
 from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
 from pydotcompute.worker.others import Others
@@ -50,7 +51,7 @@ class Program:
         self._link = await Link.open(end, self._on_frame, self._on_end)
         start = await self._starting
         logging.getLogger("pydotcompute.ring_kernels.kernel").disabled = True  # The other side says the same.
-        logging.basicConfig(level=start.log_level, handlers=[_LinkHandler(self._link, start.log_level)], force=True)
+        logging.basicConfig(level=start.log_level, handlers=[LinkHandler(self._send, start.log_level)], force=True)
         if await self._launch(start):
             await self._over.wait()
         self._over.set()
@@ -172,18 +173,3 @@ class Program:
         trace = "".join(traceback.format_exception(error))
         values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
         self._send(Note("failed", values))
-
-
-class _LinkHandler(logging.Handler):
-    """Sends what is logged to the kernel, in whose log it then is."""
-
-    def __init__(self, link: Link, level: int) -> None:
-        super().__init__(level)
-        self._link = link
-        self._loop = asyncio.get_running_loop()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        trace = "" if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
-        values = {"logger": record.name, "level": record.levelno, "text": record.getMessage(), "traceback": trace}
-        self._loop.call_soon_threadsafe(self._link.send, Note("log", values))

@@ -5,26 +5,31 @@
     python -m tests.chaos.workers --minutes 30
 
 Eight clients ask two kernels through a proxy that mistreats their connections. The workers of both are killed by
-SIGKILL and SIGSEGV, are stopped and then killed, and run out of memory. The actors write down what they are handed, so
-the end shows whether anything was lost, handed out twice, or out of order. The exit code says whether all was well.
+SIGKILL and SIGSEGV, are stopped and then killed, and run out of memory; somebody pauses the kernels meanwhile. The
+actors write down what they are handed, so the end shows whether anything was lost, handed out twice, or out of order.
+The exit code says whether all was well.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import signal
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pydotcompute_client import connect
 from tests.chaos.killer import Killer, descendants, is_worker
 from tests.chaos.memory import MIB, Memory
 from tests.chaos.processes import Process, Processes, eventually
@@ -84,6 +89,9 @@ class _Run:
                 f"--count={-(-attack.requests // attack.clients)}", f"--may-lose={int(attack.may_lose)}",
                 f"--in-order={int(kernel != 'several')}", f"--padding={(0, 5_000)[number % 2]}",
             )))  # fmt: skip
+        self._target, self._over, self._operating = target, threading.Event(), ""
+        self.pauses = 0
+        self._operator = threading.Thread(target=self._operate, daemon=True)
         self._killer = Killer(self.daemon.pid, self._serving, self._dice)
         self._memory = Memory("daemon")
 
@@ -106,6 +114,7 @@ class _Run:
         for _, client in self.clients:
             first = client.line()
             assert first == "under way", f"{client.name}: {first or 'has ended'}"
+        self._operator.start()
         started, next_sample = time.monotonic(), 0.0
         while (now := time.monotonic() - started) < self._attack.seconds and any(self._live()):
             if now >= next_sample:
@@ -113,10 +122,30 @@ class _Run:
                 next_sample += self._attack.seconds / SAMPLES if not self._attack.requests else 2.0
             time.sleep(self._dice.uniform(*EVERY_SECONDS))
             self._killer.kill()
+        self._over.set()
+        self._operator.join(LAST_REPLIES)
         for client in self._live():
             client.signal(signal.SIGTERM)
         reports = [(kernel, self._last_words(client)) for kernel, client in self.clients]
         self._judge(time.monotonic() - started, reports)
+
+    def _operate(self) -> None:
+        """Pause and resume the kernels meanwhile, over a connection of its own."""
+        try:
+            asyncio.run(self._pause_and_resume())
+        except Exception:
+            self._operating = traceback.format_exc()
+
+    async def _pause_and_resume(self) -> None:
+        dice = random.Random(0)
+        async with connect(self._target) as runtime:
+            while not self._over.is_set():
+                kernel = dice.choice(self._attack.kernels)
+                await runtime.deactivate(kernel)
+                await asyncio.sleep(dice.uniform(0.0, 0.05))
+                await runtime.reactivate(kernel)
+                self.pauses += 1
+                await asyncio.sleep(dice.uniform(*EVERY_SECONDS))
 
     def _live(self) -> Iterator[Process]:
         return (client for _, client in self.clients if client.popen.poll() is None)
@@ -136,6 +165,9 @@ class _Run:
         for kernel in self._attack.kernels:
             pids = np.unique(records_of(self._file(kernel))["pid"])
             print(f"{kernel}: {len(pids)} workers were handed something")
+        print(f"{self.pauses} pauses")
+        if self._operating or self._operator.is_alive():
+            wrong.append(f"who pauses the kernels: {self._operating or 'does not end'}")
         warm_up = WARM_UP_SHARE * seconds
         print(f"{self._memory}\n  grew by {self._memory.growth(warm_up) / MIB:.1f} MiB after the first {warm_up:.0f} s")
         if self._memory.grows(warm_up):

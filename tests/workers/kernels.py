@@ -79,6 +79,9 @@ def harm(do: str) -> None:
                 for _ in range(256):
                     shared.write(b"x" * (1 << 20))
                 harm("compute forever")
+        case "log a flood":
+            for number in range(20_000):
+                logging.getLogger("shop").warning("number %d", number)
         case "thread":
             threading.Thread(target=threading.Event().wait).start()
 
