@@ -39,3 +39,11 @@ def cpu_seconds_by_thread(process_id: int) -> dict[str, tuple[float, float]]:
 def resident_bytes(process_id: int) -> int:
     """How much of a process is in memory."""
     return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def proportional_bytes(process_id: int) -> int:
+    """How much of a process is in memory, where what several processes share is divided among them."""
+    for line in Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the system does not say how much memory is shared")

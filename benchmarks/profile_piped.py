@@ -1,6 +1,6 @@
 """Shows where the time of the piped remote workload goes, in the client and in the daemon.
 
-    python benchmarks/profile_piped.py [--seconds N] [--top N] [--uvloop]
+    python benchmarks/profile_piped.py [--seconds N] [--top N] [--uvloop] [--isolation process]
 
 First the CPU time a message of each process, by thread: `main thread` runs the event loop and all of this project's
 code, the others are gRPC's. Then the functions and lines on which the two main threads spend theirs; see sampler.py for
@@ -32,12 +32,12 @@ MESSAGES_A_TRANSFER = 20_000
 Cpu = dict[str, tuple[float, float]]
 
 
-async def profile(seconds: float, top: int) -> None:
+async def profile(seconds: float, top: int, isolation: str) -> None:
     """Pipes messages for `seconds`, and prints the report."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "samples.json"
         os.environ[SAMPLES_FILE] = str(file)
-        command = [sys.executable, str(Path(__file__).with_name("profiled_daemon.py")), DAEMON[1]]
+        command = [sys.executable, str(Path(__file__).with_name("profiled_daemon.py")), DAEMON[1], isolation]
         sampler = Sampler()
         with serving(command) as server:
             processes = {"client": os.getpid(), "daemon": server.process_id}
@@ -114,9 +114,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to pipe messages")
     parser.add_argument("--top", type=int, default=25, help="how many lines of each list")
     parser.add_argument("--uvloop", action="store_true", help="run the client on uvloop")
+    parser.add_argument("--isolation", choices=["none", "process"], default="none", help="where the actor runs")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=loop_factory(arguments.uvloop)) as runner:
-        runner.run(profile(arguments.seconds, arguments.top))
+        runner.run(profile(arguments.seconds, arguments.top, arguments.isolation))
 
 
 if __name__ == "__main__":

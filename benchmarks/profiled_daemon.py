@@ -4,7 +4,9 @@ The samples go to the file that the environment variable BENCHMARK_SAMPLES names
 main thread, and not in one of its own as with `pydotcompute-server`: a sampler sees without distortion only the thread
 that Python's signal handlers run in.
 
-    python profiled_daemon.py KERNELS
+    python profiled_daemon.py KERNELS [none|process]
+
+The second argument says where the actors run, as `--isolation` of the daemon.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from pathlib import Path
 from raw_echo import fastest_loop
 from sampler import Sampler
 
+from pydotcompute.ring_kernels.declaration import Isolation
 from pydotcompute_server import Daemon, Settings, load_kernel_types
 from pydotcompute_server.process.main import settle_memory
 
@@ -37,9 +40,9 @@ def install(file: Path) -> None:
     signal.signal(signal.SIGUSR2, write)
 
 
-async def serve(kernels: str) -> None:
+async def serve(kernels: str, isolation: Isolation) -> None:
     """Serves until SIGTERM."""
-    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=["all"]), load_kernel_types([kernels]))
+    daemon = Daemon(Settings(listen="127.0.0.1:0", launch=["all"], isolation=isolation), load_kernel_types([kernels]))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
     with contextlib.redirect_stdout(sys.stderr):  # The address is the only line on standard output.
         await daemon.start()
@@ -51,4 +54,4 @@ async def serve(kernels: str) -> None:
 if __name__ == "__main__":
     install(Path(os.environ[SAMPLES_FILE]))
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        runner.run(serve(sys.argv[1]))
+        runner.run(serve(sys.argv[1], "process" if "process" in sys.argv[2:] else "none"))

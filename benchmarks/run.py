@@ -33,6 +33,7 @@ SCRIPTS = {
     "raw": "raw_echo.py",
     "ghz": "ghz_load.py",
     "inference": "inference_load.py",
+    "worker": "workers.py",
 }
 """What measures the workloads, by the first part of their names."""
 

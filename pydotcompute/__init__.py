@@ -9,6 +9,7 @@ The public modules are this one, `pydotcompute.exceptions`, `pydotcompute.ring_k
 
 from pydotcompute.exceptions import (
     BackendUnavailableError,
+    CircularAskError,
     ConnectionLostError,
     InvalidConfigurationError,
     KernelAlreadyExistsError,
@@ -28,6 +29,7 @@ from pydotcompute.exceptions import (
     QueueError,
     QueueFullError,
     QueueTimeoutError,
+    RequestWithdrawnError,
     SessionLostError,
     TimeoutCause,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "Batch",
     "BlockingBatch",
     "BlockingContext",
+    "CircularAskError",
     "ConnectionLostError",
     "FieldNumber",
     "InvalidConfigurationError",
@@ -73,6 +76,7 @@ __all__ = [
     "QueueError",
     "QueueFullError",
     "QueueTimeoutError",
+    "RequestWithdrawnError",
     "RingKernelConfig",
     "RingKernelMessage",
     "RingKernelRuntime",

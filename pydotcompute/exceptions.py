@@ -19,6 +19,7 @@ from pydotcompute.printable import escaped_lines
 __all__ = [
     "AccessError",
     "BackendUnavailableError",
+    "CircularAskError",
     "ConnectionLostError",
     "InvalidConfigurationError",
     "KernelAlreadyExistsError",
@@ -40,6 +41,7 @@ __all__ = [
     "QueueError",
     "QueueFullError",
     "QueueTimeoutError",
+    "RequestWithdrawnError",
     "SessionLostError",
     "TimeoutCause",
     "Violation",
@@ -169,6 +171,37 @@ class KernelFailedError(KernelError):
         super().__init__(f"kernel {kernel_id!r} failed: {cause_type}: {cause_message}")
 
 
+class CircularAskError(KernelError):
+    """An actor has asked, or forwarded to, a kernel whose reply would wait for that very actor.
+
+    `kernel_ids` are the kernels of the circle: each waits for the next, and the first is the last too.
+    """
+
+    reason = "CIRCULAR_ASK"
+    fields = ("kernel_ids",)
+
+    def __init__(self, kernel_ids: Sequence[str]) -> None:
+        self.kernel_ids = tuple(kernel_ids)
+        way = " -> ".join(self.kernel_ids)
+        super().__init__(
+            f"there would be no reply, because kernels would wait for each other in a circle: {way}. Let one of them "
+            f"ask in a task of its own (asyncio.create_task), so that it takes messages meanwhile, or have it forward"
+        )
+
+
+class RequestWithdrawnError(KernelError):
+    """An actor has asked another kernel for a request of its own, and whoever had sent that request wants no reply."""
+
+    reason = "REQUEST_WITHDRAWN"
+    fields = ("kernel_id",)
+
+    def __init__(self, kernel_id: str) -> None:
+        self.kernel_id = kernel_id
+        super().__init__(
+            f"the request to kernel {kernel_id!r} was withdrawn: the caller on whose behalf it was sent waits no more"
+        )
+
+
 class QueueError(PyDotComputeError):
     """The base class of errors about a mailbox."""
 
@@ -202,8 +235,12 @@ class TimeoutCause(enum.StrEnum):
     """The actor has taken the request, and has not answered it yet."""
     NO_REPLY = "NO_REPLY"
     """The actor has gone on without a reply to the request."""
+    RESTARTING = "RESTARTING"
+    """The actor has failed and is started again, and the request waits in the mailbox."""
     STUCK_IN_SEND = "STUCK_IN_SEND"
     """The actor waits in `ctx.send`, because the output mailbox is full and nobody receives."""
+    ASKING = "ASKING"
+    """The actor waits in `ctx.ask` for the reply of another kernel."""
     IDLE = "IDLE"
     """The actor waits for a message. Only for a `receive`."""
     SILENT = "SILENT"
@@ -217,12 +254,13 @@ class QueueTimeoutError(QueueError, TimeoutError):
 
     `cause` says why, as the value of a `TimeoutCause`. `before` is the number of messages that the actor gets before
     the request, or for a `receive` the number of messages that wait in the mailbox. `seconds` is how long the actor has
-    had in hand what it works on, at most; or how long it has waited in `ctx.send`; or how long there has been no
-    connection. It is 0 if that is not known, or if the actor has nothing in hand.
+    had in hand what it works on, at most; or how long it has waited in `ctx.send` or `ctx.ask`; or how long there has
+    been no connection. It is 0 if that is not known, or if the actor has nothing in hand. `asking` is the id of the
+    kernel whose reply the actor waits for in `ctx.ask`; empty if it does not.
     """
 
     reason = "QUEUE_TIMEOUT"
-    fields = ("kernel_id", "timeout", "operation", "cause", "before", "seconds")
+    fields = ("kernel_id", "timeout", "operation", "cause", "before", "seconds", "asking")
 
     def __init__(
         self,
@@ -232,6 +270,7 @@ class QueueTimeoutError(QueueError, TimeoutError):
         cause: str = TimeoutCause.UNKNOWN,
         before: int = 0,
         seconds: float = 0.0,
+        asking: str = "",
     ) -> None:
         # This constructor is cheap on purpose: an idle actor with `receive(timeout=0.1)` makes ten errors a second.
         self.kernel_id = kernel_id
@@ -240,6 +279,7 @@ class QueueTimeoutError(QueueError, TimeoutError):
         self.cause = cause
         self.before = before
         self.seconds = seconds
+        self.asking = asking
 
     def __str__(self) -> str:
         why = self._why()
@@ -254,6 +294,8 @@ class QueueTimeoutError(QueueError, TimeoutError):
         match self.cause:
             case TimeoutCause.PAUSED:
                 return f"the kernel is paused; {ahead}"
+            case TimeoutCause.RESTARTING:
+                return f"the actor has failed and is started again; {ahead}"
             case TimeoutCause.QUEUED:
                 working = f"; the actor has had what it works on in hand{for_long}" if for_long else ""
                 return f"{ahead}{working}"
@@ -265,6 +307,9 @@ class QueueTimeoutError(QueueError, TimeoutError):
             case TimeoutCause.STUCK_IN_SEND:
                 behind = f"; {ahead}" if self.before else ""
                 return f"the actor has waited in ctx.send{for_long}, because nobody receives its outputs{behind}"
+            case TimeoutCause.ASKING:
+                behind = f"; {ahead}" if self.before else ""
+                return f"the actor has waited for the reply of kernel {self.asking!r}{for_long}{behind}"
             case TimeoutCause.IDLE:
                 return "the kernel has sent nothing, and waits for a message"
             case TimeoutCause.SILENT:

@@ -23,7 +23,7 @@ PUBLIC = [
 ]
 LIST = Path(__file__).with_name("public_names.txt")
 OURS = ("pydotcompute", "pydotcompute_client", "pydotcompute_server")
-PASSED_ON = {"DeadLetters", "DeviceLease", "Journal", "Mail", "Places", "Receiver"}
+PASSED_ON = {"Asker", "DeadLetters", "DeviceLease", "Journal", "Mail", "Places", "Receiver"}
 """Named in public signatures, described where they are, and not promised."""
 MADE_BY_US = {"Batch", "BlockingBatch", "BlockingContext", "KernelContext", "RemoteKernel", "RemoteRuntime"}
 """Nobody else makes instances of these, so their constructors are not public."""

@@ -91,7 +91,7 @@ def test_the_runtime_alone_needs_no_grpc(wheel: zipfile.Path, metadata: email.me
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import pydotcompute;"
         "assert pydotcompute.__file__.startswith(sys.argv[1]), pydotcompute.__file__;"
-        "print(*sorted({'grpc', 'google', 'click', 'rich'} & set(sys.modules)))"
+        "print(*sorted({'grpc', 'google', 'click', 'structlog', 'rich'} & set(sys.modules)))"
     )
     ran = subprocess.run(
         [sys.executable, "-I", "-c", program, str(wheel.root.filename)], capture_output=True, text=True

@@ -58,6 +58,8 @@ class KernelDescription:
     """The full name of the output's protobuf type; empty if there is none."""
     sample_json: str
     """A body of the input type as JSON, ready to be edited."""
+    instances: int = 0
+    """The worker processes that share the kernel's mailbox; 0 if it has none, or is not launched."""
 
 
 def read_description(kernel_id: str, response: pb.DescribeKernelResponse, types: RemoteTypes) -> KernelDescription:
@@ -78,4 +80,5 @@ def read_description(kernel_id: str, response: pb.DescribeKernelResponse, types:
         input_type_name=kernel_type.input_type,
         output_type_name=kernel_type.output_type,
         sample_json=response.sample_json,
+        instances=response.kernel.instances,
     )

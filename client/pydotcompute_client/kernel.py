@@ -48,6 +48,14 @@ class RemoteKernel:
         """See `RemoteRuntime.terminate`."""
         await self._runtime.terminate(self.kernel_id, timeout)
 
+    async def scale(self, instances: int) -> None:
+        """See `RemoteRuntime.scale`."""
+        await self._runtime.scale(self.kernel_id, instances)
+
+    async def restart(self, timeout: float = 5.0) -> None:
+        """See `RemoteRuntime.restart`."""
+        await self._runtime.restart(self.kernel_id, timeout)
+
     async def send(self, message: Any, *, timeout: float | None = None) -> None:
         """See `RemoteRuntime.send`."""
         await self._runtime.send(self.kernel_id, message, timeout=timeout)

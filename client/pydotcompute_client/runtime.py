@@ -238,6 +238,18 @@ class RemoteRuntime:
         if session is not None:
             await session.wait_closed(self._channels.timeout)
 
+    async def scale(self, kernel_id: str, instances: int) -> None:
+        """See `RingKernelRuntime.scale`."""
+        if not isinstance(instances, int) or isinstance(instances, bool) or not 0 < instances < 2**32:
+            raise InvalidConfigurationError("instances", instances, "must be a whole number of at least 1")
+        request = kernel_pb.ScaleRequest(kernel_id=kernel_id, instances=instances)
+        await self._channels.call(lambda daemon: daemon.kernels.Scale, request)
+
+    async def restart(self, kernel_id: str, timeout: float = 5.0) -> None:
+        """See `RingKernelRuntime.restart`."""
+        request = kernel_pb.RestartRequest(kernel_id=kernel_id, timeout=duration(timeout))
+        await self._channels.call(lambda daemon: daemon.kernels.Restart, request, extra=timeout)
+
     @asynccontextmanager
     async def kernel_scope(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pydotcompute.exceptions import InvalidConfigurationError
 
-__all__ = ["bytes_of", "check_device", "cuda_index", "text_of_bytes"]
+__all__ = ["bytes_of", "check_device", "cuda_index", "devices_of", "text_of_bytes"]
 
 _UNITS = {"": 1, "B": 1} | {
     f"{prefix}{binary}B": (1024 if binary else 1000) ** power
@@ -19,6 +20,21 @@ def check_device(device: object) -> None:
     """Raises InvalidConfigurationError if `device` is not the name of a device."""
     if not isinstance(device, str) or not re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,4})?", device):
         raise InvalidConfigurationError("device", device, "choose one of cpu, auto, cuda, cuda:0, cuda:1 and so on")
+
+
+def devices_of(devices: object) -> tuple[str, ...]:
+    """Returns the devices of the instances of a kernel as a tuple.
+
+    Raises:
+        InvalidConfigurationError: it is no sequence, or one of them is not the name of a device, or is "auto".
+    """
+    if isinstance(devices, str) or not isinstance(devices, Sequence):
+        raise InvalidConfigurationError("devices", devices, 'a tuple of devices, such as ("cuda:0", "cuda:1")')
+    for device in devices:
+        if device == "auto":
+            raise InvalidConfigurationError("devices", devices, "auto is none; choose of cpu, cuda:0, cuda:1 and so on")
+        check_device(device)
+    return tuple(devices)
 
 
 def cuda_index(device: str) -> int:

@@ -109,6 +109,8 @@ class Codec(Generic[T]):
         self, cls: type[T], pool: TypePool, descriptor: Descriptor | None = None, required: Collection[str] = ()
     ) -> None:
         self.schema = introspect(cls)
+        self.message_type: type[Any] = cls
+        """The class of the messages that `encode` takes and `decode` makes."""
         if descriptor is None:
             descriptor = pool.add(cls)
         else:

@@ -38,12 +38,14 @@ class TypePool:
     def add(self, cls: type) -> Descriptor:
         """Adds the type of a message class and all types that it refers to, if missing. Returns the type.
 
+        A class that was made from files of protobuf may have them as its `__proto_files__`. Then these are added.
+
         Raises:
             MessageTypeError: the class cannot be a protobuf type (see `introspect`), or the pool has a different type
                 of the same name.
         """
         schema = introspect(cls)
-        self.add_files(files_of(schema))
+        self.add_files(cls.__dict__.get("__proto_files__") or files_of(schema))
         return self.descriptor(schema.full_name)
 
     def add_files(self, files: bytes | Iterable[FileDescriptorProto]) -> None:

@@ -14,8 +14,10 @@ from pydotcompute.ring_kernels.kernel import RingKernel, managed_kernel
 from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter, DeadLetterDirection, DeadLetterReason
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, RuntimeSummary, WorkerTelemetry
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
+from pydotcompute.ring_kernels.supervision import Supervision
+from pydotcompute.ring_kernels.worker_limits import WorkerLimits
 
 __all__ = [
     "Batch",
@@ -36,6 +38,9 @@ __all__ = [
     "RingKernelTelemetry",
     "RuntimeLimits",
     "RuntimeSummary",
+    "Supervision",
+    "WorkerLimits",
+    "WorkerTelemetry",
     "managed_kernel",
     "message",
     "ring_kernel",

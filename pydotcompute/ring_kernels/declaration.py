@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast, get_args, overload
 
-from pydotcompute.device.settings import bytes_of, check_device
+from pydotcompute.device.settings import bytes_of, check_device, devices_of
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
 from pydotcompute.messages.message import is_message_class
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.config import BackpressureStrategy, RingKernelConfig, check_id
+from pydotcompute.ring_kernels.supervision import OnCrash, Restart, Supervision
+from pydotcompute.ring_kernels.worker_limits import WorkerLimits
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.schema.nodes import reachable
 
@@ -24,7 +26,6 @@ __all__ = [
     "Isolation",
     "KernelFunction",
     "KernelType",
-    "Restart",
     "declared_during",
     "kernel_type_of",
     "registered_kernel_types",
@@ -37,8 +38,6 @@ Executor = Literal["loop", "thread"]
 """The place where an actor runs: on the event loop, or in a thread of its own."""
 Isolation = Literal["none", "process"]
 """Whether an actor runs in the process of its runtime, or in a worker process of its own."""
-Restart = Literal["never", "on_failure", "always"]
-"""When a worker process is started again: never, after a failure of its actor or itself, or also after a return."""
 
 
 SERVICE_NAME = r"([a-z][a-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*"
@@ -72,13 +71,20 @@ class KernelType:
     device: str = "cpu"
     """The device of the kernels of this type: cpu, cuda, cuda:1 and so on, or auto."""
     memory_limit: int | str | None = None
-    """The most bytes of a GPU's memory that one kernel of this type may hold. A text such as 2GiB becomes a number."""
+    """The most bytes of memory that one kernel of this type may hold. A text such as 2GiB becomes a number.
+
+    It is memory of the GPU for a kernel on a GPU, and memory of the worker process for `device="cpu"`.
+    """
     isolation: Isolation | None = None
     """Whether the actor runs in a worker process; None leaves it to the runtime."""
-    restart: Restart = "never"
-    """When the worker process is started again."""
+    supervision: Supervision = field(default_factory=Supervision)
+    """What happens after the actor has ended, or its worker process has died."""
     instances: int = 1
     """The number of worker processes that share the mailbox. Each runs the actor."""
+    devices: Sequence[str] = ()
+    """The devices of the instances, which get them by turns: each sees its own device alone. It becomes a tuple."""
+    worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
+    """What a worker process may use."""
 
     def __post_init__(self) -> None:
         check_id(self.name)
@@ -101,8 +107,9 @@ class KernelType:
             raise InvalidConfigurationError("isolation", self.isolation, "choose none or process")
         if not isinstance(self.instances, int) or isinstance(self.instances, bool) or self.instances < 1:
             raise InvalidConfigurationError("instances", self.instances, "must be a whole number of at least 1")
-        if self.restart not in get_args(Restart):
-            raise InvalidConfigurationError("restart", self.restart, "choose never, on_failure or always")
+        object.__setattr__(self, "devices", devices_of(self.devices))
+        if self.devices and self.device != "cpu":
+            raise InvalidConfigurationError("devices", self.devices, f"there is device={self.device!r} too; choose one")
 
     def _full_service_name(self) -> str:
         if self.service and not re.fullmatch(SERVICE_NAME, self.service):
@@ -196,7 +203,16 @@ def ring_kernel(
     executor: Executor | None = None,
     isolation: Isolation | None = None,
     restart: Restart = "never",
+    max_restarts: int | None = None,
+    restart_window: float | None = None,
+    on_crash: OnCrash = "dead_letter",
+    max_deliveries: int = 3,
     instances: int = 1,
+    devices: Sequence[str] = (),
+    time_limit: float | None = None,
+    hang_timeout: float | None = None,
+    cpus: Sequence[int] | None = None,
+    nice: int | None = None,
     auto_register: bool = True,
 ) -> Callable[[F], F]: ...
 
@@ -220,7 +236,16 @@ def ring_kernel(
     executor: Executor | None = None,
     isolation: Isolation | None = None,
     restart: Restart = "never",
+    max_restarts: int | None = None,
+    restart_window: float | None = None,
+    on_crash: OnCrash = "dead_letter",
+    max_deliveries: int = 3,
     instances: int = 1,
+    devices: Sequence[str] = (),
+    time_limit: float | None = None,
+    hang_timeout: float | None = None,
+    cpus: Sequence[int] | None = None,
+    nice: int | None = None,
     auto_register: bool = True,
 ) -> F | Callable[[F], F]:
     """Declare a function as a kernel type.
@@ -237,15 +262,31 @@ def ring_kernel(
             `KernelType.service`.
         device: the device that `ctx.xp` computes on: "cpu", "cuda", "cuda:1" and so on, or "auto". "auto" is the first
             GPU if there is one, else the CPU. If a named GPU is missing, a launch fails with `BackendUnavailableError`.
-        memory_limit: the most bytes of a GPU's memory that a kernel may hold, as a number or as "512MiB" or "2GiB".
+        memory_limit: the most bytes of memory that a kernel may hold, as a number or as "512MiB" or "2GiB". It is
+            memory of the GPU for a kernel on a GPU. For `device="cpu"` it is memory of the worker process, and needs
+            one.
         executor: a statement of where the actor runs, to help the reader; the kind of function decides. An `async def`
             runs on the "loop". A plain function gets a `BlockingContext` and runs in a "thread" of its own.
         isolation: "process" to run the actor in a worker process of its own, so that it can compute, block, leak or
             crash without harm to others; "none" to run it in the process of the runtime; None leaves it to the runtime.
-        restart: when the worker process is started again: "never", "on_failure" of its actor or itself, or "always",
-            which is also after the actor has returned. Anything but "never" needs a worker process.
+        restart: when the actor is started again: "never"; "on_failure", which is after it has raised or its worker
+            process has died; or "always", which is also after it has returned.
+        max_restarts, restart_window: the most restarts within this many seconds. One failure more, and the kernel
+            becomes FAILED. None leaves them to the limits of the runtime: 10 within 60 seconds.
+        on_crash: what becomes of the messages that the actor has in hand when it fails: "dead_letter", or "redeliver"
+            to give them again, one by one, to the actor that is started again. Then the actor must be able to bear the
+            same message twice; `ctx.redelivered` tells it. This needs a `restart`.
+        max_deliveries: how often "redeliver" gives a message to the actor at most.
         instances: the number of worker processes that share the mailbox, each with the actor. Messages are handed out
             in order, and done in any order. More than one needs worker processes.
+        devices: the devices of the instances, such as `("cuda:0", "cuda:1")`, instead of `device`. The instances get
+            them by turns, and each sees its own alone, which is "cuda:0" there. This needs worker processes.
+        time_limit: the most seconds that the actor may have a message in hand. Then its worker process is ended, and
+            the caller gets `KernelFailedError` with the cause "TimeLimitExceeded".
+        hang_timeout: the most seconds that a worker process may show no life, because it is stopped, or because C code
+            holds Python's lock all the time. Then it is ended.
+        cpus: the numbers of the CPUs that a worker process may run on.
+        nice: the niceness of a worker process, from -20 to 19.
         auto_register: True to let `launch(kernel_id)`, and a daemon that loads the file, find the type by its name. A
             later declaration of the same name replaces the earlier one.
 
@@ -273,8 +314,10 @@ def ring_kernel(
             device,
             memory_limit,
             isolation,
-            restart,
+            Supervision(restart, max_restarts, restart_window, on_crash, max_deliveries),
             instances,
+            devices,
+            WorkerLimits(time_limit, hang_timeout, cast(tuple[int, ...] | None, cpus), nice),
         )
         if executor not in (None, kernel_type.executor):
             needed = "a plain function" if executor == "thread" else "an `async def` function"

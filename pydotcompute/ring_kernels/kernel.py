@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import sys
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -23,12 +22,17 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
 )
 from pydotcompute.messages.message import door
+from pydotcompute.messages.raw import door_of_raw, opened
+from pydotcompute.ring_kernels.actor.asking import Asker, ask
 from pydotcompute.ring_kernels.actor.context import KernelContext
+from pydotcompute.ring_kernels.actor.failures import count_failure, forget_variables
 from pydotcompute.ring_kernels.actor.forwarding import Receiver, forward
 from pydotcompute.ring_kernels.actor.here import RunsHere
 from pydotcompute.ring_kernels.actor.isolation import runs_in_workers
+from pydotcompute.ring_kernels.actor.restarting import RestartsHere
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
-from pydotcompute.ring_kernels.actor.runner import ActorError, Runner
+from pydotcompute.ring_kernels.actor.runner import Runner
+from pydotcompute.ring_kernels.actor.supervisor import Supervisor
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import Isolation, KernelFunction, KernelType
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
@@ -42,12 +46,15 @@ from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
 from pydotcompute.ring_kernels.places import Places
 
-__all__ = ["RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
+__all__ = ["LIVING", "RingKernel", "current_kernel_id", "kernel_id_of", "managed_kernel"]
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")
 
 logger = logging.getLogger(__name__)
+
+LIVING = (KernelState.LAUNCHED, *OPEN)
+"""The states in which a kernel has an actor that goes on."""
 
 current_kernel_id: ContextVar[str | None] = ContextVar("pydotcompute_kernel_id", default=None)
 """The id of the kernel whose actor runs in this context. Use it to label logs."""
@@ -68,6 +75,16 @@ def kernel_id_of(task: asyncio.Task[Any]) -> str | None:
     return task.get_context().get(current_kernel_id)
 
 
+def _door_for_both(*classes: type | None) -> Callable[[object], None]:
+    """Return a door that also lets `Raw` messages of these classes pass."""
+    return door_of_raw(door(*classes), *classes)
+
+
+async def _opened(message: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the coroutine returns, as a message of its own class."""
+    return opened(await message)
+
+
 class RingKernel(Generic[TIn, TOut]):
     """One kernel. It owns the task that runs its actor, its mail, and its state.
 
@@ -79,7 +96,7 @@ class RingKernel(Generic[TIn, TOut]):
         kernel_type: the type of the kernel; or a function, which becomes a kernel type named `kernel_id`.
         config: settings that replace those of the type. `config.kernel_id` is ignored.
         input_type, output_type: message classes that replace those of the type.
-        find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+        find: returns the kernel of a given id in the same runtime, so that the actor can send to it.
         sends_to: the receiver of the actor's messages; see `KernelContext.sends_to`.
         dead_letters: the dead letters of an earlier kernel of this id, which this kernel takes over.
         journal: keeps accepted messages until they are done; None if the kernel is not durable.
@@ -129,11 +146,13 @@ class RingKernel(Generic[TIn, TOut]):
         """The kernel's place in the order in which its runtime launched all of its kernels."""
         self.gate = Gate(kernel_id)
         """The kernel's state. Other tasks wait on it for a change."""
+        is_elsewhere = (kernel_type.isolation or isolation) == "process"
+        make_door = _door_for_both if is_elsewhere else door
         self.mail: Mail[TIn, TOut] = make_mail(
             self.gate,
             self.config,
-            door(kernel_type.input_type),
-            door(kernel_type.output_type, kernel_type.input_type),  # An echo is of the input type.
+            make_door(kernel_type.input_type),
+            make_door(kernel_type.output_type, kernel_type.input_type),  # An echo is of the input type.
             limits=limits,
             dead_letters=dead_letters,
             journal=journal,
@@ -143,21 +162,31 @@ class RingKernel(Generic[TIn, TOut]):
         """The limits on what the kernel keeps, and for how long."""
         self._runner: Runner
         """What runs the actor."""
-        if (kernel_type.isolation or isolation) == "process":
+        self.mail.takes_raw = is_elsewhere
+        if is_elsewhere:
             self._runner = runs_in_workers()(self, find)
-        elif kernel_type.restart != "never":
-            problem = 'only a worker process is started again; declare the kernel with isolation="process" too'
-            raise InvalidConfigurationError("restart", kernel_type.restart, problem)
         elif kernel_type.instances != 1:
             problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process" too'
             raise InvalidConfigurationError("instances", kernel_type.instances, problem)
+        elif kernel_type.devices:
+            problem = 'only worker processes have a device each; declare the kernel with isolation="process" too'
+            raise InvalidConfigurationError("devices", kernel_type.devices, problem)
         else:
+            kernel_type.worker_limits.refuse_here()
+            if kernel_type.device == "cpu" and kernel_type.memory_limit is not None:
+                problem = 'on the CPU it is of a worker process; declare the kernel with isolation="process" too'
+                raise InvalidConfigurationError("memory_limit", kernel_type.memory_limit, problem)
             output_type = cast(type[TOut] | None, kernel_type.output_type)
             context = KernelContext(self.mail, output_type, find=find, sends_to=sends_to, limits=limits)
             if threads is None:
                 threads = Places("max_threads", limits.max_threads)
             memory_limit = cast(int | None, kernel_type.memory_limit)
-            self._runner = RunsHere(kernel_type.func, context, kernel_type.device, memory_limit, threads)
+            arguments = kernel_type.func, context, kernel_type.device, memory_limit, threads
+            if kernel_type.supervision.restart == "never":
+                self._runner = RunsHere(*arguments)
+            else:
+                supervisor = Supervisor(self.mail, kernel_type.supervision, limits)
+                self._runner = RestartsHere(supervisor, self.mail, *arguments)
         self._task: asyncio.Task[None] | None = None
         self._at_first_wait = False  # True once the actor is as far as `launch` waits for.
         self._termination: asyncio.Task[None] | None = None
@@ -181,6 +210,11 @@ class RingKernel(Generic[TIn, TOut]):
         return self.gate.failure
 
     @property
+    def is_serving(self) -> bool:
+        """True if the kernel takes messages, and there is an actor for them: it is not being started again."""
+        return self.gate.is_open and self.gate.has_actor
+
+    @property
     def queue_depth(self) -> int:
         """The number of messages that wait in the input mailbox."""
         return self.mail.inbox.depth
@@ -202,6 +236,7 @@ class RingKernel(Generic[TIn, TOut]):
 
     def get_telemetry(self) -> RingKernelTelemetry:
         """Return a snapshot of the kernel's counters."""
+        ask = self.mail.delays.asks.oldest
         return self.mail.counters.snapshot(
             self.kernel_id,
             self.state.name,
@@ -210,6 +245,9 @@ class RingKernel(Generic[TIn, TOut]):
             output_depth=len(self.mail.outputs),
             output_queue_size=self.mail.outputs.capacity,
             stuck_in_send_seconds=self.stuck_in_send_seconds,
+            workers=self._runner.workers(),
+            asking=None if ask is None else ask.asked.kernel_id,
+            asking_seconds=None if ask is None else ask.seconds,
         )
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -242,7 +280,8 @@ class RingKernel(Generic[TIn, TOut]):
             KernelFailedError: the kernel has failed and everything has been received.
             QueueFullError: a request of this task was dropped to make room.
         """
-        return self.mail.receive_as(self.mail.replies.callers.receiving(), timeout)
+        received = self.mail.receive_as(self.mail.replies.callers.receiving(), timeout)
+        return _opened(received) if self.mail.takes_raw else received
 
     def send_and_receive(self, message: TIn, *, timeout: float | None = None) -> Coroutine[Any, Any, TOut]:
         """Send one request and wait for its own reply.
@@ -255,7 +294,8 @@ class RingKernel(Generic[TIn, TOut]):
             QueueTimeoutError: no reply came within `timeout` seconds.
             KernelStateError, KernelFailedError, QueueFullError, MessageTypeError, MessageSerializationError: as `send`.
         """
-        return self.mail.ask(message, timeout)
+        reply = self.mail.ask(message, timeout)
+        return _opened(reply) if self.mail.takes_raw else reply
 
     async def requeue_dead_letters(self, ids: Iterable[int] | None = None) -> list[int]:
         """Put dead letters back into the mailboxes, oldest first.
@@ -279,6 +319,10 @@ class RingKernel(Generic[TIn, TOut]):
     async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
         """Take a request that the actor of the kernel with this mail hands on. For the arguments see `forward`."""
         await forward(mail, self.mail, message, key, item)
+
+    async def answer(self, asker: Asker, message: Any, timeout: float | None) -> Any:
+        """Return the reply to a request of another kernel's actor. For the arguments see `ask`."""
+        return await ask(asker, self.mail, message, timeout)
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 
@@ -341,6 +385,51 @@ class RingKernel(Generic[TIn, TOut]):
         self.mail.inbox.resume()
         self._runner.resume()
         self.gate.enter(KernelState.ACTIVE)
+
+    @property
+    def instances(self) -> int:
+        """The number of worker processes that serve the kernel, without those that were told to end.
+
+        It is 0 if the actor runs in the process of the runtime.
+        """
+        return self._runner.instances
+
+    async def scale(self, instances: int) -> None:
+        """Change how many worker processes share the mailbox.
+
+        New ones take messages when this call returns. One that is too many finishes what its actor has in hand, and
+        then ends by itself; what it has ahead goes back into the mailbox. If a new one cannot be started, or this call
+        is cancelled, nothing has changed.
+
+        Args:
+            instances: how many worker processes there shall be.
+
+        Raises:
+            InvalidConfigurationError: `instances` is less than 1, or the actor does not run in a worker process.
+            LimitExceededError: there would be more than `max_instances`.
+            KernelStateError: the kernel is neither LAUNCHED, nor ACTIVE, nor DEACTIVATED.
+            KernelFailedError: the actor of a new worker process raised before it first waited.
+        """
+        self.gate.require("scale", *LIVING)
+        await self._runner.scale(instances)
+
+    async def restart(self, timeout: float = 5.0) -> None:
+        """End the actor gently and start it anew, in a new worker process. The messages that wait go on waiting.
+
+        Of several worker processes one is restarted after the other. If this call is cancelled, all this is done all
+        the same.
+
+        Args:
+            timeout: the seconds that an actor has to finish what it has in hand. After that its process is ended, and
+                what it had in hand becomes dead letters.
+
+        Raises:
+            InvalidConfigurationError: the actor does not run in a worker process.
+            KernelStateError: the kernel is neither LAUNCHED, nor ACTIVE, nor DEACTIVATED.
+            KernelFailedError: the new actor raised before it first waited, and the kernel has failed with that.
+        """
+        self.gate.require("restart", *LIVING)
+        await self._runner.restart(timeout)
 
     async def terminate(self, timeout: float = 5.0) -> None:
         """End the kernel: refuse new messages, ask the actor to end, and cancel it after `timeout` seconds.
@@ -419,25 +508,17 @@ class RingKernel(Generic[TIn, TOut]):
                 self._end(KernelState.TERMINATED)
         finally:
             if self.lease.on_gpu:
-                _forget_variables(self.gate.failure)
+                forget_variables(self.gate.failure)
             await self._runner.close()
 
     def _fail(self, error: BaseException) -> None:
         if self.gate.has_ended:
             logger.error("an abandoned actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
             return
-        self.gate.failure = self.failure_of(error)
+        self.gate.failure = count_failure(self.mail, error)
         self.gate.failure.__cause__ = error
         logger.error("the actor failed", exc_info=error, extra={"kernel_id": self.kernel_id})
         self._end(KernelState.FAILED)
-
-    def failure_of(self, error: BaseException) -> KernelFailedError:
-        """Return the error for callers after this failure of the actor, and count the failure."""
-        cause_type = error.cause_type if isinstance(error, ActorError) else type(error).__name__
-        text = _text(error)
-        self.mail.counters.error_count += 1
-        self.mail.counters.last_error = f"{cause_type}: {text}"
-        return KernelFailedError(self.kernel_id, cause_type, text)
 
     def _end(self, state: KernelState) -> None:
         """Enter a final state, and tell every caller that still waits for the actor."""
@@ -446,28 +527,6 @@ class RingKernel(Generic[TIn, TOut]):
         if not ended_before:  # Else this kernel had failed and is now terminated: its callers know.
             error: PyDotComputeError = self.gate.failure or self.gate.error("handle messages", *OPEN)
             self.mail.end(error, self._runner.take_what_is_left())
-
-
-def _forget_variables(failure: BaseException | None) -> None:
-    """Drop the actor's local variables, which its exception keeps alive, and so free its arrays on the device."""
-    left = [failure]
-    met: set[int] = set()
-    while left:
-        error = left.pop()
-        if error is None or id(error) in met:
-            continue
-        met.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        left += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-
-
-def _text(error: BaseException) -> str:
-    """Return the text of an actor's exception, even if `str(error)` raises or is not valid Unicode."""
-    try:
-        text = str(error)
-    except BaseException as broken:
-        text = f"(its text cannot be made: {type(broken).__name__})"
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @asynccontextmanager

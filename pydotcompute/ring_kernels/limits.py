@@ -58,12 +58,16 @@ class RuntimeLimits:
     in_a_row: int = 256
     """Messages that an actor is handed in a row, at most, before the other tasks have their turn. It is handed fewer if
     they take it longer than a millisecond."""
+    max_instances: int = 64
+    """Worker processes that may share the mailbox of one kernel. More are refused with `LIMIT_EXCEEDED`. Those that
+    were told to end count as long as they finish what they have in hand."""
     worker_start: float = 60.0
     """Seconds that a worker process may take to import the kernel's file and to launch the kernel."""
-    worker_restarts: int = 10
-    """Restarts of one worker process within `worker_restart_window` seconds. One failure more is that of the kernel."""
-    worker_restart_window: float = 60.0
-    """Seconds within which `worker_restarts` are counted."""
+    max_restarts: int = 10
+    """Restarts of one actor within `restart_window` seconds, unless its kernel type says otherwise. One failure more is
+    that of the kernel."""
+    restart_window: float = 60.0
+    """Seconds within which `max_restarts` are counted, unless the kernel type says otherwise."""
     cancellation_grace: float = 1.0
     """Seconds that a cancelled actor has to end. After that the kernel goes on without the actor."""
 

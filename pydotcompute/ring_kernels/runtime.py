@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
     LimitExceededError,
     PyDotComputeError,
 )
+from pydotcompute.ring_kernels.actor.isolation import prepare_workers
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
 from pydotcompute.ring_kernels.config import LONGEST_ID, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import (
@@ -75,6 +76,7 @@ class RingKernelRuntime:
         self._active = False
         self._ending: PyDotComputeError | None = None
         self._on_state: list[Callable[[RingKernel[Any, Any]], None]] = []
+        self._on_actor: list[Callable[[str], None]] = []
         self._on_forget: list[Callable[[str], None]] = []
 
     def __repr__(self) -> str:
@@ -88,9 +90,12 @@ class RingKernelRuntime:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Make the runtime active. This only sets `is_active`: kernels start when they are launched."""
+        """Make the runtime active. Kernels start when they are launched."""
         self._active = True
         self._ending = None
+        declared = () if self._kernel_types is None else self._kernel_types.values()
+        if self._isolation == "process" or any(kernel_type.isolation == "process" for kernel_type in declared):
+            prepare_workers()
 
     def drain(self, error: PyDotComputeError) -> None:
         """Refuse launches with this error from now on, because the runtime is about to shut down.
@@ -189,6 +194,14 @@ class RingKernelRuntime:
         """Call `callback(kernel)` after each launch and each later change of a kernel's state."""
         self._on_state.append(callback)
 
+    def on_actor(self, callback: Callable[[str], None]) -> None:
+        """Call `callback(kernel_id)` when the actor of a kernel is gone and is started again, and when it is there."""
+        self._on_actor.append(callback)
+
+    def _actor_changed(self, kernel_id: str) -> None:
+        for callback in self._on_actor:
+            callback(kernel_id)
+
     def _state_changed(self, kernel: RingKernel[Any, Any]) -> None:
         kernel_id = kernel.kernel_id
         if kernel.state is KernelState.TERMINATED and self._kernels.get(kernel_id) is kernel:
@@ -234,14 +247,12 @@ class RingKernelRuntime:
             LimitExceededError: there are as many kernels, or threads of actors, as the limits allow, or a mailbox would
                 be too long.
         """
-        if self._ending is not None:
-            raise self._ending.again()
+        self._refuse_if_ending()
         existing = self._kernels.get(kernel_id)
         if existing is not None and existing.state is not KernelState.TERMINATED:
             raise KernelAlreadyExistsError(kernel_id)
         if len(self._kernels) >= self._limits.max_kernels:
             raise LimitExceededError("max_kernels", self._limits.max_kernels, len(self._kernels) + 1, COME_AGAIN)
-        earlier = existing or self._terminated.get(kernel_id)
         kernel_type = self._kernel_type(kernel_id, kernel_func)
         if input_type is not None or output_type is not None:
             kernel_type = replace(
@@ -249,6 +260,17 @@ class RingKernelRuntime:
                 input_type=input_type or kernel_type.input_type,
                 output_type=output_type or kernel_type.output_type,
             )
+        return await self._launch(kernel_id, kernel_type, config)
+
+    def _refuse_if_ending(self) -> None:
+        if self._ending is not None:
+            raise self._ending.again()
+
+    async def _launch(
+        self, kernel_id: str, kernel_type: KernelType, config: RingKernelConfig | None
+    ) -> RingKernel[Any, Any]:
+        """Launch a kernel in the place of the one of this id that has ended, if there is one."""
+        earlier = self._find(kernel_id)
         kernel: RingKernel[Any, Any] = RingKernel(
             kernel_id,
             kernel_type,
@@ -271,12 +293,16 @@ class RingKernelRuntime:
         except BaseException:
             if self._kernels.get(kernel_id) is kernel:
                 del self._kernels[kernel_id]
-                if earlier is not None:
+                if earlier is None:
+                    self._tell_forgotten(kernel_id)
+                elif earlier.state is KernelState.TERMINATED:
                     self._terminated[kernel_id] = earlier
                 else:
-                    self._tell_forgotten(kernel_id)
+                    self._kernels[kernel_id] = earlier
+                    self._kernels = dict(sorted(self._kernels.items(), key=lambda item: item[1].number))
             raise
         kernel.gate.on_state = partial(self._state_changed, kernel)
+        kernel.gate.on_actor = partial(self._actor_changed, kernel_id)
         self._state_changed(kernel)
         return kernel
 
@@ -317,6 +343,33 @@ class RingKernelRuntime:
             KernelNotFoundError: there is no such kernel.
         """
         await self.kernel(kernel_id).terminate(timeout)
+
+    async def scale(self, kernel_id: str, instances: int) -> None:
+        """Change how many worker processes share a kernel's mailbox; see `RingKernel.scale`.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
+        """
+        await self.kernel(kernel_id).scale(instances)
+
+    async def restart(self, kernel_id: str, timeout: float = 5.0) -> None:
+        """Start the actor of a kernel anew; see `RingKernel.restart`.
+
+        A FAILED kernel is launched again, with the settings that it had, and activated. Its dead letters are kept. If
+        that fails, it stays FAILED.
+
+        Raises:
+            KernelNotFoundError: there is no such kernel.
+            KernelStateError: the kernel is being terminated, or is terminated. `launch` launches it again.
+        """
+        kernel = self.kernel(kernel_id)
+        if kernel.state is not KernelState.FAILED:
+            await kernel.restart(timeout)
+            return
+        self._refuse_if_ending()
+        another = await self._launch(kernel_id, kernel.type, kernel.config)
+        await kernel.terminate()
+        await another.activate()
 
     def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Put a message into a kernel's mailbox; see `RingKernel.send`.

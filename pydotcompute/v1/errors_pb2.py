@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\x90\x01\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\x12\x1b\n\x0ereturned_after\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_returned_after\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"{\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"k\n\x13LimitExceededDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\x12\x18\n\x0bretry_after\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_retry_after\"D\n\x15MemoryExhaustedDetail\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\t\"7\n\x14\x43onnectionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"7\n\x16NotAuthenticatedDetail\x12\x0f\n\x07problem\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"X\n\x12NotPermittedDetail\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x11\n\tkernel_id\x18\x04 \x01(\tBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpydotcompute/v1/errors.proto\x12\x0fpydotcompute.v1\"M\n\x14KernelNotFoundDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x03(\t\x12\x0f\n\x07is_type\x18\x03 \x01(\x08\".\n\x19KernelAlreadyExistsDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\"\x90\x01\n\x11KernelStateDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x16\n\x0e\x61llowed_states\x18\x04 \x03(\t\x12\x1b\n\x0ereturned_after\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_returned_after\"R\n\x12KernelFailedDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\ncause_type\x18\x02 \x01(\t\x12\x15\n\rcause_message\x18\x03 \x01(\t\"8\n\x0fQueueFullDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x12\n\nqueue_size\x18\x02 \x01(\x03\"\x8b\x01\n\x12QueueTimeoutDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12\x11\n\toperation\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0e\n\x06\x61sking\x18\x07 \x01(\t\"C\n\x11MessageTypeDetail\x12\x10\n\x08\x65xpected\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"Q\n\x1aMessageSerializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x83\x01\n\x1cMessageDeserializationDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12.\n\nviolations\x18\x04 \x03(\x0b\x32\x1a.pydotcompute.v1.Violation\"*\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"<\n\x18\x42\x61\x63kendUnavailableDetail\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"O\n\x1aInvalidConfigurationDetail\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"k\n\x13LimitExceededDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\x12\x18\n\x0bretry_after\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_retry_after\"D\n\x15MemoryExhaustedDetail\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\r\n\x05\x61sked\x18\x03 \x01(\x03\"J\n\x15MessageTooLargeDetail\x12\x14\n\x0cmessage_type\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"p\n\x11SessionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x11\n\tkernel_id\x18\x03 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x04 \x03(\t\x12\x12\n\nunsent_ids\x18\x05 \x03(\t\"7\n\x14\x43onnectionLostDetail\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"7\n\x16NotAuthenticatedDetail\x12\x0f\n\x07problem\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"X\n\x12NotPermittedDetail\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x11\n\tkernel_id\x18\x04 \x01(\t\"\'\n\x11\x43ircularAskDetail\x12\x12\n\nkernel_ids\x18\x01 \x03(\t\"+\n\x16RequestWithdrawnDetail\x12\x11\n\tkernel_id\x18\x01 \x01(\tBE\n\x0fpydotcompute.v1P\x01Z\x1epydotcompute/v1;pydotcomputev1\xaa\x02\x0fPyDotCompute.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +42,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KERNELFAILEDDETAIL']._serialized_end=405
   _globals['_QUEUEFULLDETAIL']._serialized_start=407
   _globals['_QUEUEFULLDETAIL']._serialized_end=463
-  _globals['_QUEUETIMEOUTDETAIL']._serialized_start=465
-  _globals['_QUEUETIMEOUTDETAIL']._serialized_end=588
-  _globals['_MESSAGETYPEDETAIL']._serialized_start=590
-  _globals['_MESSAGETYPEDETAIL']._serialized_end=657
-  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_start=659
-  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_end=740
-  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_start=743
-  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_end=874
-  _globals['_VIOLATION']._serialized_start=876
-  _globals['_VIOLATION']._serialized_end=918
-  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_start=920
-  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_end=980
-  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=982
-  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=1061
-  _globals['_LIMITEXCEEDEDDETAIL']._serialized_start=1063
-  _globals['_LIMITEXCEEDEDDETAIL']._serialized_end=1170
-  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_start=1172
-  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_end=1240
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=1242
-  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1316
-  _globals['_SESSIONLOSTDETAIL']._serialized_start=1318
-  _globals['_SESSIONLOSTDETAIL']._serialized_end=1430
-  _globals['_CONNECTIONLOSTDETAIL']._serialized_start=1432
-  _globals['_CONNECTIONLOSTDETAIL']._serialized_end=1487
-  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_start=1489
-  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_end=1544
-  _globals['_NOTPERMITTEDDETAIL']._serialized_start=1546
-  _globals['_NOTPERMITTEDDETAIL']._serialized_end=1634
+  _globals['_QUEUETIMEOUTDETAIL']._serialized_start=466
+  _globals['_QUEUETIMEOUTDETAIL']._serialized_end=605
+  _globals['_MESSAGETYPEDETAIL']._serialized_start=607
+  _globals['_MESSAGETYPEDETAIL']._serialized_end=674
+  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_start=676
+  _globals['_MESSAGESERIALIZATIONDETAIL']._serialized_end=757
+  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_start=760
+  _globals['_MESSAGEDESERIALIZATIONDETAIL']._serialized_end=891
+  _globals['_VIOLATION']._serialized_start=893
+  _globals['_VIOLATION']._serialized_end=935
+  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_start=937
+  _globals['_BACKENDUNAVAILABLEDETAIL']._serialized_end=997
+  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_start=999
+  _globals['_INVALIDCONFIGURATIONDETAIL']._serialized_end=1078
+  _globals['_LIMITEXCEEDEDDETAIL']._serialized_start=1080
+  _globals['_LIMITEXCEEDEDDETAIL']._serialized_end=1187
+  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_start=1189
+  _globals['_MEMORYEXHAUSTEDDETAIL']._serialized_end=1257
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_start=1259
+  _globals['_MESSAGETOOLARGEDETAIL']._serialized_end=1333
+  _globals['_SESSIONLOSTDETAIL']._serialized_start=1335
+  _globals['_SESSIONLOSTDETAIL']._serialized_end=1447
+  _globals['_CONNECTIONLOSTDETAIL']._serialized_start=1449
+  _globals['_CONNECTIONLOSTDETAIL']._serialized_end=1504
+  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_start=1506
+  _globals['_NOTAUTHENTICATEDDETAIL']._serialized_end=1561
+  _globals['_NOTPERMITTEDDETAIL']._serialized_start=1563
+  _globals['_NOTPERMITTEDDETAIL']._serialized_end=1651
+  _globals['_CIRCULARASKDETAIL']._serialized_start=1653
+  _globals['_CIRCULARASKDETAIL']._serialized_end=1692
+  _globals['_REQUESTWITHDRAWNDETAIL']._serialized_start=1694
+  _globals['_REQUESTWITHDRAWNDETAIL']._serialized_end=1737
 # @@protoc_insertion_point(module_scope)

@@ -55,20 +55,22 @@ class QueueFullDetail(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., queue_size: _Optional[int] = ...) -> None: ...
 
 class QueueTimeoutDetail(_message.Message):
-    __slots__ = ("kernel_id", "timeout", "operation", "cause", "before", "seconds")
+    __slots__ = ("kernel_id", "timeout", "operation", "cause", "before", "seconds", "asking")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     timeout: float
     operation: str
     cause: str
     before: int
     seconds: float
-    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[float] = ..., operation: _Optional[str] = ..., cause: _Optional[str] = ..., before: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    asking: str
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[float] = ..., operation: _Optional[str] = ..., cause: _Optional[str] = ..., before: _Optional[int] = ..., seconds: _Optional[float] = ..., asking: _Optional[str] = ...) -> None: ...
 
 class MessageTypeDetail(_message.Message):
     __slots__ = ("expected", "actual", "path")
@@ -201,3 +203,15 @@ class NotPermittedDetail(_message.Message):
     role: str
     kernel_id: str
     def __init__(self, principal: _Optional[str] = ..., method: _Optional[str] = ..., role: _Optional[str] = ..., kernel_id: _Optional[str] = ...) -> None: ...
+
+class CircularAskDetail(_message.Message):
+    __slots__ = ("kernel_ids",)
+    KERNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    kernel_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kernel_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RequestWithdrawnDetail(_message.Message):
+    __slots__ = ("kernel_id",)
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    def __init__(self, kernel_id: _Optional[str] = ...) -> None: ...

@@ -29,6 +29,19 @@ class Executor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXECUTOR_UNSPECIFIED: _ClassVar[Executor]
     EXECUTOR_LOOP: _ClassVar[Executor]
     EXECUTOR_THREAD: _ClassVar[Executor]
+
+class Restart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESTART_UNSPECIFIED: _ClassVar[Restart]
+    RESTART_NEVER: _ClassVar[Restart]
+    RESTART_ON_FAILURE: _ClassVar[Restart]
+    RESTART_ALWAYS: _ClassVar[Restart]
+
+class OnCrash(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_CRASH_UNSPECIFIED: _ClassVar[OnCrash]
+    ON_CRASH_DEAD_LETTER: _ClassVar[OnCrash]
+    ON_CRASH_REDELIVER: _ClassVar[OnCrash]
 KERNEL_STATE_UNSPECIFIED: KernelState
 KERNEL_STATE_CREATED: KernelState
 KERNEL_STATE_LAUNCHED: KernelState
@@ -40,6 +53,13 @@ KERNEL_STATE_FAILED: KernelState
 EXECUTOR_UNSPECIFIED: Executor
 EXECUTOR_LOOP: Executor
 EXECUTOR_THREAD: Executor
+RESTART_UNSPECIFIED: Restart
+RESTART_NEVER: Restart
+RESTART_ON_FAILURE: Restart
+RESTART_ALWAYS: Restart
+ON_CRASH_UNSPECIFIED: OnCrash
+ON_CRASH_DEAD_LETTER: OnCrash
+ON_CRASH_REDELIVER: OnCrash
 
 class KernelConfig(_message.Message):
     __slots__ = ("input_queue_size", "output_queue_size", "backpressure_strategy", "grid_size", "block_size")
@@ -56,7 +76,7 @@ class KernelConfig(_message.Message):
     def __init__(self, input_queue_size: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., backpressure_strategy: _Optional[_Union[_message_service_pb2.BackpressureStrategy, str]] = ..., grid_size: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
 
 class KernelType(_message.Message):
-    __slots__ = ("name", "documentation", "input_type", "output_type", "config", "service", "device", "memory_limit_bytes", "executor")
+    __slots__ = ("name", "documentation", "input_type", "output_type", "config", "service", "device", "memory_limit_bytes", "executor", "supervision", "worker_limits")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTATION_FIELD_NUMBER: _ClassVar[int]
     INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +86,8 @@ class KernelType(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    SUPERVISION_FIELD_NUMBER: _ClassVar[int]
+    WORKER_LIMITS_FIELD_NUMBER: _ClassVar[int]
     name: str
     documentation: str
     input_type: str
@@ -75,10 +97,38 @@ class KernelType(_message.Message):
     device: str
     memory_limit_bytes: int
     executor: Executor
-    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., executor: _Optional[_Union[Executor, str]] = ...) -> None: ...
+    supervision: Supervision
+    worker_limits: WorkerLimits
+    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., input_type: _Optional[str] = ..., output_type: _Optional[str] = ..., config: _Optional[_Union[KernelConfig, _Mapping]] = ..., service: _Optional[str] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., executor: _Optional[_Union[Executor, str]] = ..., supervision: _Optional[_Union[Supervision, _Mapping]] = ..., worker_limits: _Optional[_Union[WorkerLimits, _Mapping]] = ...) -> None: ...
+
+class Supervision(_message.Message):
+    __slots__ = ("restart", "max_restarts", "restart_window_seconds", "on_crash", "max_deliveries")
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    RESTART_WINDOW_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ON_CRASH_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    restart: Restart
+    max_restarts: int
+    restart_window_seconds: float
+    on_crash: OnCrash
+    max_deliveries: int
+    def __init__(self, restart: _Optional[_Union[Restart, str]] = ..., max_restarts: _Optional[int] = ..., restart_window_seconds: _Optional[float] = ..., on_crash: _Optional[_Union[OnCrash, str]] = ..., max_deliveries: _Optional[int] = ...) -> None: ...
+
+class WorkerLimits(_message.Message):
+    __slots__ = ("time_limit_seconds", "hang_timeout_seconds", "cpus", "nice")
+    TIME_LIMIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    HANG_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    NICE_FIELD_NUMBER: _ClassVar[int]
+    time_limit_seconds: float
+    hang_timeout_seconds: float
+    cpus: _containers.RepeatedScalarFieldContainer[int]
+    nice: int
+    def __init__(self, time_limit_seconds: _Optional[float] = ..., hang_timeout_seconds: _Optional[float] = ..., cpus: _Optional[_Iterable[int]] = ..., nice: _Optional[int] = ...) -> None: ...
 
 class Kernel(_message.Message):
-    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds")
+    __slots__ = ("kernel_id", "kernel_type", "state", "queue_depth", "failure", "device", "device_name", "output_depth", "output_queue_size", "stuck_in_send_seconds", "restarts", "restarting", "last_crash", "asking", "asking_seconds", "instances")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +139,12 @@ class Kernel(_message.Message):
     OUTPUT_DEPTH_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
     STUCK_IN_SEND_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTING_FIELD_NUMBER: _ClassVar[int]
+    LAST_CRASH_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
+    ASKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     kernel_type: str
     state: KernelState
@@ -99,7 +155,13 @@ class Kernel(_message.Message):
     output_depth: int
     output_queue_size: int
     stuck_in_send_seconds: float
-    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ...) -> None: ...
+    restarts: int
+    restarting: bool
+    last_crash: str
+    asking: str
+    asking_seconds: float
+    instances: int
+    def __init__(self, kernel_id: _Optional[str] = ..., kernel_type: _Optional[str] = ..., state: _Optional[_Union[KernelState, str]] = ..., queue_depth: _Optional[int] = ..., failure: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., restarts: _Optional[int] = ..., restarting: bool = ..., last_crash: _Optional[str] = ..., asking: _Optional[str] = ..., asking_seconds: _Optional[float] = ..., instances: _Optional[int] = ...) -> None: ...
 
 class ListKernelTypesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -224,6 +286,34 @@ class TerminateRequest(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class TerminateResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class ScaleRequest(_message.Message):
+    __slots__ = ("kernel_id", "instances")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    instances: int
+    def __init__(self, kernel_id: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
+
+class ScaleResponse(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: Kernel
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+
+class RestartRequest(_message.Message):
+    __slots__ = ("kernel_id", "timeout")
+    KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    kernel_id: str
+    timeout: _duration_pb2.Duration
+    def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RestartResponse(_message.Message):
     __slots__ = ("kernel",)
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     kernel: Kernel

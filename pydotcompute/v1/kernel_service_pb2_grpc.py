@@ -78,6 +78,16 @@ class KernelServiceStub(object):
                 request_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.TerminateRequest.SerializeToString,
                 response_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.TerminateResponse.FromString,
                 _registered_method=True)
+        self.Scale = channel.unary_unary(
+                '/pydotcompute.v1.KernelService/Scale',
+                request_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ScaleRequest.SerializeToString,
+                response_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ScaleResponse.FromString,
+                _registered_method=True)
+        self.Restart = channel.unary_unary(
+                '/pydotcompute.v1.KernelService/Restart',
+                request_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartRequest.SerializeToString,
+                response_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartResponse.FromString,
+                _registered_method=True)
 
 
 class KernelServiceServicer(object):
@@ -163,6 +173,32 @@ class KernelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Scale(self, request, context):
+        """Changes how many worker processes share a kernel's mailbox. New ones take messages once this has returned. One that is too
+        many finishes what its actor has in hand, and then ends by itself; what it has ahead goes back into the mailbox, so nothing
+        is lost. If a new one cannot be started, or the call is cancelled, nothing has changed.
+
+        Allowed for a kernel that is LAUNCHED, ACTIVE or DEACTIVATED, and whose actor runs in a worker process. Idempotent.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (0, or a kernel without workers), LIMIT_EXCEEDED
+        (more than max_instances), KERNEL_FAILED (the actor of a new one raised before it first waited).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restart(self, request, context):
+        """Ends the actor of a kernel gently and starts it anew, in a new worker process; of several, one after the other. Messages that
+        wait go on waiting. What an actor has in hand after the time-out becomes dead letters. A FAILED kernel is launched again, with
+        the settings that it had, and activated; its dead letters are kept. If the call is cancelled, this is done all the same.
+
+        Allowed for a kernel that is LAUNCHED, ACTIVE, DEACTIVATED or FAILED. Not idempotent: each call is another restart.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
+        KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KernelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -205,6 +241,16 @@ def add_KernelServiceServicer_to_server(servicer, server):
                     servicer.Terminate,
                     request_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.TerminateRequest.FromString,
                     response_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.TerminateResponse.SerializeToString,
+            ),
+            'Scale': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scale,
+                    request_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ScaleRequest.FromString,
+                    response_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ScaleResponse.SerializeToString,
+            ),
+            'Restart': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restart,
+                    request_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartRequest.FromString,
+                    response_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -427,6 +473,60 @@ class KernelService(object):
             '/pydotcompute.v1.KernelService/Terminate',
             pydotcompute_dot_v1_dot_kernel__service__pb2.TerminateRequest.SerializeToString,
             pydotcompute_dot_v1_dot_kernel__service__pb2.TerminateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pydotcompute.v1.KernelService/Scale',
+            pydotcompute_dot_v1_dot_kernel__service__pb2.ScaleRequest.SerializeToString,
+            pydotcompute_dot_v1_dot_kernel__service__pb2.ScaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pydotcompute.v1.KernelService/Restart',
+            pydotcompute_dot_v1_dot_kernel__service__pb2.RestartRequest.SerializeToString,
+            pydotcompute_dot_v1_dot_kernel__service__pb2.RestartResponse.FromString,
             options,
             channel_credentials,
             insecure,

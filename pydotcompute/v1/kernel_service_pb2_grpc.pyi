@@ -81,6 +81,24 @@ class KernelServiceStub:
     Idempotent: a kernel that is TERMINATED stays so.
     Errors: KERNEL_NOT_FOUND.
     """
+    Scale: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.ScaleRequest, _kernel_service_pb2.ScaleResponse]
+    """Changes how many worker processes share a kernel's mailbox. New ones take messages once this has returned. One that is too
+    many finishes what its actor has in hand, and then ends by itself; what it has ahead goes back into the mailbox, so nothing
+    is lost. If a new one cannot be started, or the call is cancelled, nothing has changed.
+
+    Allowed for a kernel that is LAUNCHED, ACTIVE or DEACTIVATED, and whose actor runs in a worker process. Idempotent.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (0, or a kernel without workers), LIMIT_EXCEEDED
+    (more than max_instances), KERNEL_FAILED (the actor of a new one raised before it first waited).
+    """
+    Restart: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.RestartRequest, _kernel_service_pb2.RestartResponse]
+    """Ends the actor of a kernel gently and starts it anew, in a new worker process; of several, one after the other. Messages that
+    wait go on waiting. What an actor has in hand after the time-out becomes dead letters. A FAILED kernel is launched again, with
+    the settings that it had, and activated; its dead letters are kept. If the call is cancelled, this is done all the same.
+
+    Allowed for a kernel that is LAUNCHED, ACTIVE, DEACTIVATED or FAILED. Not idempotent: each call is another restart.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
+    KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
+    """
 
 @_typing.type_check_only
 class KernelServiceAsyncStub(KernelServiceStub):
@@ -134,6 +152,24 @@ class KernelServiceAsyncStub(KernelServiceStub):
 
     Idempotent: a kernel that is TERMINATED stays so.
     Errors: KERNEL_NOT_FOUND.
+    """
+    Scale: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.ScaleRequest, _kernel_service_pb2.ScaleResponse]  # type: ignore[assignment]
+    """Changes how many worker processes share a kernel's mailbox. New ones take messages once this has returned. One that is too
+    many finishes what its actor has in hand, and then ends by itself; what it has ahead goes back into the mailbox, so nothing
+    is lost. If a new one cannot be started, or the call is cancelled, nothing has changed.
+
+    Allowed for a kernel that is LAUNCHED, ACTIVE or DEACTIVATED, and whose actor runs in a worker process. Idempotent.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (0, or a kernel without workers), LIMIT_EXCEEDED
+    (more than max_instances), KERNEL_FAILED (the actor of a new one raised before it first waited).
+    """
+    Restart: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.RestartRequest, _kernel_service_pb2.RestartResponse]  # type: ignore[assignment]
+    """Ends the actor of a kernel gently and starts it anew, in a new worker process; of several, one after the other. Messages that
+    wait go on waiting. What an actor has in hand after the time-out becomes dead letters. A FAILED kernel is launched again, with
+    the settings that it had, and activated; its dead letters are kept. If the call is cancelled, this is done all the same.
+
+    Allowed for a kernel that is LAUNCHED, ACTIVE, DEACTIVATED or FAILED. Not idempotent: each call is another restart.
+    Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
+    KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
     """
 
 class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -233,6 +269,36 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent: a kernel that is TERMINATED stays so.
         Errors: KERNEL_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def Scale(
+        self,
+        request: _kernel_service_pb2.ScaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kernel_service_pb2.ScaleResponse, _abc.Awaitable[_kernel_service_pb2.ScaleResponse]]:
+        """Changes how many worker processes share a kernel's mailbox. New ones take messages once this has returned. One that is too
+        many finishes what its actor has in hand, and then ends by itself; what it has ahead goes back into the mailbox, so nothing
+        is lost. If a new one cannot be started, or the call is cancelled, nothing has changed.
+
+        Allowed for a kernel that is LAUNCHED, ACTIVE or DEACTIVATED, and whose actor runs in a worker process. Idempotent.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (0, or a kernel without workers), LIMIT_EXCEEDED
+        (more than max_instances), KERNEL_FAILED (the actor of a new one raised before it first waited).
+        """
+
+    @_abc_1.abstractmethod
+    def Restart(
+        self,
+        request: _kernel_service_pb2.RestartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kernel_service_pb2.RestartResponse, _abc.Awaitable[_kernel_service_pb2.RestartResponse]]:
+        """Ends the actor of a kernel gently and starts it anew, in a new worker process; of several, one after the other. Messages that
+        wait go on waiting. What an actor has in hand after the time-out becomes dead letters. A FAILED kernel is launched again, with
+        the settings that it had, and activated; its dead letters are kept. If the call is cancelled, this is done all the same.
+
+        Allowed for a kernel that is LAUNCHED, ACTIVE, DEACTIVATED or FAILED. Not idempotent: each call is another restart.
+        Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
+        KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
         """
 
 def add_KernelServiceServicer_to_server(servicer: KernelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -348,16 +348,18 @@ class Explanation(_message.Message):
     def __init__(self, delays: _Optional[_Iterable[_Union[Delay, _Mapping]]] = ...) -> None: ...
 
 class Delay(_message.Message):
-    __slots__ = ("message_id", "cause", "before", "seconds")
+    __slots__ = ("message_id", "cause", "before", "seconds", "asking")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
     message_id: bytes
     cause: str
     before: int
     seconds: float
-    def __init__(self, message_id: _Optional[bytes] = ..., cause: _Optional[str] = ..., before: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    asking: str
+    def __init__(self, message_id: _Optional[bytes] = ..., cause: _Optional[str] = ..., before: _Optional[int] = ..., seconds: _Optional[float] = ..., asking: _Optional[str] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("number", "through", "credit", "outputs", "undeliverable", "returned", "withdrawn")

@@ -38,7 +38,7 @@ class WatchTelemetryResponse(_message.Message):
     def __init__(self, kernels: _Optional[_Iterable[_Union[KernelTelemetry, _Mapping]]] = ...) -> None: ...
 
 class KernelTelemetry(_message.Message):
-    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput", "batches", "avg_batch_size", "max_batch_size", "device_memory_bytes", "device_memory_peak_bytes", "rate", "output_depth", "output_queue_size", "stuck_in_send_seconds")
+    __slots__ = ("kernel_id", "state", "messages_processed", "messages_dropped", "queue_depth", "error_count", "last_error", "uptime_seconds", "min_latency_ns", "max_latency_ns", "avg_latency_ns", "p50_latency_ns", "p95_latency_ns", "p99_latency_ns", "throughput", "batches", "avg_batch_size", "max_batch_size", "device_memory_bytes", "device_memory_peak_bytes", "rate", "output_depth", "output_queue_size", "stuck_in_send_seconds", "restarts", "redelivered", "last_crash", "workers", "asking", "asking_seconds")
     KERNEL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_PROCESSED_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,12 @@ class KernelTelemetry(_message.Message):
     OUTPUT_DEPTH_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_QUEUE_SIZE_FIELD_NUMBER: _ClassVar[int]
     STUCK_IN_SEND_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    REDELIVERED_FIELD_NUMBER: _ClassVar[int]
+    LAST_CRASH_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FIELD_NUMBER: _ClassVar[int]
+    ASKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
     kernel_id: str
     state: _kernel_service_pb2.KernelState
     messages_processed: int
@@ -87,7 +93,27 @@ class KernelTelemetry(_message.Message):
     output_depth: int
     output_queue_size: int
     stuck_in_send_seconds: float
-    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ..., batches: _Optional[int] = ..., avg_batch_size: _Optional[float] = ..., max_batch_size: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., device_memory_peak_bytes: _Optional[int] = ..., rate: _Optional[float] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ...) -> None: ...
+    restarts: int
+    redelivered: int
+    last_crash: str
+    workers: _containers.RepeatedCompositeFieldContainer[WorkerTelemetry]
+    asking: str
+    asking_seconds: float
+    def __init__(self, kernel_id: _Optional[str] = ..., state: _Optional[_Union[_kernel_service_pb2.KernelState, str]] = ..., messages_processed: _Optional[int] = ..., messages_dropped: _Optional[int] = ..., queue_depth: _Optional[int] = ..., error_count: _Optional[int] = ..., last_error: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., min_latency_ns: _Optional[int] = ..., max_latency_ns: _Optional[int] = ..., avg_latency_ns: _Optional[float] = ..., p50_latency_ns: _Optional[int] = ..., p95_latency_ns: _Optional[int] = ..., p99_latency_ns: _Optional[int] = ..., throughput: _Optional[float] = ..., batches: _Optional[int] = ..., avg_batch_size: _Optional[float] = ..., max_batch_size: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., device_memory_peak_bytes: _Optional[int] = ..., rate: _Optional[float] = ..., output_depth: _Optional[int] = ..., output_queue_size: _Optional[int] = ..., stuck_in_send_seconds: _Optional[float] = ..., restarts: _Optional[int] = ..., redelivered: _Optional[int] = ..., last_crash: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[WorkerTelemetry, _Mapping]]] = ..., asking: _Optional[str] = ..., asking_seconds: _Optional[float] = ...) -> None: ...
+
+class WorkerTelemetry(_message.Message):
+    __slots__ = ("pid", "resident_bytes", "cpu_seconds", "in_hand", "ahead")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    IN_HAND_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    resident_bytes: int
+    cpu_seconds: float
+    in_hand: int
+    ahead: int
+    def __init__(self, pid: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., in_hand: _Optional[int] = ..., ahead: _Optional[int] = ...) -> None: ...
 
 class GetDevicesRequest(_message.Message):
     __slots__ = ()

@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from pydotcompute.exceptions import (
     BackendUnavailableError,
+    CircularAskError,
     ConnectionLostError,
     InvalidConfigurationError,
     KernelAlreadyExistsError,
@@ -38,6 +39,7 @@ from pydotcompute.exceptions import (
     PyDotComputeError,
     QueueFullError,
     QueueTimeoutError,
+    RequestWithdrawnError,
     SessionLostError,
     Violation,
 )
@@ -67,6 +69,8 @@ ERRORS: dict[type[PyDotComputeError], tuple[int, type[Message]]] = {
     SessionLostError: (code_pb2.NOT_FOUND, errors_pb2.SessionLostDetail),
     NotAuthenticatedError: (code_pb2.UNAUTHENTICATED, errors_pb2.NotAuthenticatedDetail),
     NotPermittedError: (code_pb2.PERMISSION_DENIED, errors_pb2.NotPermittedDetail),
+    CircularAskError: (code_pb2.FAILED_PRECONDITION, errors_pb2.CircularAskDetail),
+    RequestWithdrawnError: (code_pb2.CANCELLED, errors_pb2.RequestWithdrawnDetail),
 }
 """The status code and the detail message of each error class that crosses the wire."""
 

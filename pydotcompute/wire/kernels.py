@@ -8,8 +8,11 @@ from typing import cast
 from pydotcompute.device.monitor import DeviceReading
 from pydotcompute.ring_kernels.config import BackpressureStrategy, RingKernelConfig
 from pydotcompute.ring_kernels.declaration import Executor
+from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, WorkerTelemetry
+from pydotcompute.ring_kernels.supervision import OnCrash, Restart, Supervision
+from pydotcompute.ring_kernels.worker_limits import WorkerLimits
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
@@ -20,12 +23,16 @@ __all__ = [
     "device_to_proto",
     "executor_from_proto",
     "executor_to_proto",
+    "on_crash_from_proto",
+    "restart_from_proto",
     "state_from_proto",
     "state_to_proto",
     "strategy_from_proto",
     "strategy_to_proto",
+    "supervision_to_proto",
     "telemetry_from_proto",
     "telemetry_to_proto",
+    "worker_limits_to_proto",
 ]
 
 _STRATEGIES: dict[BackpressureStrategy, message_pb.BackpressureStrategy] = {
@@ -39,7 +46,19 @@ _EXECUTORS: dict[Executor, kernel_pb.Executor] = {
     "thread": kernel_pb.EXECUTOR_THREAD,
 }
 _EXECUTOR_NAMES = {number: name for name, number in _EXECUTORS.items()}
-_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds")
+_RESTARTS: dict[Restart, kernel_pb.Restart] = {
+    "never": kernel_pb.RESTART_NEVER,
+    "on_failure": kernel_pb.RESTART_ON_FAILURE,
+    "always": kernel_pb.RESTART_ALWAYS,
+}
+_RESTART_NAMES = {number: name for name, number in _RESTARTS.items()}
+_ON_CRASHES: dict[OnCrash, kernel_pb.OnCrash] = {
+    "dead_letter": kernel_pb.ON_CRASH_DEAD_LETTER,
+    "redeliver": kernel_pb.ON_CRASH_REDELIVER,
+}
+_ON_CRASH_NAMES = {number: name for name, number in _ON_CRASHES.items()}
+_OPTIONAL = ("device_memory_bytes", "device_memory_peak_bytes", "stuck_in_send_seconds", "asking", "asking_seconds")
+MOST_UINT32 = (1 << 32) - 1
 _SIZES = ("input_queue_size", "output_queue_size", "grid_size", "block_size")
 
 
@@ -78,6 +97,40 @@ def executor_from_proto(executor: kernel_pb.Executor) -> Executor | None:
     return _EXECUTOR_NAMES.get(executor)
 
 
+def supervision_to_proto(supervision: Supervision, limits: RuntimeLimits) -> kernel_pb.Supervision:
+    """Return what happens after an actor has ended, as protobuf. The limits fill in what the type leaves to them."""
+    most, window = supervision.max_restarts, supervision.restart_window
+    return kernel_pb.Supervision(
+        restart=_RESTARTS[supervision.restart],
+        max_restarts=limits.max_restarts if most is None else min(most, MOST_UINT32),
+        restart_window_seconds=limits.restart_window if window is None else window,
+        on_crash=_ON_CRASHES[supervision.on_crash],
+        max_deliveries=min(supervision.max_deliveries, MOST_UINT32),
+    )
+
+
+def restart_from_proto(restart: kernel_pb.Restart) -> Restart | None:
+    """Return when an actor is started again; None for a number that nobody knows here. An older daemon sets none."""
+    return _RESTART_NAMES.get(restart)
+
+
+def on_crash_from_proto(on_crash: kernel_pb.OnCrash) -> OnCrash | None:
+    """Return what becomes of messages in hand; None as in `restart_from_proto`."""
+    return _ON_CRASH_NAMES.get(on_crash)
+
+
+def worker_limits_to_proto(limits: WorkerLimits) -> kernel_pb.WorkerLimits | None:
+    """Return what a worker process may use, as protobuf; None if nothing is said."""
+    if limits == WorkerLimits():
+        return None
+    return kernel_pb.WorkerLimits(
+        time_limit_seconds=limits.time_limit,
+        hang_timeout_seconds=limits.hang_timeout,
+        cpus=limits.cpus,
+        nice=limits.nice,
+    )
+
+
 def config_to_proto(config: RingKernelConfig) -> kernel_pb.KernelConfig:
     """Return a kernel's settings as protobuf, with every field set."""
     return kernel_pb.KernelConfig(
@@ -100,6 +153,8 @@ def telemetry_to_proto(telemetry: RingKernelTelemetry) -> telemetry_pb.KernelTel
     values = telemetry.to_dict()
     values["state"] = state_to_proto(KernelState[telemetry.state])
     values["last_error"] = telemetry.last_error or ""
+    values["last_crash"] = telemetry.last_crash or ""
+    values["workers"] = [telemetry_pb.WorkerTelemetry(**worker) for worker in values["workers"]]
     return telemetry_pb.KernelTelemetry(**values)
 
 
@@ -108,6 +163,11 @@ def telemetry_from_proto(telemetry: telemetry_pb.KernelTelemetry) -> RingKernelT
     values = {field.name: getattr(telemetry, field.name) for field in fields(RingKernelTelemetry)}
     values["state"] = state_from_proto(telemetry.state).name
     values["last_error"] = telemetry.last_error or None
+    values["last_crash"] = telemetry.last_crash or None
+    values["workers"] = tuple(
+        WorkerTelemetry(**{field.name: getattr(worker, field.name) for field in fields(WorkerTelemetry)})
+        for worker in telemetry.workers
+    )
     values |= {name: None for name in _OPTIONAL if not telemetry.HasField(name)}
     return RingKernelTelemetry(**values)
 

@@ -8,7 +8,8 @@ from itertools import islice
 from time import monotonic, perf_counter_ns
 from typing import Any
 
-from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.protobuf.runtime_helpers import text_of
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterDirection, DeadLetterReason, DeadLetters
@@ -19,6 +20,7 @@ from pydotcompute.ring_kernels.mail.mail import Check, Mail
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
 from pydotcompute.ring_kernels.mail.replies import Replies
 from pydotcompute.ring_kernels.mail.telemetry import Counters
+from pydotcompute.wire.worker.errors import to_values
 from pydotcompute.wire.worker.frames import Handed
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.marks import Marks
@@ -199,7 +201,8 @@ class WorkerMail(Mail[Any, Any]):
     ) -> None:
         super().__init__(gate, config, check_in, check_out, limits=limits, dead_letters=dead_letters, journal=journal)
         self._outbox = outbox
-        self._decode = types.of_input.decode
+        self._decode = types.of_input.decode_checked
+        self._input_name = types.of_input.schema.name
         inbox = self.inbox = WorkerInbox(gate.kernel_id, config.input_queue_size, paused=True)
         inbox.begin(outbox, marks)
         outputs = self.outputs = WorkerOutputs(gate.kernel_id, config.output_queue_size)
@@ -209,6 +212,8 @@ class WorkerMail(Mail[Any, Any]):
         counters = self.counters = WorkerCounters()
         counters.begin(outbox)
         self._inbox, self._replies = inbox, replies
+        self.deliveries = 0
+        """How often the actor has had the next message already; see `Terms.deliveries`."""
 
     @classmethod
     def maker(cls, outbox: Outbox, marks: Marks, types: LinkTypes) -> Callable[..., WorkerMail]:
@@ -216,12 +221,9 @@ class WorkerMail(Mail[Any, Any]):
         return partial(cls, outbox, marks, types)
 
     def take(self, handed: Handed) -> None:
-        """Put messages into the mailbox that were handed on.
-
-        Raises:
-            MessageDeserializationError: a body is none of the input type. The kernel has made it, so that cannot be.
-        """
+        """Put messages into the mailbox that were handed on. Those that are none of the input type are refused."""
         messages: Any = handed.messages
+        deliveries, self.deliveries = self.deliveries, 0  # Such a message comes alone.
         for body, message_id, priority, correlation_id, sequence, slot, arrived, deadline, awaited, principal in zip(
             messages.bodies,
             messages.message_ids,
@@ -235,11 +237,18 @@ class WorkerMail(Mail[Any, Any]):
             handed.principals,
             strict=True,
         ):
-            message = self._decode(body, message_id, priority, correlation_id)
+            try:
+                message = self._decode(body, message_id, priority, correlation_id)
+            except Exception as error:  # The class may have a constructor of its own.
+                self._refuse(sequence, error)
+                continue
             arrival = Arrival(arrived)
             arrival.sequence, arrival.slot = sequence, slot
             self._replies.handed(message_id.int, awaited, principal)
-            terms = None if deadline == float("inf") else Terms(deadline=deadline)
+            is_timed = deadline != float("inf")
+            terms = None
+            if is_timed or deliveries:
+                terms = Terms(deadline=deadline if is_timed else None, deliveries=deliveries)
             self._inbox.add((message, arrival, terms), priority)
 
     def give_back(self, sequences: Sequence[int] | None = None) -> list[int]:
@@ -255,6 +264,11 @@ class WorkerMail(Mail[Any, Any]):
         self._outbox.expired.append(_sequence(item))
         self._outbox.soon()
         return True
+
+    def _refuse(self, sequence: int, error: Exception) -> None:
+        if not isinstance(error, PyDotComputeError):
+            error = MessageDeserializationError(self._input_name, text_of(error))
+        self._outbox.tell("undecodable", {"sequence": sequence, "error": to_values(error)})
 
     def bury(
         self,

@@ -1,4 +1,4 @@
-"""The memory that a kernel and its worker both map: what the actor has taken, and since when it is stuck."""
+"""The memory that a kernel and its worker both map: what the actor has taken, if it is stuck, and a sign of life."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import struct
 
 __all__ = ["Marks"]
 
-_SINCE = struct.Struct("<q")
+_SINCE, _BEAT = struct.Struct("<q"), struct.Struct("<q")
+_HEAD = _SINCE.size + _BEAT.size
 
 
 class Marks:
@@ -20,16 +21,20 @@ class Marks:
     """
 
     def __init__(self, descriptor: int, count: int) -> None:
-        self._map = mmap.mmap(descriptor, _SINCE.size + count)
-        self.taken = memoryview(self._map)[_SINCE.size :]
+        self._map = mmap.mmap(descriptor, _HEAD + count)
+        self.taken = memoryview(self._map)[_HEAD:]
         """A byte for each message that may be ahead, 1 once the actor has taken the message."""
 
     @classmethod
     def create(cls, count: int) -> tuple[Marks, int]:
         """Return new marks, and the descriptor of their file, which the caller closes."""
         descriptor = os.memfd_create("pydotcompute-marks")
-        os.ftruncate(descriptor, _SINCE.size + count)
-        return cls(descriptor, count), descriptor
+        try:
+            os.ftruncate(descriptor, _HEAD + count)
+            return cls(descriptor, count), descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     @property
     def stuck_since_ns(self) -> int:
@@ -40,6 +45,16 @@ class Marks:
     @stuck_since_ns.setter
     def stuck_since_ns(self, since: int) -> None:
         _SINCE.pack_into(self._map, 0, since)
+
+    @property
+    def beat(self) -> int:
+        """A number that the worker changes all the time, if it was told to show that it lives."""
+        beat: int = _BEAT.unpack_from(self._map, _SINCE.size)[0]
+        return beat
+
+    @beat.setter
+    def beat(self, beat: int) -> None:
+        _BEAT.pack_into(self._map, _SINCE.size, beat)
 
     def close(self) -> None:
         """Unmap the memory. Nothing may use `taken` any more."""

@@ -7,18 +7,18 @@ import logging
 import math
 import os
 import socket
+import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
-from pydotcompute.device.lease import HOST, DeviceLease
+from pydotcompute.device.lease import HOST
 from pydotcompute.exceptions import KernelFailedError, PyDotComputeError
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.inbox import Item
-from pydotcompute.ring_kernels.mail.mail import Mail
 from pydotcompute.schema import lock
-from pydotcompute.wire.worker.errors import from_values, to_values
+from pydotcompute.wire.worker.errors import to_values
 from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
@@ -26,7 +26,9 @@ from pydotcompute.worker.importing import find
 from pydotcompute.worker.link import Link
 from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
+from pydotcompute.worker.others import Others
 from pydotcompute.worker.outbox import Outbox
+from pydotcompute.worker.own_limits import limit_memory, settle_in, show_life
 
 __all__ = ["Program"]
 
@@ -42,7 +44,6 @@ class Program:
         self._marks = marks
         self._starting: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
-        self._forwards: dict[int, asyncio.Future[None]] = {}
         self._link: Link
 
     async def run(self, end: socket.socket) -> None:
@@ -60,6 +61,15 @@ class Program:
     async def _launch(self, start: Start) -> bool:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
+        own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
+        sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
+        try:
+            settle_in(start.cpus, start.nice)
+        except PyDotComputeError as error:
+            self._link.send(Note("refused to launch", to_values(error)))
+            return False
+        if start.beat is not None:
+            show_life(self._marks, start.beat)
         try:
             kernel_type = start.kernel_type(find)
             assert kernel_type.input_type is not None
@@ -67,11 +77,15 @@ class Program:
         except BaseException as error:
             self._tell_failure(error, "the file of the kernel cannot be imported by its worker: ")
             return False
-        self._outbox = outbox = Outbox(self._link.send, types)
+        if start.memory is not None:
+            limit_memory(start.memory)
+        self._outbox = outbox = Outbox(self._send, types)
+        self._link.open_bodies_with(outbox.memory)
+        self._others = Others(outbox, types)
         kernel: RingKernel[Any, Any] = RingKernel(
             start.kernel_id,
             kernel_type,
-            find=lambda kernel_id: _Elsewhere(kernel_id, self._forward),
+            find=self._others.find,
             sends_to=HOST,
             limits=RuntimeLimits(**start.limits),
             make_mail=WorkerMail.maker(outbox, self._marks, types),
@@ -79,13 +93,14 @@ class Program:
         self._kernel = kernel
         assert isinstance(kernel.mail, WorkerMail)
         self._mail = kernel.mail
+        self._mail.outputs.lend(start.outputs)
         kernel.gate.on_state = self._state_changed
         try:
             await kernel.launch()
         except KernelFailedError:  # It has been told.
             return True
         except PyDotComputeError as error:
-            self._link.send(Note("refused to launch", to_values(error)))
+            self._send(Note("refused to launch", to_values(error)))
             return False
         outbox.tell("ready", {"device": kernel.lease.device.kind})
         return True
@@ -102,17 +117,21 @@ class Program:
             case Handed():
                 self._mail.take(frame)
             case Recall(sequences):
-                self._link.send(Returned(self._mail.give_back(sequences)))
+                self._send(Returned(self._mail.give_back(sequences)))
             case Note("start", values):
                 self._starting.set_result(Start.read(values))
+            case Note("redelivered", {"deliveries": int(deliveries)}):
+                self._mail.deliveries = deliveries
             case Note("resume"):
-                self._mail.inbox.resume()
-                self._kernel.gate.enter(KernelState.ACTIVE)
+                if not self._kernel.gate.should_terminate:
+                    self._mail.inbox.resume()
+                    self._kernel.gate.enter(KernelState.ACTIVE)
             case Note("pause"):
-                self._mail.inbox.pause()
-                self._kernel.gate.enter(KernelState.DEACTIVATED)
+                if not self._kernel.gate.should_terminate:
+                    self._mail.inbox.pause()
+                    self._kernel.gate.enter(KernelState.DEACTIVATED)
                 self._outbox.flush()
-                self._link.send(Returned(self._mail.give_back()))
+                self._send(Returned(self._mail.give_back()))
                 self._outbox.tell("paused")
             case Note("end"):
                 self._kernel.begin_termination(math.inf)
@@ -120,12 +139,24 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
-            case Note("forwarded", values):
-                self._forwarded(values)
+            case Note("answered", values, body):
+                self._others.answered(values, body)
+            case Note("memory", _, offer):
+                self._outbox.memory.attach(offer)
+                self._outbox.tell("attached")
             case _:
                 raise LinkError(f"a worker does not know what to do with {frame}")
 
     # -- what goes -----------------------------------------------------------------------------------------------------
+
+    def _send(self, frame: Frame) -> None:
+        """Send a frame. If that fails, for want of memory say, end: the kernel would wait for ever for what is lost."""
+        try:
+            self._link.send(frame)
+        except BaseException:
+            with suppress(BaseException):
+                traceback.print_exc()
+            os._exit(1)
 
     def _state_changed(self) -> None:
         gate = self._kernel.gate
@@ -143,48 +174,7 @@ class Program:
         text = f"{prefix}{error}" if cause is None else cause.cause_message
         trace = "".join(traceback.format_exception(error))
         values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
-        self._link.send(Note("failed", values))
-
-    async def _forward(self, kernel_id: str, message: Any, key: int, item: Item[Any] | None) -> None:
-        call = len(self._forwards) + 1
-        while call in self._forwards:
-            call += 1
-        answer = self._forwards[call] = asyncio.get_running_loop().create_future()
-        arrival: Any = None if item is None else item[1]
-        values = {
-            "call": call,
-            "kernel_id": kernel_id,
-            "key": key,
-            "sequence": None if arrival is None else arrival.sequence,
-        }
-        try:
-            self._outbox.tell_message("forward", message, values)
-            await answer
-        finally:
-            del self._forwards[call]
-
-    def _forwarded(self, values: dict[str, Any]) -> None:
-        answer = self._forwards.get(values["call"])
-        if answer is None or answer.done():
-            return
-        if values["error"] is None:
-            answer.set_result(None)
-        else:
-            answer.set_exception(from_values(values["error"]))
-
-
-class _Elsewhere:
-    """A kernel to which the actor forwards: whether there is one is known at the other end of the link."""
-
-    lease: DeviceLease = HOST
-
-    def __init__(self, kernel_id: str, forward: Any) -> None:
-        self.kernel_id = kernel_id
-        self._forward = forward
-
-    async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
-        """See `Receiver`."""
-        await self._forward(self.kernel_id, message, key, item)
+        self._send(Note("failed", values))
 
 
 class _LinkHandler(logging.Handler):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from time import monotonic, perf_counter_ns
 from typing import Any
@@ -27,11 +27,11 @@ class Instances:
 
     Args:
         kernel: the kernel.
-        members: its instances.
     """
 
-    def __init__(self, kernel: RingKernel[Any, Any], members: list[Instance]) -> None:
-        self.members = members
+    def __init__(self, kernel: RingKernel[Any, Any]) -> None:
+        self.members: list[Instance] = []
+        """The instances, also those that were told to end and have something in hand. Only the crew changes them."""
         self._mail, self._gate, self._inbox = kernel.mail, kernel.gate, kernel.mail.inbox
         self.changed = Signal()
         """Notified when a worker may have room for more."""
@@ -51,9 +51,18 @@ class Instances:
         since = [each.process.marks.stuck_since_ns for each in self.members if each.process is not None]
         return max((perf_counter_ns() - ns) / 1e9 for ns in since if ns) if any(since) else None
 
-    def has(self, key: int) -> bool:
+    def instances(self) -> Sequence[object]:
         """See `Hands`."""
-        return any(header_of(entry).message_id.int == key for entry in self._taken())
+        return self.members
+
+    def holder(self, key: int) -> object | None:
+        """See `Hands`."""
+        for each in self.members:
+            if each.process is not None and any(
+                header_of(entry).message_id.int == key for entry in each.ledger.taken()
+            ):
+                return each
+        return None
 
     @property
     def seconds_in_hand(self) -> float:
@@ -132,7 +141,15 @@ class Instances:
             if entry.item[2] is not None:
                 self._inbox.left(entry.item[2])
         self.put_back(ended.ahead)
-        return ended.in_hand
+        for entry in ended.in_hand:
+            if entry.passed_on:
+                self._complete(entry)
+        return [entry for entry in ended.in_hand if not entry.passed_on]
+
+    def _complete(self, entry: Entry[Item[Any]]) -> None:
+        self._mail.counters.complete(entry.item[1])
+        if self._mail.journal is not None:
+            self._mail.journal.done(header_of(entry).message_id)
 
 
 def header_of(entry: Entry[Item[Any]]) -> Header:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 
+from pydotcompute.wire.exchange.bodies import Opens
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note
+from pydotcompute.wire.worker.overuse import Verdict
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.worker.link import Link
 from pydotcompute.worker.marks import Marks
+from pydotcompute.workers.child import Child
+from pydotcompute.workers.figures import oom_kills
+from pydotcompute.workers.printed import Printed
+from pydotcompute.workers.templates import TEMPLATES
 
 __all__ = ["WorkerProcess"]
 
-PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from pydotcompute.worker.command import main; main()"
-)
-"""What a worker process runs. It finds modules where this process finds them."""
 LAST_WORDS = 64 << 10
 """The most bytes that are read of what a crashed process says of its stack."""
+OUT_OF_MEMORY = "OutOfMemory"
+"""The name of the end of a process that the system has killed because memory ran out."""
 DRAIN = 1.0
-"""Seconds in which the link of a process that has ended must end too. A child of the process may hold it open."""
+"""Seconds in which the link of a process that has ended must end too, and what it has printed be printed here. A child
+of the process may hold the link open, and may go on printing."""
 
 
 class WorkerProcess:
@@ -36,25 +38,33 @@ class WorkerProcess:
     Args:
         marks: what its actor has taken.
         crash: the descriptor of the file for its last words.
+        printed: its standard output and standard error.
     """
 
-    def __init__(self, marks: Marks, crash: int) -> None:
-        self._process: subprocess.Popen[bytes]
+    def __init__(self, marks: Marks, crash: int, printed: Sequence[Printed]) -> None:
+        self._child: Child | None = None  # None until it is born.
         self.marks = marks
         self._crash = crash
+        self._printed = printed
         self._link: Link
         self._link_ended = asyncio.Event()
-        self.exit: asyncio.Task[int]
-        """Ends with the process, and all that it had sent has come then. Its result is the exit code.
+        self.exit: asyncio.Task[int | None]
+        """Ends with the process, and all that it had sent and printed has come then. Its result is the exit code.
 
-        As in `subprocess`, that is the negative number of a signal if one has ended the process.
+        As in `subprocess`, that is the negative number of a signal if one has ended the process. It is None if nobody
+        knows the exit code.
         """
+        self._verdict: Verdict | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        self._oom_kills = oom_kills()
         self.broken: LinkError | None = None
         """How the process has broken the rules of the link; None if it has not."""
 
     @classmethod
     async def start(cls, start: Start, on_frame: Callable[[Frame], None], capacity: int) -> WorkerProcess:
         """Start a process, and tell it what to run.
+
+        If this task is cancelled meanwhile, the process ends by itself: its link is closed then.
 
         Args:
             start: what the worker runs.
@@ -64,32 +74,58 @@ class WorkerProcess:
         Raises:
             OSError: the system allows no more processes or files.
         """
-        here, there = socket.socketpair()
-        marks, marks_file = Marks.create(capacity)
-        crash = os.memfd_create("pydotcompute-crash")
-        worker = cls(marks, crash)
-        try:
+        with ExitStack() as given, ExitStack() as kept:
+            here, there = socket.socketpair()
+            given.callback(there.close)
+            kept.callback(here.close)
+            marks, marks_file = Marks.create(capacity)
+            given.callback(os.close, marks_file)
+            kept.callback(marks.close)
+            crash = os.memfd_create("pydotcompute-crash")
+            kept.callback(os.close, crash)
+            printed = []
+            for stream in ("stdout", "stderr"):
+                printed.append(each := Printed(stream, start.kernel_id))
+                given.callback(each.given)
+                kept.callback(each.close)
+            worker = cls(marks, crash, printed)
             worker._link = await Link.open(here, on_frame, worker._on_end)
-            # From here on nothing is awaited, so that no process is left behind if the task is cancelled.
-            try:
-                worker._process = _spawn(there.fileno(), marks_file, crash, capacity)
-            except BaseException:
-                worker._link.close()
-                raise
-        except BaseException:
-            os.close(crash)
-            raise
-        finally:
-            there.close()
-            os.close(marks_file)
-        worker.exit = asyncio.create_task(worker._wait(), name=f"end of worker {worker.pid}")
+            kept.callback(worker._link.close)
+            descriptors = there.fileno(), marks_file, crash, *(each.descriptor for each in printed)
+            child = worker._child = await TEMPLATES.fork(start.func, start.environ, descriptors, capacity)
+            kept.pop_all()
+        if worker.broken is not None:
+            worker.kill()
+        worker.exit = asyncio.create_task(worker._wait(child), name=f"end of worker {worker.pid}")
         worker.send(Note("start", asdict(start)))
         return worker
+
+    def condemn(self, verdict: Verdict, grace: float) -> None:
+        """End the process: by SIGTERM, and after `grace` seconds by SIGKILL. The first verdict counts."""
+        if self._verdict is not None or self._child is None or self.exit.done():
+            return
+        self._verdict = verdict
+        if verdict.is_urgent:
+            self.kill()
+        else:
+            self._child.terminate()
+            self._killing = asyncio.get_running_loop().call_later(grace, self.kill)
+
+    def cause(self) -> tuple[str, str]:
+        """Return the name of how the process has ended, such as SIGSEGV, and the same in words. It must have ended."""
+        code = self.exit.result()
+        name, how = name_of_exit(code)
+        if self._verdict is not None:
+            return self._verdict.cause_type, f"{self._verdict.text}, and {how}"
+        if code == -signal.SIGKILL and self._oom_kills is not None and self._oom_kills != oom_kills():
+            return OUT_OF_MEMORY, f"{how} of the system, which had no memory left for its control group"
+        return name, how
 
     @property
     def pid(self) -> int:
         """The number of the process."""
-        return self._process.pid
+        assert self._child is not None
+        return self._child.pid
 
     def _on_end(self, broken: LinkError | None) -> None:
         self.broken = broken
@@ -101,22 +137,28 @@ class WorkerProcess:
         """Send a frame. If the process is gone, nothing happens."""
         self._link.send(frame)
 
+    def open_bodies_with(self, bodies: Opens) -> None:
+        """Open bodies by this that do not travel in their frames."""
+        self._link.open_bodies_with(bodies)
+
     def kill(self) -> None:
         """End the process at once."""
-        if self._process.poll() is None:
-            self._process.kill()
+        if self._child is not None:
+            self._child.kill()
 
-    async def _wait(self) -> int:
+    async def _wait(self, child: Child) -> int | None:
         try:
-            await _exited(self.pid)
+            code = await child.wait()
         except asyncio.CancelledError:  # The event loop ends.
-            self.kill()
-            self._process.wait()
+            child.kill()
             raise
-        code = self._process.wait()
+        finally:
+            child.close()
+            if self._killing is not None:
+                self._killing.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
-                await self._link_ended.wait()
+                await asyncio.gather(self._link_ended.wait(), *(each.finish() for each in self._printed))
         self._link.close()
         return code
 
@@ -124,8 +166,9 @@ class WorkerProcess:
         """Close the link and wait for the end of the process. Kill it after `grace` seconds."""
         self._link.close()
         await asyncio.wait((self.exit,), timeout=grace)
-        self.kill()
-        await asyncio.wait((self.exit,))
+        if not self.exit.done():
+            self.kill()
+            await asyncio.wait((self.exit,))
 
     def last_words(self) -> str:
         """Return what the process has said of its stack when it crashed."""
@@ -133,43 +176,16 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Free what belongs to the process, which has ended."""
+        for each in self._printed:
+            each.close()
         os.close(self._crash)
         self.marks.close()
 
 
-def _spawn(link: int, marks: int, crash: int, capacity: int) -> subprocess.Popen[bytes]:
-    """Start the process. The thread that does this must live as long as the process is wanted: it ends with it."""
-    path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
-    arguments = *map(str, (link, marks, crash, capacity, os.getpid())), path
-    return subprocess.Popen(  # noqa: S603  # It runs this very Python.
-        [sys.executable, "-c", PROGRAM, *arguments],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(link, marks, crash),
-        process_group=0,  # A Ctrl-C in the terminal is for this process, which then ends its workers.
-    )
-
-
-async def _exited(pid: int) -> None:
-    """Wait until a child process has ended, without a thread and without asking again and again."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def tell() -> None:
-        loop.remove_reader(descriptor)
-        if not ended.done():
-            ended.set_result(None)
-
-    loop.add_reader(descriptor, tell)
-    try:
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def name_of_exit(code: int) -> tuple[str, str]:
+def name_of_exit(code: int | None) -> tuple[str, str]:
     """Return the name of how a process has ended, such as SIGSEGV, and the same in words."""
+    if code is None:
+        return "WorkerExited", "has ended, and its template before it, so nobody knows how"
     if code >= 0:
         return "WorkerExited", f"ended with exit code {code}"
     try:

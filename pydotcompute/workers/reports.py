@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, cast
 
-from pydotcompute.exceptions import KernelNotFoundError, PyDotComputeError
+from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterDirection, DeadLetterReason
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.wire.exchange.batches import Columns
-from pydotcompute.wire.worker.errors import from_values, to_values
+from pydotcompute.wire.worker.errors import from_values
 from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Report, Returned
+from pydotcompute.workers.calls import Calls
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Instances, header_of
 
@@ -29,25 +29,17 @@ class Reports:
 
     Args:
         kernel: the kernel.
-        find: returns the kernel of an id, for what the actors forward; None if there is no other.
+        find: returns the kernel of an id, for what the actors forward and ask; None if there is no other.
     """
 
     instances: Instances
     """The kernel's instances. Set before the first frame."""
-    group: asyncio.TaskGroup
-    """Runs what the actors forward. Set before the first frame."""
 
     def __init__(self, kernel: RingKernel[Any, Any], find: Callable[[str], Receiver] | None) -> None:
         self._kernel, self._mail, self._inbox = kernel, kernel.mail, kernel.mail.inbox
-        self._find = find
-        self._forwards: set[asyncio.Task[None]] = set()  # Those under way.
+        self._calls = Calls(kernel, find, self._message)
         self.idle = Signal()
         """Notified when the actors have nothing in hand and ask for the next message."""
-
-    def cancel(self) -> None:
-        """Cancel what is being forwarded."""
-        for task in self._forwards:
-            task.cancel()
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         """Carry out what a worker says.
@@ -64,12 +56,15 @@ class Reports:
                 self._refused(key, from_values(error))
             case Note("buried", values, body):
                 self._buried(instance, values, body)
+            case Note("undecodable", {"sequence": int(sequence), "error": dict(error)}):
+                self._undecodable(instance, sequence, from_values(error))
             case Note("paused"):
                 pass
-            case Note("forward", values, body):
-                task = self.group.create_task(self._forward(instance, values, body))
-                self._forwards.add(task)
-                task.add_done_callback(self._forwards.discard)
+            case Note("forward" | "ask"):
+                self._calls.begin(instance, frame)
+            case Note("never mind", {"call": int(number)}):
+                if (call := instance.calls.get(number)) is not None:
+                    call.cancel()
             case _:
                 raise LinkError(f"a kernel does not know what to do with {frame}")
         self.instances.changed.notify_all()
@@ -103,8 +98,23 @@ class Reports:
         if report.answers:
             self._deliver(instance, report.answers, cast(Columns, report.messages))
 
+    def _undecodable(self, instance: Instance, sequence: int, error: PyDotComputeError) -> None:
+        """Make a request a dead letter that the worker cannot decode, and give its caller the error."""
+        (entry,) = instance.ledger.returned((sequence,))
+        if entry.gone:
+            return
+        self._inbox.lend(-1)
+        if entry.withdrawn:
+            self._mail.was_withdrawn(entry.item)
+            return
+        message, _, terms = entry.item
+        if terms is not None:
+            self._inbox.left(terms)
+        self._mail.bury(message, str(error), DeadLetterReason.UNDELIVERABLE, DeadLetterDirection.TO_KERNEL)
+        self._mail.replies.fail(header_of(entry).message_id, error)
+
     def _deliver(self, instance: Instance, answers: Any, columns: Columns) -> None:
-        mail, codecs = self._mail, instance.types.codecs
+        mail, classes = self._mail, instance.types.raw
         for key, body, message_id, priority, correlation_id, index in zip(
             answers,
             columns.bodies,
@@ -115,12 +125,9 @@ class Reports:
             strict=True,
         ):
             try:
-                message = codecs[index].decode(cast(bytes, body), message_id, priority, correlation_id)
+                message = classes[index](body, message_id, priority, correlation_id)
             except IndexError:
-                raise LinkError(f"a message is of class {index}, and there are {len(codecs)}") from None
-            except PyDotComputeError as error:
-                self._refused(key, error)
-                continue
+                raise LinkError(f"a message is of class {index}, and there are {len(classes)}") from None
             if key and mail.replies.deliver(message, key):
                 continue
             instance.outputs += not key
@@ -139,7 +146,7 @@ class Reports:
         try:
             message_id, priority, correlation_id, index = values["header"]
             correlation = None if correlation_id is None else uuid_from_int(correlation_id)
-            return instance.types.codecs[index].decode(body, uuid_from_int(message_id), priority, correlation)
+            return instance.types.raw[index](body, uuid_from_int(message_id), priority, correlation)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LinkError(f"a message is malformed: {error}") from error
 
@@ -151,23 +158,3 @@ class Reports:
         except (KeyError, TypeError) as error:
             raise LinkError(f"a dead letter is malformed: {error}") from error
         self._mail.bury(self._message(instance, values, body), detail, reason, direction)
-
-    async def _forward(self, instance: Instance, values: dict[str, Any], body: bytes) -> None:
-        """Forward for an actor in a worker, and tell it how that went."""
-        process = instance.process
-        error: PyDotComputeError | None = None
-        try:
-            message = self._message(instance, values, body)
-            entry = None if values["sequence"] is None else instance.ledger.in_hand.get(values["sequence"])
-            receiver = self._receiver(values["kernel_id"])
-            await receiver.take_forwarded(self._mail, message, values["key"], None if entry is None else entry.item)
-        except PyDotComputeError as raised:
-            error = raised
-        if process is not None:
-            answer = None if error is None else to_values(error)
-            process.send(Note("forwarded", {"call": values["call"], "error": answer}))
-
-    def _receiver(self, kernel_id: str) -> Receiver:
-        if self._find is None:
-            raise KernelNotFoundError(kernel_id, [self._kernel.kernel_id])
-        return self._find(kernel_id)

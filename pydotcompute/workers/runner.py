@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from pydotcompute.device.lease import HOST, DeviceLease
@@ -15,40 +14,51 @@ from pydotcompute.ring_kernels.actor.runner import ActorError
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
-from pydotcompute.wire.worker.ledger import Window
-from pydotcompute.wire.worker.pace import Pace
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.wire.worker.start import Start
+from pydotcompute.workers.crew import Crew
 from pydotcompute.workers.feeder import Feeder
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Entries, Instances
+from pydotcompute.workers.placing import placed
 from pydotcompute.workers.reports import Reports
 from pydotcompute.workers.supervisor import Supervisor
+from pydotcompute.workers.templates import TEMPLATES
 
 __all__ = ["RunsInWorkers"]
-
-AHEAD = 256
-"""The most messages that are ahead of an actor, beside more urgent ones and larger batches."""
-AHEAD_BYTES = 4 << 20
-"""No more messages are handed on while this many bytes are ahead of an actor."""
 
 
 class RunsInWorkers:
     """Runs an actor in worker processes. It is a `Runner` to the kernel.
 
-    The feeder hands messages on, the reports say what the actors did with them, the supervisor starts workers again.
+    The feeder hands messages on, the reports say what the actors did with them, the crew has as many instances as are
+    wanted, and the supervisor starts their workers again.
     """
 
     lease: DeviceLease = HOST  # The messages leave this process from the host. The worker has the device.
 
     def __init__(self, kernel: RingKernel[Any, Any], find: Callable[[str], Receiver] | None) -> None:
         self._reports = Reports(kernel, find)
-        self._instances = self._reports.instances = Instances(kernel, _make(kernel, self._reports))
+        self._instances = self._reports.instances = Instances(kernel)
         self._feeder = Feeder(kernel, self._instances)
         self._supervisor = Supervisor(kernel, self._instances)
+        start = Start.of(kernel.type, kernel.config, kernel.limits, logging.getLogger().getEffectiveLevel())
+        devices = kernel.type.devices
+
+        def make(number: int) -> Instance:
+            return Instance(kernel, placed(start, devices, number), self._reports.on_frame, number)
+
+        self._crew = Crew(kernel, self._instances, self._supervisor, make)
+        self._crew.join(kernel.type.instances)
         self._left: Entries = []  # What the actors had in hand when they ended.
         self._failure: ActorError | None = None  # With which the actor has failed before it first waited.
         kernel.mail.inbox.lent = self._instances
         kernel.mail.delays.hands = self._instances
+
+    @staticmethod
+    def prepare() -> None:
+        """Start the template from which workers are forked. Raises OSError if the system allows no more processes."""
+        TEMPLATES.prepare()
 
     @property
     def room(self) -> Room:
@@ -68,6 +78,11 @@ class RunsInWorkers:
     def is_idle(self) -> bool:
         """See `Runner`."""
         return self._instances.is_idle
+
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """See `Runner`."""
+        figures = (instance.telemetry() for instance in self._instances.members)
+        return tuple(each for each in figures if each is not None)
 
     @property
     def seconds_in_send(self) -> float | None:
@@ -97,13 +112,10 @@ class RunsInWorkers:
         on_first_wait()
         try:
             async with asyncio.TaskGroup() as group:
-                self._reports.group = group
                 helpers = [group.create_task(self._feeder.feed()), group.create_task(self._feeder.make_room())]
-                serving = [group.create_task(self._supervisor.run(each)) for each in self._instances.members]
-                await asyncio.wait(serving)
+                await self._crew.serve(group)
                 for task in helpers:
                     task.cancel()
-                self._reports.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
@@ -123,6 +135,20 @@ class RunsInWorkers:
     def end(self) -> None:
         """See `Runner`."""
         self._supervisor.end()
+        self._crew.end()
+
+    @property
+    def instances(self) -> int:
+        """See `Runner`."""
+        return len(self._crew.staying)
+
+    async def scale(self, instances: int) -> None:
+        """See `Runner`."""
+        await self._crew.scale(instances)
+
+    async def restart(self, timeout: float) -> None:
+        """See `Runner`."""
+        await self._crew.restart(timeout)
 
     def complete_all(self) -> None:
         """See `Runner`. The workers have told what is done."""
@@ -136,11 +162,12 @@ class RunsInWorkers:
     async def close(self) -> None:
         """See `Runner`."""
         self._settle()
-        stopping = asyncio.gather(*(instance.stop() for instance in self._instances.members))
+        everyone = self._crew.everyone
+        stopping = asyncio.gather(*(instance.stop() for instance in everyone))
         try:
             await asyncio.shield(stopping)
         except asyncio.CancelledError:
-            for instance in self._instances.members:
+            for instance in everyone:
                 instance.kill()
             await stopping
             raise
@@ -148,20 +175,3 @@ class RunsInWorkers:
     def _settle(self) -> None:
         for instance in self._instances.members:
             self._left += self._instances.settle(instance)
-
-
-def _make(kernel: RingKernel[Any, Any], reports: Reports) -> list[Instance]:
-    """Return the instances of a kernel, without their workers."""
-    count = kernel.type.instances
-    # Each actor may fill its share of the output mailbox.
-    outputs = max(1, kernel.config.output_queue_size // count)
-    config = replace(kernel.config, output_queue_size=outputs)
-    start = Start.of(kernel.type, config, kernel.limits, logging.getLogger().getEffectiveLevel())
-    drops = kernel.mail.inbox.backpressure.drops
-    instances = []
-    for _ in range(count):
-        # Under `drop_oldest` the oldest is dropped, and only what is still here can be.
-        window = Window(1 if drops or count > 1 else AHEAD, AHEAD_BYTES)
-        pace = Pace(AHEAD) if count > 1 and not drops else None
-        instances.append(Instance(kernel, start, reports.on_frame, window, pace))
-    return instances

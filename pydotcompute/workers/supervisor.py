@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from typing import Any
 
-from pydotcompute.exceptions import KernelFailedError
-from pydotcompute.ring_kernels.actor.runner import ActorError
+from pydotcompute.ring_kernels.actor import supervisor
+from pydotcompute.ring_kernels.actor.runner import ActorError, WorkerLostError
 from pydotcompute.ring_kernels.kernel import RingKernel
-from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
-from pydotcompute.ring_kernels.mail.signals import Signal
-from pydotcompute.workers.instance import LONGEST_PAUSE, Instance, Restarts, WorkerLostError
-from pydotcompute.workers.instances import Instances, header_of
+from pydotcompute.ring_kernels.mail.inbox import Item
+from pydotcompute.workers.instance import Instance
+from pydotcompute.workers.instances import Instances
 
 __all__ = ["Supervisor"]
-
-logger = logging.getLogger(__name__)
 
 
 class Supervisor:
@@ -27,46 +24,27 @@ class Supervisor:
     """
 
     def __init__(self, kernel: RingKernel[Any, Any], instances: Instances) -> None:
-        self._kernel, self._mail = kernel, kernel.mail
+        self._kernel = kernel
         self._instances = instances
-        self._ending = Signal()  # The kernel was asked to end.
+        self._rules = supervisor.Supervisor(kernel.mail, kernel.type.supervision, kernel.limits)
         self._is_ending = False
 
     def end(self) -> None:
         """Ask the actors to end. None is started again."""
         self._is_ending = True
-        self._ending.notify_all()
         for instance in self._instances.members:
             if instance.is_ready:
                 instance.tell("end")
 
     async def run(self, instance: Instance) -> None:
         """Run one instance until its actor returns. Start its worker again where the kernel says so."""
-        limits, restart = self._kernel.limits, self._kernel.type.restart
-        restarts = Restarts(limits.worker_restarts, limits.worker_restart_window)
-        while True:
-            try:
-                await self._serve(instance)
-                if restart != "always" or self._is_ending:
-                    return
-                self._instances.settle(instance)
-                next_pause = restarts.next_pause()
-                pause = LONGEST_PAUSE if next_pause is None else next_pause
-            except ActorError as error:
-                goes_on = restart != "never" and not self._is_ending
-                next_pause = restarts.next_pause() if goes_on else None
-                self._tell_lost(instance, error, goes_on=next_pause is not None)
-                if next_pause is None:
-                    raise
-                pause = next_pause
-                self._log_restart(error, pause)
-            await instance.stop()
-            if self._is_ending or await self._ending.wait(pause):
-                return
+        await self._rules.run(_Member(self, instance))
 
-    async def _serve(self, instance: Instance) -> None:
+    async def serve(self, instance: Instance) -> None:
+        """Start the worker of an instance, unless it runs already, and wait until its actor returns."""
         if instance.process is None:
             await instance.start()
+            self.look_for_actors()
         if self._instances.is_active:
             instance.tell("resume")
         if self._is_ending:
@@ -74,28 +52,58 @@ class Supervisor:
         self._instances.changed.notify_all()
         await instance.serve()
 
-    def _tell_lost(self, instance: Instance, error: ActorError, *, goes_on: bool) -> None:
-        """Take back what a worker had. Bury what its actor had in hand, and tell the callers of that.
+    def look_for_actors(self) -> None:
+        """Note whether any instance has an actor for the kernel's messages."""
+        self._kernel.gate.set_actor(any(instance.is_ready for instance in self._instances.members))
 
-        If the kernel fails of an exception of its actor, it does that itself, as for an actor that runs here.
-        """
-        was_lost = isinstance(error, WorkerLostError)
-        if not (was_lost or goes_on):
-            return
-        if goes_on:
-            failure = self._kernel.failure_of(error)
-        else:  # The kernel counts it.
-            failure = KernelFailedError(self._kernel.kernel_id, error.cause_type, str(error))
-        reason = DeadLetterReason.WORKER_LOST if was_lost else DeadLetterReason.KERNEL_ENDED
-        for entry in self._instances.settle(instance):
-            self._mail.bury(entry.item[0], str(failure), reason)
-            self._mail.replies.fail(header_of(entry).message_id, failure)
+    @property
+    def has_one_instance(self) -> bool:
+        """True if no other instance may have messages of the kernel."""
+        return len(self._instances.members) == 1
 
-    def _log_restart(self, error: ActorError, pause: float) -> None:
-        logger.error(
-            "%s: %s; it is started again",
-            error.cause_type,
-            error,
-            exc_info=error,
-            extra={"kernel_id": self._kernel.kernel_id, "pause_seconds": round(pause, 3)},
-        )
+    def dismiss(self, instance: Instance) -> None:
+        """Take back what an instance had that was told to end. Decide about what its actor has not finished."""
+        if instance.process is not None and any(instance.ledger.taken()):
+            error = WorkerLostError("WorkerStopped", f"its worker (process {instance.process.pid}) was told to end")
+            self._rules.settle(_Member(self, instance), error, goes_on=True)
+        self._instances.settle(instance)
+
+    def take_in_hand(self, instance: Instance) -> list[Item[Any]]:
+        """Take back what the worker of an instance had, which has ended. Return what its actor had in hand."""
+        return [entry.item for entry in self._instances.settle(instance)]
+
+
+class _Member:
+    """One instance, as what is started again and again. See `Supervised`."""
+
+    def __init__(self, owner: Supervisor, instance: Instance) -> None:
+        self._owner, self._instance = owner, instance
+
+    @property
+    def completed(self) -> int:
+        return self._instance.completed
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._instance.is_leaving
+
+    @property
+    def is_only(self) -> bool:
+        return self._owner.has_one_instance
+
+    async def run_once(self) -> None:
+        await self._owner.serve(self._instance)
+
+    def can_restart(self, error: BaseException) -> bool:
+        return isinstance(error, ActorError)
+
+    def take_in_hand(self) -> Sequence[Item[Any]]:
+        return self._owner.take_in_hand(self._instance)
+
+    def complete_all(self) -> None:
+        """Take back what the worker had. It has told what is done."""
+        self._owner.take_in_hand(self._instance)
+
+    async def stop(self) -> None:
+        self._owner.look_for_actors()
+        await self._instance.stop()

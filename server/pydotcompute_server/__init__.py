@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pydotcompute_server.calls.errors import StatusError
     from pydotcompute_server.calls.pipeline import Call, Method, Proceed, Step
     from pydotcompute_server.daemon import Daemon, ListenError
+    from pydotcompute_server.describing.process import describe_kernel_types
     from pydotcompute_server.limits import Limits
     from pydotcompute_server.loading import LoadError, load_kernel_types
     from pydotcompute_server.settings import Settings
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "StatusError",
     "Step",
+    "describe_kernel_types",
     "load_kernel_types",
 ]
 
@@ -31,6 +33,7 @@ _MODULES = {
     **dict.fromkeys(("Daemon", "ListenError"), "daemon"),
     **dict.fromkeys(("LoadError", "load_kernel_types"), "loading"),
     "Limits": "limits",
+    "describe_kernel_types": "describing.process",
     "Settings": "settings",
 }
 

@@ -7,11 +7,14 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from pydotcompute.exceptions import InvalidConfigurationError, MessageTypeError
+from pydotcompute.messages.raw import Raw, raw_class, stands_for
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.packages import is_reserved
 from pydotcompute.protobuf.pool import TypePool
+from pydotcompute.protobuf.raw import RawCodec
 from pydotcompute.protobuf.services import add_service
 from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.v1 import message_service_pb2 as pb
 
 __all__ = ["Catalog"]
@@ -71,11 +74,24 @@ class Catalog:
         self.services[name] = kernel_type
 
     def codec(self, cls: type) -> Codec[Any]:
-        """Return the codec of a message class."""
+        """Return the codec of a message class, or of the `Raw` messages that stand for one."""
         codec = self._codecs.get(cls)
         if codec is None:
-            codec = self._codecs[cls] = Codec(cls, self.pool)
+            codec = RawCodec(self.codec(stands_for(cls))) if issubclass(cls, Raw) else Codec(cls, self.pool)
+            self._codecs[codec.message_type] = codec
         return codec
+
+    def lane_codecs(self, kernel: RingKernel[Any, Any]) -> list[Codec[Any]]:
+        """Return the codecs of `codecs` for the messages of a kernel. If its actor runs elsewhere, they are `Raw` ones.
+
+        Raises:
+            MessageTypeError: as `codecs`.
+        """
+        codecs = self.codecs(kernel.type)
+        return [self._raw(codec) for codec in codecs] if kernel.mail.takes_raw else codecs
+
+    def _raw(self, codec: Codec[Any]) -> Codec[Any]:
+        return self.codec(raw_class(codec.schema.cls, codec.decode_checked))
 
     def codecs(self, kernel_type: KernelType) -> list[Codec[Any]]:
         """Return the codec of a kernel's input type, and that of its output type if that is another class.

@@ -21,6 +21,7 @@ from pydotcompute.schema import lock
 from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute_server.access.access import Access
 from pydotcompute_server.daemon import ListenError
+from pydotcompute_server.describing.process import describe_kernel_types
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.loading import LoadError, load_kernel_types
 from pydotcompute_server.process.logs import LogFormat, logging_to_stderr
@@ -132,7 +133,7 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     default="none",
     type=click.Choice(["none", "process"]),
     show_envvar=True,
-    help="Where actors run whose kernel types do not say: here, or each in a worker process of its own.",
+    help="`process` runs each actor in a worker process, and the daemon imports no file of kernels.",
 )
 @_limit("grace", 0, "Seconds that the daemon has to finish its work when it is asked to end.")
 @_limit("max_message_bytes", 1, "Length of the longest message body, in bytes.")
@@ -336,7 +337,10 @@ def _run(
 ) -> None:
     """Load the kernels, and serve them until a signal ends the daemon."""
     lock.use(lock.Lock() if proto_lock is None else lock.read(proto_lock))
-    kernel_types = load_kernel_types(kernels)
+    if settings.isolation == "process":
+        kernel_types = describe_kernel_types(kernels, settings.limits.worker_start)
+    else:
+        kernel_types = load_kernel_types(kernels)
     signals.install()  # Again, because a file may have set handlers of its own.
     unknown = [name for name in settings.launch if name != "all" and name not in kernel_types]
     if unknown:

@@ -157,6 +157,7 @@ class Daemon:
             Segment.create(self._limits.shared_memory_bytes).close()
         self._server = self._make_server()
         self._runtime.on_state(self._kernel_changed)
+        self._runtime.on_actor(self._health.kernel_changed)
         self._runtime.on_forget(self._health.kernel_changed)
         await self._runtime.start()
         names = list(self._runtime.kernel_types) if "all" in self._settings.launch else self._settings.launch

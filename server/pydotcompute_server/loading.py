@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import inspect
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,13 +24,14 @@ class LoadError(Exception):
     """A source of kernel types cannot be used. The text says in one line which source, and why."""
 
 
-def load_kernel_types(sources: Iterable[str]) -> dict[str, KernelType]:
+def load_kernel_types(sources: Iterable[str], on_file: Callable[[str], None] = lambda _: None) -> dict[str, KernelType]:
     """Load these sources, and return the kernel types that they declare, by name.
 
     Args:
         sources: `.py` files, directories, or names of importable modules. Of a directory every `.py` file is loaded
             whose name does not begin with `_`. Names are looked up in the current folder too. A source, or a file,
             that is there twice is loaded once.
+        on_file: called with the path of each file, or the name of each module, before it is imported.
 
     Raises:
         LoadError: a source does not exist, fails to import, declares no kernel type, or declares one that another
@@ -41,6 +42,7 @@ def load_kernel_types(sources: Iterable[str]) -> dict[str, KernelType]:
         declares = False
         for file in _files(source):
             label = source if file is None else str(file)
+            on_file(label)
             for kernel_type in _declared_by(label, file):
                 declares = True
                 known, declaring = found.setdefault(kernel_type.name, (kernel_type, label))

@@ -20,7 +20,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.mail.callers import LOCAL
 
-__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "current", "failure_as_told"]
+__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "crash_as_told", "current", "failure_as_told"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -72,6 +72,11 @@ def failure_as_told(failure: KernelFailedError) -> KernelFailedError:
     if current().rights.have(Role.OPERATOR, failure.kernel_id):
         return failure
     return KernelFailedError(failure.kernel_id, failure.cause_type, "operators of the kernel can read the text")
+
+
+def crash_as_told(kernel_id: str, crash: str) -> str:
+    """Return how a worker has died, without the text after the name if the one who calls may not read it."""
+    return crash if current().rights.have(Role.OPERATOR, kernel_id) else crash.partition(":")[0]
 
 
 def as_told(error: E) -> E | PyDotComputeError:

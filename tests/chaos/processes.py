@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,12 +136,17 @@ class Daemon(Process):
     """`pydotcompute-server` with the kernels of the suite launched."""
 
     def __init__(
-        self, stderr: IO[bytes], session_timeout: float | None, arguments: tuple[str, ...], kernels: str
+        self,
+        stderr: IO[bytes],
+        session_timeout: float | None,
+        arguments: tuple[str, ...],
+        kernels: str,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         script = os.path.join(sysconfig.get_path("scripts"), "pydotcompute-server")
         command = [script, kernels, "--listen", "127.0.0.1:0", *arguments]
-        env = {} if session_timeout is None else {"PYDOTCOMPUTE_SESSION_TIMEOUT": f"{session_timeout:g}"}
-        super().__init__("daemon", command, stderr, env)
+        timeout = {} if session_timeout is None else {"PYDOTCOMPUTE_SESSION_TIMEOUT": f"{session_timeout:g}"}
+        super().__init__("daemon", command, stderr, {**timeout, **(env or {})})
 
 
 class Proxy(Process):
@@ -218,17 +224,23 @@ class Processes:
             if error is not None:
                 error.add_note(f"CHAOS_SEED={self.seed}")
                 for log in self._logs:
+                    if keep := os.environ.get("CHAOS_LOGS"):
+                        shutil.copy(log, keep)
                     if text := log.read_text(errors="replace")[-3_000:]:
                         error.add_note(f"-- stderr of {log.stem}\n{text}")
         finally:
             self._folder.cleanup()
 
     def daemon(
-        self, *arguments: str, session_timeout: float | None = None, kernels: str = str(KERNELS)
+        self,
+        *arguments: str,
+        session_timeout: float | None = None,
+        kernels: str = str(KERNELS),
+        env: Mapping[str, str] | None = None,
     ) -> tuple[Daemon, str]:
         """Start a daemon, with all kernels of the suite launched; returns it and its address."""
         arguments = arguments or ("--launch", "all")
-        daemon = self._start(lambda stderr: Daemon(stderr, session_timeout, arguments, kernels), "daemon")
+        daemon = self._start(lambda stderr: Daemon(stderr, session_timeout, arguments, kernels, env), "daemon")
         return daemon, daemon.started()
 
     def proxy(self, target: str, *arguments: str) -> tuple[Proxy, str]:

@@ -36,8 +36,10 @@ def test_the_same_as_json(ok: Callable[..., str]) -> None:
         kernel = json.loads(ok(*arguments, "--json"))["kernel"]
         assert set(kernel) == {
             *("kernelId", "kernelType", "state", "queueDepth", "failure", "outputDepth", "outputQueueSize"),
+            *("restarts", "restarting", "lastCrash"),
             "device",
             "deviceName",
+            *("instances", "restarts", "restarting", "lastCrash"),
         }
         assert (kernel["kernelId"], kernel["kernelType"]) == ("runner", "calculator")
         return str(kernel["state"])

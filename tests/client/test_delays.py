@@ -65,7 +65,7 @@ async def test_an_older_daemon_is_not_asked_and_nothing_is_known() -> None:
     delays.connected(explains=False)
     delays.ask(1)
     assert not delays.wants_to_ask
-    assert delays.of(1) == ("", 0, 0.0)
+    assert delays.of(1) == ("", 0, 0.0, "")
 
 
 async def test_what_several_callers_want_to_know_is_asked_at_once_and_kept_until_they_give_up() -> None:
@@ -83,7 +83,7 @@ async def test_what_several_callers_want_to_know_is_asked_at_once_and_kept_until
     explanation.delays.add(message_id=(2).to_bytes(16), cause="QUEUED", before=3, seconds=0.5)
     explanation.delays.add(cause="A NAME OF A LATER VERSION")
     delays.take(explanation)
-    assert delays.of(1) == ("SILENT", 0, 0.0)
-    assert delays.of(2) == ("QUEUED", 3, 0.5)
+    assert delays.of(1) == ("SILENT", 0, 0.0, "")
+    assert delays.of(2) == ("QUEUED", 3, 0.5, "")
     later = QueueTimeoutError("k", 1.0, "receive", *delays.of_receive(None))
     assert str(later) == "kernel 'k': receive timed out after 1 s"

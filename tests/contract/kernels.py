@@ -312,6 +312,15 @@ async def fragile(ctx: KernelContext[Job, Result]) -> None:
             await ctx.send(result_of(job))
 
 
+@ring_kernel(input_type=Job, output_type=Result, restart="on_failure", on_crash="redeliver", max_deliveries=2)
+async def tenacious(ctx: KernelContext[Job, Result]) -> None:
+    """Squares. It raises on a job that says "boom", and on one that says "stumble" unless it had that before."""
+    async for job in ctx:
+        if job.note == "boom" or (job.note == "stumble" and not ctx.redelivered):
+            raise ValueError(f"no square of {job.number}")
+        await ctx.send(result_of(job))
+
+
 @ring_kernel(input_type=Job, output_type=Result)
 async def stillborn(ctx: KernelContext[Job, Result]) -> None:
     """Raises before it first waits."""
@@ -513,6 +522,106 @@ async def batched_entrance(ctx: KernelContext[Job, Result]) -> None:
     async for batch in ctx.batches(max_size=4):
         for job in batch:
             await ctx.forward(job.note, job)
+
+
+def onward(job: Job, **header: Any) -> tuple[str, Job]:
+    """The kernel that the note of a job names first, and a job for it, with the others that the note names."""
+    kernel_id, _, others = job.note.partition(" ")
+    return kernel_id, Job(job.number, job.client, others, **header)
+
+
+def passed_on(job: Job, reply: Any) -> Result:
+    """The reply to a job, of what another kernel has replied, or of an error."""
+    if isinstance(reply, PyDotComputeError):
+        return Result(-1, job.client, note=f"{type(reply).__name__}: {reply}", correlation_id=job.message_id)
+    return Result(reply.number, reply.client, reply.position, reply.note, correlation_id=job.message_id)
+
+
+async def answer_by_asking(ctx: KernelContext[Job, Result], job: Job, **header: Any) -> None:
+    """Answers a job with what the kernel replies that its note names, or squares if it names none. What goes wrong in
+    that is the note of the reply.
+    """
+    if not job.note:
+        await ctx.send(result_of(job))
+        return
+    kernel_id, question = onward(job, **header)
+    try:
+        reply = await ctx.ask(kernel_id, question)
+    except PyDotComputeError as error:
+        reply = error
+    await ctx.send(passed_on(job, reply))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def asker(ctx: KernelContext[Job, Result]) -> None:
+    """Asks the kernel that the note of each job names."""
+    async for job in ctx:
+        await answer_by_asking(ctx, job)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def concurrent_asker(ctx: KernelContext[Job, Result]) -> None:
+    """As `asker`, for many jobs at once."""
+    async with asyncio.TaskGroup() as tasks:
+        async for job in ctx:
+            tasks.create_task(answer_by_asking(ctx, job, correlation_id=job.message_id))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def batched_asker(ctx: KernelContext[Job, Result]) -> None:
+    """As `asker`, by the batch."""
+    async for batch in ctx.batches(max_size=4):
+        for job in batch:
+            await answer_by_asking(ctx, job, correlation_id=job.message_id)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def anonymous_asker(ctx: KernelContext[Job, Result]) -> None:
+    """As `asker`, by the batch, and for no message."""
+    async for batch in ctx.batches(max_size=4):
+        for job in batch:
+            await answer_by_asking(ctx, job)
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+def blocking_asker(ctx: BlockingContext[Job, Result]) -> None:
+    """As `asker`, in a thread."""
+    for job in ctx:
+        kernel_id, question = onward(job)
+        try:
+            reply = ctx.ask(kernel_id, question) if kernel_id else result_of(job)
+        except PyDotComputeError as error:
+            reply = error
+        ctx.send(passed_on(job, reply))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def hasty_asker(ctx: KernelContext[Job, Result]) -> None:
+    """As `asker`, and waits no longer than a twentieth of a second."""
+    async for job in ctx:
+        try:
+            reply = await ctx.ask(*onward(job), timeout=0.05)
+        except PyDotComputeError as error:
+            reply = error
+        await ctx.send(passed_on(job, reply))
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def asker_of_bare(ctx: KernelContext[Job, Result]) -> None:
+    """Asks in messages of classes that are not its own."""
+    async for job in ctx:
+        reply = await ctx.ask(job.note, Bare(float(job.number), [1.0, 2.0]))
+        await ctx.send(
+            Result(int(getattr(reply, "total", -1)), note=type(reply).__name__, correlation_id=job.message_id)
+        )
+
+
+@ring_kernel(input_type=Job, output_type=Result)
+async def early_asker(ctx: KernelContext[Job, Result]) -> None:
+    """Asks `square`, launched as "early-square", before it takes its first job, and adds the reply to each number."""
+    first: Result = await ctx.ask("early-square", Job(5))
+    async for job in ctx:
+        await ctx.send(Result(job.number + first.number, correlation_id=job.message_id))
 
 
 @message

@@ -307,7 +307,7 @@ async def test_a_batch_is_stacked_on_the_device_and_answered_with_one_copy_a_col
 async def test_on_the_cpu_the_same_actor_has_numpy(runtime: RingKernelRuntime) -> None:
     seen: list[Any] = []
 
-    @on("cpu", memory_limit="1MiB")
+    @on("cpu")
     async def actor(ctx: Context) -> None:
         async for batch in ctx.batches(max_size=2):
             stacked = batch.stack("values")

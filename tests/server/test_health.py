@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.limits import RuntimeLimits
+from pydotcompute.ring_kernels.supervision import Supervision
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute_server import Daemon, Limits, Settings
 from tests.embedded import EmbeddedWire, Order, echo
@@ -58,6 +59,9 @@ async def health_of(**limits: Any) -> AsyncIterator[Health]:
         name: KernelType(name, actor, RingKernelConfig(name), Order, Order, service=f"shop.v1.{name.title()}")
         for name, actor in (("echo", echo), ("failing", failing))
     }
+    types["stumbling"] = KernelType(
+        "stumbling", stumbling, RingKernelConfig("stumbling"), Order, Order, supervision=Supervision("always")
+    )
     daemon = Daemon(Settings(listen="127.0.0.1:0", launch=["echo"], limits=Limits(grace=1.0, **limits)), types)
     async with asyncio.timeout(PATIENCE):
         await daemon.start()
@@ -72,6 +76,11 @@ async def health_of(**limits: Any) -> AsyncIterator[Health]:
 
 async def failing(ctx: Any) -> None:
     raise ValueError("at once")
+
+
+async def stumbling(ctx: Any) -> None:
+    await ctx.receive()
+    raise ValueError("every time")
 
 
 async def until(watch: Any, status: Any) -> None:
@@ -148,6 +157,24 @@ async def test_a_kernel_that_is_called_as_a_service_does_not_speak_for_it() -> N
         await health.launch(name)
         await health.wire.terminate(name)
         assert await health.check(name) == SERVING
+
+
+async def test_a_kernel_whose_actor_is_started_again_is_active_and_not_serving_meanwhile() -> None:
+    async with health_of() as health:
+        await health.launch("stumbling", "stumbling")
+        watch = health.watch("stumbling")
+        await until(watch, SERVING)
+        for _ in range(4):  # Each time it is away for longer.
+            await health.daemon._runtime.send("stumbling", Order())
+        await until(watch, NOT_SERVING)
+        (kernel,) = (
+            each
+            for each in (await health.wire.kernels.ListKernels(kernel_pb.ListKernelsRequest())).kernels
+            if each.kernel_id == "stumbling"
+        )
+        assert kernel.state == kernel_pb.KERNEL_STATE_ACTIVE
+        await until(watch, SERVING)
+        watch.cancel()
 
 
 # -- who watches -------------------------------------------------------------------------------------------------------

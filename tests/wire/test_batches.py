@@ -17,7 +17,7 @@ from pydotcompute.protobuf.codec import Codec
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.mail.gate import KernelState
-from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry
+from pydotcompute.ring_kernels.mail.telemetry import RingKernelTelemetry, WorkerTelemetry
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
@@ -366,6 +366,14 @@ def test_settings_that_are_not_stated_are_as_declared(declared: RingKernelConfig
 
 
 counts = st.integers(0, 2**64 - 1)
+workers = st.builds(
+    WorkerTelemetry,
+    pid=st.integers(0, 2**32 - 1),
+    resident_bytes=counts,
+    cpu_seconds=st.floats(0, 1e12),
+    in_hand=st.integers(0, 2**32 - 1),
+    ahead=st.integers(0, 2**32 - 1),
+)
 snapshots = st.builds(
     RingKernelTelemetry,
     kernel_id=st.text(),
@@ -386,6 +394,7 @@ snapshots = st.builds(
     batches=counts,
     avg_batch_size=st.floats(0, 1e9),
     max_batch_size=st.integers(0, 2**32 - 1),
+    workers=st.lists(workers, max_size=2).map(tuple),
 )
 
 
@@ -398,6 +407,8 @@ def test_a_snapshot_comes_back_whole(snapshot: RingKernelTelemetry) -> None:
 def test_the_fields_of_a_snapshot_are_those_of_its_message() -> None:
     fields = {field.name for field in dataclasses.fields(RingKernelTelemetry)}
     assert fields == set(telemetry_pb.KernelTelemetry.DESCRIPTOR.fields_by_name)
+    fields = {field.name for field in dataclasses.fields(WorkerTelemetry)}
+    assert fields == set(telemetry_pb.WorkerTelemetry.DESCRIPTOR.fields_by_name)
 
 
 def test_the_settings_are_those_of_their_message() -> None:

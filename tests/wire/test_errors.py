@@ -31,6 +31,8 @@ SAMPLES: dict[str, object] = {
     "cause": "QUEUED",
     "before": 3,
     "seconds": 1.5,
+    "asking": "scorer",
+    "kernel_ids": ("a", "b", "a"),
     "returned_after": 7,
     "expected": "int",
     "actual": "str",

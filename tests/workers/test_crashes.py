@@ -16,7 +16,7 @@ from tests.contract.world import PATIENCE, eventually
 from tests.workers import kernels
 from tests.workers.kernels import Ask
 
-LIMITS = RuntimeLimits(worker_restarts=3)
+LIMITS = RuntimeLimits(max_restarts=3)
 
 
 @pytest.fixture
@@ -68,6 +68,21 @@ async def test_the_error_says_how_the_worker_has_died(
     assert (telemetry.error_count, telemetry.messages_dropped) == (1, 1)
     assert telemetry.last_error is not None
     assert telemetry.last_error.startswith(cause_type)
+
+
+async def test_the_error_says_that_the_system_had_no_memory_left(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([4, 5])
+    monkeypatch.setattr("pydotcompute.workers.process.oom_kills", lambda: next(counts))
+    await launched(runtime, kernels.fragile)
+    with pytest.raises(KernelFailedError, match="SIGKILL of the system, which had no memory left") as caught:
+        await ask(runtime, do="kill")
+    assert caught.value.cause_type == "OutOfMemory"
+    telemetry = runtime.get_telemetry("k")
+    assert telemetry is not None
+    assert telemetry.last_crash is not None
+    assert telemetry.last_crash.startswith("OutOfMemory: its worker")
 
 
 async def test_the_log_has_the_stack_of_a_crash(runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +144,7 @@ async def test_an_actor_that_returns_is_started_again_if_the_kernel_says_always(
 
 async def test_a_worker_that_fails_too_often_fails_its_kernel(runtime: RingKernelRuntime) -> None:
     await launched(runtime, kernels.unlucky)
-    for _ in range(LIMITS.worker_restarts):
+    for _ in range(LIMITS.max_restarts):
         with pytest.raises(KernelFailedError, match="every time"):
             await ask(runtime)
     assert runtime.get_kernel_state("k") is KernelState.ACTIVE
@@ -202,18 +217,6 @@ async def test_what_an_actor_logs_is_logged_here(runtime: RingKernelRuntime, cap
 async def test_a_function_that_another_process_cannot_import_is_refused(runtime: RingKernelRuntime) -> None:
     with pytest.raises(InvalidConfigurationError, match="another process cannot import"):
         await launched(runtime, kernels.not_at_the_top())
-
-
-async def test_a_restart_needs_a_worker() -> None:
-    from dataclasses import replace
-
-    from pydotcompute.ring_kernels.declaration import kernel_type_of
-
-    kernel_type = kernel_type_of(kernels.restarted)
-    assert kernel_type is not None
-    async with RingKernelRuntime() as runtime:
-        with pytest.raises(InvalidConfigurationError, match="only a worker process is started again"):
-            await runtime.launch("k", replace(kernel_type, isolation=None))
 
 
 async def test_a_kernel_that_is_terminated_while_its_worker_is_started_again_ends(runtime: RingKernelRuntime) -> None:

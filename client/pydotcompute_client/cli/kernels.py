@@ -29,7 +29,7 @@ from pydotcompute_client.cli.parameters import (
 )
 
 LAUNCH_SECONDS = 120.0
-"""Seconds for a launch: a kernel may compile for its GPU, or load a model."""
+"""Seconds for a launch, or a start of workers: a kernel may compile for its GPU, or load a model."""
 HEALTH_SECONDS = 3.0
 """Seconds for a health check: fewer than orchestrators allow for one."""
 
@@ -39,6 +39,7 @@ Changed = (
     | kernel_pb.DeactivateResponse
     | kernel_pb.ReactivateResponse
     | kernel_pb.TerminateResponse
+    | kernel_pb.RestartResponse
 )
 
 
@@ -186,6 +187,36 @@ def terminate(daemon: Connection, kernel: str, timeout: float) -> None:
 
 
 @click.command()
+@kernel_argument
+@click.argument("instances", type=click.IntRange(1, 2**32 - 1))
+@pass_daemon
+def scale(daemon: Connection, kernel: str, instances: int) -> None:
+    """Let INSTANCES worker processes share the mailbox of a kernel.
+
+    One that is too many finishes what it has in hand, and then ends.
+    """
+    request = kernel_pb.ScaleRequest(kernel_id=kernel, instances=instances)
+    response = daemon.call(daemon.kernels.Scale, request, LAUNCH_SECONDS)
+    if daemon.as_json:
+        echo_json(as_document(response))
+    else:
+        echo_text(f"{kernel} has {instances} instance{'' if instances == 1 else 's'}")
+
+
+@click.command()
+@kernel_argument
+@seconds_option("--timeout", 5.0, "How long an actor may take to finish what it has in hand.")
+@pass_daemon
+def restart(daemon: Connection, kernel: str, timeout: float) -> None:
+    """Start the actor of a kernel anew, also of one that has failed.
+
+    Messages that wait go on waiting.
+    """
+    request = kernel_pb.RestartRequest(kernel_id=kernel, timeout=duration(timeout))
+    _show_change(daemon, daemon.call(daemon.kernels.Restart, request, timeout + LAUNCH_SECONDS))
+
+
+@click.command()
 @click.argument("kernels", nargs=-1, metavar="[KERNEL]...", shell_complete=complete_kernels)
 @click.option("--watch", is_flag=True, help="Go on until interrupted; with --json, each snapshot is one line.")
 @seconds_option("--interval", 1.0, "The time between snapshots, with --watch.")
@@ -277,5 +308,5 @@ def info(daemon: Connection) -> None:
         tables.show_server_info(response)
 
 
-_LIFECYCLE = (launch, activate, deactivate, reactivate, terminate)
+_LIFECYCLE = (launch, activate, deactivate, reactivate, scale, restart, terminate)
 COMMANDS = (ps, types, describe, *_LIFECYCLE, telemetry, devices, memory, health, info)

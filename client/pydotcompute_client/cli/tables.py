@@ -23,6 +23,7 @@ from pydotcompute.v1 import server_service_pb2 as server_pb
 from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import executor_from_proto, state_from_proto, strategy_from_proto
 from pydotcompute_client.cli.output import echo_text
+from pydotcompute_client.cli.supervision import SUPERVISION_FACTS, supervision_facts, worker_columns
 
 # Rich is imported where it is used, because the commands that programs run (`health`, `ask`, `--json`) do not need it.
 
@@ -45,7 +46,9 @@ __all__ = [
 _NUMBERS = {"ID", "QUEUE", "OUTPUTS", "PROCESSED", "DROPPED", "ERRORS", "RATE", "P50", "P95", "P99", "MAX", "UPTIME"}
 _NUMBERS |= {"VALUE", "INDEX", "MEMORY", "BUSY", "TEMPERATURE", "POWER", "DEVICE MEMORY"}
 _NUMBERS |= {"SESSIONS", "CALLS", "UNDER WAY", "BYTES UNDER WAY", "RECEIVED", "BYTES RECEIVED", "SENT"}
-_IF_ANY = {"STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
+_NUMBERS |= {"INSTANCES", "RESTARTS", "PID", "WORKER MEMORY", "CPU"}
+_IF_ANY = {"INSTANCES", "STUCK", "DEVICE", "FAILURE", "LAST ERROR", "DEVICE MEMORY", "MEMORY LIMIT"}
+_IF_ANY |= {"RESTARTS", "PID", "WORKER MEMORY", "CPU", "LAST CRASH", *SUPERVISION_FACTS}
 """The columns that are left out if they would be empty."""
 _STATE_STYLES = {"ACTIVE": "green", "LAUNCHED": "cyan", "DEACTIVATED": "yellow", "FAILED": "bold red"}
 _WIDTH = 1 << 16
@@ -94,17 +97,19 @@ def show_tokens(tokens: Iterable[Token], now: datetime) -> None:
 
 def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
     """Print one row for each kernel."""
-    columns = ("KERNEL", "TYPE", "STATE", "QUEUE", "OUTPUTS", "STUCK", "DEVICE", "FAILURE")
+    columns = ("KERNEL", "TYPE", "STATE", "INSTANCES", "QUEUE", "OUTPUTS", "STUCK", "RESTARTS", "DEVICE", "FAILURE")
     listed = list(kernels)
     any_on_gpu = any(kernel.device_name for kernel in listed)
     rows = [
         (
             kernel.kernel_id,
             kernel.kernel_type,
-            state_name(kernel.state),
+            _state(kernel),
+            str(kernel.instances or ""),
             str(kernel.queue_depth),
             _outputs(kernel),
             _stuck(kernel),
+            str(kernel.restarts or ""),
             kernel.device if any_on_gpu else "",
             kernel.failure,
         )
@@ -119,8 +124,10 @@ def _outputs(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
 
 
 def _stuck(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
-    """Return how long the actor has waited in `ctx.send`, because nobody receives its outputs; empty if it does not."""
-    return f"in send for {_uptime(kernel.stuck_in_send_seconds)}" if kernel.HasField("stuck_in_send_seconds") else ""
+    """Return for how long the actor has waited in `ctx.send` or in `ctx.ask`; empty if it does not."""
+    if kernel.HasField("stuck_in_send_seconds"):
+        return f"in send for {_uptime(kernel.stuck_in_send_seconds)}"
+    return f"asks {kernel.asking} for {_uptime(kernel.asking_seconds)}" if kernel.HasField("asking") else ""
 
 
 def show_types(types: Iterable[kernel_pb.KernelType]) -> None:
@@ -153,8 +160,11 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
     facts = {
         "KERNEL": kernel_id,
         "TYPE": kernel_type.name,
-        "STATE": state_name(kernel.state) if launched else "not launched",
+        "STATE": _state(kernel) if launched else "not launched",
         "FAILURE": kernel.failure,
+        "INSTANCES": str(kernel.instances or ""),
+        "RESTARTS": str(kernel.restarts or ""),
+        "LAST CRASH": kernel.last_crash,
         "QUEUE": f"{kernel.queue_depth} of {config.input_queue_size}" if launched else str(config.input_queue_size),
         "BACKPRESSURE": strategy_from_proto(config.backpressure_strategy),
         "OUTPUT QUEUE": f"{kernel.output_depth} of {config.output_queue_size}"
@@ -165,6 +175,7 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         "EXECUTOR": executor_from_proto(kernel_type.executor) or "-",
         "DEVICE": _device(kernel, kernel_type),
         "MEMORY LIMIT": _memory_limit(kernel_type),
+        **supervision_facts(kernel_type),
         "SERVICE": kernel_type.service or "-",
         "INPUT": kernel_type.input_type or "-",
         "OUTPUT": kernel_type.output_type or "-",
@@ -179,6 +190,10 @@ def show_description(kernel_id: str, described: kernel_pb.DescribeKernelResponse
         echo_text(f"\n{source}", nl=False)
     if described.sample_json:
         echo_text(f"\nTry:\n  pydotcompute ask {shlex.quote(kernel_id)} {shlex.quote(described.sample_json)}")
+
+
+def _state(kernel: kernel_pb.Kernel) -> str:
+    return f"{state_name(kernel.state)}, restarting" if kernel.restarting else state_name(kernel.state)
 
 
 def _device(kernel: kernel_pb.Kernel, kernel_type: kernel_pb.KernelType) -> str:
@@ -222,7 +237,8 @@ def watch_telemetry(snapshots: Iterable[Sequence[telemetry_pb.KernelTelemetry]])
 
 _TELEMETRY = (
     *("KERNEL", "STATE", "PROCESSED", "RATE", "QUEUE", "OUTPUTS", "DROPPED", "ERRORS"),
-    *("P50", "P95", "P99", "MAX", "UPTIME", "STUCK", "DEVICE MEMORY", "LAST ERROR"),
+    *("P50", "P95", "P99", "MAX", "UPTIME", "STUCK", "DEVICE MEMORY"),
+    *("RESTARTS", "PID", "WORKER MEMORY", "CPU", "LAST CRASH", "LAST ERROR"),
 )
 
 
@@ -244,6 +260,9 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
             _uptime(kernel.uptime_seconds),
             _stuck(kernel),
             text_of_bytes(kernel.device_memory_bytes) if kernel.HasField("device_memory_bytes") else "",
+            str(kernel.restarts or ""),
+            *worker_columns(kernel.workers),
+            kernel.last_crash,
             kernel.last_error,
         )
         for kernel in kernels

@@ -73,7 +73,7 @@ class Delays:
         keys = []
         for delay in explanation.delays:
             key = int.from_bytes(delay.message_id) if delay.message_id else None
-            self._answers[key] = Delay(delay.cause, delay.before, delay.seconds)
+            self._answers[key] = Delay(delay.cause, delay.before, delay.seconds, delay.asking)
             keys.append(key)
         asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, keys)
 

@@ -19,7 +19,8 @@ from pydotcompute.exceptions import (
 from pydotcompute.messages.header import MAX_PRIORITY, check_header
 from pydotcompute.messages.message import door
 from pydotcompute.ring_kernels.mail.callers import Caller
-from pydotcompute.ring_kernels.mail.replies import TAKEN, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
+from pydotcompute.ring_kernels.mail.requests import TAKEN
 from pydotcompute.ring_kernels.mail.signals import Signal, wait_any
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.batches import Packed, fill, key_of

@@ -23,9 +23,11 @@ def sample_json(schema: nodes.MessageSchema) -> dict[str, Any]:
     """Returns the body of an example in protobuf's JSON form, ready for `json.dumps` and for `grpcurl -d`.
 
     Each field has its default or, if it has none, an example of its type. A message inside itself is left out. An array
-    that has to be large has no elements.
+    that has to be large has no elements. A class that was made from the description of another one may have an example
+    as its `__sample_json__`.
     """
-    return _message(schema, ())
+    described: dict[str, Any] | None = schema.cls.__dict__.get("__sample_json__")
+    return _message(schema, ()) if described is None else described
 
 
 def _message(schema: nodes.MessageSchema, outer: tuple[nodes.MessageSchema, ...]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class BlockingContext(Generic[TIn, TOut]):
         self._lease = context.lease
         self._loop = loop
         self._on_first_call: Callable[[], None] | None = on_first_call
+        self._thread = threading.get_ident()
         self.kernel_id = context.kernel_id
 
     @property
@@ -56,6 +57,16 @@ class BlockingContext(Generic[TIn, TOut]):
     def principal_of(self, message: Any) -> str | None:
         """See `KernelContext.principal_of`."""
         return self._context.principal_of(message)
+
+    @property
+    def deliveries(self) -> int:
+        """See `KernelContext.deliveries`."""
+        return self._context.deliveries
+
+    @property
+    def redelivered(self) -> bool:
+        """See `KernelContext.redelivered`."""
+        return self._context.redelivered
 
     @property
     def output_type(self) -> type[TOut] | None:
@@ -135,6 +146,13 @@ class BlockingContext(Generic[TIn, TOut]):
         receiver = self._context.receiver(kernel_id)
         self._make_ready(message, receiver.lease)
         self.call(self._context.forward_to(receiver, message))
+
+    def ask(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
+        """See `KernelContext.ask`. A thread that the actor has started must name the request, as a task must."""
+        receiver = self._context.receiver(kernel_id)
+        self._make_ready(message, receiver.lease)
+        is_own = threading.get_ident() == self._thread
+        return self.call(self._context.ask_of(receiver, message, timeout, is_own=is_own))
 
     def _make_ready(self, message: Any, receiver: DeviceLease | None) -> None:
         """Prepare a message for its receiver; wait for the device in this thread, not on the event loop."""

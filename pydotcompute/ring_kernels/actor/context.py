@@ -13,6 +13,8 @@ from pydotcompute.device.lease import HOST, Device, DeviceLease
 from pydotcompute.exceptions import InvalidConfigurationError, KernelNotFoundError, KernelStateError
 from pydotcompute.messages.header import Header, check_header
 from pydotcompute.messages.message import door
+from pydotcompute.messages.raw import opened
+from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.actor.batches import Batch
 from pydotcompute.ring_kernels.actor.device_arrays import make_ready
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
@@ -36,7 +38,7 @@ class KernelContext(ActorHands[TIn, TOut]):
     Every message passes `receive` and `send`. For speed, the parts of the mail that these two use are attributes.
     """
 
-    __slots__ = ("_check", "_find", "_has_warned", "_replies", "lease", "output_type", "sends_to")
+    __slots__ = ("_check", "_find", "_has_warned", "_replies", "lease", "output_type", "sends_to", "task")
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class KernelContext(ActorHands[TIn, TOut]):
         Args:
             mail: the kernel's mail.
             output_type: the message class that the kernel sends, if it was declared with one.
-            find: returns the kernel of a given id in the same runtime, so that the actor can forward to it.
+            find: returns the kernel of a given id in the same runtime, so that the actor can send to it.
             sends_to: the receiver of the actor's messages; see the attribute.
             limits: the limits of the runtime.
         """
@@ -63,6 +65,8 @@ class KernelContext(ActorHands[TIn, TOut]):
         """The kernel's share of its device: arrays, stream and memory. It is set when the kernel is launched."""
         self.sends_to = sends_to
         """The lease of the receiver of the messages. None is anyone in this process, where arrays may stay on a GPU."""
+        self.task: asyncio.Task[Any] | None = None
+        """The task in which the actor runs; None while it does not run, or if it runs in a thread."""
         self._replies = mail.replies
         self._check = door(output_type)  # It refuses an echo, which is of the input type.
         self._find = find
@@ -126,7 +130,7 @@ class KernelContext(ActorHands[TIn, TOut]):
         does for a message that was a dead letter and was put back, because nobody knows who has sent that.
         """
         key: int = message.message_id.int
-        return self._replies.principal_of(key) if self.has(key) else None
+        return self._replies.principal_of(key) if self._item_in_hand(key) is not None else None
 
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or was asked to end."""
@@ -240,14 +244,55 @@ class KernelContext(ActorHands[TIn, TOut]):
                 not take messages, has failed, or is full.
             MessageTypeError, MessageSerializationError: the other kernel does not take such a message; or nobody waits
                 for a reply to the request; or the other kernel already has the request, which would go in a circle.
+            CircularAskError: the other kernel waits in `ctx.ask` for the reply to this very request.
         """
         receiver = self.receiver(kernel_id)
         if self.lease.on_gpu:
             await make_ready(self.lease, message, receiver.lease)
         await self.forward_to(receiver, message)
 
+    async def ask(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> Any:
+        """Send a request to another kernel of the same runtime, and return its reply.
+
+        The actor asks for the message of its own that it has in hand; or, if the `correlation_id` of `message` is the
+        `message_id` of a request that it was sent, for that one. It must name the request if it asks in a task of its
+        own, or has a batch in hand; else it asks for none. The other kernel sees the principal of whoever has sent the
+        request, and gets `message` with the priority of the request, if its own is the default. This call waits no
+        longer than the sender of the request does, and what it has sent is withdrawn with the request.
+
+        Args:
+            kernel_id: the id of the other kernel.
+            message: what to send.
+            timeout: the most seconds to wait; None waits as long as the sender of the request.
+
+        Raises:
+            CircularAskError: the reply would have to wait for this actor.
+            RequestWithdrawnError: the sender of the request waits no more.
+            QueueTimeoutError: there was no reply in time; the error says why.
+            KernelNotFoundError, KernelStateError, KernelFailedError, QueueFullError: the other kernel is missing, does
+                not take messages, has failed, or is full; or this kernel has ended.
+            MessageTypeError, MessageSerializationError: the other kernel does not take such a message.
+        """
+        receiver = self.receiver(kernel_id)
+        if self.lease.on_gpu:
+            await make_ready(self.lease, message, receiver.lease)
+        return await self.ask_of(receiver, message, timeout, is_own=asyncio.current_task() is self.task)
+
+    async def ask_of(self, receiver: Receiver, message: Any, timeout: float | None, *, is_own: bool) -> Any:
+        """Ask as `ask` does, for a message whose arrays are already prepared for the receiver.
+
+        `is_own` is True if the actor itself waits for the reply, and not a task or a thread that it has started.
+        """
+        named = message.correlation_id
+        about = None if named is None or not self._replies.is_awaited(named.int) else cast(int, named.int)
+        if about is None and is_own and self._in_hand is not None:
+            about = cast(Header, self._in_hand[0]).message_id.int
+        item = None if about is None else self._item_in_hand(about)
+        holds = is_own and not self._inbox.is_awaited
+        return opened(await receiver.answer(Asker(self._mail, self, holds, about, item), message, timeout))
+
     def receiver(self, kernel_id: str) -> Receiver:
-        """Return the kernel of this id, so that the actor can forward to it. Raises KernelNotFoundError."""
+        """Return the kernel of this id, so that the actor can send to it. Raises KernelNotFoundError."""
         if self._find is None:
             raise KernelNotFoundError(kernel_id, [self.kernel_id])
         return self._find(kernel_id)

@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from pydotcompute.device.lease import DeviceLease
-from pydotcompute.exceptions import MessageError, MessageSerializationError, PyDotComputeError
+from pydotcompute.exceptions import CircularAskError, MessageError, MessageSerializationError, PyDotComputeError
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.messages.ids import uuid_from_int
+from pydotcompute.messages.raw import opened
+from pydotcompute.ring_kernels.actor.asking import Asker
+from pydotcompute.ring_kernels.mail.asks import circle
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
 from pydotcompute.ring_kernels.mail.inbox import Item, Terms
 from pydotcompute.ring_kernels.mail.mail import Mail
@@ -19,7 +22,7 @@ __all__ = ["Receiver", "forward"]
 
 
 class Receiver(Protocol):
-    """A kernel that can get forwarded requests."""
+    """A kernel to which an actor can forward, or which it can ask."""
 
     @property
     def kernel_id(self) -> str:
@@ -31,6 +34,9 @@ class Receiver(Protocol):
 
     async def take_forwarded(self, mail: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
         """Take a request that the actor of the kernel with this mail hands on. For the arguments see `forward`."""
+
+    async def answer(self, asker: Asker, message: Any, timeout: float | None) -> Any:
+        """Return the reply to a request of another kernel's actor. For the arguments see `ask`."""
 
 
 async def forward(mail: Mail[Any, Any], to: Mail[Any, Any], message: Any, key: int, item: Item[Any] | None) -> None:
@@ -45,6 +51,7 @@ async def forward(mail: Mail[Any, Any], to: Mail[Any, Any], message: Any, key: i
 
     Raises:
         MessageSerializationError: nobody waits for a reply to the request, or the request would go in a circle.
+        CircularAskError: the other kernel waits in `ctx.ask` for the reply to this very request.
     """
     if not mail.replies.is_awaited(key):
         raise _refused(message, "nobody waits for a reply to it: what is forwarded is a request, or names one")
@@ -52,8 +59,11 @@ async def forward(mail: Mail[Any, Any], to: Mail[Any, Any], message: Any, key: i
         raise _refused(
             message, f"kernel {to.kernel_id!r} waits for a reply to the same request: it goes round in a circle"
         )
+    if to.delays.asks.held and (found := circle(mail.kernel_id, None, to.delays, key)):
+        raise CircularAskError(found)
+    if not to.takes_raw:
+        message = opened(message)
     principal = mail.replies.principal_of(key)
-    assert principal is not None
     reply = await to.hand_over(_forwarded(message, key, item), _terms(item), None, principal=principal)
     mail.delays.forwarded[key] = to.delays
     reply.add_done_callback(partial(_relay, mail, key))
@@ -93,6 +103,8 @@ def _relay(mail: Mail[Any, Any], key: int, reply: asyncio.Future[Any]) -> None:
         return
     message = reply.result()
     try:
+        if not mail.takes_raw:
+            message = opened(message)
         mail.check_out(message)
     except MessageError as refusal:
         mail.bury(message, str(refusal), DeadLetterReason.UNDELIVERABLE)

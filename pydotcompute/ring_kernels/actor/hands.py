@@ -80,9 +80,13 @@ class ActorHands(Generic[TIn, TOut]):
         """True if the actor has nothing in hand."""
         return self._in_hand is None and not self._batch
 
-    def has(self, key: int) -> bool:
-        """Return True if the request of this `message_id.int` is in hand."""
-        return self._item_in_hand(key) is not None
+    def instances(self) -> tuple[object, ...]:
+        """Return what takes messages: this actor."""
+        return (self,)
+
+    def holder(self, key: int) -> object | None:
+        """Return this actor if the request of this `message_id.int` is in hand, else None."""
+        return None if self._item_in_hand(key) is None else self
 
     @property
     def seconds_in_hand(self) -> float:
@@ -104,6 +108,27 @@ class ActorHands(Generic[TIn, TOut]):
     def seconds_in_send(self) -> float | None:
         """The seconds that the actor has waited in `send` for room in the output mailbox; None if it does not wait."""
         return max(0, perf_counter_ns() - self._stuck_ns) / 1e9 if self._stuck else None
+
+    @property
+    def deliveries(self) -> int:
+        """How often the message in hand was given to the actor, with this time: 1, unless the actor has failed with it.
+
+        0 if there is not exactly one message in hand. See `redelivered`.
+        """
+        item = self._in_hand
+        if item is None:
+            if len(self._batch) != 1:
+                return 0
+            (item,) = self._batch.values()
+        return 1 if item[2] is None else 1 + item[2].deliveries
+
+    @property
+    def redelivered(self) -> bool:
+        """True if the actor had the message in hand before, and failed. Nobody knows how far it had got then.
+
+        Only a kernel with `on_crash="redeliver"` gives messages again. Such a message comes alone, also as a batch.
+        """
+        return self.deliveries > 1
 
     def take_what_is_left(self) -> list[Item[TIn]]:
         """Remove and return the items in hand. Called when the actor has ended."""
@@ -172,6 +197,8 @@ class ActorHands(Generic[TIn, TOut]):
                 await self._inbox.ripen(max_size, max_delay)
             except PyDotComputeError:  # The mailbox is closed, with the error for callers.
                 raise self._gate.state_error("receive", *OPEN) from None
+            if self._inbox.suspects:
+                max_size = 1
             while len(items) < max_size and (item := self._inbox.get_nowait()) is not None:
                 if item[2] is None or not self._mail.bury_if_overdue(item):
                     items.append(item)

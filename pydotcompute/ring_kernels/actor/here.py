@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.device.open_lease import open_lease
+from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.ring_kernels.places import Places
 
 __all__ = ["RunsHere"]
@@ -68,6 +71,10 @@ class RunsHere:
         """See `Runner`."""
         return self._context.is_idle
 
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """See `Runner`."""
+        return ()
+
     @property
     def seconds_in_send(self) -> float | None:
         """See `Runner`."""
@@ -90,6 +97,7 @@ class RunsHere:
         if self._in_thread:
             self._has_place = False
             return run_in_thread(self._func, self._context, on_first_wait, self._threads.leave)
+        self._context.task = asyncio.current_task()
         on_first_wait()  # A launch gives the loop one turn, in which the actor runs until it first waits.
         return self._context.lease.drive(self._func(self._context))
 
@@ -101,6 +109,23 @@ class RunsHere:
 
     def end(self) -> None:
         """See `Runner`. The actor asks the kernel's state itself."""
+
+    @property
+    def instances(self) -> int:
+        """See `Runner`."""
+        return 0
+
+    async def scale(self, instances: int) -> None:
+        """See `Runner`."""
+        problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process"'
+        raise InvalidConfigurationError("instances", instances, problem)
+
+    async def restart(self, timeout: float) -> None:
+        """See `Runner`."""
+        problem = (
+            'only a worker process is restarted, unless the kernel has failed; declare it with isolation="process"'
+        )
+        raise InvalidConfigurationError("isolation", "none", problem)
 
     def complete_all(self) -> None:
         """See `Runner`."""

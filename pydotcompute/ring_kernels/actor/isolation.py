@@ -7,11 +7,12 @@ it.
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from typing import Any
 
 from pydotcompute.exceptions import InvalidConfigurationError
 
-__all__ = ["runs_in_workers"]
+__all__ = ["prepare_workers", "runs_in_workers"]
 
 
 def runs_in_workers() -> Any:
@@ -25,3 +26,12 @@ def runs_in_workers() -> Any:
     except ModuleNotFoundError as error:
         problem = f"{error}; install it with `pip install 'pydotcompute-grpc[wire]'`"
         raise InvalidConfigurationError("isolation", "process", problem) from error
+
+
+def prepare_workers() -> None:
+    """Begin to start the process from which workers come, so that the first worker starts sooner.
+
+    If that is not possible, nothing happens: the launch of a kernel says why.
+    """
+    with suppress(InvalidConfigurationError, OSError):
+        runs_in_workers().prepare()

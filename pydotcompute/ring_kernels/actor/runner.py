@@ -9,8 +9,9 @@ from pydotcompute.device.lease import DeviceLease
 from pydotcompute.ring_kernels.actor.room import Room
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
+from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 
-__all__ = ["ActorError", "Runner"]
+__all__ = ["ActorError", "Runner", "WorkerLostError"]
 
 
 class ActorError(Exception):
@@ -24,6 +25,10 @@ class ActorError(Exception):
     def __init__(self, cause_type: str, text: str) -> None:
         super().__init__(text)
         self.cause_type = cause_type
+
+
+class WorkerLostError(ActorError):
+    """A worker has died, or has broken the rules of its link."""
 
 
 class Runner(Protocol):
@@ -51,6 +56,9 @@ class Runner(Protocol):
     def seconds_in_send(self) -> float | None:
         """The seconds that the actor has waited in `send` for room in the output mailbox; None if it does not wait."""
 
+    def workers(self) -> tuple[WorkerTelemetry, ...]:
+        """Return the figures of the worker processes; none if the actor runs in this process."""
+
     async def open(self) -> None:
         """Take what the actor needs, such as its share of a device.
 
@@ -77,6 +85,16 @@ class Runner(Protocol):
 
     def end(self) -> None:
         """Ask the actor to end. The kernel is TERMINATING."""
+
+    @property
+    def instances(self) -> int:
+        """The number of workers that serve the kernel, without those that were told to end; 0 if there are none."""
+
+    async def scale(self, instances: int) -> None:
+        """See `RingKernel.scale`."""
+
+    async def restart(self, timeout: float) -> None:
+        """See `RingKernel.restart`."""
 
     def complete_all(self) -> None:
         """Complete every message in hand."""

@@ -67,10 +67,10 @@ class Caller(Generic[T]):
         private: bool = False,
         arrived: Signal | None = None,
         most: int | None = None,
-        principal: str = LOCAL,
+        principal: str | None = LOCAL,
     ) -> None:
         self.principal = principal
-        """Who sends, by name."""
+        """Who sends, by name; None if nobody knows."""
         self.private = private
         """True if nobody else gets the caller's replies, not even when the caller is gone."""
         self.ready: PriorityQueue[T | Unanswered] = PriorityQueue()

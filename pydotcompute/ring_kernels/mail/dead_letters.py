@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from time import time
 from typing import Any
 
+from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.messages.raw import Raw, opened
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.sizes import estimated_size
 
@@ -59,6 +62,14 @@ class DeadLetter:
     """The time at which the message became a dead letter, in seconds since the epoch."""
     direction: DeadLetterDirection
 
+    def opened(self) -> DeadLetter:
+        """Return this dead letter with a message of its own class, if it is `Raw` and can be decoded."""
+        if not isinstance(self.message, Raw):
+            return self
+        with suppress(PyDotComputeError):
+            return replace(self, message=opened(self.message))
+        return self
+
 
 class DeadLetters:
     """The last dead letters of one kernel, oldest first."""
@@ -81,10 +92,14 @@ class DeadLetters:
         return len(self._kept)
 
     def __iter__(self) -> Iterator[DeadLetter]:
-        return iter([letter for letter, _ in self._kept])
+        return iter([letter.opened() for letter, _ in self._kept])
 
     def __getitem__(self, index: int) -> DeadLetter:
-        return self._kept[index][0]
+        return self._kept[index][0].opened()
+
+    def kept(self) -> Iterator[DeadLetter]:
+        """Iterate over the dead letters as they are kept, which is quicker: their messages may be `Raw`."""
+        return iter([letter for letter, _ in self._kept])
 
     def add(
         self, message: Any, detail: str, reason: DeadLetterReason, direction: DeadLetterDirection | None = None

@@ -49,10 +49,12 @@ class Gate:
         "ending",
         "entered_ns",
         "failure",
+        "has_actor",
         "has_ended",
         "is_active",
         "is_open",
         "kernel_id",
+        "on_actor",
         "on_state",
         "refusal",
         "returned_after",
@@ -71,6 +73,8 @@ class Gate:
         """The error for callers in place of KernelStateError, when the kernel ends with its runtime; else None."""
         self.entered_ns = perf_counter_ns()
         """When the state last changed, in nanoseconds of `time.perf_counter_ns()`."""
+        self.has_actor = True
+        """False while the actor is being started again, and messages wait for it. `set_actor` changes it."""
         self.is_active = False
         """True while messages are handed to the actor."""
         self.is_open = False
@@ -87,6 +91,8 @@ class Gate:
         """Notified at each change to a state in which the kernel takes no messages."""
         self.on_state: Callable[[], None] | None = None
         """Called after each change of state."""
+        self.on_actor: Callable[[], None] | None = None
+        """Called after each change of `has_actor`."""
 
     def enter(self, state: KernelState) -> None:
         """Change the state, and wake every task that waits for a change."""
@@ -104,6 +110,13 @@ class Gate:
             self.closing.notify_all()
         if self.on_state is not None:
             self.on_state()
+
+    def set_actor(self, has_actor: bool) -> None:
+        """Note whether there is an actor for the kernel's messages."""
+        if has_actor is not self.has_actor:
+            self.has_actor = has_actor
+            if self.on_actor is not None:
+                self.on_actor()
 
     def require(self, operation: str, *allowed: KernelState) -> None:
         """Raise the error of `error` unless the kernel is in one of these states."""

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Terms:
-    """The deadline and the size of a message in the input mailbox. A message without either has no terms."""
+    """What is known of a message in the input mailbox. A message of which nothing is known has no terms."""
 
     timeout: float = 0.0
     """The seconds that the caller of the message waits. The error after a time-out names them."""
@@ -28,6 +28,8 @@ class Terms:
     """The time, of `time.monotonic()`, after which the message is overdue: it is not handed to the actor."""
     size: int = 0
     """The bytes that the message takes; 0 if nobody counts them."""
+    deliveries: int = 0
+    """How often the actor has had the message already, and failed each time."""
 
 
 Item: TypeAlias = tuple[T, int, "Terms | None"]
@@ -68,6 +70,11 @@ class Inbox(Mailbox[Item[T]]):
 
     bytes = 0
     """The sum of `Terms.size` over the messages in the mailbox."""
+    suspects = 0
+    """The messages in the mailbox that are to be given again, after the actor has failed: see `Terms.deliveries`.
+
+    Such a message is given alone, so that the one is found that makes the actor fail.
+    """
     _timed = 0  # How many messages in the mailbox have a deadline.
     lent: Lent | None = None
     """The messages that were handed on ahead; None if the actor takes its messages here."""
@@ -87,11 +94,15 @@ class Inbox(Mailbox[Item[T]]):
         """Count the terms of an item that was put in."""
         self.bytes += terms.size
         self._timed += terms.deadline is not None
+        if terms.deliveries:
+            self.suspects += 1
 
     def left(self, terms: Terms) -> None:
         """Uncount the terms of an item that was taken out."""
         self.bytes -= terms.size
         self._timed -= terms.deadline is not None
+        if terms.deliveries:
+            self.suspects -= 1
 
     @property
     def held_bytes(self) -> int:
@@ -161,7 +172,7 @@ class Inbox(Mailbox[Item[T]]):
 
     def drain(self) -> list[Item[T]]:
         """Take out every item, and return them in order. The mailbox may be paused or closed."""
-        self.bytes = self._timed = 0
+        self.bytes = self._timed = self.suspects = 0
         return super().drain()
 
 

@@ -22,6 +22,7 @@ from pydotcompute.exceptions import (
     SessionLostError,
 )
 from pydotcompute.messages.header import Header, check_header
+from pydotcompute.messages.ids import uuid_from_int
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.limits import DEFAULT_LIMITS, RuntimeLimits
 from pydotcompute.ring_kernels.mail.callers import LOCAL, Caller
@@ -37,7 +38,8 @@ from pydotcompute.ring_kernels.mail.gate import OPEN, Gate, KernelState
 from pydotcompute.ring_kernels.mail.inbox import Inbox, Item, Terms
 from pydotcompute.ring_kernels.mail.journal import Journal
 from pydotcompute.ring_kernels.mail.mailbox import Mailbox
-from pydotcompute.ring_kernels.mail.replies import NEW, TAKEN, Replies
+from pydotcompute.ring_kernels.mail.replies import Replies
+from pydotcompute.ring_kernels.mail.requests import NEW, TAKEN
 from pydotcompute.ring_kernels.mail.signals import wait_any
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.mail.telemetry import Counters
@@ -69,6 +71,8 @@ class Mail(Generic[TIn, TOut]):
     ) -> None:
         kernel_id = gate.kernel_id
         self.kernel_id = kernel_id
+        self.takes_raw = False
+        """True if messages may be `Raw`: the actor runs elsewhere. It is set before there are any."""
         self.gate = gate
         """The state of the kernel, which decides what may be sent and received."""
         self.check_in = check_in
@@ -80,6 +84,7 @@ class Mail(Generic[TIn, TOut]):
         self.delays = Delays(gate, self.inbox)
         """Says why a request is not answered yet."""
         self.replies: Replies[Any] = Replies(kernel_id, self.outputs, self.bury, limits, self._why_nothing_came)
+        self._putting: set[int] = set()  # The requests that wait for room in the mailbox, by `message_id.int`.
         self.counters = Counters()
         self.dead_letters = DeadLetters(limits) if dead_letters is None else dead_letters
         self.journal = journal
@@ -118,6 +123,7 @@ class Mail(Generic[TIn, TOut]):
         """
         self.counters.end()
         self.inbox.close(error)
+        self.delays.asks.end(self.gate.state_error("ask", *OPEN))
         of_taken = self._of_taken if error == self.gate.ending else None
         for message, _, _ in in_hand:
             self.bury(message, str(error), DeadLetterReason.KERNEL_ENDED)
@@ -182,6 +188,25 @@ class Mail(Generic[TIn, TOut]):
         error = QueueTimeoutError(self.kernel_id, terms.timeout, "send_and_receive", *self.delays.of_waiting(0))
         self.replies.fail(cast(Header, message).message_id, error)
         return True
+
+    def give_again(self, item: Item[TIn]) -> None:
+        """Put a message back before all others of its priority, after the actor has had it in hand and has failed."""
+        message, arrived_ns, terms = item
+        if terms is None:
+            terms = Terms()
+        terms.deliveries += 1
+        self.inbox.entered(terms)
+        self.inbox.put_anyway((message, arrived_ns, terms), cast(Header, message).priority, front=True)
+
+    def fail_held(self, error: PyDotComputeError) -> None:
+        """Give `error` to those who have asked, and whose requests the actor has taken and kept to answer them later.
+
+        The actor has failed, and the one that is started again knows nothing of them.
+        """
+        waiting = {cast(Header, item[0]).message_id.int for item in self.inbox.in_order()}
+        for key in self.replies.asked_keys():
+            if not (key in waiting or key in self._putting or key in self.delays.forwarded):
+                self.replies.fail(uuid_from_int(key), error)
 
     def bury_overdue(self) -> None:
         """Bury all overdue messages in the input mailbox. This makes room when the mailbox is full."""
@@ -312,6 +337,7 @@ class Mail(Generic[TIn, TOut]):
         if self.inbox.lent is not None:
             key = message_id.int
             self.inbox.lent.withdraw(lambda item: cast(Header, item[0]).message_id.int == key)
+        self.delays.asks.withdraw(message_id.int.__eq__)
         return False
 
     def _take_back(self, message_id: UUID, *, overdue: bool = False) -> int | None:
@@ -342,6 +368,7 @@ class Mail(Generic[TIn, TOut]):
             return message_id.int in keys and is_from(message_id, caller)
 
         self._withdraw(is_one)
+        self.delays.asks.withdraw(lambda key: key in keys and self.replies.sender_of(key) is caller)
 
     def withdraw_all(self, caller: Caller[Any]) -> None:
         """Withdraw every request of this caller that the actor has not taken yet."""
@@ -349,6 +376,7 @@ class Mail(Generic[TIn, TOut]):
             return
         is_from = self.replies.is_from
         self._withdraw(lambda item: is_from(cast(Header, item[0]).message_id, caller))
+        self.delays.asks.withdraw(lambda key: self.replies.sender_of(key) is caller)
 
     def _withdraw(self, which: Callable[[Item[TIn]], bool]) -> None:
         for item in self.inbox.remove_all(which):
@@ -390,11 +418,15 @@ class Mail(Generic[TIn, TOut]):
         journal = self.journal
         if journal is not None:
             journal.accept((message,))
+        key = cast(Header, message).message_id.int
+        self._putting.add(key)
         try:
             dropped = await self.inbox.put((message, perf_counter_ns(), terms), message.priority, timeout)
         except BaseException:
             self._forget_kept(message.message_id)
             raise
+        finally:
+            self._putting.discard(key)
         if terms is not None:
             self.inbox.entered(terms)
         if dropped is not None:
@@ -420,11 +452,12 @@ class Mail(Generic[TIn, TOut]):
         timeout: float | None,
         *,
         checked: bool = False,
-        principal: str = LOCAL,
+        principal: str | None = LOCAL,
     ) -> asyncio.Future[Any]:
         """Put a request into the input mailbox, and return a future of its reply. Raises as `RingKernel.send`.
 
-        `checked` is True if the message has passed `check_in` already. `principal` is who has sent it.
+        `checked` is True if the message has passed `check_in` already. `principal` is who has sent it; None says that
+        nobody knows.
         """
         self.gate.require_open()
         if not checked:
@@ -453,15 +486,19 @@ class Mail(Generic[TIn, TOut]):
         size: int = 0,
         *,
         checked: bool = False,
-        principal: str = LOCAL,
+        principal: str | None = LOCAL,
+        sent: Callable[[], None] | None = None,
     ) -> TOut:
         """Send a request and wait for its reply.
 
-        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked` and `principal`.
+        See `RingKernel.send_and_receive`, `Terms` for `size`, and `hand_over` for `checked` and `principal`. `sent` is
+        called when the request is in the mailbox.
         """
         deadline = None if timeout is None else monotonic() + timeout
         terms = Terms(timeout or 0.0, deadline, size) if size or timeout is not None else None
         reply = await self.hand_over(message, terms, timeout, checked=checked, principal=principal)
+        if sent is not None:
+            sent()
         message_id = cast(Header, message).message_id
         try:
             return cast(TOut, await self.replies.reply_to(message_id, reply, timeout, deadline))
@@ -472,6 +509,7 @@ class Mail(Generic[TIn, TOut]):
             before = self._take_back(message_id, overdue=True)
             if before is None:
                 delay = self.delays.of_taken(message_id.int)
+                self.delays.asks.withdraw(message_id.int.__eq__)
             else:
                 delay = self.delays.of_waiting(before)
                 self.bury(message, OVERDUE, DeadLetterReason.EXPIRED)

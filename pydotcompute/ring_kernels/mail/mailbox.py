@@ -71,6 +71,11 @@ class Mailbox(Generic[T]):
         return max(0, self._open - self.items.size)
 
     @property
+    def is_awaited(self) -> bool:
+        """True if a task waits for an item."""
+        return bool(self._getters.waiters)
+
+    @property
     def waiting_putters(self) -> int:
         """The number of tasks that wait for room."""
         return len(self._putters)

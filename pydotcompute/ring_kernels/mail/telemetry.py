@@ -13,7 +13,7 @@ import numpy as np
 
 from pydotcompute.device.lease import DeviceMemory
 
-__all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "summarize"]
+__all__ = ["LatencyHistogram", "RingKernelTelemetry", "RuntimeSummary", "WorkerTelemetry", "summarize"]
 
 
 GATHERED_AT_MOST = 4_096
@@ -25,6 +25,22 @@ RATE_SECONDS = 10
 _RATE_NS = RATE_SECONDS * 10**9
 _STEP_NS = _RATE_NS // 20
 """The least time between two marks. So a rate is within 5 percent."""
+
+
+@dataclass(frozen=True)
+class WorkerTelemetry:
+    """The figures of one worker process at one moment."""
+
+    pid: int
+    """The number of the process."""
+    resident_bytes: int
+    """The bytes of memory that the process has, also those that it shares with others."""
+    cpu_seconds: float
+    """The seconds that the process has computed, in all of its threads."""
+    in_hand: int
+    """Messages that the actor has taken and is not known to be done with."""
+    ahead: int
+    """Messages that were handed on and that the actor has not taken yet."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,18 @@ class RingKernelTelemetry:
     """The number of outputs that the output mailbox holds."""
     stuck_in_send_seconds: float | None = None
     """Seconds that the actor has waited in `ctx.send` because the output mailbox is full; None if it does not wait."""
+    restarts: int = 0
+    """How often an actor of the kernel was started again."""
+    redelivered: int = 0
+    """How often a message was put back to be given to the actor again, after the actor had failed."""
+    last_crash: str | None = None
+    """How the last worker process died that did, as "SIGSEGV: its worker (process 17) …"; None if none has died."""
+    workers: tuple[WorkerTelemetry, ...] = ()
+    """The worker processes that run now. Empty for an actor that runs in the process of its runtime."""
+    asking: str | None = None
+    """The kernel whose reply the actor waits for in `ctx.ask`, the longest if it waits for several; else None."""
+    asking_seconds: float | None = None
+    """Seconds that the actor has waited for that reply; None if it waits for none."""
 
     @property
     def avg_latency_ms(self) -> float:
@@ -80,7 +108,8 @@ class RingKernelTelemetry:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field by name."""
-        return dict(vars(self))  # All values are numbers and texts, which `asdict` would copy one by one.
+        # All other values are numbers and texts, which `asdict` would copy one by one.
+        return {**vars(self), "workers": [dict(vars(worker)) for worker in self.workers]}
 
 
 class RuntimeSummary(TypedDict):
@@ -171,9 +200,12 @@ class Counters:
         "dropped",
         "due_ns",
         "error_count",
+        "last_crash",
         "last_error",
         "latency",
         "processed",
+        "redelivered",
+        "restarts",
         "started",
     )
 
@@ -184,6 +216,9 @@ class Counters:
         self.dropped = 0
         self.error_count = 0
         self.last_error: str | None = None
+        self.last_crash: str | None = None
+        self.restarts = 0
+        self.redelivered = 0
         self.latency = LatencyHistogram()
         self._batches = self._batched = self._largest_batch = 0
         self.completed_ns = perf_counter_ns()
@@ -245,6 +280,9 @@ class Counters:
         output_depth: int = 0,
         output_queue_size: int = 0,
         stuck_in_send_seconds: float | None = None,
+        workers: tuple[WorkerTelemetry, ...] = (),
+        asking: str | None = None,
+        asking_seconds: float | None = None,
     ) -> RingKernelTelemetry:
         """Return the counters as they are now. The arguments are the fields of the same names."""
         self.latency.settle()
@@ -275,4 +313,10 @@ class Counters:
             output_depth=output_depth,
             output_queue_size=output_queue_size,
             stuck_in_send_seconds=stuck_in_send_seconds,
+            restarts=self.restarts,
+            redelivered=self.redelivered,
+            last_crash=self.last_crash,
+            workers=workers,
+            asking=asking,
+            asking_seconds=asking_seconds,
         )

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydotcompute.messages.header import DEFAULT_PRIORITY, MAX_PRIORITY
 from pydotcompute.messages.ids import uuids_from_bytes
 from pydotcompute.v1 import message_service_pb2 as pb
-from pydotcompute.wire.exchange.bodies import Bodies, Body, Opened, malformed
+from pydotcompute.wire.exchange.bodies import Body, Opened, Opens, malformed
 from pydotcompute.wire.exchange.flow import Credit, ProtocolError
 from pydotcompute.wire.exchange.limits import WINDOW
 
@@ -106,7 +106,7 @@ class Columns(NamedTuple):
     types: Sequence[int]
 
 
-def read(batch: pb.Batch, type_count: int = 1, bodies: Bodies | None = None) -> Columns:
+def read(batch: pb.Batch, type_count: int = 1, bodies: Opens | None = None) -> Columns:
     """Return the messages in a batch.
 
     Args:

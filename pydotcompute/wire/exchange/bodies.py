@@ -16,9 +16,9 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.flow import Incoming, ProtocolError
 from pydotcompute.wire.exchange.frames import PART_BYTES, PartFrame
 from pydotcompute.wire.exchange.parts import LEAST_PART_BYTES, Coming, InParts, PartsReader
-from pydotcompute.wire.exchange.shared_memory import SharedMemory
+from pydotcompute.wire.exchange.shared_memory import Reader, SharedMemory
 
-__all__ = ["Bodies", "Body", "Opened", "malformed"]
+__all__ = ["Bodies", "Body", "Opened", "Opens", "malformed", "open_shared"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,13 @@ class Body(Protocol):
 
     def refer(self, batch: pb.Batch, index: int) -> None:
         """Write into the batch how the body travels. `index` is the index of the body's message in the batch."""
+
+
+class Opens(Protocol):
+    """Opens the bodies of batches that do not travel in them."""
+
+    def open(self, batch: pb.Batch, types: Sequence[int]) -> list[Opened]:
+        """See `Bodies.open`."""
 
 
 class Bodies:
@@ -84,10 +91,12 @@ class Bodies:
         """Put a body that is already encoded where the `encoder` would have put it."""
         return body if self._memory is None else self._memory.writer.place(body)
 
-    def pack(self, body: bytes | Body) -> bytes | Body:
+    def pack(self, body: bytes | memoryview | Body) -> bytes | Body:
         """Choose how a long body travels: longer than `longest_plain`, but not longer than `longest`. Return it so."""
-        if not isinstance(body, bytes) or not self._part_bytes:
+        if not isinstance(body, bytes | memoryview):
             return body
+        if not self._part_bytes:
+            return bytes(body)
         return InParts(body, self._part_bytes, self._frame_of_part)
 
     # -- bodies that come ----------------------------------------------------------------------------------------------
@@ -147,20 +156,29 @@ class Bodies:
             return bodies
         if self._memory is None:
             raise ProtocolError("a body is in shared memory, and there is none")
-        reader = self._memory.reader
-        if sum(place.bytes for place in batch.shared_bodies) > reader.size:
-            raise ProtocolError("the bodies in shared memory are together longer than the memory")
-        for place in batch.shared_bodies:
-            if place.index >= len(bodies) or bodies[place.index]:
-                raise malformed("shared_bodies", f"{place.index} is no message with an empty body")
-            bodies[place.index] = reader.body(place, types[place.index])
-        return bodies
+        return open_shared(self._memory.reader, batch, bodies, types)
 
     def close(self) -> None:
         """End the session: give the shared memory back."""
         if self._memory is not None:
             self._memory.close()
             self._memory = None  # Only arrays and views that still look at the memory keep it now.
+
+
+def open_shared(reader: Reader, batch: pb.Batch, bodies: list[Opened], types: Sequence[int]) -> list[Opened]:
+    """Put the bodies of a batch that are in shared memory into their places among `bodies`, and return these.
+
+    Raises:
+        MessageDeserializationError: the batch is malformed.
+        ProtocolError: a body is not in the shared memory.
+    """
+    if sum(place.bytes for place in batch.shared_bodies) > reader.size:
+        raise ProtocolError("the bodies in shared memory are together longer than the memory")
+    for place in batch.shared_bodies:
+        if place.index >= len(bodies) or bodies[place.index]:
+            raise malformed("shared_bodies", f"{place.index} is no message with an empty body")
+        bodies[place.index] = reader.body(place, types[place.index])
+    return bodies
 
 
 def malformed(column: str, problem: str) -> MessageDeserializationError:

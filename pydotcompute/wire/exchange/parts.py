@@ -32,7 +32,7 @@ class InParts(Ahead):
 
     __slots__ = ("_body", "_frame_of", "_most", "_offset")
 
-    def __init__(self, body: bytes, most: int, frame_of: Callable[[int, int, memoryview], bytes]) -> None:
+    def __init__(self, body: bytes | memoryview, most: int, frame_of: Callable[[int, int, memoryview], bytes]) -> None:
         """Make ready to send a body.
 
         Args:

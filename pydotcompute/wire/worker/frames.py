@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from pydotcompute.exceptions import MessageError, PyDotComputeError
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.exchange.batches import Columns, Packed, fill, read
+from pydotcompute.wire.exchange.bodies import Body, Opens
 from pydotcompute.wire.exchange.flow import ProtocolError
 
 __all__ = ["Frame", "Handed", "LinkError", "Note", "Reader", "Recall", "Report", "Returned", "packed"]
@@ -104,7 +105,7 @@ Frame: TypeAlias = Handed | Recall | Returned | Report | Note
 HANDED, RECALL, RETURNED, REPORT, NOTE = range(5)
 
 
-def packed(body: bytes, message_id: int, priority: int, correlation_id: int | None, type_index: int) -> Packed:
+def packed(body: bytes | Body, message_id: int, priority: int, correlation_id: int | None, type_index: int) -> Packed:
     """Return a message as a frame takes it."""
     return body, message_id, priority, correlation_id, type_index, False, None, None
 
@@ -163,6 +164,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self.bodies: Opens | None = None
+        """Opens the bodies that do not travel in their frames; None if all do."""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Add bytes, and yield the frames that are complete.
@@ -180,22 +183,22 @@ class Reader:
                     break
                 content = bytes(memoryview(self._data)[start + _HEAD.size : end])
                 start = end
-                yield _frame(kind, content)
+                yield _frame(kind, content, self.bodies)
         finally:
             del self._data[:start]
 
 
-def _frame(kind: int, content: bytes) -> Frame:
+def _frame(kind: int, content: bytes, bodies: Opens | None) -> Frame:
     try:
         match kind:
             case 0:
-                return _handed(content)
+                return _handed(content, bodies)
             case 1:
                 return Recall(_numbers("Q", content))
             case 2:
                 return Returned(_numbers("Q", content))
             case 3:
-                return _report(content)
+                return _report(content, bodies)
             case 4:
                 return _note(content)
     except (
@@ -212,7 +215,7 @@ def _frame(kind: int, content: bytes) -> Frame:
     raise LinkError(f"there are no frames of kind {kind}")
 
 
-def _handed(content: bytes) -> Handed:
+def _handed(content: bytes, bodies: Opens | None) -> Handed:
     cut = _Cut(content)
     (count,) = cut.unpack("<I")
     sequences = cut.column("Q", count)
@@ -221,10 +224,10 @@ def _handed(content: bytes) -> Handed:
     (length,) = cut.unpack("<I")
     table = json.loads(cut.take(length))
     principals = [table[place] for place in cut.column("I", count)]
-    return Handed(sequences, _columns(cut.rest(), count), slots, arrivals, deadlines, awaited, principals)
+    return Handed(sequences, _columns(cut.rest(), count, bodies), slots, arrivals, deadlines, awaited, principals)
 
 
-def _report(content: bytes) -> Report:
+def _report(content: bytes, bodies: Opens | None) -> Report:
     cut = _Cut(content)
     *counts, sent = cut.unpack("<5I")
     taken, expired, done, batches = (cut.column("Q", count) for count in counts)
@@ -233,7 +236,7 @@ def _report(content: bytes) -> Report:
     rest = cut.rest()
     if not sent and rest:
         raise ValueError("it has messages and does not say what they answer")
-    return Report(taken, expired, done, batches, answers, _columns(rest, sent) if sent else ())
+    return Report(taken, expired, done, batches, answers, _columns(rest, sent, bodies) if sent else ())
 
 
 def _note(content: bytes) -> Note:
@@ -245,8 +248,8 @@ def _note(content: bytes) -> Note:
     return Note(what, values, cut.rest())
 
 
-def _columns(data: bytes, count: int) -> Columns:
-    columns = read(pb.Batch.FromString(data), MOST_TYPES)
+def _columns(data: bytes, count: int, bodies: Opens | None) -> Columns:
+    columns = read(pb.Batch.FromString(data), MOST_TYPES, bodies)
     if len(columns.bodies) != count:
         raise ValueError(f"{len(columns.bodies)} messages instead of {count}")
     return columns

@@ -41,6 +41,8 @@ class Entry(Generic[T]):
     """True if nobody wants the message any more: when it comes back, it is not handed on again."""
     recalled: bool = False
     """True if the message was called back."""
+    passed_on: bool = False
+    """True if the actor has forwarded the message: another kernel has it, so it is not given again."""
     gone: bool = False
     """True if the message was taken out, because it was overdue; the worker finds that out later."""
 
@@ -94,6 +96,25 @@ class Ledger(Generic[T]):
             return False
         if len(self.ahead) < self.window.messages and self._bytes < self.window.bytes:
             return True
+        return self.is_urgent(priority)
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be ahead."""
+        return min(len(self._free), self.window.messages - len(self.ahead))
+
+    @property
+    def room_bytes(self) -> int:
+        """How many bytes may be ahead before no more messages are handed on."""
+        return self.window.bytes - self._bytes
+
+    @property
+    def has_enough(self) -> bool:
+        """True if so much is ahead that more may wait, so that it goes together."""
+        return 2 * len(self.ahead) > self.window.messages or 2 * self._bytes > self.window.bytes
+
+    def is_urgent(self, priority: int) -> bool:
+        """Return True if a message of this priority is more urgent than some that is ahead."""
         return bool(self._priorities) and priority > min(self._priorities)
 
     def hand(self, item: T, sequence: int, priority: int, size: int, deadline: float = inf) -> Entry[T]:
@@ -159,6 +180,10 @@ class Ledger(Generic[T]):
         return ended
 
     # -- what the kernel asks ------------------------------------------------------------------------------------------
+
+    def has(self, sequence: int) -> bool:
+        """Return True if the worker still has this message."""
+        return sequence in self.ahead or sequence in self.in_hand
 
     def untaken(self) -> Iterator[Entry[T]]:
         """Iterate over what the actor has not taken, as far as the marks say now, in the order of handing on."""

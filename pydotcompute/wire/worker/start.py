@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from pydotcompute.exceptions import InvalidConfigurationError
@@ -13,7 +13,10 @@ from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.schema.lock import in_force
 
-__all__ = ["Place", "Start", "place_of"]
+__all__ = ["Elsewhere", "Place", "Start", "place_of"]
+
+BEATS = 16
+"""How often a process shows that it lives within its `hang_timeout`."""
 
 
 class Place(NamedTuple):
@@ -23,6 +26,17 @@ class Place(NamedTuple):
     file: str
     name: str
     """The qualified name in the module."""
+
+
+class Elsewhere(NamedTuple):
+    """Where a function or a class is found for which something else stands in this process: its `__elsewhere__`."""
+
+    place: Place | None
+    """The place; None if another process cannot find it."""
+    problem: str
+    """Why there is no place."""
+    path: tuple[str, ...]
+    """The folders in which modules are found there, those of `sys.path` included."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,22 @@ class Start:
     """The lock of the numbers of fields, as text: both sides must give a field the same number."""
     log_level: int
     """The level from which on the worker sends what is logged."""
+    memory: int | None = None
+    """The most bytes that the process may allocate."""
+    beat: float | None = None
+    """The seconds between two signs of life; None if it need not show any."""
+    cpus: list[int] | None = None
+    """The CPUs that the process may run on."""
+    nice: int | None = None
+    """The niceness of the process."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Variables of the worker's environment beside those of the kernel's process."""
+    asked_device: str = ""
+    """The device as the kernel type names it, if it has another name in the worker."""
+    path: tuple[str, ...] = ()
+    """The folders in which modules are found, beside those of the worker's own `sys.path`."""
+    outputs: int = 0
+    """The outputs of the workers before this one that nobody has received yet: they take room."""
 
     @classmethod
     def of(cls, kernel_type: KernelType, config: RingKernelConfig, limits: RuntimeLimits, log_level: int) -> Start:
@@ -62,6 +92,10 @@ class Start:
             problem = "the messages go to another process, so the kernel needs an input_type"
             raise InvalidConfigurationError("isolation", "process", problem)
         output_type = kernel_type.output_type
+        elsewhere = _elsewhere(kernel_type.func)
+        own = kernel_type.worker_limits
+        memory_limit = kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None
+        on_cpu = kernel_type.device == "cpu"
         return cls(
             config.kernel_id,
             place_of(kernel_type.func),
@@ -69,11 +103,16 @@ class Start:
             None if output_type is None else place_of(output_type),
             kernel_type.name,
             kernel_type.device,
-            kernel_type.memory_limit if isinstance(kernel_type.memory_limit, int) else None,
+            None if on_cpu else memory_limit,
             asdict(config),
             {name: getattr(limits, name) for name in RuntimeLimits.__dataclass_fields__},
             in_force().text(),
             log_level,
+            memory=memory_limit if on_cpu else None,
+            beat=None if own.hang_timeout is None else own.hang_timeout / BEATS,
+            cpus=None if own.cpus is None else list(own.cpus),
+            nice=own.nice,
+            path=() if elsewhere is None else elsewhere.path,
         )
 
     @classmethod
@@ -84,6 +123,7 @@ class Start:
             "func": Place(*values["func"]),
             "input_type": Place(*values["input_type"]),
             "output_type": None if output_type is None else Place(*output_type),
+            "path": tuple(values["path"]),
         }
         return cls(**{**values, **places})
 
@@ -102,12 +142,15 @@ class Start:
 
 def place_of(value: Any) -> Place:
     """Return where a function or a class is found. Raises InvalidConfigurationError if another process finds it not."""
+    elsewhere = _elsewhere(value)
+    if elsewhere is not None:
+        if elsewhere.place is None:
+            raise InvalidConfigurationError("isolation", "process", elsewhere.problem)
+        return elsewhere.place
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    file = getattr(sys.modules.get(module or ""), "__file__", None)
-    found: Any = sys.modules.get(module or "")
-    for part in (name or "").split("."):
-        found = getattr(found, part, None)
-    if file is None or found is not value:
+    of_it = (each for each in _modules(module) if value is _found_in(each, name))
+    file = getattr(next(of_it, None), "__file__", None)
+    if file is None:
         problem = (
             f"another process cannot import {name or value!r}: it must be found by that name in a module of a file"
         )
@@ -115,3 +158,21 @@ def place_of(value: Any) -> Place:
     assert isinstance(module, str)
     assert isinstance(name, str)
     return Place(module, str(file), name)
+
+
+def _modules(name: str | None) -> Iterator[Any]:
+    """Yield the modules of this name: first the one that an import finds, then those that had to give way to it."""
+    yield sys.modules.get(name or "")
+    yield from (module for module in list(sys.modules.values()) if getattr(module, "__name__", None) == name)
+
+
+def _found_in(module: Any, name: str | None) -> Any:
+    found = module
+    for part in (name or "").split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _elsewhere(value: Any) -> Elsewhere | None:
+    found: Elsewhere | None = vars(value).get("__elsewhere__") if hasattr(value, "__dict__") else None
+    return found

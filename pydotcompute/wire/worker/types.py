@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydotcompute.exceptions import PyDotComputeError
+from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError, PyDotComputeError
 from pydotcompute.messages.message import message_classes
+from pydotcompute.messages.raw import Raw, raw_class
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.described import class_described_by
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.schema.introspect import introspect
 from pydotcompute.wire.worker.frames import MOST_TYPES, LinkError
@@ -24,12 +26,19 @@ class LinkTypes:
     def __init__(self, input_type: type, output_type: type | None) -> None:
         self._pool = TypePool()
         self._indexes: dict[type, int] = {}
+        # The classes without an index, of the replies to what the actor asks: their codecs by class, and by full name.
+        self._others: dict[type, Codec[Any]] = {}
+        self._named: dict[str, Codec[Any]] = {}
         self.codecs: list[Codec[Any]] = []
         """The codecs, by index."""
+        self.raw: list[type[Raw]] = []
+        """The classes of `Raw` messages, by index."""
         self.add(output_type or input_type)
         if input_type not in self._indexes:
             self.add(input_type)
-        self.of_input = self.codecs[self._indexes[input_type]]
+        self.input_index = self._indexes[input_type]
+        """The index of the input type."""
+        self.of_input = self.codecs[self.input_index]
         """The codec of the input type."""
 
     def add(self, cls: type) -> int:
@@ -41,7 +50,9 @@ class LinkTypes:
         """
         if len(self.codecs) >= MOST_TYPES:
             raise LinkError(f"a kernel sends messages of at most {MOST_TYPES} classes")
-        self.codecs.append(Codec(cls, self._pool))
+        codec: Codec[Any] = Codec(cls, self._pool)
+        self.codecs.append(codec)
+        self.raw.append(raw_class(cls, codec.decode_checked))
         self._indexes[cls] = len(self.codecs) - 1
         return self._indexes[cls]
 
@@ -49,13 +60,54 @@ class LinkTypes:
         """Return the index of a class; None if it has none yet."""
         return self._indexes.get(cls)
 
-    def add_named(self, name: str) -> None:
-        """Give the next index to the class with this full name. Raises LinkError if there is none here."""
-        for cls in reversed(message_classes()):
-            try:
-                if introspect(cls).full_name == name:
-                    self.add(cls)
-                    return
-            except PyDotComputeError:  # A class that cannot cross the wire.
-                continue
-        raise LinkError(f"the actor sends messages of the class {name}, which is not declared here")
+    def files(self, index: int) -> bytes:
+        """Return the files that define the class with this index, as a serialized FileDescriptorSet."""
+        return self._pool.file_set(self.codecs[index].schema.full_name).SerializeToString()
+
+    def add_named(self, name: str, files: bytes) -> None:
+        """Give the next index to the class with this full name. If there is none here, one is made of the files.
+
+        Raises:
+            LinkError: no class can be made of the files.
+        """
+        try:
+            self.add(_class_named(name) or class_described_by(files, name))
+        except MessageTypeError as error:
+            raise LinkError(f"the actor sends messages of a class {name} that cannot be: {error}") from error
+
+    def of(self, cls: type) -> Codec[Any]:
+        """Return the codec of a class, also of one without an index. Raises MessageTypeError."""
+        index = self._indexes.get(cls)
+        if index is not None:
+            return self.codecs[index]
+        codec = self._others.get(cls)
+        if codec is None:
+            codec = self._others[cls] = Codec(cls, self._pool)
+        return codec
+
+    def named(self, name: str) -> Codec[Any]:
+        """Return the codec of the class with this full name.
+
+        Raises:
+            MessageDeserializationError: there is no such class here.
+        """
+        codec = self._named.get(name)
+        if codec is None:
+            cls = _class_named(name)
+            if cls is None:
+                problem = (
+                    "no class of this name is declared in the worker of the actor; import the file that declares it"
+                )
+                raise MessageDeserializationError(name, problem)
+            codec = self._named[name] = self.of(cls)
+        return codec
+
+
+def _class_named(name: str) -> type | None:
+    for cls in reversed(message_classes()):
+        try:
+            if introspect(cls).full_name == name:
+                return cls
+        except PyDotComputeError:  # A class that cannot cross the wire.
+            continue
+    return None

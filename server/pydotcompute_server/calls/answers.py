@@ -10,6 +10,7 @@ import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from pydotcompute.exceptions import MessageTooLargeError, MessageTypeError, PyDotComputeError
+from pydotcompute.messages.raw import stands_for
 from pydotcompute.protobuf.codec import Codec
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterReason
@@ -72,7 +73,7 @@ class Answers:
         """
         catalog = self._catalog
         try:
-            if wanted is not None and message.__class__ is not wanted:
+            if wanted is not None and stands_for(message.__class__) is not wanted:
                 promised, sent = (catalog.codec(cls).descriptor.full_name for cls in (wanted, type(message)))
                 text = f"kernel {kernel.kernel_id!r} answered with {sent}; the service promises {promised}"
                 raise self._bury(kernel, message, _status(MessageTypeError(promised, sent), text))

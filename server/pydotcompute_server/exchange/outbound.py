@@ -19,6 +19,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.messages.header import DEFAULT_PRIORITY
 from pydotcompute.protobuf.codec import Codec
+from pydotcompute.protobuf.raw import RawCodec
 from pydotcompute.protobuf.runtime_helpers import text_of
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.callers import Caller, Unanswered
@@ -86,7 +87,10 @@ class Outbound:
         self._new_codec = new_codec
         self.types_told = len(codecs)
         """How many of the codecs have types that the client knows."""
-        self._encoders = {codec.schema.cls: (index, self._encoder(codec)) for index, codec in enumerate(codecs)}
+        self._encoders = {codec.message_type: (index, self._encoder(codec)) for index, codec in enumerate(codecs)}
+        for index, codec in enumerate(codecs):
+            if isinstance(codec, RawCodec):  # What another kernel has answered need not be raw.
+                self._encoders[codec.schema.cls] = index, self._encoder(codec.real)
         self._being_written: tuple[Any, bool] | None = None
         """The message that is being written apart, and True if it is an output. All later messages wait for it."""
         self._over = False

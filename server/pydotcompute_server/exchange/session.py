@@ -46,7 +46,7 @@ class Session:
         self.epoch = epoch
         self.token = epoch.new_token()
         self.kernel = kernel
-        self.codecs = catalog.codecs(kernel.type)
+        self.codecs = catalog.lane_codecs(kernel)
         max_message_bytes = limits.max_message_bytes
         self.max_message_bytes = max_message_bytes
         """Length of the longest body that the client may send, in bytes."""
@@ -115,11 +115,9 @@ class Session:
         delays = mail.delays.of_all(own, not_yet) if own else {}
         explanation = pb.Explanation()
         for key in keys:
-            cause, before, seconds = delays.get(key, UNKNOWN)
-            explanation.delays.add(message_id=key.to_bytes(16), cause=cause, before=before, seconds=seconds)
+            explanation.delays.add(message_id=key.to_bytes(16), **delays.get(key, UNKNOWN)._asdict())
         if inquiry.receive:
-            cause, before, seconds = mail.delays.of_receive(caller.unanswered)
-            explanation.delays.add(cause=cause, before=before, seconds=seconds)
+            explanation.delays.add(**mail.delays.of_receive(caller.unanswered)._asdict())
         return explanation
 
     @property

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Literal
+from types import TracebackType
+from typing import Literal, TextIO
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
 
 from pydotcompute.printable import escaped, escaped_lines
 from pydotcompute.ring_kernels.kernel import current_kernel_id
@@ -43,7 +46,7 @@ def logging_to_stderr(level: str, log_format: LogFormat, limits: Limits) -> Iter
     """
     files = StandardFiles()
     handler = _Handler(files.stderr.fileno())
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter(colors=files.stderr.isatty()))
+    handler.setFormatter(_formatter(log_format, colors=files.stderr.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -65,83 +68,51 @@ def logging_to_stderr(level: str, log_format: LogFormat, limits: Limits) -> Iter
         files.end_relay()
 
 
-_OWN = frozenset([*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"])
-"""The attributes that every record has. The others are the `extra` of a call."""
+def _formatter(log_format: LogFormat, *, colors: bool) -> logging.Formatter:
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        _add_kernel_id,
+        structlog.processors.TimeStamper(fmt="iso", utc=log_format == "json"),
+    ]
+    render: list[Processor]
+    if log_format == "json":
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(allow_nan=False)]
+    else:
+        render = [_escape, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_write_traceback)]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+    )
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """Return what an event says beside its text."""
-    fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+def _add_kernel_id(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     kernel_id = current_kernel_id.get()
     if kernel_id is not None:
-        fields.setdefault("kernel_id", kernel_id)
-    return fields
+        event.setdefault("kernel_id", kernel_id)
+    return event
 
 
-class _JsonFormatter(logging.Formatter):
-    """Makes each event one line of JSON, for programs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        event = {
-            "event": record.getMessage(),
-            **_fields(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
-        }
-        if record.stack_info:
-            event["stack"] = record.stack_info
-        if record.exc_info and record.exc_info[0]:
-            event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event, allow_nan=False, default=repr)
+def _escape(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Make what clients and kernels have a part in safe for a terminal. No line of it looks like another event's."""
+    return {escaped(str(key)): _escaped_value(key, value) for key, value in event.items()}
 
 
-_RESET, _BRIGHT, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
-_RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN = (f"\x1b[{number}m" for number in range(31, 37))
+def _escaped_value(key: str, value: object) -> object:
+    if key == "exc_info" or value is None or isinstance(value, int | float):
+        return value
+    if key in ("event", "stack"):
+        return escaped_lines(str(value).rstrip("\n"), _INDENT)
+    return escaped(value if isinstance(value, str) else repr(value))
 
 
-class _TextFormatter(logging.Formatter):
-    """Makes each event a line for people, with its traceback below it.
-
-    What clients and kernels have a part in is made safe for a terminal. No line of it looks like another event's.
-    """
-
-    def __init__(self, *, colors: bool) -> None:
-        super().__init__()
-        self._colors = colors
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and those below it."""
-        level = _RED if record.levelno >= logging.ERROR else _YELLOW if record.levelno >= logging.WARNING else _GREEN
-        time = datetime.fromtimestamp(record.created).isoformat(timespec="microseconds")
-        text = " ".join(
-            [
-                self._in(_DIM, time),
-                f"[{self._in(level + _BRIGHT, record.levelname.lower().ljust(9))}]",
-                self._in(_BRIGHT, escaped_lines(record.getMessage().rstrip("\n"), _INDENT).ljust(30)),
-                f"[{self._in(_BLUE + _BRIGHT, escaped(record.name))}]",
-                *(
-                    f"{self._in(_CYAN, escaped(name))}={self._in(_MAGENTA, _shown(value))}"
-                    for name, value in sorted(_fields(record).items())
-                ),
-            ]
-        )
-        below = [record.stack_info] if record.stack_info else []
-        if record.exc_info and record.exc_info[0]:
-            below.append(self.formatException(record.exc_info))
-        return "".join([text, *(f"\n{_INDENT}{escaped_lines(each, _INDENT)}" for each in below)])
-
-    def _in(self, color: str, text: str) -> str:
-        return f"{color}{text}{_RESET}" if self._colors else text
-
-
-def _shown(value: object) -> str:
-    """Return the value of a field as the text log has it: quoted if one could not tell where it ends."""
-    if not isinstance(value, str):
-        return escaped(repr(value))
-    text = escaped(value)
-    return repr(text) if set(text) & set(" =\"'") else text
+def _write_traceback(
+    file: TextIO, error: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+) -> None:
+    text = "".join(traceback.format_exception(*error)).rstrip("\n")
+    file.write(f"\n{_INDENT}{escaped_lines(text, _INDENT)}")
 
 
 class _Handler(logging.Handler):

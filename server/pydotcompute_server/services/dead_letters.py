@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from pydotcompute.exceptions import MessageError
+from pydotcompute.messages.raw import stands_for
 from pydotcompute.ring_kernels.mail.dead_letters import DeadLetter
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import dead_letter_service_pb2 as pb
@@ -41,7 +42,7 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
         page = pb.ListDeadLettersResponse(discarded=dead_letters.discarded)
         classes: set[type] = set()
         size = 0
-        for letter in list(dead_letters):  # The others may change while a long one is converted.
+        for letter in list(dead_letters.kept()):  # The others may change while a long one is converted.
             if letter.id <= after:
                 continue
             converted = await self._convert(letter)
@@ -51,7 +52,7 @@ class DeadLetterServicer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer)
                 break
             page.dead_letters.append(converted)
             if not converted.problem:
-                classes.add(type(letter.message))
+                classes.add(stands_for(type(letter.message)))
         page.types.extend(self._catalog.message_type(cls) for cls in classes)
         return page
 

@@ -13,7 +13,6 @@ from grpc_health.v1 import health_pb2_grpc
 from pydotcompute.exceptions import KernelNotFoundError
 from pydotcompute.protobuf.pool import TypePool
 from pydotcompute.ring_kernels.config import LONGEST_ID
-from pydotcompute.ring_kernels.mail.gate import OPEN
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
@@ -110,7 +109,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
             kernel = self._runtime.kernel(name)
         except KernelNotFoundError:
             return SERVICE_UNKNOWN
-        return SERVING if kernel.state in OPEN and not self._draining else NOT_SERVING
+        return SERVING if kernel.is_serving and not self._draining else NOT_SERVING
 
     def _is_service(self, name: str) -> bool:
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import grpc
 
-from pydotcompute.exceptions import KernelNotFoundError, MessageDeserializationError
+from pydotcompute.exceptions import KernelNotFoundError, MessageDeserializationError, PyDotComputeError
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
@@ -20,11 +21,18 @@ from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import kernel_service_pb2_grpc
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.kernels import config_from_proto, config_to_proto, executor_to_proto, state_to_proto
+from pydotcompute.wire.kernels import (
+    config_from_proto,
+    config_to_proto,
+    executor_to_proto,
+    state_to_proto,
+    supervision_to_proto,
+    worker_limits_to_proto,
+)
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import current, failure_as_told
+from pydotcompute_server.principals import crash_as_told, current, failure_as_told
 from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
 from pydotcompute_server.visible import Visible
@@ -138,6 +146,31 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         await self._runtime.terminate(request.kernel_id, timeout)
         return pb.TerminateResponse(kernel=_kernel(kernel))
 
+    async def Scale(self, request: pb.ScaleRequest, context: Context) -> pb.ScaleResponse:
+        kernel = self._runtime.kernel(request.kernel_id)
+        await self._runtime.scale(request.kernel_id, request.instances)
+        return pb.ScaleResponse(kernel=_kernel(kernel))
+
+    async def Restart(self, request: pb.RestartRequest, context: Context) -> pb.RestartResponse:
+        kernel = self._runtime.kernel(request.kernel_id)
+        principal = self._launched_by.pop(kernel, None)  # If another kernel takes its place, it is theirs too.
+        try:
+            timeout = seconds(request.timeout) if request.HasField("timeout") else 5.0
+            await self._runtime.restart(request.kernel_id, timeout)
+        finally:
+            if principal is not None:
+                self._keep_place(request.kernel_id, principal)
+        return pb.RestartResponse(kernel=_kernel(self._runtime.kernel(request.kernel_id)))
+
+    def _keep_place(self, kernel_id: str, principal: str) -> None:
+        """Let the kernel of this id have the place of a principal; nobody has it if the kernel is terminated."""
+        with suppress(PyDotComputeError):
+            kernel = self._runtime.kernel(kernel_id)
+            if kernel.state is not KernelState.TERMINATED and kernel not in self._launched_by:
+                self._launched_by[kernel] = principal
+                return
+        self._places.leave((principal,))
+
     def _find(self, kernel_id: str) -> tuple[RingKernel[Any, Any] | None, KernelType]:
         """Return the kernel of this id and its type, or (None, type) for a type of this name.
 
@@ -167,12 +200,15 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             device=kernel_type.device,
             memory_limit_bytes=cast(int | None, kernel_type.memory_limit),
             executor=executor_to_proto(kernel_type.executor),
+            supervision=supervision_to_proto(kernel_type.supervision, self._limits),
+            worker_limits=worker_limits_to_proto(kernel_type.worker_limits),
         )
 
 
 def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
     failure = kernel.failure
     device = None if kernel.state is KernelState.CREATED else kernel.lease.device
+    ask = kernel.mail.delays.asks.oldest
     return pb.Kernel(
         kernel_id=kernel.kernel_id,
         kernel_type=kernel.type.name,
@@ -184,4 +220,10 @@ def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:
         output_depth=len(kernel.mail.outputs),
         output_queue_size=kernel.mail.outputs.capacity,
         stuck_in_send_seconds=kernel.stuck_in_send_seconds,
+        instances=kernel.instances,
+        restarts=kernel.mail.counters.restarts,
+        restarting=kernel.gate.is_open and not kernel.is_serving,
+        last_crash=crash_as_told(kernel.kernel_id, kernel.mail.counters.last_crash or ""),
+        asking=None if ask is None else ask.asked.kernel_id,
+        asking_seconds=None if ask is None else ask.seconds,
     )

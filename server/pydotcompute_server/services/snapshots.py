@@ -85,6 +85,7 @@ class Snapshots:
             told = telemetry_to_proto(kernel.get_telemetry())
             if not self._visible.failures(kernel_id):
                 told.last_error = told.last_error.partition(":")[0]
+                told.last_crash = told.last_crash.partition(":")[0]
             response.kernels.append(told)
         return response.SerializeToString()
 

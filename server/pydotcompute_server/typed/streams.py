@@ -76,7 +76,7 @@ class Stream:
         self._apart = apart
         self._answers = Answers(catalog, limits, apart)
         self._context = context
-        self._codec = catalog.codecs(kernel.type)[0]
+        self._codec = catalog.lane_codecs(kernel)[0]
         self._output_type = kernel.type.output_type
         self._limits = limits
         self._memory = memory

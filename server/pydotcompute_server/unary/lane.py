@@ -337,7 +337,10 @@ class UnaryLane:
     async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
         """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
         input_type = kernel.type.input_type
-        codec = self._catalog.codecs(kernel.type)[0] if input_type is None else self._catalog.codec(input_type)
+        if input_type is None or kernel.mail.takes_raw:
+            codec = self._catalog.lane_codecs(kernel)[0]
+        else:
+            codec = self._catalog.codec(input_type)
         limits = self._limits
 
         def read(body: bytes, most_elements: int | None) -> Any:
