@@ -21,6 +21,7 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc as pb_grpc
 from pydotcompute_server import Daemon, Limits, Settings
 from tests.contract.world import eventually
+from tests.properties import examples
 from tests.stubs import PATIENCE, duration
 
 KIB = 1 << 10
@@ -322,7 +323,7 @@ async def empty(daemon: Daemon, channel: grpc.aio.Channel) -> None:
     daemon._discard_dead_letters(1 << 60)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(examples(5)))
 async def test_when_all_is_done_nothing_is_counted(seed: int) -> None:
     limits = Limits(
         memory_bytes=BUDGET,
