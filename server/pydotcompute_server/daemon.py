@@ -21,23 +21,18 @@ from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.mail.sizes import estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import (
-    client_service_pb2,
     client_service_pb2_grpc,
-    dead_letter_service_pb2,
     dead_letter_service_pb2_grpc,
     errors_pb2,
-    kernel_service_pb2,
     kernel_service_pb2_grpc,
-    message_service_pb2,
     message_service_pb2_grpc,
-    server_service_pb2,
     server_service_pb2_grpc,
-    telemetry_service_pb2,
     telemetry_service_pb2_grpc,
 )
 from pydotcompute.wire.exchange.shared_memory import Segment
 from pydotcompute.wire.lengths import longest_frame
 from pydotcompute_server.access.access import Access
+from pydotcompute_server.access.quotas import Quotas
 from pydotcompute_server.bounds.accounts import Accounts
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.connections import connections_allowed
@@ -45,13 +40,13 @@ from pydotcompute_server.bounds.memory import Memory, default_budget
 from pydotcompute_server.bounds.room import MemoryRoom
 from pydotcompute_server.calls.handlers import Handlers
 from pydotcompute_server.calls.pipeline import Step
-from pydotcompute_server.calls.quotas import Quotas
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.clients import ENDING
 from pydotcompute_server.connected import Connected
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.exchange.openings import SESSIONS_PER_SECOND, Openings
+from pydotcompute_server.protos import SERVICES
 from pydotcompute_server.reloading import Reloaded, Reloader, cannot_reload
 from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
@@ -216,10 +211,8 @@ class Daemon:
         in_force = {"max_connections": connections, "memory_bytes": self.memory.budget}
         info = ServerServicer(self._run, limits, in_force)
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(info, handlers)
-        kernels_own = (kernel_service_pb2, message_service_pb2, telemetry_service_pb2, dead_letter_service_pb2)
-        services = (*kernels_own, server_service_pb2, client_service_pb2)
         # The last ones serve clients that print an error, or write a body without knowing its type.
-        files = (*services, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
+        files = (*SERVICES, errors_pb2, health_pb2, code_pb2, error_details_pb2, struct_pb2)
         add_reflection(handlers, [file.DESCRIPTOR for file in files], self._catalog.pool, self._visible)
         handlers.add_generic_rpc_handlers([self._typed])
         server.add_generic_rpc_handlers((handlers,))

@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from pydotcompute.protobuf.breaking import Breaking, CannotCompareError, breaking_changes
 from pydotcompute.protobuf.export.files import Prefixes, compiled, lock_of
 from pydotcompute.schema import lock
+from tests.properties import examples
 from tests.versions import CASES, PACKAGE, Case, files, made
 
 
@@ -272,7 +273,7 @@ def test_comments_and_options_are_no_changes() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(examples(10)))
 def test_with_the_lock_nothing_breaks_but_what_comes_back(seed: int) -> None:
     rng = random.Random(seed)
     before = FileDescriptorSet()

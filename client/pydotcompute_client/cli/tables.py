@@ -273,7 +273,7 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
             text_of_bytes(kernel.device_memory_bytes) if kernel.HasField("device_memory_bytes") else "",
             str(kernel.restarts or ""),
             *worker_columns(kernel.workers),
-            kernel.last_crash,
+            kernel.last_crash if kernel.last_crash != kernel.last_error else "",
             kernel.last_error,
         )
         for kernel in kernels

@@ -38,7 +38,7 @@ from pydotcompute.wire.kernels import (
 from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
-from pydotcompute_server.principals import crash_as_told, current, failure_as_told
+from pydotcompute_server.principals import crash_as_told, current, failure_as_told, own_most
 from pydotcompute_server.reloading import Reloader, cannot_reload
 from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
@@ -123,7 +123,7 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
     async def _launch(self, kernel_id: str, kernel_type: KernelType, config: RingKernelConfig) -> RingKernel[Any, Any]:
         """Launch a kernel in one of the places of the principal that calls."""
         principal = current().name
-        self._places.take((principal,))
+        self._places.take((principal,), own_most("max_kernels"))
         try:
             kernel = await self._runtime.launch(kernel_id, kernel_type, config=config)
         except BaseException:

@@ -12,6 +12,13 @@ from tests.stubs import BUSY_MARGIN, KERNELS, MAX_MESSAGE_BYTES, VECTOR_ADD
 @pytest.fixture(scope="module")
 def daemon(start_daemon: Callable[..., Any]) -> Any:
     """A daemon with more kernels than the others have."""
-    options = ("--max-message-bytes", str(MAX_MESSAGE_BYTES), "--launch", "till", "--launch", "vector_add")
+    options: tuple[str, ...] = (
+        "--max-message-bytes",
+        str(MAX_MESSAGE_BYTES),
+        "--launch",
+        "till",
+        "--launch",
+        "vector_add",
+    )
     options += ("--limit", BUSY_MARGIN)
     return start_daemon(str(KERNELS), str(VECTOR_ADD), str(TYPED_KERNELS), *options)
