@@ -13,6 +13,7 @@ from in_process import FIRST_TRANSFER, KERNEL, transfer
 from measure import Metrics, latency, main, rate_in_flight, rate_of, serving
 from over_tls import measure_tls_ask, measure_tls_piped
 from under_load import measure_alone_under_load
+from with_access import measure_access_ask, measure_access_piped, measure_access_unary
 
 from pydotcompute.v1 import kernel_service_pb2, kernel_service_pb2_grpc, message_service_pb2, message_service_pb2_grpc
 from pydotcompute_client import connect
@@ -101,6 +102,9 @@ if __name__ == "__main__":
             "idle": measure_idle,
             "tls_piped": measure_tls_piped,
             "tls_ask": measure_tls_ask,
+            "access_piped": measure_access_piped,
+            "access_ask": measure_access_ask,
+            "access_unary": measure_access_unary,
             "alone_under_load": measure_alone_under_load,
         }
     )

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import grpc
 
+from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute_client.channels import Channels
+from pydotcompute_client.contexts import way_of
 from pydotcompute_client.credentials import TLS
 from pydotcompute_client.interceptors import Interceptor
 from pydotcompute_client.runtime import RemoteRuntime
@@ -17,8 +19,9 @@ __all__ = ["connect"]
 
 
 def connect(
-    target: str,
+    target: str | None = None,
     *,
+    context: str | None = None,
     scoped: bool = False,
     timeout: float = 10.0,
     tls: TLS | None = None,
@@ -38,10 +41,11 @@ def connect(
     Args:
         target: HOST:PORT, or unix:PATH, of the daemon; the port is 50051 if absent. Targets of gRPC's own, such as
             `dns:///HOST:PORT`, are passed on.
+        context: the name of a context that `pydotcompute context add` has made, in place of `target` and `tls`. It has
+            the address, the files for TLS, and the file of the token, unless there is a `token`.
         scoped: True to terminate the kernels that this client launched, on exit. Otherwise they live on.
         timeout: seconds to connect, and for each call that is not a message: launching, telemetry and the like. (A call
             of `terminate` may take its own time-out in addition.)
-        credentials: of `grpc.ssl_channel_credentials(…)`, for a daemon that speaks TLS.
         token: says who this client is, to a daemon that asks: a token, or a function that returns the one for the next
             call. It needs TLS, unless the daemon is on this machine.
         tls: for a daemon that speaks TLS, such as `TLS.directory("tls/clients/alice")`, or `TLS.from_environment()`.
@@ -60,11 +64,18 @@ def connect(
             in this order; each `grpc.UnaryUnaryClientInterceptor` sees the plain calls, which block.
 
     Raises:
-        InvalidConfigurationError: the target is no address, an interceptor is of neither kind, or the token would go
-            over the network as plain text.
-        InvalidConfigurationError: the target is no address, an interceptor is of neither kind, a file for TLS is not
-            valid, or there are both `tls` and `credentials`.
+        InvalidConfigurationError: the target is no address, there is no such context, an interceptor is of neither
+            kind, a file for TLS is not valid, the token would go over the network as plain text, or two of the
+            arguments exclude each other.
     """
+    if context is not None:
+        if target is not None or tls is not None or credentials is not None:
+            problem = "a context has the target and what TLS needs; give either the context or these"
+            raise InvalidConfigurationError("context", context, problem)
+        way = way_of(context)
+        target, tls, token = way.target, way.tls, way.token if token is None else token
+    elif target is None:
+        raise InvalidConfigurationError("target", None, "give the address of a daemon, or a context")
     channels = Channels(
         checked_target(target),
         timeout=timeout,

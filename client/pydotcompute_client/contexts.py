@@ -8,12 +8,27 @@ import re
 import tempfile
 import tomllib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute_client.credentials import TLS, choose
+from pydotcompute_client.tokens import Token
 
-__all__ = ["SETTINGS", "Contexts", "read_contexts", "write_contexts"]
+__all__ = [
+    "CONTEXTS_VARIABLE",
+    "SETTINGS",
+    "Contexts",
+    "Way",
+    "contexts_path",
+    "read_contexts",
+    "way_of",
+    "write_contexts",
+]
+
+CONTEXTS_VARIABLE = "PYDOTCOMPUTE_CONTEXTS"
+"""Names the file of contexts."""
 
 SETTINGS = {
     "target": str,
@@ -36,6 +51,59 @@ class Contexts:
     """The name of the context that is used unless another one is named. Empty for none."""
     by_name: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The settings of each context."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a context says that a daemon is reached."""
+
+    target: str
+    """The address of the daemon."""
+    tls: TLS | None
+    """What it needs for TLS; None for plain text."""
+    token: Token | None
+    """Reads the file of the token for each call, so that a new one counts at once. None without a file."""
+
+
+def contexts_path() -> Path:
+    """Return the file of contexts."""
+    import click  # For where programs keep their files on this system.
+
+    return Path(os.environ.get(CONTEXTS_VARIABLE) or Path(click.get_app_dir("pydotcompute")) / "contexts.toml")
+
+
+def way_of(name: str) -> Way:
+    """Return how the daemon of a context is reached.
+
+    Raises:
+        InvalidConfigurationError: there is no such context, its file is not valid, or a file that the context names.
+    """
+    path = contexts_path()
+    by_name = read_contexts(path).by_name
+    settings = by_name.get(name)
+    if settings is None:
+        known = ", ".join(by_name) or "none"
+        raise InvalidConfigurationError("context", name, f"there is no such context in {path}; there are {known}")
+    tls = choose(
+        tls=settings.get("tls", False),
+        directory=settings.get("tls_directory"),
+        ca=settings.get("tls_ca"),
+        certificate=settings.get("tls_certificate"),
+        key=settings.get("tls_key"),
+        name=settings.get("tls_name"),
+    )
+    file = settings.get("token_file")
+    token = None if file is None else partial(_token_in, Path(file))
+    if token is not None:
+        token()  # So that a file that is not there is an error now, and not with the first call.
+    return Way(settings["target"], tls, token)
+
+
+def _token_in(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise InvalidConfigurationError("token_file", file, error.strerror or str(error)) from None
 
 
 def check_context_name(name: str) -> str:

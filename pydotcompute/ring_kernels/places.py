@@ -47,11 +47,12 @@ class Places:
         """Return the error for one more when there is no place left."""
         return LimitExceededError(self._name, self.most, self.taken + 1, COME_AGAIN)
 
-    def take(self, owners: Sequence[Hashable] = ()) -> None:
+    def take(self, owners: Sequence[Hashable] = (), most: int = 0) -> None:
         """Take a place.
 
         Args:
             owners: who takes it, one for each of the shares.
+            most: how many places the first of these owners may have, instead of the first share; 0 for that share.
 
         Raises:
             LimitExceededError: there is none left, or one of these owners has as many as one may have.
@@ -59,8 +60,9 @@ class Places:
         if self.taken >= self.most:
             raise self.full()
         for share, counts, owner in zip(self._shares, self._owners, owners, strict=True):
-            if counts[owner] >= share.most:
-                raise LimitExceededError(share.name, share.most, counts[owner] + 1, COME_AGAIN)
+            allowed, most = most or share.most, 0
+            if counts[owner] >= allowed:
+                raise LimitExceededError(share.name, allowed, counts[owner] + 1, COME_AGAIN)
         for counts, owner in zip(self._owners, owners, strict=True):
             counts[owner] += 1
         self.taken += 1

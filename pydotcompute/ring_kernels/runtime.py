@@ -159,13 +159,10 @@ class RingKernelRuntime:
 
     def kernel(self, kernel_id: str) -> RingKernel[Any, Any]:
         """Return the kernel of this id, even if it is terminated. Raises KernelNotFoundError if there is none."""
-        kernel = self._find(kernel_id)
+        kernel = self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
         if kernel is None:
             raise self._no_kernel(kernel_id)
         return kernel
-
-    def _find(self, kernel_id: str) -> RingKernel[Any, Any] | None:
-        return self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
 
     def kernels_after(self, number: int) -> Iterator[RingKernel[Any, Any]]:
         """Yield the kernels of `kernel_ids` whose `number` is larger, in the order of their launch."""
@@ -270,7 +267,7 @@ class RingKernelRuntime:
         self, kernel_id: str, kernel_type: KernelType, config: RingKernelConfig | None
     ) -> RingKernel[Any, Any]:
         """Launch a kernel in the place of the one of this id that has ended, if there is one."""
-        earlier = self._find(kernel_id)
+        earlier = self._kernels.get(kernel_id) or self._terminated.get(kernel_id)
         kernel: RingKernel[Any, Any] = RingKernel(
             kernel_id,
             kernel_type,

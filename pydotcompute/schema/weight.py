@@ -30,16 +30,22 @@ def weigher(schema: nodes.MessageSchema, *, texts: bool) -> Weigh | None:
     Args:
         texts: True to weigh texts and bytes too, which costs a little for every message that has any.
     """
-    weigh = _Weighers(texts).of(nodes.Message(schema.cls))
-    if weigh is None:
+    fields = _Weighers(texts).fields_of(schema)
+    if not fields:
         return None
 
     def weigh_message(message: Any, most: int) -> int:
+        weight = 0
         try:
-            return weigh(message, most)
+            for name, weigh in fields:
+                value = getattr(message, name)
+                weight += len(value) if value.__class__ is str else weigh(value, most - weight)
+                if weight >= most:
+                    break
         except BaseException as error:  # What is wrong is found when the message is encoded.
             pass_interrupt(error)
             return 0
+        return weight
 
     return weigh_message
 
@@ -73,11 +79,16 @@ class _Weighers:
         fields = self._fields.get(node.cls)
         if fields is not None:
             return _message(fields)  # They may be incomplete now, and are complete when the function is called.
-        fields = self._fields[node.cls] = []
-        for field in node.schema.fields:
+        fields = self.fields_of(node.schema)
+        return _message(fields) if fields else None
+
+    def fields_of(self, schema: nodes.MessageSchema) -> list[tuple[str, Weigh]]:
+        """Returns the fields of a class that weigh anything, each with the function that weighs its values."""
+        fields = self._fields[schema.cls] = []
+        for field in schema.fields:
             if (weigh := self.of(field.node)) is not None:
                 fields.append((field.name, weigh))
-        return _message(fields) if fields else None
+        return fields
 
 
 def _length(value: Any, most: int) -> int:

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import socket
-import sys
 import traceback
 from contextlib import suppress
 from typing import Any
@@ -19,7 +18,7 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.schema import lock
 from pydotcompute.wire.worker.errors import to_values
-from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
+from pydotcompute.wire.worker.frames import Frame, Handed, Letter, LinkError, Note, Recall, Returned
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.importing import find
@@ -62,8 +61,6 @@ class Program:
     async def _launch(self, start: Start) -> bool:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
-        own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
-        sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
         try:
             settle_in(start.cpus, start.nice)
         except PyDotComputeError as error:
@@ -140,8 +137,8 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
-            case Note("answered", values, body):
-                self._others.answered(values, body)
+            case Letter("answered"):
+                self._others.answered(frame)
             case Note("memory", _, offer):
                 self._outbox.memory.attach(offer)
                 self._outbox.tell("attached")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import time
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -13,11 +12,11 @@ import grpc
 
 from pydotcompute.exceptions import SessionLostError
 from pydotcompute_server.bounds.accounts import Account, Accounts
-from pydotcompute_server.bounds.shares import Owner, SharedTable, owner_of
+from pydotcompute_server.bounds.shares import Owner, SharedTable
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import current
 
-__all__ = ["Connected", "ConnectedClient", "Traffic", "kicked"]
+__all__ = ["Calling", "Connected", "ConnectedClient", "Traffic", "kicked"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -61,23 +60,24 @@ class ConnectedClient:
         """Its sessions and streams."""
         self.in_calls = 0
         """The bytes of the messages in its unary calls."""
-        self._kicked: dict[asyncio.Task[Any], str] = {}
-        self._received = self._received_bytes = self._sent = self._sent_bytes = 0
+        self.ended: dict[asyncio.Task[Any], str] = {}
+        """Why an operator ends calls, by their tasks. The task of a call is taken out when it ends."""
+        self.received_messages = self.received_bytes = self.sent_messages = self.sent_bytes = 0
 
     def received(self, messages: int, size: int) -> None:
         """Count messages from the client that came in none of its `talks`."""
-        self._received += messages
-        self._received_bytes += size
+        self.received_messages += messages
+        self.received_bytes += size
 
     def sent(self, messages: int, size: int) -> None:
         """Count messages to the client that went in none of its `talks`."""
-        self._sent += messages
-        self._sent_bytes += size
+        self.sent_messages += messages
+        self.sent_bytes += size
 
     @property
     def traffic(self) -> tuple[int, int, int, int]:
         """The messages received from the client and their bytes, and the messages sent to it and theirs."""
-        own = (self._received, self._received_bytes, self._sent, self._sent_bytes)
+        own = (self.received_messages, self.received_bytes, self.sent_messages, self.sent_bytes)
         received, received_bytes, sent, sent_bytes = zip(own, *(each.traffic for each in self.talks), strict=True)
         return sum(received), sum(received_bytes), sum(sent), sum(sent_bytes)
 
@@ -100,34 +100,48 @@ class ConnectedClient:
             self.received(received, received_bytes)
             self.sent(sent, sent_bytes)
 
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Count the call of the current task as one of the client.
+    def calling(self) -> Calling:
+        """Return a context manager that counts the call of the current task as one of the client.
 
-        Raises:
-            SessionLostError: the call was ended by `kick`.
+        It raises SessionLostError if the call was ended by `kick`.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        self.calls[task] = None
-        try:
-            yield
-        except asyncio.CancelledError:
-            reason = self._kicked.pop(task, None)
-            if reason is None:
-                raise
-            task.uncancel()
-            raise kicked(reason) from None
-        finally:
-            del self.calls[task]
-            self.seen = time()
+        return Calling(self)
 
     def kick(self, reason: str) -> int:
         """End all calls of the client. Return how many there are."""
         for task in self.calls:
-            self._kicked[task] = reason
+            self.ended[task] = reason
             task.cancel()
         return len(self.calls)
+
+
+class Calling:
+    """Counts the call of the current task as one of its client. It is used in a `with` statement.
+
+    It is no generator, because every unary call has one.
+    """
+
+    __slots__ = ("_task", "client")
+
+    def __init__(self, client: ConnectedClient) -> None:
+        self.client = client
+        """Whose call it is."""
+
+    def __enter__(self) -> ConnectedClient:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self.client.calls[task] = None
+        return self.client
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        client, task = self.client, self._task
+        del client.calls[task]
+        client.seen = time()
+        reason = client.ended.pop(task, None) if client.ended else None
+        if reason is not None and isinstance(error, asyncio.CancelledError):
+            task.uncancel()
+            raise kicked(reason) from None
 
 
 def kicked(reason: str) -> SessionLostError:
@@ -153,7 +167,8 @@ class Connected:
 
     def client(self, context: Context) -> ConnectedClient:
         """Return the client whose call this is. Call this in the task of the call."""
-        owner = owner_of(context)
+        principal = current()
+        owner = Owner(principal.name, context.peer())
         client = self._clients.get(owner)
         if client is None:
             self._count += 1
@@ -161,7 +176,8 @@ class Connected:
             self._clients.put(owner, client, owner)
             self._known.add(client)
             self._forget_old()
-        client.account = self._accounts.of(current())
+        if self._accounts.in_use or principal.limits:
+            client.account = self._accounts.of(principal)
         return client
 
     def _forget_old(self) -> None:

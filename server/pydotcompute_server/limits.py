@@ -12,13 +12,14 @@ from dataclasses import dataclass, fields
 from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.ring_kernels.limits import RuntimeLimits
 
-__all__ = ["Limits", "PrincipalLimits"]
+__all__ = ["COUNTS_OF_PRINCIPALS", "Limits", "PrincipalLimits"]
 
 LEAST_SHARED_BYTES = 1 << 20
 """The least shared memory, in bytes: with less, hardly any message would fit."""
 
 _MAY_BE_ZERO = {
     "max_calls_per_principal",
+    "max_connections_per_principal",
     "max_kernels_per_principal",
     "messages_under_way_per_principal",
     "bytes_under_way_per_principal",
@@ -36,6 +37,12 @@ _MAY_BE_ZERO = {
     "last_calls",
     "last_resort",
 }
+
+
+COUNTS_OF_PRINCIPALS = frozenset(
+    ("max_calls", "max_connections", "max_kernels", "max_leases", "max_sessions", "max_watchers")
+)
+"""The settings of which a principal may have another number than `…_per_principal` gives to each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,10 @@ class Limits(RuntimeLimits):
     max_calls_per_principal: int = 0
     """Calls of one principal at the same time. 0 for seven eighths of `max_calls`, so that there is room for others. It
     is counted only if the daemon tells principals apart."""
+    max_connections_per_principal: int = 0
+    """Connections of one principal over which calls run at the same time. 0 for no limit. All clients that share a Unix
+    socket, or come through one connection of a proxy, count as one. It is counted only if the daemon tells principals
+    apart."""
     max_calls_per_connection: int = 8_192
     """Calls at the same time over one connection. Further calls wait at the client: gRPC does not send them."""
     max_sessions: int = 8_192

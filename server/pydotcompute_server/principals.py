@@ -20,7 +20,7 @@ from pydotcompute.exceptions import (
 )
 from pydotcompute.ring_kernels.mail.callers import LOCAL
 
-__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "crash_as_told", "current", "failure_as_told"]
+__all__ = ["ANONYMOUS", "Principal", "as_told", "calling_as", "crash_as_told", "current", "failure_as_told", "own_most"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -39,8 +39,8 @@ class Principal:
     """What the principal may do. A step has checked that before the handler is called. The handler asks only what to
     leave out of a list."""
     limits: Mapping[str, int] = field(default_factory=dict, compare=False)
-    """What holds for this principal instead of the daemon's limits for each principal, by the names of the fields of
-    `PrincipalLimits`. The mapping does not change."""
+    """What holds for this principal instead of the daemon's limits for each principal. The keys are the names of the
+    fields of `PrincipalLimits`, and those in `COUNTS_OF_PRINCIPALS`. The mapping does not change."""
 
     def __post_init__(self) -> None:
         if self.name == LOCAL:
@@ -57,6 +57,11 @@ _current: ContextVar[Principal] = ContextVar("principal", default=ANONYMOUS)
 def current() -> Principal:
     """Return who the call is from in whose task this runs. `ANONYMOUS` if nobody has said so."""
     return _current.get()
+
+
+def own_most(name: str) -> int:
+    """Return the number that the one who calls has instead of a setting of `COUNTS_OF_PRINCIPALS`; 0 if none."""
+    return _current.get().limits.get(name, 0)
 
 
 def calling_as(principal: Principal) -> None:

@@ -31,9 +31,10 @@ from pydotcompute.wire.errors import ERRORS
 from pydotcompute.wire.exchange import limits as wire_limits
 from pydotcompute_client import connect
 from pydotcompute_client.cli.main import main as client_command
-from pydotcompute_server.access.methods import SERVICES, STANDARD, roles_in
+from pydotcompute_server.access.methods import STANDARD, roles_in
 from pydotcompute_server.cli import main as server_command
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.protos import SERVICES
 from tests.docs.pages import ROOT
 
 DOCS = ROOT / "docs"

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import click
 import grpc
 from google.protobuf.message import Message
 
@@ -26,21 +25,19 @@ from pydotcompute.wire.certificates import require_known_variables
 from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute_client.channels import USER_AGENT
 from pydotcompute_client.cli.failures import BadInput, TimedOut
-from pydotcompute_client.contexts import Contexts, read_contexts
+from pydotcompute_client.contexts import Contexts, contexts_path, read_contexts
 from pydotcompute_client.credentials import TLS, channel_credentials, channel_options, choose
 from pydotcompute_client.diagnosis import find_tls_problem
 from pydotcompute_client.interceptors import AddMetadata
 from pydotcompute_client.targets import proxy_options, proxy_variable, with_proxy
 from pydotcompute_client.tokens import sender
 
-__all__ = ["CALL_SECONDS", "CONTEXTS_VARIABLE", "DEFAULT_TARGET", "PROGRAM", "Connection"]
+__all__ = ["CALL_SECONDS", "DEFAULT_TARGET", "PROGRAM", "Connection"]
 
 R = TypeVar("R")
 P = TypeVar("P", kernel_pb.ListKernelsResponse, kernel_pb.ListKernelTypesResponse)
 
 PROGRAM = "pydotcompute"
-CONTEXTS_VARIABLE = "PYDOTCOMPUTE_CONTEXTS"
-"""Names the file of contexts."""
 DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 
 CALL_SECONDS = 10.0
@@ -65,7 +62,7 @@ class Connection:
     @property
     def contexts_path(self) -> Path:
         """The file of contexts."""
-        return Path(os.environ.get(CONTEXTS_VARIABLE) or Path(click.get_app_dir(PROGRAM)) / "contexts.toml")
+        return contexts_path()
 
     @cached_property
     def contexts(self) -> Contexts:

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from pydotcompute_client.cli import tables
-from pydotcompute_client.cli.connection import CONTEXTS_VARIABLE, PROGRAM, Connection
+from pydotcompute_client.cli.connection import PROGRAM, Connection
 from pydotcompute_client.cli.failures import BadInput, Failure
 from pydotcompute_client.cli.output import echo_json
 from pydotcompute_client.cli.parameters import pass_daemon
-from pydotcompute_client.contexts import SETTINGS, Contexts, check_context_name, write_contexts
+from pydotcompute_client.contexts import CONTEXTS_VARIABLE, SETTINGS, Contexts, check_context_name, write_contexts
 
 __all__ = ["COMMANDS", "NOT_KEPT"]
 

@@ -150,9 +150,10 @@ class Replies(Requests[T]):
             own = message.message_id.int
             if own in self._asked or own in self._senders:
                 key = own  # An echo of a request that itself has a `correlation_id`.
-        reply = self._asked.pop(key, None)
-        if reply is not None:
-            self._remember_answer(key, self._nobody(reply))
+        asked = self._asked.pop(key, None)
+        if asked is not None:
+            reply, nobody = asked
+            self._remember_answer(key, nobody)
             if reply.done():  # Given up in this very turn of the loop. The task that asked wakes in the next.
                 self._undeliverable(message, "its caller is gone")
             else:
@@ -215,9 +216,9 @@ class Replies(Requests[T]):
 
     def fail(self, message_id: UUID, error: PyDotComputeError) -> None:
         """Tell the caller of this request that there will be no reply."""
-        reply = self._asked.pop(message_id.int, None)
-        if reply is not None and not reply.done():
-            reply.set_exception(error.again())
+        asked = self._asked.pop(message_id.int, None)
+        if asked is not None and not asked[0].done():
+            asked[0].set_exception(error.again())
         caller = self._senders.pop(message_id.int, None)
         if caller is not None:
             caller.unanswered -= 1
@@ -234,7 +235,7 @@ class Replies(Requests[T]):
             True if a task waits now, so that the error does not go unnoticed.
         """
         told = bool(self._asked or self.wanted.waiters)
-        for reply in self._asked.values():
+        for reply, _ in self._asked.values():
             if not reply.done():
                 reply.set_exception(error.again())
         self._asked.clear()
@@ -258,7 +259,7 @@ class Replies(Requests[T]):
             of_asked: returns the error for the `ask` of this request, if that is another.
         """
         self.ended = error
-        for key, reply in self._asked.items():
+        for key, (reply, _) in self._asked.items():
             if not reply.done():
                 reply.set_exception(error.again() if of_asked is None else of_asked(uuid_from_int(key)))
         self._asked.clear()

@@ -24,12 +24,6 @@ __all__ = ["ALREADY", "NEW", "TAKEN", "Expected", "Requests"]
 T = TypeVar("T", bound=Header)
 
 
-class _Asked(asyncio.Future[Any]):
-    """The reply to a request that is not from this process."""
-
-    principal: str | None = LOCAL
-
-
 def _give_up(reply: asyncio.Future[Any], kernel_id: str, timeout: float | None) -> None:
     if not reply.done():
         assert timeout is not None
@@ -67,8 +61,9 @@ class Requests(Received[T]):
         self._undeliverable = undeliverable
         self._most_requests = limits.requests + limits.requests_forgotten
         self._forgotten_at_once = limits.requests_forgotten
-        # The waiting requests, by `message_id.int`: those of `ask`, and those of `expect`.
-        self._asked: dict[int, asyncio.Future[T]] = {}
+        # The waiting requests, by `message_id.int`: those of `ask`, each with one of `_nobodies` in place of who asks;
+        # and those of `expect`.
+        self._asked: dict[int, tuple[asyncio.Future[T], Caller[T]]] = {}
         self._senders: dict[int, Caller[T]] = {}
         # The callers of requests that were given up, by principal: a reply to them is undeliverable.
         self._nobodies: dict[str | None, Caller[T]] = {}
@@ -143,18 +138,13 @@ class Requests(Received[T]):
         That is `LOCAL` for this process. It is known even if the sender waits no more.
         """
         asked = self._asked.get(key)
-        if asked is not None:
-            return asked.principal if asked.__class__ is _Asked else LOCAL
-        caller = self._senders.get(key)
+        caller = self._senders.get(key) if asked is None else asked[1]
         return None if caller is None else caller.principal
 
-    def _nobody(self, reply: asyncio.Future[T]) -> Caller[T]:
-        """Return a caller that is gone, in place of the one that has asked for this reply."""
-        principal: str | None = reply.principal if reply.__class__ is _Asked else LOCAL
-        nobody = self._nobodies.get(principal)
-        if nobody is None:
-            nobody = self._nobodies[principal] = Caller(private=True, principal=principal)
-            nobody.gone = True
+    def _nobody(self, principal: str | None) -> Caller[T]:
+        """Return a new caller that is gone, in place of one of this principal that asks."""
+        nobody = self._nobodies[principal] = Caller(private=True, principal=principal)
+        nobody.gone = True
         return nobody
 
     def is_from(self, message_id: UUID, caller: Caller[T]) -> bool:
@@ -190,20 +180,15 @@ class Requests(Received[T]):
         loop = asyncio.get_running_loop()
         if loop is not self.callers.loop:
             require_loop(self.callers.loop)
-        reply: asyncio.Future[T]
-        if principal is LOCAL:
-            reply = loop.create_future()
-        else:
-            reply = _Asked(loop=loop)
-            reply.principal = principal
-        self._asked[message_id.int] = reply
+        reply: asyncio.Future[T] = loop.create_future()
+        self._asked[message_id.int] = reply, self._nobodies.get(principal) or self._nobody(principal)
         return reply
 
     def unask(self, message_id: UUID) -> None:
         """Undo `ask`: the request was not sent after all."""
-        reply = self._asked.pop(message_id.int, None)
-        if reply is not None:
-            reply.cancel()
+        asked = self._asked.pop(message_id.int, None)
+        if asked is not None:
+            asked[0].cancel()
 
     async def reply_to(
         self, message_id: UUID, reply: asyncio.Future[T], timeout: float | None, deadline: float | None
@@ -230,9 +215,12 @@ class Requests(Received[T]):
                 timer = loop.call_later(ahead, self._foresee, reply, message_id.int, timeout, deadline)
         try:
             return await reply
-        except (QueueTimeoutError, asyncio.CancelledError):
-            if self._asked.pop(message_id.int, None) is not None:
-                self.expect(message_id, self._nobody(reply))
+        except (QueueTimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, QueueTimeoutError) and timeout is not None:
+                error.timeout = timeout  # A daemon that was first to give up names what was left of it.
+            asked = self._asked.pop(message_id.int, None)
+            if asked is not None:
+                self.expect(message_id, asked[1])
             elif reply.done() and not reply.cancelled() and reply.exception() is None:
                 self._undeliverable(reply.result(), "its caller was cancelled as it arrived")
             raise

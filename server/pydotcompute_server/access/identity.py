@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydotcompute.access.roles import EVERYTHING, Rights
 from pydotcompute.access.tokens import ANONYMOUS_NAME, Token, check_name, token_id
 from pydotcompute.exceptions import InvalidConfigurationError, NotAuthenticatedError
 from pydotcompute_server.access.certificates import name_in
 from pydotcompute_server.access.rules import Rules
-from pydotcompute_server.calls.pipeline import Call
+from pydotcompute_server.calls.pipeline import Call, Metadata
 from pydotcompute_server.principals import ANONYMOUS, Principal
 
 if TYPE_CHECKING:
     from pydotcompute_server.access.jwts import Jwts
 
 __all__ = ["Identified", "Policy"]
+
+MOST_KEPT = 4_096
+"""For how many tokens, and how many certificates' names, it is kept whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Identified:
     """The id of the token that the call has. Empty without one."""
     until: float | None = None
     """Until when it is so, as `time.time()` counts. None for ever."""
+
+
+_EVERYBODY = Identified(ANONYMOUS)
 
 
 class Policy:
@@ -57,6 +63,8 @@ class Policy:
         self._takes_tokens = tokens is not None
         self._tokens = {each.id: (each, self._identified(each)) for each in (tokens or {}).values()}
         self._anonymous = Identified(self._principal(ANONYMOUS_NAME))
+        self._known: dict[str, Identified] = {}  # By the header `authorization` of earlier calls.
+        self._certified: dict[str, Identified] = {}  # By the name in the certificate of earlier calls.
 
     def _identified(self, token: Token) -> Identified:
         until = None if token.expires is None else token.expires.timestamp()
@@ -69,6 +77,23 @@ class Policy:
             rights = self._rules.rights_of(name)
         return Principal(name, rights, self._rules.limits_of(name, rights.highest))
 
+    def recall(self, metadata: Metadata) -> Identified | None:
+        """Return who a call with these metadata is from, if an earlier call had the same token; else None.
+
+        What a token means changes only with the files, and then there is another policy.
+        """
+        if self._is_open:
+            return _EVERYBODY
+        found: Identified | None = None
+        for key, value in metadata:
+            if key == "authorization":
+                if found is not None:
+                    return None
+                found = self._known.get(cast(str, value))
+                if found is None:
+                    return None
+        return None if found is None or (found.until is not None and time() >= found.until) else found
+
     async def identify(self, call: Call) -> Identified:
         """Return who a call is from: its token's name, else the name in its certificate, else `anonymous`.
 
@@ -76,7 +101,7 @@ class Policy:
             NotAuthenticatedError: the token is not valid, or nobody can have the name in the certificate.
         """
         if self._is_open:
-            return Identified(ANONYMOUS)
+            return _EVERYBODY
         given = [value for key, value in call.metadata if key == "authorization"]
         if given:
             if len(given) > 1:
@@ -85,11 +110,15 @@ class Policy:
         name = name_in(call.context.auth_context())
         if name is None:
             return self._anonymous
-        try:
-            check_name(name)
-        except InvalidConfigurationError as error:
-            raise NotAuthenticatedError(f"the certificate has no name that counts: {error}") from None
-        return Identified(self._principal(name, EVERYTHING if self._trusts_certificates else None))
+        certified = self._certified.get(name)
+        if certified is None:
+            try:
+                check_name(name)
+            except InvalidConfigurationError as error:
+                raise NotAuthenticatedError(f"the certificate has no name that counts: {error}") from None
+            certified = Identified(self._principal(name, EVERYTHING if self._trusts_certificates else None))
+            _keep(self._certified, name, certified)
+        return certified
 
     async def _by_token(self, header: str) -> Identified:
         scheme, _, secret = header.partition(" ")
@@ -108,4 +137,11 @@ class Policy:
         token, identified = known
         if identified.until is not None and time() >= identified.until:
             raise NotAuthenticatedError(f"the token {token.id} of {token.name!r} has expired")
+        _keep(self._known, header, identified)
         return identified
+
+
+def _keep(table: dict[str, Identified], key: str, identified: Identified) -> None:
+    if len(table) >= MOST_KEPT:
+        table.clear()
+    table[key] = identified

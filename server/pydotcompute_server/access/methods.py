@@ -8,28 +8,12 @@ from typing import Any
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
 from pydotcompute.access.roles import Role
-from pydotcompute.v1 import (
-    access_pb2,
-    client_service_pb2,
-    dead_letter_service_pb2,
-    kernel_service_pb2,
-    message_service_pb2,
-    server_service_pb2,
-    telemetry_service_pb2,
-)
+from pydotcompute.v1 import access_pb2
 from pydotcompute_server.calls.pipeline import UNKNOWN, Method
+from pydotcompute_server.protos import SERVICES
 
-__all__ = ["SERVICES", "STANDARD", "needed_role", "roles_in"]
+__all__ = ["STANDARD", "needed_role", "roles_in"]
 
-SERVICES = (
-    kernel_service_pb2,
-    message_service_pb2,
-    telemetry_service_pb2,
-    dead_letter_service_pb2,
-    server_service_pb2,
-    client_service_pb2,
-)
-"""The modules of the daemon's own services."""
 STANDARD = {
     "grpc.health.v1.Health": Role.VIEWER,
     "grpc.reflection.v1.ServerReflection": Role.VIEWER,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydotcompute.access.roles import Grant, Rights, Role, checked_patterns, matches
 from pydotcompute.access.tokens import ANONYMOUS_NAME
 from pydotcompute.exceptions import InvalidConfigurationError
-from pydotcompute_server.limits import PrincipalLimits
+from pydotcompute_server.limits import COUNTS_OF_PRINCIPALS, PrincipalLimits
 
 __all__ = ["JwtRules", "LimitsTable", "Rules", "read_rules"]
 
@@ -23,7 +23,7 @@ MOST_KEPT = 1_024
 
 _GRANT = {"principals", "role", "kernels", "types"}
 _JWT = {"issuer", "audience", "keys", "name"}
-_LIMITS = {each.name for each in fields(PrincipalLimits)}
+_LIMITS = {each.name for each in fields(PrincipalLimits)} | COUNTS_OF_PRINCIPALS
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LimitsTable:
     """The limits of some principals."""
 
     limits: Mapping[str, int]
-    """By the names of the fields of `PrincipalLimits`."""
+    """By the names of the fields of `PrincipalLimits`, and those in `COUNTS_OF_PRINCIPALS`."""
     principals: tuple[str, ...] | None = None
     """Patterns of the names of the principals that have them. None for all names."""
     role: Role | None = None
@@ -171,6 +171,8 @@ def _limits(table: Mapping[str, Any]) -> LimitsTable:
     for name, value in limits.items():
         if type(value) is not int or value < 0:
             raise InvalidConfigurationError(name, value, "it is a whole number; 0 for no limit")
+        if value == 0 and name in COUNTS_OF_PRINCIPALS:
+            raise InvalidConfigurationError(name, value, "it is at least 1; leave it out for the daemon's own limit")
     principals = checked_patterns("principals", table["principals"]) if "principals" in table else None
     return LimitsTable(limits, principals, Role.of(table["role"]) if "role" in table else None)
 

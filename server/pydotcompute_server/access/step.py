@@ -63,23 +63,25 @@ class AccessStep:
         async def check(call: Call) -> None:
             principal, live, refusal = ANONYMOUS, None, None
             try:
-                identified = await self._policies.now.identify(call)
+                policy = self._policies.now
+                identified = policy.recall(call.metadata) or await policy.identify(call)
                 principal = identified.principal
                 calling_as(principal)
                 if identified.token_id:
                     self._audit.token_used(principal.name, call.peer, name, identified.token_id)
-                if (refusal := _refusal(principal, call, needed, call.kernel_ids if is_typed else ())) is not None:
+                if (refusal := _refusal(principal, call, needed, call.kernel_ids)) is not None:
                     if is_typed and principal.rights.highest is not None and not self._sees_service(method.service):
                         return await self._answer_as_unknown(call)
                     raise refusal
-
-                async def about(kernel_id: str) -> None:
-                    nonlocal refusal
-                    if (refusal := _refusal(principal, call, needed, (kernel_id,))) is not None:
-                        raise refusal
-
                 live = self._live.begin(call, identified)
-                await call.on_kernel(about)
+                if call.kernel_comes_later:
+
+                    async def about(kernel_id: str) -> None:
+                        nonlocal refusal
+                        if (refusal := _refusal(principal, call, needed, (kernel_id,))) is not None:
+                            raise refusal
+
+                    await call.on_kernel(about)
                 await proceed(call)
             except asyncio.CancelledError:
                 if live is None or live.refusal is None:
@@ -110,7 +112,7 @@ class AccessStep:
     async def _answer_as_unknown(self, call: Call) -> None:
         """Answer a call of a method that is hidden in the same way as one of a method that does not exist."""
         assert self._unknown is not None
-        await self._unknown(Call(UNKNOWN, call.path, call.path, call.context, None))
+        await self._unknown(Call(UNKNOWN, call.path, call.path, call.context))
 
     # -- calls that go on ----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
 from time import monotonic
 from typing import Protocol
 from weakref import WeakSet
@@ -29,6 +29,9 @@ LOOK_PAUSE = 4
 """A look is followed by a pause of so many times its length before the next one."""
 MOST_ACCOUNTS = 10_000
 """How many principals are remembered that have nothing under way."""
+
+
+_NAMES = frozenset(each.name for each in fields(PrincipalLimits))
 
 
 class Bucket:
@@ -73,8 +76,12 @@ class Part(Protocol):
     """A part of the daemon that has messages of one principal, such as a session."""
 
     @property
+    def messages_under_way(self) -> int:
+        """How many messages of the principal wait for their turn."""
+
+    @property
     def under_way(self) -> tuple[int, int]:
-        """How many messages of the principal wait for their turn, and the bytes that it keeps for the principal."""
+        """Those messages, and the bytes that the part keeps for the principal, which takes longer to find out."""
 
 
 class Account:
@@ -106,6 +113,8 @@ class Account:
             self._limits = limits
             self._most = limits.messages_under_way
             self._most_bytes = limits.bytes_under_way
+            self._not_before = 0.0
+            self._look()
             self._messages.change(limits.messages_per_second)
             self._bytes.change(limits.bytes_per_second)
 
@@ -144,9 +153,12 @@ class Account:
         """Look how much is under way, unless the last look was too short a time ago."""
         began = self._clock()
         if began >= self._not_before:
-            under_way = [part.under_way for part in self._parts]
-            self._came = self._calls + sum(messages for messages, _ in under_way)
-            self._came_bytes = self._call_bytes + sum(size for _, size in under_way)
+            if self._most_bytes:
+                under_way = [part.under_way for part in self._parts]
+                self._came = self._calls + sum(messages for messages, _ in under_way)
+                self._came_bytes = self._call_bytes + sum(size for _, size in under_way)
+            else:
+                self._came = self._calls + sum(part.messages_under_way for part in self._parts)
             now = self._clock()
             self._not_before = now + LOOK_PAUSE * (now - began)
             self._look_again_at = now + LOOK_AFTER
@@ -218,11 +230,13 @@ class Accounts:
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self.all_are_limited = any(astuple(self._usual))
         """True if the daemon has limits for each principal."""
+        self.in_use = self.all_are_limited
+        """True if anybody has an account, or will have one with the next call."""
 
     def of(self, principal: Principal) -> Account | None:
         """Return the account of this principal, held to the limits that it has now; None if it has never had any."""
         account = self._accounts.get(principal.name)
-        if account is None and not (self.all_are_limited or principal.limits):
+        if account is None and not self.all_are_limited and _NAMES.isdisjoint(principal.limits):
             return None
         if account is not None:
             if account.stated is not principal.limits:
@@ -235,9 +249,11 @@ class Accounts:
         if len(self._accounts) >= MOST_ACCOUNTS:
             idle = (name for name, each in self._accounts.items() if each.is_idle)
             self._accounts.pop(next(idle, ""), None)
+        self.in_use = True
         account = self._accounts[principal.name] = Account(limits)
         account.stated = principal.limits
         return account
 
     def _limits_of(self, principal: Principal) -> PrincipalLimits:
-        return replace(self._usual, **principal.limits) if principal.limits else self._usual
+        stated = {name: value for name, value in principal.limits.items() if name in _NAMES}
+        return replace(self._usual, **stated) if stated else self._usual

@@ -83,7 +83,10 @@ class Apart:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._least_bytes = min(limits.decode_apart_bytes // PARTS_SHARE, limits.max_message_elements)
+        self.least_bytes = min(limits.decode_apart_bytes // PARTS_SHARE, limits.max_message_elements)
+        """No message of so many bytes, or fewer, needs to be read apart."""
+        self.heavy_weight = limits.decode_apart_bytes
+        """The weight from which on a message should be written apart."""
         self._collector = _CollectorPaused()
         self._pool = ThreadPoolExecutor(limits.decode_threads, "long-messages")
 
@@ -109,7 +112,7 @@ class Apart:
 
         It is of the codec's type, or of another that takes longer to read.
         """
-        if size <= self._least_bytes:
+        if size <= self.least_bytes:
             return False
         return size > self.bytes_at_once(codec) or not type_url.endswith(codec.descriptor.full_name)
 
@@ -119,7 +122,7 @@ class Apart:
         A message of so many bytes cannot have more elements than the limit allows.
         """
         limits = self._limits
-        return min(limits.decode_apart_bytes, limits.max_message_elements) if codec.is_plain else self._least_bytes
+        return min(limits.decode_apart_bytes, limits.max_message_elements) if codec.is_plain else self.least_bytes
 
     def is_heavy(self, codec: Codec[Any], body: bytes | memoryview) -> bool:
         """Return True if this body should be read apart. It must be if it may have too many elements."""
@@ -177,15 +180,10 @@ class Apart:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    @property
-    def heavy_weight(self) -> int:
-        """The weight from which on a message should be written apart."""
-        return self._limits.decode_apart_bytes
-
     def is_weighty(self, codec: Codec[T], message: T) -> bool:
         """Return True if a message of a single call should be written apart: it has many elements or long texts."""
-        weigh, heavy = codec.weigh, self.heavy_weight
-        return weigh is not None and weigh(message, heavy) >= heavy
+        weigh = codec.weigh
+        return weigh is not None and weigh(message, self.heavy_weight) >= self.heavy_weight
 
     def write(self, codec: Codec[T], message: T, *, aligned: bool) -> asyncio.Future[bytes]:
         """Return a future of the message's bytes, by `encode_aligned` or `encode`. Its error is a MessageError."""

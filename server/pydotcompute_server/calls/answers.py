@@ -26,22 +26,30 @@ __all__ = ["Answers", "Metadata", "answer", "answers_itself", "encode", "seconds
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Sequence[tuple[str, str]]
+Kernel = RingKernel[Any, Any]
+Encoded = tuple[Codec[Any], bytes]
+"""A codec, and the body of a message of its class."""
 
 _BAD_REQUEST = error_details_pb2.BadRequest.DESCRIPTOR
 
 
-async def encode(message: Any, catalog: Catalog, limits: Limits, apart: Apart) -> tuple[Codec[Any], bytes]:
+async def encode(message: Any, catalog: Catalog, limits: Limits, apart: Apart) -> Encoded:
     """Return the codec of a message that a kernel sent, and its encoded body. A long message is encoded apart.
 
     Raises:
         MessageError: the message cannot be encoded, because the actor has changed it since, or it is too long.
     """
-    codec = catalog.codec(type(message))
+    codec = catalog.codec(message.__class__)
     weighty = apart.is_weighty(codec, message)
     body = await apart.write(codec, message, aligned=False) if weighty else codec.encode(message)
+    return codec, _within(limits, codec, body)
+
+
+def _within(limits: Limits, codec: Codec[Any], body: bytes) -> bytes:
+    """Return the body. Raise MessageTooLargeError if it is too long."""
     if len(body) > limits.max_message_bytes:
         raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
-    return codec, body
+    return body
 
 
 class Answers:
@@ -52,18 +60,33 @@ class Answers:
         self._apart = apart
         self._limits = limits
 
-    async def write(self, into: pb.Message, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> None:
-        """Write a message that a kernel sent into an empty `Message`. For the arguments and errors see `encode`."""
-        codec, body = await self.encode(kernel, message, wanted)
+    async def write(
+        self, into: pb.Message, kernel: Kernel, message: Any, wanted: type | None, encoded: Encoded | None = None
+    ) -> int:
+        """Write a message that a kernel sent into an empty `Message`. Return the length of its body.
+
+        If the caller is cancelled meanwhile, it must take care of the message. For the errors and other arguments see
+        `encode_now`.
+
+        Args:
+            encoded: the message, if it is encoded already.
+        """
+        codec, body = encoded or await self.encode(kernel, message, wanted)
         if len(body) < self._limits.decode_apart_bytes:
             write_body(into, message, codec, body)
         else:
             await self._apart.run(write_body, into, message, codec, body)
+        return len(body)
 
-    async def encode(self, kernel: RingKernel[Any, Any], message: Any, wanted: type | None) -> tuple[Codec[Any], bytes]:
-        """Return the codec of a message that a kernel sent, and its encoded body.
+    async def encode(self, kernel: Kernel, message: Any, wanted: type | None) -> Encoded:
+        """Do what `encode_now` does, for a long message too.
 
         If the caller is cancelled meanwhile, it must take care of the message.
+        """
+        return self.encode_now(kernel, message, wanted) or await self._encode_apart(kernel, message)
+
+    def encode_now(self, kernel: Kernel, message: Any, wanted: type | None) -> Encoded | None:
+        """Return the codec of a message that a kernel sent, and its encoded body. None for a long message.
 
         Args:
             wanted: the class that the client was promised; None for any.
@@ -71,20 +94,33 @@ class Answers:
         Raises:
             StatusError: the message cannot be sent. It is a dead letter now, because to put it back would fail again.
         """
-        catalog = self._catalog
         try:
+            codec = self._catalog.codec(message.__class__)
             if wanted is not None and stands_for(message.__class__) is not wanted:
-                promised, sent = (catalog.codec(cls).descriptor.full_name for cls in (wanted, type(message)))
-                text = f"kernel {kernel.kernel_id!r} answered with {sent}; the service promises {promised}"
-                raise self._bury(kernel, message, _status(MessageTypeError(promised, sent), text))
-            codec, body = await encode(message, catalog, self._limits, self._apart)
+                raise self._other_class(kernel, message, wanted)
+            if self._apart.is_weighty(codec, message):
+                return None
+            return codec, _within(self._limits, codec, codec.encode(message))
         except PyDotComputeError as error:
-            text = f"the answer of kernel {kernel.kernel_id!r} cannot be sent: {error}"
-            raise self._bury(kernel, message, _status(error, text)) from error
-        return codec, body
+            raise self._cannot_send(kernel, message, error) from error
+
+    async def _encode_apart(self, kernel: Kernel, message: Any) -> Encoded:
+        try:
+            return await encode(message, self._catalog, self._limits, self._apart)
+        except PyDotComputeError as error:
+            raise self._cannot_send(kernel, message, error) from error
+
+    def _other_class(self, kernel: Kernel, message: Any, wanted: type) -> StatusError:
+        promised, sent = (self._catalog.codec(cls).descriptor.full_name for cls in (wanted, type(message)))
+        text = f"kernel {kernel.kernel_id!r} answered with {sent}; the service promises {promised}"
+        return self._bury(kernel, message, _status(MessageTypeError(promised, sent), text))
+
+    def _cannot_send(self, kernel: Kernel, message: Any, error: PyDotComputeError) -> StatusError:
+        text = f"the answer of kernel {kernel.kernel_id!r} cannot be sent: {error}"
+        return self._bury(kernel, message, _status(error, text))
 
     @staticmethod
-    def _bury(kernel: RingKernel[Any, Any], message: Any, status: status_pb2.Status) -> StatusError:
+    def _bury(kernel: Kernel, message: Any, status: status_pb2.Status) -> StatusError:
         kernel.mail.bury(message, status.message, DeadLetterReason.UNDELIVERABLE)
         return StatusError(status)
 

@@ -79,6 +79,7 @@ class Call:
         "_hooks",
         "_incoming",
         "context",
+        "kernel_comes_later",
         "kernel_ids",
         "metadata",
         "method",
@@ -88,7 +89,16 @@ class Call:
         "values",
     )
 
-    def __init__(self, method: Method, path: str, incoming: Any, context: Context, kernel_of: KernelOf | None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        path: str,
+        incoming: Any,
+        context: Context,
+        kernel_of: KernelOf | None = None,
+        *,
+        kernel_comes_later: bool = False,
+    ) -> None:
         self.method = method
         self.path = path
         """The path that the client has called, which for `UNKNOWN` is one that does not exist."""
@@ -101,12 +111,14 @@ class Call:
         self.kernel_ids = _named_in(incoming) if kernel_of is None else (kernel_of(self.metadata),)
         """The kernels that the call names. Empty if the call is about no kernel, or about all. For Exchange, empty
         until the first frame has come; see `on_kernel`."""
+        self.kernel_comes_later = kernel_comes_later
+        """True for Exchange: its kernel is known later, and then the functions of `on_kernel` hear of it."""
         self.response: Any = None
         """The answer of a unary method, once the handler has returned."""
         self.values: dict[Any, Any] = {}
         """Values that a step leaves for later steps. Each step chooses its own keys."""
         self._incoming = incoming
-        self._hooks: list[About] = []
+        self._hooks: tuple[About, ...] = ()
 
     @property
     def request(self) -> Any:
@@ -135,7 +147,7 @@ class Call:
         """
         for kernel_id in self.kernel_ids:
             await hook(kernel_id)
-        self._hooks.append(hook)
+        self._hooks += (hook,)
 
     async def about(self, kernel_id: str) -> None:
         """Tell the hooks of `on_kernel` which kernel the call is about. The handler calls this when it knows."""
@@ -224,7 +236,7 @@ def chain(behavior: Behavior, method: Method, steps: Sequence[Step], *, answers:
 
     async def pass_steps(incoming: Any, context: Context) -> Any:
         path = incoming if method is UNKNOWN else method.path
-        call = Call(method, path, incoming, context, kernel_of)
+        call = Call(method, path, incoming, context, kernel_of, kernel_comes_later=says_kernel)
         await proceed(call)
         if answers and call.response is None:
             raise RuntimeError(f"a step has ended a call of {method.path} without an answer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -55,6 +55,8 @@ class Requests:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._bytes_of_few_fields = limits.max_control_bytes // 16
+        """The fields of a request that is not longer need not be counted."""
 
     def deserializer_of_one(self, read: Deserializer, name: str, behavior: Behavior) -> Deserializer:
         """Return a deserializer for a single request, which returns an error for one that is refused."""
@@ -68,10 +70,18 @@ class Requests:
 
         if not _takes_messages(behavior) or read is bytes:
             return deserialize
-        longest = self._limits.decode_apart_bytes
+        longest, few = self._limits.decode_apart_bytes, self._bytes_of_few_fields
 
         def deserialize_or_wait(data: bytes) -> Any:
-            return deserialize(data) if len(data) < longest else Unread(data, deserialize)
+            size = len(data)
+            if size >= longest:
+                return Unread(data, deserialize)
+            if size > few:
+                return deserialize(data)
+            try:
+                return read(data)  # Most requests come here, so this is one function and not three.
+            except DecodeError as error:
+                return MessageDeserializationError(name, str(error))
 
         return deserialize_or_wait
 
@@ -101,10 +111,10 @@ class Requests:
             return short
         if (descriptor := _type_read_by(read)) is None:
             return checked
-        count = counter(descriptor)
+        count, few = counter(descriptor), self._bytes_of_few_fields
 
         def bounded(data: bytes) -> Any:
-            if len(data) > self._limits.max_control_bytes // 16 and count(data, MOST_FIELDS) > MOST_FIELDS:
+            if len(data) > few and count(data, MOST_FIELDS) > MOST_FIELDS:
                 raise MessageDeserializationError(name, f"more than {MOST_FIELDS} fields around the message")
             return checked(data)
 
@@ -141,12 +151,15 @@ def read_first(behavior: Behavior, apart: Apart, *, hands_errors_on: bool) -> Be
         hands_errors_on: True if `behavior` takes an error in place of a request that is refused.
     """
 
-    async def call(request: Any, context: Any) -> Any:
-        if request.__class__ is Unread:
-            request = await request.read(apart)
-            long_request.set(True)
-            if isinstance(request, PyDotComputeError) and not hands_errors_on:
-                raise request
+    async def read_and_call(unread: Unread, context: Any) -> Any:
+        request = await unread.read(apart)
+        del unread
+        long_request.set(True)
+        if isinstance(request, PyDotComputeError) and not hands_errors_on:
+            raise request
         return await behavior(request, context)
+
+    def call(request: Any, context: Any) -> Awaitable[Any]:
+        return read_and_call(request, context) if request.__class__ is Unread else behavior(request, context)
 
     return call

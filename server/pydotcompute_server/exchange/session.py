@@ -126,10 +126,15 @@ class Session:
         return self.inbound.held_bytes + self.outbound.held_bytes
 
     @property
+    def messages_under_way(self) -> int:
+        """The messages of the client that wait in the mailbox or for room in it."""
+        in_mailbox = min(self.caller.unanswered, len(self.kernel.mail.inbox))
+        return len(self.inbound.pending) + in_mailbox
+
+    @property
     def under_way(self) -> tuple[int, int]:
         """The messages of the client that wait in the mailbox or for room in it, and the bytes of `held_bytes`."""
-        in_mailbox = min(self.caller.unanswered, len(self.kernel.mail.inbox))
-        return len(self.inbound.pending) + in_mailbox, self.held_bytes
+        return self.messages_under_way, self.held_bytes
 
     @property
     def traffic(self) -> tuple[int, int, int, int]:

@@ -14,6 +14,7 @@ from pydotcompute_server.bounds.shares import Owner, SharedTable, shares_of
 from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.session import Session
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import own_most
 
 __all__ = ["Sessions"]
 
@@ -58,7 +59,7 @@ class Sessions:
         Raises:
             LimitExceededError: there are too many sessions, together or of this owner.
         """
-        self._places.take(owner)
+        self._places.take(owner, own_most("max_sessions"))
         try:
             session = make()
         except BaseException:

@@ -18,6 +18,7 @@ from pydotcompute.ring_kernels.places import Places
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import own_most
 from pydotcompute_server.visible import Visible
 
 __all__ = ["HealthService"]
@@ -79,7 +80,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It
         if len(name) > LONGEST_ID and not self._is_service(name):
             raise self._not_found(name)  # There will never be such a kernel, so the name is not kept.
         owner = owner_of(context)
-        self._watchers.take(owner)
+        self._watchers.take(owner, own_most("max_watchers"))
         try:
             told = None
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -28,8 +29,8 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         self._exchange = exchange
 
     @takes_messages
-    async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
-        return await self._unary.send(request, context)
+    def Send(self, request: pb.SendRequest, context: Context) -> Awaitable[pb.SendResponse]:
+        return self._unary.send(request, context)
 
     @answers_itself
     async def Receive(self, request: pb.ReceiveRequest, context: Context) -> None:
@@ -39,8 +40,8 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         return await self._unary.acknowledge(request, context)
 
     @takes_messages
-    async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
-        return await self._unary.ask(request, context)
+    def Ask(self, request: pb.AskRequest, context: Context) -> Awaitable[pb.AskResponse]:
+        return self._unary.ask(request, context)
 
     def exchange_handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of Exchange, whose frames may also be a `PartFrame` or bytes.

@@ -18,6 +18,7 @@ from pydotcompute.wire.kernels import device_to_proto
 from pydotcompute_server.bounds.memory import Memory, resident_bytes
 from pydotcompute_server.bounds.shares import owner_of, shares_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import own_most
 from pydotcompute_server.services.snapshots import Snapshots
 from pydotcompute_server.visible import Visible
 
@@ -54,7 +55,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     ) -> AsyncIterator[bytes]:
         interval = seconds(request.interval) if request.HasField("interval") else 1.0
         owner = owner_of(context)
-        self._watchers.take(owner)
+        self._watchers.take(owner, own_most("max_watchers"))
         cast(Any, context).add_done_callback(lambda _: self._watchers.leave(owner))
         async for snapshot in self._snapshots.watch(request.kernel_ids, interval):
             yield snapshot

@@ -166,10 +166,15 @@ class Stream:
         to[self._kernel.kernel_id] += self._written_bytes + self._ready_bytes
 
     @property
+    def messages_under_way(self) -> int:
+        """The messages of the client that wait in the mailbox or for room in it."""
+        in_mailbox = min(self._caller.unanswered, len(self._kernel.mail.inbox))
+        return in_mailbox + bool(self._read_bytes)
+
+    @property
     def under_way(self) -> tuple[int, int]:
         """The messages of the client that wait in the mailbox or for room in it, and the bytes of `held_bytes`."""
-        in_mailbox = min(self._caller.unanswered, len(self._kernel.mail.inbox))
-        return in_mailbox + bool(self._read_bytes), self.held_bytes
+        return self.messages_under_way, self.held_bytes
 
     @property
     def traffic(self) -> tuple[int, int, int, int]:

@@ -21,11 +21,11 @@ from pydotcompute.exceptions import (
 from pydotcompute.ring_kernels.config import LONGEST_ID
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.signals import wait_any
-from pydotcompute.ring_kernels.mail.sizes import estimated_sum
+from pydotcompute.ring_kernels.mail.sizes import estimated_size, estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import MESSAGE, from_message
+from pydotcompute.wire.messages import BODY, MESSAGE, from_message, write_body
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
@@ -72,7 +72,8 @@ class UnaryLane:
         self._limits = limits
         self._epoch = epoch
         self._draining = False
-        self._running = RunningCalls(limits, memory, connected)
+        self._large, self._most_bytes = limits.large_message_bytes, limits.max_message_bytes
+        self._running = RunningCalls(memory, connected)
         self._desks = Desks(limits)
 
     @property
@@ -100,25 +101,42 @@ class UnaryLane:
             ConnectionLostError: the daemon is about to end.
             PyDotComputeError: as `RingKernel.send_and_receive`.
         """
-        kernel = self._kernel_for_more(request.kernel_id)
-        size = len(request.message.body.value)
+        if self._draining:
+            raise ENDING.again()
+        kernel = self._runtime.kernel(request.kernel_id)
+        body = request.message.body.value
+        size = len(body)
         with self._running.taking(size, context) as client:
-            message, checked = await self._message(request.message, kernel)
-            timeout = await self._wait_for_room(kernel, size, _patience(request, context, self._limits))
+            message = self._read_now(kernel, request.message, body)
+            del body
+            if checked := message is None:
+                message = await self._read_apart(kernel, request.message)
+            timeout = _patience(request, context, self._limits)
+            large = size if size >= self._large else 0
+            if large:
+                timeout = await self._wait_for_room(kernel, timeout)
             try:
                 reply = await kernel.mail.ask(
-                    message, timeout, self._counted(size), checked=checked, principal=client.owner.principal
+                    message, timeout, large, checked=checked, principal=client.owner.principal
                 )
             except MessageError as error:
-                raise error.moved(*_ID_MOVED) from None
-        self._running.hold_reply(kernel.kernel_id, reply, context)
+                found_by_worker = isinstance(error, MessageDeserializationError)  # In the body.
+                raise error.moved(*(("$", BODY) if found_by_worker else _ID_MOVED)) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
-        try:
-            await self._answers.write(response.message, kernel, reply, wanted)
-        except asyncio.CancelledError:
-            kernel.mail.bury(reply, "its caller is gone")
-            raise
-        client.sent(1, len(response.message.body.value))
+        encoded = self._answers.encode_now(kernel, reply, wanted)
+        size = estimated_size(reply) if encoded is None else len(encoded[1])
+        if size >= self._large:
+            self._running.hold_reply(kernel.kernel_id, size, context)
+        if encoded is not None and size < self._limits.decode_apart_bytes:
+            write_body(response.message, reply, *encoded)
+        else:
+            try:
+                size = await self._answers.write(response.message, kernel, reply, wanted, encoded)
+            except asyncio.CancelledError:
+                kernel.mail.bury(reply, "its caller is gone")
+                raise
+        client.sent_messages += 1
+        client.sent_bytes += size
         return response
 
     # -- send ----------------------------------------------------------------------------------------------------------
@@ -134,17 +152,23 @@ class UnaryLane:
             PyDotComputeError: as `RingKernel.send`.
         """
         self._require_epoch(request)
-        kernel = self._kernel_for_more(request.kernel_id)
-        size = len(request.message.body.value)
+        if self._draining:
+            raise ENDING.again()
+        kernel = self._runtime.kernel(request.kernel_id)
+        body = request.message.body.value
+        size = len(body)
         with self._running.taking(size, context) as client:
-            message, checked = await self._message(request.message, kernel)
+            message = self._read_now(kernel, request.message, body)
+            del body
+            if checked := message is None:
+                message = await self._read_apart(kernel, request.message)
             desk = self._desks.of(kernel)
             timeout = _patience(request, context, self._limits)
             try:
                 if request.message.message_id:
-                    await self._send_once(kernel, desk, request, message, timeout, checked, client)
+                    await self._send_once(kernel, desk, request, message, size, timeout, checked, client)
                 else:
-                    await self._put(kernel, desk, request, message, timeout, checked, client)
+                    await self._put(kernel, desk, request, message, size, timeout, checked, client)
             except MessageError as error:
                 raise error.moved(*_ID_MOVED) from None
         return pb.SendResponse(message_id=str(message.message_id), daemon_epoch=self._epoch)
@@ -155,14 +179,16 @@ class UnaryLane:
         desk: Desk,
         request: pb.SendRequest,
         message: Any,
+        size: int,
         timeout: float | None,
         checked: bool,
         sender: ConnectedClient,
     ) -> None:
-        size = len(request.message.body.value)
         client = desk.client(kernel, request.client_id, sender)
-        timeout = await self._wait_until_received(kernel, client, timeout)
-        timeout = await self._wait_for_room(kernel, size, timeout)
+        if client.ready.size:
+            timeout = await self._wait_until_received(kernel, client, timeout)
+        if size >= self._large:
+            timeout = await self._wait_for_room(kernel, timeout)
         await kernel.mail.send_as(client, message, timeout, terms_of(size, self._limits), checked=checked)
 
     async def _wait_until_received(self, kernel: Kernel, client: Client, timeout: float | None) -> float | None:
@@ -173,7 +199,7 @@ class UnaryLane:
             PyDotComputeError: the kernel takes no messages any more.
         """
         ready, most = client.ready, self._limits.unacknowledged_bytes
-        if not ready.size or estimated_sum(ready, ready.size) < most:
+        if estimated_sum(ready, ready.size) < most:
             return timeout
         deadline = None if timeout is None else monotonic() + timeout
         while estimated_sum(ready, ready.size) >= most:
@@ -183,8 +209,8 @@ class UnaryLane:
                 raise QueueFullError(kernel.kernel_id, kernel.mail.outputs.capacity)
         return None if deadline is None else deadline - monotonic()
 
-    async def _wait_for_room(self, kernel: Kernel, size: int, timeout: float | None) -> float | None:
-        """Wait until a mailbox that has too many bytes of large messages has fewer, if this message is large.
+    async def _wait_for_room(self, kernel: Kernel, timeout: float | None) -> float | None:
+        """Wait until a mailbox that has too many bytes of large messages has fewer. Call this for a large message.
 
         After this, put the message before anything else is awaited. Return the seconds of `timeout` that are left.
 
@@ -193,7 +219,7 @@ class UnaryLane:
             PyDotComputeError: the kernel takes no messages any more.
         """
         inbox = kernel.mail.inbox
-        if self._counted(size) == 0 or inbox.bytes < self._limits.mailbox_bytes:
+        if inbox.bytes < self._limits.mailbox_bytes:
             return timeout
         deadline = None if timeout is None else monotonic() + timeout
         while inbox.bytes >= self._limits.mailbox_bytes:
@@ -203,16 +229,13 @@ class UnaryLane:
                 raise QueueFullError(kernel.kernel_id, inbox.capacity)
         return None if deadline is None else deadline - monotonic()
 
-    def _counted(self, size: int) -> int:
-        """Return the size of a message that is large, or 0 for one that is not: the mailbox does not count it."""
-        return size if size >= self._limits.large_message_bytes else 0
-
     async def _send_once(
         self,
         kernel: Kernel,
         desk: Desk,
         request: pb.SendRequest,
         message: Any,
+        size: int,
         timeout: float | None,
         checked: bool,
         sender: ConnectedClient,
@@ -229,7 +252,7 @@ class UnaryLane:
             sends.begin(key, digest)
             taken = False
             try:
-                await self._put(kernel, desk, request, message, remaining, checked, sender)
+                await self._put(kernel, desk, request, message, size, remaining, checked, sender)
                 taken = True
             finally:
                 sends.end(key, sender.owner, taken=taken)
@@ -273,20 +296,19 @@ class UnaryLane:
             redelivered = bool(desk.returned.pop(message.message_id.int))
             response = pb.ReceiveResponse(redelivered=redelivered, daemon_epoch=self._epoch)
             try:
-                await self._answers.write(response.message, kernel, message, wanted)
+                size = await self._answers.write(response.message, kernel, message, wanted)
             except asyncio.CancelledError:
                 put_back()
                 raise
             if lease is not None:
-                size = len(response.message.body.value)
                 response.delivery_id = delivery_id = desk.leases.grant(owner, lease, put_back, size)
         finally:
             if lease is not None and not delivery_id:
                 desk.leases.free(owner)
         try:
-            with self._running.holding(len(response.message.body.value)):
+            with self._running.holding(size):
                 await answer(context, response)
-            connected.sent(1, len(response.message.body.value))
+            connected.sent(1, size)
         except ClientGoneError:
             if lease is None:
                 put_back()
@@ -319,12 +341,6 @@ class UnaryLane:
         """End all leases, because the daemon ends."""
         self._desks.close()
 
-    def _kernel_for_more(self, kernel_id: str) -> Kernel:
-        """Return the kernel for a message that comes now. Raises ConnectionLostError, KernelNotFoundError."""
-        if self._draining:
-            raise ENDING.again()
-        return self._runtime.kernel(kernel_id)
-
     def _require_epoch(self, request: pb.SendRequest | pb.ReceiveRequest) -> None:
         """Raise SessionLostError if the client counts on another run of the daemon."""
         if request.daemon_epoch and request.daemon_epoch != self._epoch:
@@ -334,30 +350,38 @@ class UnaryLane:
             )
             raise SessionLostError("", problem, request.kernel_id)
 
-    async def _message(self, message: pb.Message, kernel: Kernel) -> tuple[Any, bool]:
-        """Return the message in a request, and True if it was checked already. A long one is read and checked apart."""
+    def _read_now(self, kernel: Kernel, message: pb.Message, body: bytes) -> Any:
+        """Return the message in a request, whose body is this one. None if it should be read apart.
+
+        The message is not checked yet.
+        """
         input_type = kernel.type.input_type
         if input_type is None or kernel.mail.takes_raw:
             codec = self._catalog.lane_codecs(kernel)[0]
         else:
             codec = self._catalog.codec(input_type)
-        limits = self._limits
+        size = len(body)
+        if size > self._apart.least_bytes and (
+            long_request.get() or self._apart.reads_apart(codec, message.body.type_url, size)
+        ):
+            return None
+        if size > self._most_bytes:
+            raise MessageTooLargeError(codec.schema.name, size, self._most_bytes)
+        return from_message(message, codec, body)
 
-        def read(body: bytes, most_elements: int | None) -> Any:
-            if len(body) > limits.max_message_bytes:
-                raise MessageTooLargeError(codec.schema.name, len(body), limits.max_message_bytes)
-            return from_message(message, codec, body, most_elements)
+    async def _read_apart(self, kernel: Kernel, message: pb.Message) -> Any:
+        """Return the message in a request. It is checked already."""
+        codec, most_elements = self._catalog.lane_codecs(kernel)[0], self._limits.max_message_elements
 
         def read_and_check() -> Any:
-            made = read(message.body.value, limits.max_message_elements)
+            body = message.body.value
+            if len(body) > self._most_bytes:
+                raise MessageTooLargeError(codec.schema.name, len(body), self._most_bytes)
+            made = from_message(message, codec, body, most_elements)
             kernel.mail.check_in(made)
             return made
 
-        if not long_request.get():
-            body = message.body.value
-            if not self._apart.reads_apart(codec, message.body.type_url, len(body)):
-                return read(body, None), False
-        return await self._apart.run(read_and_check), True
+        return await self._apart.run(read_and_check)
 
 
 def _patience(

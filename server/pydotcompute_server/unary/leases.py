@@ -10,6 +10,7 @@ from pydotcompute.messages.ids import new_message_id
 from pydotcompute.ring_kernels.places import Places
 from pydotcompute_server.bounds.shares import Owner, SharedTable, shares_of
 from pydotcompute_server.limits import Limits
+from pydotcompute_server.principals import own_most
 
 __all__ = ["Leases"]
 
@@ -54,7 +55,7 @@ class Leases:
         """
         if self._places.taken >= self._most:
             return False
-        self._places.take(owner)
+        self._places.take(owner, own_most("max_leases"))
         return True
 
     def free(self, owner: Owner) -> None:

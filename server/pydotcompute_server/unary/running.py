@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,27 +10,55 @@ from typing import Any, cast
 
 import grpc
 
-from pydotcompute.ring_kernels.mail.sizes import estimated_size
 from pydotcompute_server.bounds.memory import Memory
-from pydotcompute_server.connected import Connected, ConnectedClient
-from pydotcompute_server.limits import Limits
+from pydotcompute_server.connected import Calling, Connected, ConnectedClient
 
-__all__ = ["RunningCalls"]
+__all__ = ["RunningCalls", "Taking"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Taking(Calling):
+    """A message that a call takes: its bytes count while the `with` statement lasts."""
+
+    __slots__ = ("_account", "_calls", "_size")
+
+    def __init__(self, client: ConnectedClient, calls: RunningCalls, size: int) -> None:
+        self.client = client
+        self._account = client.account
+        self._calls = calls
+        self._size = size
+
+    def __enter__(self) -> ConnectedClient:
+        client, size = self.client, self._size
+        client.received_messages += 1
+        client.received_bytes += size
+        client.in_calls += size
+        self._calls.held_bytes += size
+        if self._account is not None:
+            self._account.carry(1, size)
+        self._task = task = cast("asyncio.Task[Any]", asyncio.current_task())
+        client.calls[task] = None
+        return client
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        client, size = self.client, self._size
+        client.in_calls -= size
+        self._calls.held_bytes -= size
+        if self._account is not None:
+            self._account.carry(-1, -size)
+        Calling.__exit__(self, kind, error, trace)
 
 
 class RunningCalls:
     """The unary calls that run now.
 
     Args:
-        limits: the limits of the daemon.
         memory: the budget for messages.
         connected: the clients of the daemon.
     """
 
-    def __init__(self, limits: Limits, memory: Memory, connected: Connected) -> None:
-        self._limits = limits
+    def __init__(self, memory: Memory, connected: Connected) -> None:
         self._memory = memory
         self._connected = connected
         self.held_bytes = 0
@@ -45,33 +74,22 @@ class RunningCalls:
         """Add the bytes of the replies of each kernel that are on their way to callers, by the kernel's id."""
         to.update(self._answering)
 
-    @contextmanager
-    def taking(self, size: int, context: Context) -> Iterator[ConnectedClient]:
-        """Take a message of `size` bytes in a call, and count its bytes. Return whose call it is.
+    def taking(self, size: int, context: Context) -> Taking:
+        """Take a message of `size` bytes in a call. In the `with` statement of the result, its bytes count.
+
+        The result raises SessionLostError if an operator ends the call.
 
         Raises:
             MemoryExhaustedError: there is no room for it.
             LimitExceededError: the principal has too much under way.
-            SessionLostError: an operator has ended the call.
         """
         client = self._connected.client(context)
-        account = client.account
-        if account is not None:
-            account.require_room(size)
-        self._memory.require(size, client.owner.principal)
-        client.received(1, size)
-        self.held_bytes += size
-        client.in_calls += size
-        if account is not None:
-            account.carry(1, size)
-        try:
-            with client.calling():
-                yield client
-        finally:
-            self.held_bytes -= size
-            client.in_calls -= size
-            if account is not None:
-                account.carry(-1, -size)
+        if client.account is not None:
+            client.account.require_room(size)
+        principal = client.owner.principal
+        if not self._memory.has_room_for(size, principal):
+            raise self._memory.error(size, principal)
+        return Taking(client, self, size)
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
@@ -82,13 +100,11 @@ class RunningCalls:
         finally:
             self.held_bytes -= size
 
-    def hold_reply(self, kernel_id: str, reply: Any, context: Context) -> None:
+    def hold_reply(self, kernel_id: str, size: int, context: Context) -> None:
         """Count the bytes of a large reply until its call is over, and so until the client has read it."""
-        size = estimated_size(reply)
-        if size >= self._limits.large_message_bytes:
-            self.held_bytes += size
-            self._answering[kernel_id] += size
-            cast(Any, context).add_done_callback(lambda _: self._release_reply(kernel_id, size))
+        self.held_bytes += size
+        self._answering[kernel_id] += size
+        cast(Any, context).add_done_callback(lambda _: self._release_reply(kernel_id, size))
 
     def _release_reply(self, kernel_id: str, size: int) -> None:
         self.held_bytes -= size

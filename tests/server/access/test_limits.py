@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 from google.protobuf import any_pb2
 
 from pydotcompute.access.roles import Grant, Role
-from pydotcompute.exceptions import LimitExceededError
+from pydotcompute.exceptions import LimitExceededError, PyDotComputeError
 from pydotcompute.v1 import kernel_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2 as message_pb
+from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute_client import RemoteRuntime, connect
 from pydotcompute_server import Limits
 from pydotcompute_server.access.rules import read_rules
 from tests.embedded import Order
-from tests.server.access.guarded import Guarded, guarded, outcome
+from tests.server.access.guarded import As, Guarded, bearer, guarded, outcome
 from tests.stubs import PATIENCE, Letter, Talk
 
 GRANTS = """
@@ -170,3 +173,71 @@ async def test_a_session_that_goes_on_is_held_to_the_limits_of_the_next_call(tmp
             for number in range(300):
                 await batch.send("echo", Order(number))
                 assert (await batch.receive("echo")).amount == number
+
+
+COUNTS = (
+    GRANTS
+    + """
+[[limits]]
+principals = ["batch"]
+max_calls = 2
+max_connections = 1
+max_sessions = 1
+
+[[limits]]
+role = "operator"
+max_kernels = 1
+max_watchers = 1
+"""
+)
+
+
+async def watching(daemon: Guarded, name: str, stack: AsyncExitStack) -> PyDotComputeError | None:
+    """Begin a call that goes on until the end of the stack; the error with which it is refused instead."""
+    call = daemon.by(name).telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
+    stack.callback(call.cancel)
+    return await outcome(call.read())
+
+
+async def test_a_principal_or_a_role_may_have_other_counts_than_the_daemons(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(guarded(tmp_path, NAMES, COUNTS))
+        launch, refused = daemon.by("olga").kernels.Launch, dict[str, Any]()
+        await launch(pb.LaunchRequest(kernel_type="echo", kernel_id="a"))
+        refused["max_kernels"] = await outcome(launch(pb.LaunchRequest(kernel_type="echo", kernel_id="b")))
+        assert await watching(daemon, "olga", stack) is None
+        refused["max_watchers"] = await watching(daemon, "olga", stack)
+        first, second = Talk(daemon.by("batch")), Talk(daemon.by("batch"))
+        await first.open("echo")
+        refused["max_sessions"] = await outcome(second.open("echo"))
+        assert await watching(daemon, "batch", stack) is None
+        refused["max_calls"] = await watching(daemon, "batch", stack)
+        assert None not in refused.values(), refused
+        for name, error in refused.items():
+            most = 2 if name == "max_calls" else 1
+            assert isinstance(error, LimitExceededError)
+            assert (error.name, error.limit, error.asked) == (f"{name}_per_principal", most, most + 1)
+            assert error.retry_after
+        assert await watching(daemon, "carl", stack) is None
+        assert await watching(daemon, "carl", stack) is None
+
+
+async def test_calls_over_one_connection_too_many_are_refused_while_others_have_calls(tmp_path: Path) -> None:
+    rules = GRANTS + '[[limits]]\nprincipals = ["batch"]\nmax_connections = 1'
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(guarded(tmp_path, NAMES, rules))
+        options = (("grpc.use_local_subchannel_pool", 1),)  # A connection of its own.
+        another = await stack.enter_async_context(grpc.aio.insecure_channel(daemon.daemon.address, options))
+        there = As(another, bearer(daemon.secrets["batch"]))
+        listing = pb.ListKernelsRequest()
+        assert await outcome(there.kernels.ListKernels(listing)) is None
+        watch = daemon.by("batch").telemetry.WatchTelemetry(telemetry_pb.WatchTelemetryRequest())
+        await watch.read()
+        error = await outcome(there.kernels.ListKernels(listing))
+        assert isinstance(error, LimitExceededError)
+        assert (error.name, error.limit, error.asked) == ("max_connections_per_principal", 1, 2)
+        assert await outcome(daemon.by("batch").kernels.ListKernels(listing)) is None
+        watch.cancel()
+        async with asyncio.timeout(PATIENCE):
+            while await outcome(there.kernels.ListKernels(listing)) is not None:
+                pass  # The daemon hears of the end of the other call a little later.

@@ -12,7 +12,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from pydotcompute.access.roles import Grant, Role
-from pydotcompute_server.access.methods import SERVICES, STANDARD, roles_in
+from pydotcompute_server.access.methods import STANDARD, roles_in
+from pydotcompute_server.protos import SERVICES
 from tests.server.access.guarded import Guarded, bearer, guarded
 
 DENIED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}

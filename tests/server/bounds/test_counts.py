@@ -402,6 +402,43 @@ def test_a_client_id_that_was_quiet_for_long_gives_its_place() -> None:
     assert gone == [held[0]]
 
 
+def test_new_client_ids_do_not_make_the_daemon_look_at_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    is_busy: Any = Client.is_busy
+
+    def look(client: Client) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(is_busy.fget(client))
+
+    monkeypatch.setattr(Client, "is_busy", property(look))
+    clients = Clients(Limits(client_ids=200), Inbox("k", 1), lambda: 0.0)
+    gone: list[Client] = []
+    owner = ConnectedClient(0, Owner("anonymous", "a"))
+    made = [clients.find(str(number), owner, gone.append) for number in range(200)]
+    for client in made:
+        client.ready.push("a reply", 128)
+    for number in range(100):
+        clients.find(f"new {number}", owner, gone.append).ready.push("a reply", 128)
+    assert gone == made[:100]
+    assert looks <= 200 + 100 * 4  # All of them once, and then a few for each new one.
+
+
+def test_a_client_id_that_has_nothing_goes_before_one_with_a_reply() -> None:
+    clients = Clients(Limits(client_ids=3), Inbox("k", 1), lambda: 0.0)
+    gone: list[Client] = []
+    owner = ConnectedClient(0, Owner("anonymous", "a"))
+    first, second, third = (clients.find(name, owner, gone.append) for name in ("a", "b", "c"))
+    for client in (first, second, third):
+        client.ready.push("a reply", 128)
+    clients.find("d", owner, gone.append).ready.push("a reply", 128)
+    assert gone == [first]
+    clients.find("c", owner, gone.append)  # Its call takes the reply.
+    third.take()
+    clients.find("e", owner, gone.append)
+    assert gone == [first, third]
+
+
 async def test_one_lease_too_many_of_a_client_is_refused_until_one_ends(wire: Wire, another: Wire) -> None:
     kernel_id = await wire.launch("crier")
     for _ in range(2):

@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from pydotcompute_server.calls import refusals
-from pydotcompute_server.calls.refusals import Refusals
+from pydotcompute_server.access import refusals
+from pydotcompute_server.access.refusals import Refusals
 from tests.embedded import embedded
 from tests.principals import believing, saying
 from tests.stubs import Wire, failure_of
