@@ -77,6 +77,7 @@ class Instance:
         """The worker process; None while there is none."""
         self.ledger: Ledger[Item[Any]]
         """What the worker process has."""
+        self._types_before: LinkTypes | None = None
         self.types: LinkTypes
         """The message classes of the link."""
         self.memory: LinkMemory
@@ -111,7 +112,8 @@ class Instance:
         """
         kernel_type = self._type
         assert kernel_type.input_type is not None
-        self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
+        input_type, output_type = kernel_type.input_type, kernel_type.output_type
+        self.types = self._types_before = LinkTypes.of_kernel(input_type, output_type, self._types_before)
         loop = asyncio.get_running_loop()
         self._news, self._end = loop.create_future(), loop.create_future()
         start = replace(self._start, outputs=self.outputs)

@@ -40,6 +40,23 @@ class LinkTypes:
         """The index of the input type."""
         self.of_input = self.codecs[self.input_index]
         """The codec of the input type."""
+        self._declared = input_type, output_type
+
+    @classmethod
+    def of_kernel(cls, input_type: type, output_type: type | None, before: LinkTypes | None) -> LinkTypes:
+        """Return the types of a new link of a kernel.
+
+        To make a codec takes milliseconds. So if the link `before` of the same kernel was of the same types, and its
+        actor has sent no others, it is that.
+        """
+        if before is not None and before._is_of(input_type, output_type):  # noqa: SLF001  # It is of this class.
+            return before
+        return cls(input_type, output_type)
+
+    def _is_of(self, input_type: type, output_type: type | None) -> bool:
+        """Return True if these are the types, and there are no others."""
+        declared = {input_type, output_type or input_type}
+        return self._declared == (input_type, output_type) and len(self.codecs) == len(declared)
 
     def add(self, cls: type) -> int:
         """Give a class the next index, and return it.
