@@ -63,9 +63,12 @@ interop: $(INSTALLED)  ## Run the clients in other languages, Rust and Java too,
 	.ci/install-tools rust java
 	$(BIN)/python -m pytest tests/interop tests/docs/test_clients.py
 
-soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES of them, over bad connections: nothing lost, doubled or leaked.
+soak: $(INSTALLED)  ## 200,000 requests, then SOAK_MINUTES, over bad connections, and while workers are killed: nothing lost or leaked.
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --requests 200000
 	$(BIN)/python -m tests.chaos.soak --seed $(CHAOS_SEED) --minutes $(SOAK_MINUTES)
+	$(BIN)/python -m tests.chaos.workers --seed $(CHAOS_SEED) --requests 200000
+	$(BIN)/python -m tests.chaos.workers --seed $(CHAOS_SEED) --requests 200000 --redeliver
+	$(BIN)/python -m tests.chaos.workers --seed $(CHAOS_SEED) --minutes $(SOAK_MINUTES)
 
 fuzz: $(INSTALLED)  ## FUZZ_INPUTS pieces of wrong input, then each attack: all get a status, and nobody else notices.
 	$(BIN)/python -m tests.chaos.fuzzing --seed $(CHAOS_SEED) --inputs $(FUZZ_INPUTS)

@@ -35,8 +35,8 @@ WORK = [
     "--listen=127.0.0.1:0",
     "--launch=all",
     "--log-level=error",
-    "--limit=worker_restarts=1000000",
-    "--limit=worker_restart_window=0.001",
+    "--limit=max_restarts=1000000",
+    "--limit=restart_window=0.001",
 ]
 """A daemon that starts a worker again at once, however often it dies."""
 

@@ -34,6 +34,7 @@ SCRIPTS = {
     "ghz": "ghz_load.py",
     "inference": "inference_load.py",
     "worker": "workers.py",
+    "isolated": "isolated.py",
 }
 """What measures the workloads, by the first part of their names."""
 

@@ -2,6 +2,7 @@
 there is one.
 
     python examples/inference.py                           in this process
+    python examples/inference.py --isolated                each actor in a process of its own
     python examples/inference.py --target 127.0.0.1:50051  at a daemon
 
 `classify` gathers what arrives within two milliseconds; `classify_one` is its twin that computes each by itself.
@@ -101,9 +102,9 @@ async def use(runtime: KernelRuntime) -> None:
     print(f"Same scores: {np.allclose(scores['classify'], scores['classify_one'], atol=1e-4)}")
 
 
-async def main(target: str | None) -> None:
+async def main(target: str | None, isolated: bool) -> None:
     if target is None:
-        async with RingKernelRuntime() as runtime:
+        async with RingKernelRuntime(isolation="process" if isolated else "none") as runtime:
             await use(runtime)
     else:
         from pydotcompute_client import connect
@@ -115,4 +116,6 @@ async def main(target: str | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A small neural network behind a mailbox.")
     parser.add_argument("--target", help="HOST:PORT of a daemon; in this process if absent")
-    asyncio.run(main(parser.parse_args().target))
+    parser.add_argument("--isolated", action="store_true", help="run each actor in a process of its own")
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.target, arguments.isolated))

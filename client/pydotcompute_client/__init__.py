@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pydotcompute_client.connecting import connect
     from pydotcompute_client.credentials import TLS
     from pydotcompute_client.dead_letters import UnreadableMessage
-    from pydotcompute_client.description import DaemonMemory, KernelDescription
+    from pydotcompute_client.description import DaemonMemory, KernelDescription, Reloaded
     from pydotcompute_client.kernel import RemoteKernel
     from pydotcompute_client.runtime import RemoteRuntime
     from pydotcompute_client.server_info import ServerInfo
@@ -20,6 +20,7 @@ __all__ = [
     "DaemonMemory",
     "KernelDescription",
     "Kicked",
+    "Reloaded",
     "RemoteKernel",
     "RemoteRuntime",
     "ServerInfo",
@@ -37,6 +38,7 @@ _MODULES = {
     "DaemonMemory": "description",
     "KernelDescription": "description",
     "Kicked": "clients",
+    "Reloaded": "description",
     "RemoteKernel": "kernel",
     "RemoteRuntime": "runtime",
     "ServerInfo": "server_info",

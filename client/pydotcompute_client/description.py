@@ -11,7 +11,7 @@ from pydotcompute.v1 import telemetry_service_pb2 as telemetry_pb
 from pydotcompute.wire.kernels import config_from_proto, state_from_proto
 from pydotcompute_client.types import RemoteTypes
 
-__all__ = ["DaemonMemory", "KernelDescription", "read_description", "read_memory"]
+__all__ = ["DaemonMemory", "KernelDescription", "Reloaded", "read_description", "read_memory"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,18 @@ def read_memory(response: telemetry_pb.GetMemoryResponse) -> DaemonMemory:
     """Return the figures in a daemon's response."""
     places = {place.name: place.bytes for place in response.places}
     return DaemonMemory(response.resident_bytes, response.budget_bytes, response.used_bytes, places)
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What is new after a daemon has loaded files again."""
+
+    kernel_ids: list[str]
+    """The kernels that have new workers."""
+    new_kernel_types: list[str]
+    """The kernel types that can be launched now and could not before."""
+    changed_types: list[str]
+    """The full names of the message types that have changed."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from pydotcompute.wire.errors import from_rpc_error
 from pydotcompute.wire.kernels import config_to_proto, telemetry_from_proto
 from pydotcompute_client import clients, dead_letters, questions
 from pydotcompute_client.channels import Channels
-from pydotcompute_client.description import DaemonMemory, KernelDescription, read_description
+from pydotcompute_client.description import DaemonMemory, KernelDescription, Reloaded, read_description
 from pydotcompute_client.exchange.session import Session
 from pydotcompute_client.forks import survives_no_fork
 from pydotcompute_client.kernel import RemoteKernel
@@ -46,6 +46,8 @@ __all__ = ["RemoteRuntime"]
 
 logger = logging.getLogger(__name__)
 
+RELOAD_SECONDS = 120.0
+"""Seconds for a reload beside the time-out of each call: files are imported, and workers started."""
 FEW_SESSIONS = 32
 """As many sessions that are over may be kept at any time; it costs something to look for those that can go."""
 UNRECEIVED_KEPT = 1_000
@@ -248,7 +250,25 @@ class RemoteRuntime:
     async def restart(self, kernel_id: str, timeout: float = 5.0) -> None:
         """See `RingKernelRuntime.restart`."""
         request = kernel_pb.RestartRequest(kernel_id=kernel_id, timeout=duration(timeout))
-        await self._channels.call(lambda daemon: daemon.kernels.Restart, request, extra=timeout)
+        response = await self._channels.call(lambda daemon: daemon.kernels.Restart, request, extra=timeout)
+        session = self._sessions.get(kernel_id)
+        if response.launched_again and session is not None:
+            await session.wait_over(self._channels.timeout)
+
+    async def reload(self, file: str = "") -> Reloaded:
+        """Let the daemon load the files of its kernels again. New workers take over, and old ones finish their work.
+
+        Args:
+            file: the one that is loaded again, of those with which the daemon was started; empty for all.
+
+        Raises:
+            InvalidConfigurationError: the daemon was not started with `--isolation process`, or has no such file; the
+                file cannot be imported; or a change of message types would break programs. Nothing has changed.
+            KernelFailedError: a new actor raised before it first waited. Nothing has changed.
+        """
+        request = kernel_pb.ReloadRequest(file=file)
+        response = await self._channels.call(lambda daemon: daemon.kernels.Reload, request, extra=RELOAD_SECONDS)
+        return Reloaded(list(response.kernel_ids), list(response.new_kernel_types), list(response.changed_types))
 
     @asynccontextmanager
     async def kernel_scope(

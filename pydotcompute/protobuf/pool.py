@@ -83,6 +83,13 @@ class TypePool:
             raise MessageTypeError("types that fit together", str(error)) from error
         self._files[file.name] = file
 
+    def become(self, other: TypePool) -> None:
+        """Holds what another pool holds from now on, in place of what this one has held.
+
+        What was made from the types before goes on working with them.
+        """
+        self._files, self.pool = other._files, other.pool
+
     def descriptor(self, full_name: str) -> Descriptor:
         """Returns the message type with this name, such as `calculator.v1.CalculationRequest`.
 
@@ -126,7 +133,7 @@ class TypePool:
 
     @property
     def files(self) -> list[FileDescriptorProto]:
-        """All files in the pool, with their comments. None of them ever changes or goes."""
+        """All files in the pool, with their comments. None of them changes or goes, but by `become`."""
         return list(self._files.values())
 
     def services(self) -> list[str]:

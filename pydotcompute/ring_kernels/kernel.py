@@ -31,7 +31,7 @@ from pydotcompute.ring_kernels.actor.here import RunsHere
 from pydotcompute.ring_kernels.actor.isolation import runs_in_workers
 from pydotcompute.ring_kernels.actor.restarting import RestartsHere
 from pydotcompute.ring_kernels.actor.room import ENDLESS, Room
-from pydotcompute.ring_kernels.actor.runner import Runner
+from pydotcompute.ring_kernels.actor.runner import Decide, Runner
 from pydotcompute.ring_kernels.actor.supervisor import Supervisor
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import Isolation, KernelFunction, KernelType
@@ -412,6 +412,36 @@ class RingKernel(Generic[TIn, TOut]):
         """
         self.gate.require("scale", *LIVING)
         await self._runner.scale(instances)
+
+    async def try_out(self, kernel_type: KernelType) -> Decide:
+        """Start new worker processes of another text of the kernel's type, beside those that there are.
+
+        They get no message yet. Let them take over by `await decide(True)`, or end them by `await decide(False)`; until
+        then this kernel is neither scaled nor restarted. The old ones then finish what they have in hand, and end. The
+        mailboxes of the kernel, and what happens after a failure, stay as they are.
+
+        Returns:
+            The function `decide`, which must be called once.
+
+        Raises:
+            InvalidConfigurationError: the actor does not run in a worker process.
+            KernelStateError: the kernel is neither LAUNCHED, nor ACTIVE, nor DEACTIVATED.
+            KernelFailedError: a new actor raised before it first waited; nothing has changed.
+        """
+        decide = await self._runner.try_out(kernel_type)
+
+        async def decide_and_note(take_over: bool) -> None:
+            if take_over:
+                self.become(kernel_type)
+            await decide(take_over)
+
+        return decide_and_note
+
+    def become(self, kernel_type: KernelType) -> None:
+        """Take messages of another text of the kernel's type from now on."""
+        self.type = kernel_type
+        self.mail.check_in = _door_for_both(kernel_type.input_type)
+        self.mail.check_out = _door_for_both(kernel_type.output_type, kernel_type.input_type)
 
     async def restart(self, timeout: float = 5.0) -> None:
         """End the actor gently and start it anew, in a new worker process. The messages that wait go on waiting.

@@ -314,7 +314,25 @@ class RestartRequest(_message.Message):
     def __init__(self, kernel_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RestartResponse(_message.Message):
-    __slots__ = ("kernel",)
+    __slots__ = ("kernel", "launched_again")
     KERNEL_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHED_AGAIN_FIELD_NUMBER: _ClassVar[int]
     kernel: Kernel
-    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ...) -> None: ...
+    launched_again: bool
+    def __init__(self, kernel: _Optional[_Union[Kernel, _Mapping]] = ..., launched_again: bool = ...) -> None: ...
+
+class ReloadRequest(_message.Message):
+    __slots__ = ("file",)
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    file: str
+    def __init__(self, file: _Optional[str] = ...) -> None: ...
+
+class ReloadResponse(_message.Message):
+    __slots__ = ("kernel_ids", "new_kernel_types", "changed_types")
+    KERNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    NEW_KERNEL_TYPES_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_TYPES_FIELD_NUMBER: _ClassVar[int]
+    kernel_ids: _containers.RepeatedScalarFieldContainer[str]
+    new_kernel_types: _containers.RepeatedScalarFieldContainer[str]
+    changed_types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kernel_ids: _Optional[_Iterable[str]] = ..., new_kernel_types: _Optional[_Iterable[str]] = ..., changed_types: _Optional[_Iterable[str]] = ...) -> None: ...

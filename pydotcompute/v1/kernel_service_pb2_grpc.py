@@ -88,6 +88,11 @@ class KernelServiceStub(object):
                 request_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartRequest.SerializeToString,
                 response_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartResponse.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/pydotcompute.v1.KernelService/Reload',
+                request_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ReloadResponse.FromString,
+                _registered_method=True)
 
 
 class KernelServiceServicer(object):
@@ -199,6 +204,19 @@ class KernelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reload(self, request, context):
+        """Loads the files of kernels again that the daemon was started with. New workers with the new text take over message by message,
+        old ones finish what they have in hand. New kernel types can be launched, and their services called. All of this happens or,
+        if anything is refused, nothing. Only for a daemon that was started with --isolation process.
+
+        The caller must be an operator of all kernels concerned. Not idempotent: each call loads the files again.
+        Errors: CONFIGURATION_INVALID (the daemon has no isolation; the file is none of its own, or raises at its import; a kernel type is
+        gone; or message types have changed so that programs break), KERNEL_FAILED (a new actor raised before it first waited).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KernelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -251,6 +269,11 @@ def add_KernelServiceServicer_to_server(servicer, server):
                     servicer.Restart,
                     request_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartRequest.FromString,
                     response_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.RestartResponse.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ReloadRequest.FromString,
+                    response_serializer=pydotcompute_dot_v1_dot_kernel__service__pb2.ReloadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -527,6 +550,33 @@ class KernelService(object):
             '/pydotcompute.v1.KernelService/Restart',
             pydotcompute_dot_v1_dot_kernel__service__pb2.RestartRequest.SerializeToString,
             pydotcompute_dot_v1_dot_kernel__service__pb2.RestartResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pydotcompute.v1.KernelService/Reload',
+            pydotcompute_dot_v1_dot_kernel__service__pb2.ReloadRequest.SerializeToString,
+            pydotcompute_dot_v1_dot_kernel__service__pb2.ReloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -99,6 +99,15 @@ class KernelServiceStub:
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
     KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
     """
+    Reload: _grpc.UnaryUnaryMultiCallable[_kernel_service_pb2.ReloadRequest, _kernel_service_pb2.ReloadResponse]
+    """Loads the files of kernels again that the daemon was started with. New workers with the new text take over message by message,
+    old ones finish what they have in hand. New kernel types can be launched, and their services called. All of this happens or,
+    if anything is refused, nothing. Only for a daemon that was started with --isolation process.
+
+    The caller must be an operator of all kernels concerned. Not idempotent: each call loads the files again.
+    Errors: CONFIGURATION_INVALID (the daemon has no isolation; the file is none of its own, or raises at its import; a kernel type is
+    gone; or message types have changed so that programs break), KERNEL_FAILED (a new actor raised before it first waited).
+    """
 
 @_typing.type_check_only
 class KernelServiceAsyncStub(KernelServiceStub):
@@ -170,6 +179,15 @@ class KernelServiceAsyncStub(KernelServiceStub):
     Allowed for a kernel that is LAUNCHED, ACTIVE, DEACTIVATED or FAILED. Not idempotent: each call is another restart.
     Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
     KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
+    """
+    Reload: _aio.UnaryUnaryMultiCallable[_kernel_service_pb2.ReloadRequest, _kernel_service_pb2.ReloadResponse]  # type: ignore[assignment]
+    """Loads the files of kernels again that the daemon was started with. New workers with the new text take over message by message,
+    old ones finish what they have in hand. New kernel types can be launched, and their services called. All of this happens or,
+    if anything is refused, nothing. Only for a daemon that was started with --isolation process.
+
+    The caller must be an operator of all kernels concerned. Not idempotent: each call loads the files again.
+    Errors: CONFIGURATION_INVALID (the daemon has no isolation; the file is none of its own, or raises at its import; a kernel type is
+    gone; or message types have changed so that programs break), KERNEL_FAILED (a new actor raised before it first waited).
     """
 
 class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -299,6 +317,21 @@ class KernelServiceServicer(metaclass=_abc_1.ABCMeta):
         Allowed for a kernel that is LAUNCHED, ACTIVE, DEACTIVATED or FAILED. Not idempotent: each call is another restart.
         Errors: KERNEL_NOT_FOUND, KERNEL_STATE_INVALID, CONFIGURATION_INVALID (the kernel has no workers, and has not failed),
         KERNEL_FAILED (the actor raised before it first waited), BACKEND_UNAVAILABLE and LIMIT_EXCEEDED (as Launch).
+        """
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _kernel_service_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kernel_service_pb2.ReloadResponse, _abc.Awaitable[_kernel_service_pb2.ReloadResponse]]:
+        """Loads the files of kernels again that the daemon was started with. New workers with the new text take over message by message,
+        old ones finish what they have in hand. New kernel types can be launched, and their services called. All of this happens or,
+        if anything is refused, nothing. Only for a daemon that was started with --isolation process.
+
+        The caller must be an operator of all kernels concerned. Not idempotent: each call loads the files again.
+        Errors: CONFIGURATION_INVALID (the daemon has no isolation; the file is none of its own, or raises at its import; a kernel type is
+        gone; or message types have changed so that programs break), KERNEL_FAILED (a new actor raised before it first waited).
         """
 
 def add_KernelServiceServicer_to_server(servicer: KernelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

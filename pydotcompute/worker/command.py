@@ -19,6 +19,13 @@ from pydotcompute.worker.orders import Order, Received
 from pydotcompute.worker.program import Program
 from pydotcompute.worker.template import Template, refuse, unfit_after
 
+try:
+    import uvloop
+except ImportError:
+    _LOOP = None
+else:  # As in the daemon. It is imported here, so that the workers of a template share it.
+    _LOOP = uvloop.new_event_loop
+
 __all__ = ["main"]
 
 
@@ -81,7 +88,8 @@ def _work(received: Received) -> None:
     faulthandler.enable(words)
     # So it says where it was when its parent ends it, for taking too long say. After that the signal does what it does.
     faulthandler.register(signal.SIGTERM, words, chain=True)
-    asyncio.run(_run(socket.socket(fileno=link), Marks(marks, received.order.capacity)))
+    with asyncio.Runner(loop_factory=_LOOP) as runner:
+        runner.run(_run(socket.socket(fileno=link), Marks(marks, received.order.capacity)))
 
 
 async def _run(end: socket.socket, marks: Marks) -> None:

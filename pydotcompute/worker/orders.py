@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -43,17 +42,18 @@ class Order:
     """The lock of the numbers of fields, for a template, as text."""
 
     @classmethod
-    def here(cls, environ: Mapping[str, str], **values: Any) -> Self:
-        """Return an order for a process that finds what this process finds now.
+    def here(cls, environ: Mapping[str, str], path: list[str], **values: Any) -> Self:
+        """Return an order for a process that has the environment and the directory that this process has now.
 
         Args:
             environ: variables of the environment beside those of this process.
+            path: where modules are found.
             values: the other fields.
         """
         directory = None
         with suppress(FileNotFoundError):  # It was removed.
             directory = os.getcwd()
-        return cls({**os.environ, **environ}, [each for each in sys.path if isinstance(each, str)], directory, **values)
+        return cls({**os.environ, **environ}, path, directory, **values)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from itertools import count
 from typing import Any
 
 from pydotcompute.device.lease import HOST, DeviceLease
-from pydotcompute.exceptions import PyDotComputeError
-from pydotcompute.messages.ids import uuid_from_int
+from pydotcompute.exceptions import MessageDeserializationError, PyDotComputeError
+from pydotcompute.protobuf.runtime_helpers import text_of
 from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.mail import Mail
+from pydotcompute.wire.exchange.batches import Columns
 from pydotcompute.wire.worker.errors import from_values
+from pydotcompute.wire.worker.frames import Letter
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.outbox import Outbox
 
@@ -61,22 +63,28 @@ class Others:
         finally:
             del self._calls[number]
 
-    def answered(self, values: dict[str, Any], body: bytes) -> None:
+    def answered(self, letter: Letter) -> None:
         """Take the answer to a call: an error, a message, or nothing."""
+        values, columns = letter.values, letter.messages
         answer = self._calls.get(values["call"])
         if answer is None or answer.done():
             return
         try:
             if values["error"] is not None:
                 raise from_values(values["error"])
-            answer.set_result(None if values["header"] is None else self._message(values, body))
+            answer.set_result(self._message(values["type"], columns) if isinstance(columns, Columns) else None)
         except PyDotComputeError as error:
             answer.set_exception(error)
 
-    def _message(self, values: dict[str, Any], body: bytes) -> Any:
-        message_id, priority, correlation_id = values["header"]
-        correlation = None if correlation_id is None else uuid_from_int(correlation_id)
-        return self._types.named(values["type"]).decode(body, uuid_from_int(message_id), priority, correlation)
+    def _message(self, name: str, columns: Columns) -> Any:
+        codec = self._types.named(name)
+        ((body, message_id, priority, correlation_id, _),) = zip(*columns, strict=True)
+        try:
+            return codec.decode_checked(body, message_id, priority, correlation_id)
+        except PyDotComputeError:
+            raise
+        except Exception as error:  # The class may have a constructor of its own.
+            raise MessageDeserializationError(name, text_of(error)) from error
 
 
 class Other:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from pydotcompute.exceptions import PyDotComputeError
 from pydotcompute.wire.exchange.batches import Packed
-from pydotcompute.wire.exchange.bodies import Body
 from pydotcompute.wire.worker.errors import to_values
-from pydotcompute.wire.worker.frames import Frame, Note, Report, packed
+from pydotcompute.wire.worker.frames import Frame, Letter, Note, Report, packed
 from pydotcompute.wire.worker.memory import LONG, LinkMemory
 from pydotcompute.wire.worker.types import LinkTypes
 
@@ -72,12 +71,10 @@ class Outbox:
             answers: the `message_id.int` of the request that it answers, or `OUTPUT`.
         """
         try:
-            packed_message = self._pack(message, self.memory.encode)  # This may send what has gathered.
+            packed_message = self._pack(message)  # This may send what has gathered.
         except PyDotComputeError as error:
             self.tell("refused", {"answers": answers, "error": to_values(error)})
             return
-        if len(packed_message[0]) > LONG and self.memory.want():
-            self.tell("long")
         self._messages.append(packed_message)
         self._answers.append(answers)
         if len(self._messages) >= AT_ONCE:
@@ -85,28 +82,27 @@ class Outbox:
         else:
             self.soon()
 
-    def _pack(self, message: Any, encode: Callable[[Any, int], bytes | Body]) -> Packed:
+    def _pack(self, message: Any) -> Packed:
         """Return a message as a frame takes it. Raises MessageTypeError or MessageSerializationError."""
         cls = type(message)
         index = self._types.index(cls)
         if index is None:
             index = self._types.add(cls)
             self.tell("type", {"name": self._types.codecs[index].schema.full_name}, self._types.files(index))
+        body = self.memory.encode(message, index)
+        if len(body) > LONG and self.memory.want():
+            self.tell("long")
         correlation_id = message.correlation_id
         return packed(
-            encode(message, index),
+            body,
             message.message_id.int,
             message.priority,
             None if correlation_id is None else correlation_id.int,
             index,
         )
 
-    def _encode(self, message: Any, index: int) -> bytes:
-        return self._types.codecs[index].encode_aligned(message)
-
     def tell_message(self, what: str, message: Any, values: dict[str, Any]) -> None:
-        """Send a note about a message. Raises MessageTypeError or MessageSerializationError."""
-        body, message_id, priority, correlation_id, index, *_ = self._pack(message, self._encode)
-        assert isinstance(body, bytes)
-        header: Sequence[Any] = message_id, priority, correlation_id, index
-        self.tell(what, {**values, "header": header}, body)
+        """Send a letter about a message. Raises MessageTypeError or MessageSerializationError."""
+        letter = Letter(what, values, [self._pack(message)])
+        self.flush()
+        self._send(letter)

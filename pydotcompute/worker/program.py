@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import socket
-import sys
 import traceback
 from contextlib import suppress
 from typing import Any
@@ -19,11 +18,12 @@ from pydotcompute.ring_kernels.limits import RuntimeLimits
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.schema import lock
 from pydotcompute.wire.worker.errors import to_values
-from pydotcompute.wire.worker.frames import Frame, Handed, LinkError, Note, Recall, Returned
+from pydotcompute.wire.worker.frames import Frame, Handed, Letter, LinkError, Note, Recall, Returned
 from pydotcompute.wire.worker.start import Start
 from pydotcompute.wire.worker.types import LinkTypes
 from pydotcompute.worker.importing import find
 from pydotcompute.worker.link import Link
+from pydotcompute.worker.logs import LinkHandler
 from pydotcompute.worker.mail import WorkerMail
 from pydotcompute.worker.marks import Marks
 from pydotcompute.worker.others import Others
@@ -51,7 +51,7 @@ class Program:
         self._link = await Link.open(end, self._on_frame, self._on_end)
         start = await self._starting
         logging.getLogger("pydotcompute.ring_kernels.kernel").disabled = True  # The other side says the same.
-        logging.basicConfig(level=start.log_level, handlers=[_LinkHandler(self._link, start.log_level)], force=True)
+        logging.basicConfig(level=start.log_level, handlers=[LinkHandler(self._send, start.log_level)], force=True)
         if await self._launch(start):
             await self._over.wait()
         self._over.set()
@@ -61,8 +61,6 @@ class Program:
     async def _launch(self, start: Start) -> bool:
         """Import the kernel's file and launch the kernel. Return False if there is no kernel."""
         lock.use(lock.parse(start.lock))
-        own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
-        sys.path += sorted((folder for folder in start.path if folder not in sys.path), key=lambda each: each != own)
         try:
             settle_in(start.cpus, start.nice)
         except PyDotComputeError as error:
@@ -139,8 +137,8 @@ class Program:
                 self._kernel.begin_termination(0.0)
             case Note("room", {"outputs": count}):
                 self._mail.outputs.lend(-count)
-            case Note("answered", values, body):
-                self._others.answered(values, body)
+            case Letter("answered"):
+                self._others.answered(frame)
             case Note("memory", _, offer):
                 self._outbox.memory.attach(offer)
                 self._outbox.tell("attached")
@@ -175,18 +173,3 @@ class Program:
         trace = "".join(traceback.format_exception(error))
         values = {"cause_type": type(error).__name__, "text": text, "traceback": trace}
         self._send(Note("failed", values))
-
-
-class _LinkHandler(logging.Handler):
-    """Sends what is logged to the kernel, in whose log it then is."""
-
-    def __init__(self, link: Link, level: int) -> None:
-        super().__init__(level)
-        self._link = link
-        self._loop = asyncio.get_running_loop()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        trace = "" if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
-        values = {"logger": record.name, "level": record.levelno, "text": record.getMessage(), "traceback": trace}
-        self._loop.call_soon_threadsafe(self._link.send, Note("log", values))

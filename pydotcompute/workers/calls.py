@@ -13,9 +13,11 @@ from pydotcompute.ring_kernels.actor.asking import Asker
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Item
+from pydotcompute.wire.exchange.bodies import Body
 from pydotcompute.wire.worker.errors import to_values
-from pydotcompute.wire.worker.frames import LinkError, Note
+from pydotcompute.wire.worker.frames import Letter, LinkError, packed
 from pydotcompute.wire.worker.ledger import Entry
+from pydotcompute.wire.worker.memory import LONG
 from pydotcompute.workers.instance import Instance
 
 __all__ = ["Calls"]
@@ -27,27 +29,21 @@ class Calls:
     Args:
         kernel: the kernel.
         find: returns the kernel of an id; None if there is no other.
-        read: returns the message in a note of an instance.
     """
 
-    def __init__(
-        self,
-        kernel: RingKernel[Any, Any],
-        find: Callable[[str], Receiver] | None,
-        read: Callable[[Instance, dict[str, Any], bytes], Any],
-    ) -> None:
+    def __init__(self, kernel: RingKernel[Any, Any], find: Callable[[str], Receiver] | None) -> None:
         self._kernel, self._mail = kernel, kernel.mail
-        self._find, self._read = find, read
+        self._find = find
 
-    def begin(self, instance: Instance, note: Note) -> None:
-        """Begin to carry out a call. Raises LinkError if the note is malformed."""
-        match note.values:
+    def begin(self, instance: Instance, what: str, values: dict[str, Any], message: Any) -> None:
+        """Begin to carry out a call: to "forward" a message, or to "ask". Raises LinkError if it is malformed."""
+        match values:
             case {"call": int(number), "kernel_id": str()}:
                 pass
             case _:
-                raise LinkError(f"a call is malformed: {note.values}")
-        what = self._forward if note.what == "forward" else self._ask
-        task = asyncio.create_task(self._carry_out(instance, number, what(instance, note.values, note.body)))
+                raise LinkError(f"a call is malformed: {values}")
+        do = self._forward if what == "forward" else self._ask
+        task = asyncio.create_task(self._carry_out(instance, number, do(instance, values, message)))
         instance.calls[number] = task
         task.add_done_callback(partial(_is_over, instance, number))
 
@@ -61,16 +57,14 @@ class Calls:
         if process is not None:
             process.send(_answer(instance, number, reply, error))
 
-    async def _forward(self, instance: Instance, values: dict[str, Any], body: bytes) -> None:
-        message = self._read(instance, values, body)
+    async def _forward(self, instance: Instance, values: dict[str, Any], message: Any) -> None:
         entry = _entry(instance, values["sequence"])
         item = None if entry is None else entry.item
         await self._receiver(values["kernel_id"]).take_forwarded(self._mail, message, values["key"], item)
         if entry is not None:
             entry.passed_on = True
 
-    async def _ask(self, instance: Instance, values: dict[str, Any], body: bytes) -> Any:
-        message = self._read(instance, values, body)
+    async def _ask(self, instance: Instance, values: dict[str, Any], message: Any) -> Any:
         entry = _entry(instance, values["sequence"])
         item = None if entry is None else entry.item
         asker = Asker(self._mail, instance, bool(values["holds"]), values["key"], item)
@@ -86,19 +80,32 @@ def _entry(instance: Instance, sequence: int | None) -> Entry[Item[Any]] | None:
     return None if sequence is None else instance.ledger.in_hand.get(sequence)
 
 
-def _answer(instance: Instance, number: int, reply: Any, error: PyDotComputeError | None) -> Note:
-    """Return the note that answers a call."""
+def _answer(instance: Instance, number: int, reply: Any, error: PyDotComputeError | None) -> Letter:
+    """Return the letter that answers a call."""
+    values: dict[str, Any] = {"call": number, "error": None}
     if error is None and reply is not None:
-        codec = instance.types.of(stands_for(type(reply)))
-        correlation_id = reply.correlation_id
-        header = reply.message_id.int, reply.priority, None if correlation_id is None else correlation_id.int
         try:
-            values = {"call": number, "error": None, "header": header, "type": codec.schema.full_name}
-            body = bytes(reply.body) if isinstance(reply, Raw) else codec.encode(reply)
-            return Note("answered", values, body)
+            return _letter(instance, values, reply)
         except MessageError as raised:
             error = raised
-    return Note("answered", {"call": number, "error": None if error is None else to_values(error), "header": None})
+    return Letter("answered", values | {"error": None if error is None else to_values(error)})
+
+
+def _letter(instance: Instance, values: dict[str, Any], reply: Any) -> Letter:
+    """Return the letter with a reply. Raises MessageTypeError or MessageSerializationError."""
+    types, memory = instance.types, instance.memory
+    cls = stands_for(type(reply))
+    codec, index = types.of(cls), types.index(cls)
+    body: bytes | Body
+    if index is None:  # The memory knows only classes of the link.
+        body = bytes(reply.body) if isinstance(reply, Raw) else codec.encode_aligned(reply)
+    else:
+        body = memory.place(reply.body) if isinstance(reply, Raw) else memory.encode(reply, index)
+        if len(body) > LONG:
+            instance.share_memory()
+    correlation = None if reply.correlation_id is None else reply.correlation_id.int
+    message = packed(body, reply.message_id.int, reply.priority, correlation, index or 0)
+    return Letter("answered", values | {"type": codec.schema.full_name}, [message])
 
 
 def _is_over(instance: Instance, number: int, task: asyncio.Task[None]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from typing import Any, TypeAlias
 
 from pydotcompute.exceptions import InvalidConfigurationError, KernelFailedError, LimitExceededError, PyDotComputeError
-from pydotcompute.ring_kernels.actor.runner import ActorError
+from pydotcompute.ring_kernels.actor.runner import ActorError, Decide
 from pydotcompute.ring_kernels.kernel import LIVING, RingKernel
 from pydotcompute.ring_kernels.mail.signals import wait_any
 from pydotcompute.ring_kernels.places import COME_AGAIN
@@ -17,7 +17,10 @@ from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Instances
 from pydotcompute.workers.supervisor import Supervisor
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "Maker"]
+
+Maker: TypeAlias = Callable[[int], Instance]
+"""Makes the instance of a number, without its worker."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +35,10 @@ class Crew:
         kernel: the kernel.
         instances: its instances, which the crew changes.
         supervisor: runs each of them.
-        make: makes the instance of a number, without its worker.
+        make: makes an instance.
     """
 
-    def __init__(
-        self,
-        kernel: RingKernel[Any, Any],
-        instances: Instances,
-        supervisor: Supervisor,
-        make: Callable[[int], Instance],
-    ) -> None:
+    def __init__(self, kernel: RingKernel[Any, Any], instances: Instances, supervisor: Supervisor, make: Maker) -> None:
         self._kernel, self._gate = kernel, kernel.gate
         self._instances, self._supervisor, self._make = instances, supervisor, make
         self._starting: list[Instance] = []  # Their workers are started, and they are no members yet.
@@ -64,11 +61,10 @@ class Crew:
         task = self._serving.get(instance)
         return task is not None and task.done()
 
-    @property
-    def _free_number(self) -> int:
-        """The lowest number that no instance has. So a new instance gets the device of the one that it stands for."""
+    def _free_numbers(self) -> Iterator[int]:
+        """Iterate over the numbers that no instance has, the lowest first. So each gets a device that is free."""
         taken = {each.number for each in self.everyone}
-        return next(number for number in itertools.count() if number not in taken)
+        return (number for number in count() if number not in taken)
 
     def join(self, count: int) -> None:
         """Let the kernel begin with so many instances.
@@ -134,34 +130,38 @@ class Crew:
 
     # -- how many ------------------------------------------------------------------------------------------------------
 
-    async def scale(self, count: int) -> None:
+    async def scale(self, wanted: int) -> None:
         """See `RingKernel.scale`."""
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise InvalidConfigurationError("instances", count, "must be a whole number of at least 1")
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+            raise InvalidConfigurationError("instances", wanted, "must be a whole number of at least 1")
         most = self._kernel.limits.max_instances
-        if count > most:
-            raise LimitExceededError("max_instances", most, count)
+        if wanted > most:
+            raise LimitExceededError("max_instances", most, wanted)
         async with self._changing:
             self._gate.require("scale", *LIVING)
             staying = self.staying
-            if (missing := count - len(staying)) > 0:
+            if (missing := wanted - len(staying)) > 0:
                 there_would_be = len(self._instances.members) + missing
                 if there_would_be > most:  # Some have not finished yet.
                     raise LimitExceededError("max_instances", most, there_would_be, COME_AGAIN)
-                await self._grow(missing, count)
-            for instance in staying[count:]:
+                new = [self._make(number) for number in islice(self._free_numbers(), missing)]
+                self._add(await self._start(new, wanted))
+            for instance in staying[wanted:]:
                 self._let_go(instance)
             self._share()
-            for instance in staying[:count]:
+            for instance in staying[:wanted]:
                 if missing > 0:
                     instance.call_back()  # What is ahead of it is for all now.
             self._instances.changed.notify_all()
 
-    async def _grow(self, missing: int, count: int) -> None:
-        """Add instances: all of them or, if one cannot be started, none."""
-        new = self._starting = []
-        for _ in range(missing):
-            new.append(self._make(self._free_number))
+    async def _start(self, new: list[Instance], count: int) -> list[Instance]:
+        """Start instances, and return them: all of them or, if one cannot be started, none.
+
+        Args:
+            new: the instances.
+            count: how many there will be in all.
+        """
+        self._starting = new
         try:
             try:
                 async with asyncio.TaskGroup() as group:
@@ -173,12 +173,13 @@ class Crew:
                 raise self._told(errors.exceptions[0]) from errors.exceptions[0]
             self._gate.require("scale", *LIVING)
         except BaseException:
-            for instance in new:
-                instance.kill()
-            await asyncio.gather(*(instance.stop() for instance in new))
+            await _give_up(new)
             raise
         finally:
             self._starting = []
+        return new
+
+    def _add(self, new: list[Instance]) -> None:
         self._instances.members += new
         for instance in new:
             self._serve(instance)
@@ -224,9 +225,47 @@ class Crew:
             logger.warning("a worker did not end in time: it is killed", extra={"kernel_id": self._kernel.kernel_id})
             task.cancel()
             await asyncio.wait((task,))
-        new = self._make(self._free_number)
-        self._instances.members.append(new)
+        new = self._make(old.number)
+        self._add([new])
         self._share()
-        task = self._serve(new)
+        task = self._serving[new]
         while not (new.is_ready or task.done()):
             await wait_any((self._instances.changed, self._gate.changed))
+
+    # -- of another text -----------------------------------------------------------------------------------------------
+
+    async def try_out(self, make: Maker) -> Decide:
+        """See `Runner.try_out`."""
+        await self._changing.acquire()
+        try:
+            self._gate.require("reload", *LIVING)
+            staying = self.staying
+            new = await self._start([make(each.number) for each in staying], len(staying))
+        except BaseException:
+            self._changing.release()
+            raise
+        self._starting = new
+
+        async def decide(take_over: bool) -> None:
+            try:
+                self._starting = []
+                if not take_over or self._gate.should_terminate:
+                    await _give_up(new)
+                    return
+                self._make = make
+                self._add(new)
+                for old in staying:
+                    if old in self._serving and not self._has_ended(old):
+                        self._let_go(old)
+                self._share()
+                self._instances.changed.notify_all()
+            finally:
+                self._changing.release()
+
+        return decide
+
+
+async def _give_up(instances: list[Instance]) -> None:
+    for instance in instances:
+        instance.kill()
+    await asyncio.gather(*(instance.stop() for instance in instances))

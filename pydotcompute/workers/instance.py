@@ -12,6 +12,7 @@ from typing import Any
 
 from pydotcompute.device.settings import text_of_bytes
 from pydotcompute.ring_kernels.actor.runner import ActorError, WorkerLostError
+from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
@@ -49,20 +50,23 @@ class Instance:
 
     Args:
         kernel: the kernel.
+        kernel_type: the type of the kernel, as its file says now.
         start: what the worker runs.
         on_frame: called with this instance and each frame that is about messages, or forwards one.
-        number: its number among the instances of the kernel, from 0.
+        number: its number among the instances of the kernel, from 0. One that takes its place has the same.
     """
 
     def __init__(
         self,
         kernel: RingKernel[Any, Any],
+        kernel_type: KernelType,
         start: Start,
         on_frame: Callable[[Instance, Frame], None],
         number: int,
     ) -> None:
         self.number = number
         self._kernel = kernel
+        self._type = kernel_type
         self._start = start
         self._on_frame = on_frame
         self.window = Window(1, AHEAD_BYTES)
@@ -105,7 +109,7 @@ class Instance:
             WorkerLostError: the process has died.
             PyDotComputeError: the worker refuses to launch the kernel, for example because there is no GPU.
         """
-        kernel_type = self._kernel.type
+        kernel_type = self._type
         assert kernel_type.input_type is not None
         self.types = LinkTypes(kernel_type.input_type, kernel_type.output_type)
         loop = asyncio.get_running_loop()

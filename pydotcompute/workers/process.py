@@ -92,7 +92,7 @@ class WorkerProcess:
             worker._link = await Link.open(here, on_frame, worker._on_end)
             kept.callback(worker._link.close)
             descriptors = there.fileno(), marks_file, crash, *(each.descriptor for each in printed)
-            child = worker._child = await TEMPLATES.fork(start.func, start.environ, descriptors, capacity)
+            child = worker._child = await TEMPLATES.fork(start, descriptors, capacity)
             kept.pop_all()
         if worker.broken is not None:
             worker.kill()

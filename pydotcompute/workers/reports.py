@@ -14,7 +14,7 @@ from pydotcompute.ring_kernels.mail.dead_letters import DeadLetterDirection, Dea
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.wire.exchange.batches import Columns
 from pydotcompute.wire.worker.errors import from_values
-from pydotcompute.wire.worker.frames import Frame, LinkError, Note, Report, Returned
+from pydotcompute.wire.worker.frames import Frame, Letter, LinkError, Note, Report, Returned
 from pydotcompute.workers.calls import Calls
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Instances, header_of
@@ -37,7 +37,7 @@ class Reports:
 
     def __init__(self, kernel: RingKernel[Any, Any], find: Callable[[str], Receiver] | None) -> None:
         self._kernel, self._mail, self._inbox = kernel, kernel.mail, kernel.mail.inbox
-        self._calls = Calls(kernel, find, self._message)
+        self._calls = Calls(kernel, find)
         self.idle = Signal()
         """Notified when the actors have nothing in hand and ask for the next message."""
 
@@ -54,14 +54,14 @@ class Reports:
                 self.instances.put_back(instance.ledger.returned(sequences))
             case Note("refused", {"answers": int(key), "error": dict(error)}):
                 self._refused(key, from_values(error))
-            case Note("buried", values, body):
-                self._buried(instance, values, body)
+            case Letter("buried", values, Columns() as columns):
+                self._buried(instance, values, columns)
             case Note("undecodable", {"sequence": int(sequence), "error": dict(error)}):
                 self._undecodable(instance, sequence, from_values(error))
             case Note("paused"):
                 pass
-            case Note("forward" | "ask"):
-                self._calls.begin(instance, frame)
+            case Letter("forward" | "ask", values, Columns() as columns):
+                self._calls.begin(instance, frame.what, values, self._message(instance, columns))
             case Note("never mind", {"call": int(number)}):
                 if (call := instance.calls.get(number)) is not None:
                     call.cancel()
@@ -141,20 +141,19 @@ class Reports:
         if key:
             self._mail.replies.fail(uuid_from_int(key), error)
 
-    def _message(self, instance: Instance, values: dict[str, Any], body: bytes) -> Any:
-        """Return the message in a note."""
+    def _message(self, instance: Instance, columns: Columns) -> Any:
+        """Return the message in a letter."""
+        ((body, message_id, priority, correlation_id, index),) = zip(*columns, strict=True)
         try:
-            message_id, priority, correlation_id, index = values["header"]
-            correlation = None if correlation_id is None else uuid_from_int(correlation_id)
-            return instance.types.raw[index](body, uuid_from_int(message_id), priority, correlation)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            return instance.types.raw[index](body, message_id, priority, correlation_id)
+        except IndexError as error:
             raise LinkError(f"a message is malformed: {error}") from error
 
-    def _buried(self, instance: Instance, values: dict[str, Any], body: bytes) -> None:
+    def _buried(self, instance: Instance, values: dict[str, Any], columns: Columns) -> None:
         try:
             reason = DeadLetterReason[values["reason"]]
             direction = None if values["direction"] is None else DeadLetterDirection[values["direction"]]
             detail = str(values["detail"])
         except (KeyError, TypeError) as error:
             raise LinkError(f"a dead letter is malformed: {error}") from error
-        self._mail.bury(self._message(instance, values, body), detail, reason, direction)
+        self._mail.bury(self._message(instance, columns), detail, reason, direction)

@@ -10,13 +10,14 @@ from typing import Any
 from pydotcompute.device.lease import HOST, DeviceLease
 from pydotcompute.ring_kernels.actor.forwarding import Receiver
 from pydotcompute.ring_kernels.actor.room import Room
-from pydotcompute.ring_kernels.actor.runner import ActorError
+from pydotcompute.ring_kernels.actor.runner import ActorError, Decide
+from pydotcompute.ring_kernels.declaration import KernelType
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 from pydotcompute.wire.worker.start import Start
-from pydotcompute.workers.crew import Crew
+from pydotcompute.workers.crew import Crew, Maker
 from pydotcompute.workers.feeder import Feeder
 from pydotcompute.workers.instance import Instance
 from pydotcompute.workers.instances import Entries, Instances
@@ -38,17 +39,12 @@ class RunsInWorkers:
     lease: DeviceLease = HOST  # The messages leave this process from the host. The worker has the device.
 
     def __init__(self, kernel: RingKernel[Any, Any], find: Callable[[str], Receiver] | None) -> None:
+        self._kernel = kernel
         self._reports = Reports(kernel, find)
         self._instances = self._reports.instances = Instances(kernel)
         self._feeder = Feeder(kernel, self._instances)
         self._supervisor = Supervisor(kernel, self._instances)
-        start = Start.of(kernel.type, kernel.config, kernel.limits, logging.getLogger().getEffectiveLevel())
-        devices = kernel.type.devices
-
-        def make(number: int) -> Instance:
-            return Instance(kernel, placed(start, devices, number), self._reports.on_frame, number)
-
-        self._crew = Crew(kernel, self._instances, self._supervisor, make)
+        self._crew = Crew(kernel, self._instances, self._supervisor, self._maker())
         self._crew.join(kernel.type.instances)
         self._left: Entries = []  # What the actors had in hand when they ended.
         self._failure: ActorError | None = None  # With which the actor has failed before it first waited.
@@ -88,6 +84,17 @@ class RunsInWorkers:
     def seconds_in_send(self) -> float | None:
         """See `Runner`."""
         return self._instances.seconds_in_send
+
+    def _maker(self, kernel_type: KernelType | None = None) -> Maker:
+        """Return what makes an instance of a kernel type; None is that of the kernel."""
+        kernel = self._kernel
+        made_of = kernel.type if kernel_type is None else kernel_type
+        start = Start.of(made_of, kernel.config, kernel.limits, logging.getLogger().getEffectiveLevel())
+
+        def make(number: int) -> Instance:
+            return Instance(kernel, made_of, placed(start, made_of.devices, number), self._reports.on_frame, number)
+
+        return make
 
     async def open(self) -> None:
         """See `Runner`."""
@@ -145,6 +152,10 @@ class RunsInWorkers:
     async def scale(self, instances: int) -> None:
         """See `Runner`."""
         await self._crew.scale(instances)
+
+    async def try_out(self, kernel_type: KernelType) -> Decide:
+        """See `Runner`."""
+        return await self._crew.try_out(self._maker(kernel_type))
 
     async def restart(self, timeout: float) -> None:
         """See `Runner`."""

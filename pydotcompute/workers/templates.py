@@ -10,13 +10,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from pydotcompute.schema.lock import in_force
-from pydotcompute.wire.worker.start import Place
+from pydotcompute.wire.worker.start import Place, Start
 from pydotcompute.worker.orders import Order, hear, send
 from pydotcompute.workers.child import Child, TemplateLostError, UnfitFileError
 
@@ -32,6 +33,8 @@ EARLY = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_", "BLI
 """How the names of variables begin that are read when a process starts, or by NumPy when it is imported."""
 AGAIN = 0.01
 """Seconds after which an order is sent again for which a template had no room."""
+PATIENCE = 20.0
+"""Seconds within which a template forks. One that was stopped, for example, never does."""
 LAST_WORDS = 64 << 10
 """The most bytes that are read of what a template says on its standard error."""
 
@@ -42,14 +45,32 @@ class _Template:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         control.setblocking(False)
+        self.has_forked = False
+        """True once it has forked: its imports have ended."""
+        self._since = monotonic()
+
+    @property
+    def is_late(self) -> bool:
+        """True if it has not forked yet, and should have."""
+        return not self.has_forked and monotonic() - self._since > PATIENCE
 
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """Let a process be forked.
 
         Raises:
-            TemplateLostError: the template has ended, or its file cannot be imported.
+            TemplateLostError: the template has ended or does not answer, or its file cannot be imported.
             OSError: the system allows no more processes or files.
         """
+        try:
+            # Imports may take long, and a worker that waits for them has its own time.
+            async with asyncio.timeout(PATIENCE if self.has_forked else None):
+                child = await self._born(order, descriptors)
+        except TimeoutError:
+            raise TemplateLostError("it does not answer") from None
+        self.has_forked = True
+        return child
+
+    async def _born(self, order: Order, descriptors: Sequence[int]) -> Child:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with there:
@@ -67,6 +88,8 @@ class _Template:
 
     def order(self, order: Order, report: socket.socket, descriptors: Sequence[int]) -> None:
         """Send an order. Raises BlockingIOError if there is no room, and TemplateLostError if the template is gone."""
+        if self._control.fileno() < 0:
+            raise TemplateLostError("it was left")
         try:
             send(self._control, order, report, descriptors)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -139,8 +162,10 @@ class _OfFile(_Template):
     def __init__(self, first: _First, order: Order, version: Any, descriptors: Sequence[int]) -> None:
         self.version = version
         """What must be the same for the file to be the same."""
-        self.has_forked = False
-        """True once it has forked a worker: its import has ended."""
+        self.first = first
+        """The template from which it comes."""
+        self.came = False
+        """True if it is known to have been forked. To be asked after `leave`."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(here)
         self._report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -155,7 +180,7 @@ class _OfFile(_Template):
     async def fork(self, order: Order, descriptors: Sequence[int]) -> Child:
         """See `_Template`."""
         child = await super().fork(order, descriptors)
-        self.has_forked = True
+        self.first.has_forked = True
         return child
 
     def leave(self) -> None:
@@ -165,6 +190,7 @@ class _OfFile(_Template):
             with suppress(OSError):
                 data, descriptors = hear(self._report)
                 if descriptors:
+                    self.came = True
                     child = Child(json.loads(data)["pid"], descriptors[0], self._report)
                     child.kill()
                     child.close()
@@ -187,21 +213,22 @@ class Templates:
         with self._guard:
             self._first_template()
 
-    async def fork(self, place: Place, environ: Mapping[str, str], descriptors: Sequence[int], capacity: int) -> Child:
+    async def fork(self, start: Start, descriptors: Sequence[int], capacity: int) -> Child:
         """Fork a worker, from a template that has imported the file if there can be one.
 
+        If the worker has an environment of its own, it imports the file itself, so that the file finds that.
+
         Args:
-            place: where the function of the kernel is.
-            environ: variables of the worker's environment beside those of this process. If there are some, the worker
-                imports the file itself, so that the file finds them.
+            start: what the worker is to run.
             descriptors: those of the link, the marks, the last words, standard output and standard error.
             capacity: the most messages that may be ahead of the actor.
 
         Raises:
             OSError: the system allows no more processes or files.
         """
-        order = Order.here(environ, capacity=capacity)
-        if not environ:
+        order = Order.here(start.environ, _path(start), capacity=capacity)
+        place = start.func
+        if not start.environ:
             template = self._template_of(place, order, descriptors[-2:])
             if template is not None:
                 try:
@@ -213,13 +240,26 @@ class Templates:
                         self._leave(place, template)
                     raise
         try:
-            return await self._any_first().fork(order, descriptors)
+            return await self._fork_from_first(order, descriptors)
         except TemplateLostError:
-            first = self._any_first()
-            try:
-                return await first.fork(order, descriptors)
-            except TemplateLostError as error:
-                raise OSError(f"the template process has ended, {first.last_words()}") from error
+            pass
+        try:
+            return await self._fork_from_first(order, descriptors)
+        except TemplateLostError as error:
+            raise OSError(f"there is no template: {error}") from error
+
+    async def _fork_from_first(self, order: Order, descriptors: Sequence[int]) -> Child:
+        with self._guard:
+            first = self._first_template()
+        try:
+            return await first.fork(order, descriptors)
+        except TemplateLostError as error:
+            self._leave_first(first)
+            raise TemplateLostError(f"{error} ({first.last_words()})") from error
+        except BaseException:
+            if first.is_late:
+                self._leave_first(first)
+            raise
 
     def forget(self) -> None:
         """Let the files be imported again for workers that are started from now on."""
@@ -250,16 +290,23 @@ class Templates:
             os.close(descriptor)
         self.__init__()  # type: ignore[misc]
 
-    def _any_first(self) -> _First:
+    def _leave_first(self, first: _First) -> None:
         with self._guard:
-            return self._first_template()
+            if self._first is first:
+                self._replace_first()
+
+    def _replace_first(self) -> None:
+        """Order nothing more of the first template: the next one is started when it is needed."""
+        if self._first is not None:
+            self._first.leave()
+            self._firsts_before.append(self._first)
+            self._first = None
 
     def _first_template(self) -> _First:
         first = self._first
         if first is not None and not first.is_fit:
-            first.leave()
-            self._firsts_before.append(first)
-            self._first = first = None
+            self._replace_first()
+            first = None
         if first is None:
             for ended in [each for each in self._firsts_before if each.has_ended]:
                 ended.close()
@@ -299,9 +346,18 @@ class Templates:
             if self._of_files.get(key) is template:
                 del self._of_files[key]
                 template.leave()
+                if template.is_late and not template.came and template.first is self._first:
+                    self._replace_first()
             if isinstance(why, UnfitFileError):
                 self._unfit[key] = template.version
                 logger.warning("%s: each worker imports it anew, because %s", place.file, why)
+
+
+def _path(start: Start) -> list[str]:
+    """Return where modules are found: as in this process, and after that where the kernel's file is from."""
+    here = [each for each in sys.path if isinstance(each, str)]
+    own = os.path.dirname(start.func.file)  # Another folder may have a file of the same name.
+    return here + sorted((folder for folder in start.path if folder not in here), key=lambda each: each != own)
 
 
 def _early() -> dict[str, str]:

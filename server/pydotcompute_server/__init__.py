@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pydotcompute_server.describing.process import describe_kernel_types
     from pydotcompute_server.limits import Limits
     from pydotcompute_server.loading import LoadError, load_kernel_types
+    from pydotcompute_server.reloading import Reloaded
     from pydotcompute_server.settings import Settings
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LoadError",
     "Method",
     "Proceed",
+    "Reloaded",
     "Settings",
     "StatusError",
     "Step",
@@ -33,6 +35,7 @@ _MODULES = {
     **dict.fromkeys(("Daemon", "ListenError"), "daemon"),
     **dict.fromkeys(("LoadError", "load_kernel_types"), "loading"),
     "Limits": "limits",
+    "Reloaded": "reloading",
     "describe_kernel_types": "describing.process",
     "Settings": "settings",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -20,6 +20,14 @@ from pydotcompute.v1 import message_service_pb2 as pb
 __all__ = ["Catalog"]
 
 
+class MessageTypeFiles(NamedTuple):
+    """A message type that another one has replaced."""
+
+    codec: Codec[Any]
+    full_name: str
+    files: FileDescriptorSet
+
+
 class Catalog:
     """The codecs and descriptors of message classes, made once for each class. One pool has all of the descriptors.
 
@@ -29,6 +37,7 @@ class Catalog:
     def __init__(self) -> None:
         self.pool = TypePool()
         self._codecs: dict[type, Codec[Any]] = {}
+        self._earlier: dict[type, MessageTypeFiles] = {}  # Of classes that are no more.
         self.services: dict[str, KernelType] = {}
         """The kernel types that have a service, by the full name of the service."""
 
@@ -47,6 +56,31 @@ class Catalog:
         for kernel_type in kernel_types:
             if kernel_type.input_type is not None:
                 self._add_service(kernel_type, kernel_type.input_type)
+
+    def replaced_by(self, *kernel_types: KernelType) -> Catalog:
+        """Return a catalog of these kernel types, with the daemon's own files, for `become`.
+
+        Raises:
+            MessageTypeError, InvalidConfigurationError: as `add`.
+        """
+        other = Catalog()
+        other.add(*kernel_types)
+        other.pool.add_files(file for file in self.pool.files if is_reserved(file.package))
+        return other
+
+    def become(self, other: Catalog) -> None:
+        """Hold what another catalog holds from now on.
+
+        Sessions that have begun go on with the codecs that they have. What they were told of their types stays known.
+        """
+        for cls, codec in self._codecs.items():
+            if cls not in other._codecs and not issubclass(cls, Raw):
+                name = codec.descriptor.full_name
+                self._earlier[cls] = MessageTypeFiles(codec, name, self.pool.file_set(name))
+        self.pool.become(other.pool)
+        self._codecs = other._codecs
+        self.services.clear()
+        self.services.update(other.services)
 
     def _add_service(self, kernel_type: KernelType, input_type: type) -> None:
         name = kernel_type.service
@@ -76,6 +110,8 @@ class Catalog:
     def codec(self, cls: type) -> Codec[Any]:
         """Return the codec of a message class, or of the `Raw` messages that stand for one."""
         codec = self._codecs.get(cls)
+        if codec is None and cls in self._earlier:
+            return self._earlier[cls].codec
         if codec is None:
             codec = RawCodec(self.codec(stands_for(cls))) if issubclass(cls, Raw) else Codec(cls, self.pool)
             self._codecs[codec.message_type] = codec
@@ -110,5 +146,7 @@ class Catalog:
 
     def message_type(self, cls: type) -> pb.MessageType:
         """Return the full name of a message class, and the files that define it."""
+        if (earlier := self._earlier.get(cls)) is not None:
+            return pb.MessageType(full_name=earlier.full_name, files=earlier.files)
         full_name = self.codec(cls).descriptor.full_name
         return pb.MessageType(full_name=full_name, files=self.pool.file_set(full_name))

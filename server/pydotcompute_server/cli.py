@@ -135,6 +135,12 @@ def _limit(name: str, least: int, text: str) -> Callable[[Command], Command]:
     show_envvar=True,
     help="`process` runs each actor in a worker process, and the daemon imports no file of kernels.",
 )
+@click.option(
+    "--reload",
+    is_flag=True,
+    show_envvar=True,
+    help="Load the files of KERNELS again whenever they change, for development; with --isolation process.",
+)
 @_limit("grace", 0, "Seconds that the daemon has to finish its work when it is asked to end.")
 @_limit("max_message_bytes", 1, "Length of the longest message body, in bytes.")
 @_limit(
@@ -231,6 +237,7 @@ def main(
     listen: str,
     launch: tuple[str, ...],
     isolation: Isolation,
+    reload: bool,
     grace: float,
     max_message_bytes: int,
     memory_bytes: int,
@@ -281,6 +288,8 @@ def main(
             listen=listen,
             launch=launch,
             isolation=isolation,
+            kernels=kernels if isolation == "process" else (),
+            reload=reload,
             limits=limits,
             tls_directory=tls_directory,
             tls_certificate=tls_certificate,

@@ -47,6 +47,7 @@ from pydotcompute_server.epoch import Epoch
 from pydotcompute_server.exchange.lane import ExchangeLane
 from pydotcompute_server.exchange.openings import SESSIONS_PER_SECOND, Openings
 from pydotcompute_server.protos import SERVICES
+from pydotcompute_server.reloading import Reloaded, Reloader, cannot_reload
 from pydotcompute_server.services.clients import ClientServicer
 from pydotcompute_server.services.dead_letters import DeadLetterServicer
 from pydotcompute_server.services.health import HealthService
@@ -62,6 +63,7 @@ from pydotcompute_server.transport.renewal import Certificates
 from pydotcompute_server.typed.service import TypedServices
 from pydotcompute_server.unary.lane import UnaryLane
 from pydotcompute_server.visible import Visible
+from pydotcompute_server.watching import reload_on_change
 
 __all__ = ["Daemon", "ListenError"]
 
@@ -98,8 +100,9 @@ class Daemon:
         """The budget for messages, wherever they wait."""
         self._access = Access(settings)
         accounts = Accounts(limits)
+        types = dict(kernel_types)  # A reload changes it.
         self._runtime = RingKernelRuntime(
-            kernel_types=kernel_types, sends_to_host=True, limits=limits, isolation=settings.isolation
+            kernel_types=types, sends_to_host=True, limits=limits, isolation=settings.isolation
         )
         self._runtime.room = MemoryRoom(memory, self._waiting_of_kernels, lambda: self._runtime.kernel_count)
         self._catalog = Catalog()
@@ -119,7 +122,10 @@ class Daemon:
         self._exchange = ExchangeLane(
             self._runtime, self._catalog, limits, apart, memory, epoch, self._connected, openings
         )
-        self._kernels = KernelServicer(self._runtime, self._catalog, visible, limits, self.epoch)
+        self._reloader: Reloader | None = None
+        if settings.isolation == "process" and settings.kernels:
+            self._reloader = Reloader(settings.kernels, types, self._runtime, self._catalog, limits.worker_start)
+        self._kernels = KernelServicer(self._runtime, self._catalog, visible, limits, self.epoch, self._reloader)
         memory.add_place("mailboxes", self._in_mailboxes)
         memory.add_place("dead letters", self._in_dead_letters)
         memory.add_place("calls", lambda: self._unary.held_bytes)
@@ -188,6 +194,8 @@ class Daemon:
         handlers: Any = Handlers(
             self._catalog.pool, limits, self._apart, self._steps, self._visible.services, self._access.turned_away
         )
+        if self._reloader is not None:
+            self._reloader.forget = handlers.forget
         messages = MessageServicer(self._unary, self._exchange)
         handlers.add_generic_rpc_handlers([messages.exchange_handler()])  # Before the service, which has one too.
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, handlers)
@@ -279,6 +287,18 @@ class Daemon:
         """The ids of the kernels that have not ended, in the order of their launch."""
         return [each for each in self._runtime.kernel_ids if not self._runtime.kernel(each).gate.has_ended]
 
+    async def reload_kernels(self, file: str = "") -> Reloaded:
+        """Load the files of kernels again; see `Reloader.reload`.
+
+        Raises:
+            InvalidConfigurationError: as `Reloader.reload`; or the settings have no `kernels`, or another isolation
+                than "process".
+            KernelFailedError: as `Reloader.reload`.
+        """
+        if self._reloader is None:
+            raise cannot_reload()
+        return await self._reloader.reload(file)
+
     def reload(self) -> None:
         """Read the files again that can change while the daemon runs: the certificates, and who may do what."""
         self._access.reload()
@@ -299,6 +319,8 @@ class Daemon:
             tasks.append(group.create_task(warn_again_and_again(self._settings, self.address)))
             if self._certificates is not None:
                 tasks.append(group.create_task(self._certificates.watch(self._limits.certificates_checked)))
+            if self._settings.reload and self._reloader is not None:
+                tasks.append(group.create_task(reload_on_change(self._reloader)))
             await self._stop.wait()
             for task in tasks:
                 task.cancel()

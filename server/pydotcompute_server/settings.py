@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,11 @@ class Settings:
     """Names of the kernel types to launch and activate at start; `all` stands for every type."""
     isolation: Isolation = "none"
     """Whether kernels run in worker processes, `none` or `process`, where their types leave that open."""
+    kernels: Sequence[str] = ()
+    """The files, directories and modules of `describe_kernel_types`, so that they can be loaded again. It has an effect
+    only with `isolation="process"`."""
+    reload: bool = False
+    """True to load the files of kernels again whenever they change, for development."""
     limits: Limits = field(default_factory=Limits)
     """How much the daemon takes and keeps, and how long it waits."""
     socket_mode: int | None = None
@@ -86,6 +92,12 @@ class Settings:
     allows that there is nothing in `tls_directory`."""
 
     def __post_init__(self) -> None:
+        if self.reload:
+            if self.isolation != "process":
+                raise InvalidConfigurationError("reload", True, "only a daemon with --isolation process can do that")
+            if importlib.util.find_spec("watchfiles") is None:
+                problem = "it needs watchfiles; install it with `pip install 'pydotcompute-grpc[reload]'`"
+                raise InvalidConfigurationError("reload", True, problem)
         if self.tls_directory is not None and any(getattr(self, name) is not None for name in _NEEDED):
             problem = "it has the certificate, the key and the authority: leave out the settings for single files"
             raise InvalidConfigurationError("tls_directory", self.tls_directory, problem)

@@ -50,3 +50,16 @@ async def lonely(ctx: KernelContext[Entry, Account]) -> None:
 async def several(ctx: KernelContext[Entry, Account]) -> None:
     """Two workers that share a mailbox."""
     await answer(ctx)
+
+
+@ring_kernel(
+    input_type=Entry,
+    output_type=Account,
+    isolation="process",
+    restart="on_failure",
+    on_crash="redeliver",
+    max_deliveries=1_000,
+)
+async def patient(ctx: KernelContext[Entry, Account]) -> None:
+    """One worker. What it had in hand when it is killed is given to the next one."""
+    await answer(ctx)

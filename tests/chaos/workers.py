@@ -1,45 +1,52 @@
 """Workers that are killed every 50 to 300 ms: whoever asks is answered once, or told that the request is lost.
 
     python -m tests.chaos.workers --requests 200000
+    python -m tests.chaos.workers --requests 200000 --redeliver
     python -m tests.chaos.workers --minutes 30
 
 Eight clients ask two kernels through a proxy that mistreats their connections. The workers of both are killed by
-SIGKILL and SIGSEGV, are stopped and then killed, and run out of memory. The actors write down what they are handed, so
-the end shows whether anything was lost, handed out twice, or out of order. The exit code says whether all was well.
+SIGKILL and SIGSEGV, are stopped and then killed, and run out of memory; somebody pauses the kernels meanwhile. The
+actors write down what they are handed, so the end shows whether anything was lost, handed out twice, or out of order.
+The exit code says whether all was well.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import signal
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pydotcompute_client import connect
 from tests.chaos.killer import Killer, descendants, is_worker
 from tests.chaos.memory import MIB, Memory
 from tests.chaos.processes import Process, Processes, eventually
 from tests.chaos.worker_client import ASK, SEND, WorkerReport
 from tests.chaos.worker_kernels import JOURNAL, RECORD, records_of
 
-__all__ = ["Attack", "run"]
+__all__ = ["KERNELS", "REDELIVERS", "Attack", "run"]
 
 STORM = "cut=6,reset=3,stall=3,halve=1,trickle=1"
 EVERY_SECONDS = 0.05, 0.3
+REDELIVERS = ("patient",)
 KERNELS = Path(__file__).with_name("worker_kernels.py")
 SAMPLES = 120
 WARM_UP_SHARE = 0.2
 LAST_REPLIES = 180.0
 """Seconds in which a client has what is under way, when it is told to end."""
-RESTARTED_AT_ONCE = "--limit=worker_restarts=1000000", "--limit=worker_restart_window=0.001"
+RESTARTED_AT_ONCE = "--limit=max_restarts=1000000", "--limit=restart_window=0.001"
 """A daemon would start a worker that dies so often only after a while, and then no more."""
 FILES_MORE = 16
 """Descriptors that a daemon may have at the end beyond those of a quiet moment at the start: those of connections."""
@@ -82,6 +89,9 @@ class _Run:
                 f"--count={-(-attack.requests // attack.clients)}", f"--may-lose={int(attack.may_lose)}",
                 f"--in-order={int(kernel != 'several')}", f"--padding={(0, 5_000)[number % 2]}",
             )))  # fmt: skip
+        self._target, self._over, self._operating = target, threading.Event(), ""
+        self.pauses = 0
+        self._operator = threading.Thread(target=self._operate, daemon=True)
         self._killer = Killer(self.daemon.pid, self._serving, self._dice)
         self._memory = Memory("daemon")
 
@@ -104,6 +114,7 @@ class _Run:
         for _, client in self.clients:
             first = client.line()
             assert first == "under way", f"{client.name}: {first or 'has ended'}"
+        self._operator.start()
         started, next_sample = time.monotonic(), 0.0
         while (now := time.monotonic() - started) < self._attack.seconds and any(self._live()):
             if now >= next_sample:
@@ -111,10 +122,30 @@ class _Run:
                 next_sample += self._attack.seconds / SAMPLES if not self._attack.requests else 2.0
             time.sleep(self._dice.uniform(*EVERY_SECONDS))
             self._killer.kill()
+        self._over.set()
+        self._operator.join(LAST_REPLIES)
         for client in self._live():
             client.signal(signal.SIGTERM)
         reports = [(kernel, self._last_words(client)) for kernel, client in self.clients]
         self._judge(time.monotonic() - started, reports)
+
+    def _operate(self) -> None:
+        """Pause and resume the kernels meanwhile, over a connection of its own."""
+        try:
+            asyncio.run(self._pause_and_resume())
+        except Exception:
+            self._operating = traceback.format_exc()
+
+    async def _pause_and_resume(self) -> None:
+        dice = random.Random(0)
+        async with connect(self._target) as runtime:
+            while not self._over.is_set():
+                kernel = dice.choice(self._attack.kernels)
+                await runtime.deactivate(kernel)
+                await asyncio.sleep(dice.uniform(0.0, 0.05))
+                await runtime.reactivate(kernel)
+                self.pauses += 1
+                await asyncio.sleep(dice.uniform(*EVERY_SECONDS))
 
     def _live(self) -> Iterator[Process]:
         return (client for _, client in self.clients if client.popen.poll() is None)
@@ -127,11 +158,16 @@ class _Run:
     def _judge(self, seconds: float, reports: list[tuple[str, WorkerReport]]) -> None:
         answered, told = (sum(getattr(report, name) for _, report in reports) for name in ("answered", "told"))
         print(f"{answered} answered and {told} told lost in {seconds:.0f} s; {dict(self._killer.done)}")
-        print(f"causes: {_sum_of(report.causes for _, report in reports)}")
+        handed_again = sum(self._again(kernel) for kernel in self._attack.kernels)
+        causes = _sum_of(report.causes for _, report in reports)
+        print(f"{handed_again} were handed out again; causes of what is lost: {causes}")
         wrong = [line for kernel, report in reports for line in self._wrong_in(kernel, report)]
         for kernel in self._attack.kernels:
             pids = np.unique(records_of(self._file(kernel))["pid"])
             print(f"{kernel}: {len(pids)} workers were handed something")
+        print(f"{self.pauses} pauses")
+        if self._operating or self._operator.is_alive():
+            wrong.append(f"who pauses the kernels: {self._operating or 'does not end'}")
         warm_up = WARM_UP_SHARE * seconds
         print(f"{self._memory}\n  grew by {self._memory.growth(warm_up) / MIB:.1f} MiB after the first {warm_up:.0f} s")
         if self._memory.grows(warm_up):
@@ -148,6 +184,10 @@ class _Run:
 
     def _file(self, kernel: str) -> str:
         return os.path.join(self._folder, kernel)
+
+    def _again(self, kernel: str) -> int:
+        records = records_of(self._file(kernel))
+        return len(records) - len(np.unique(records[["client", "number"]]))
 
     def _wrong_in(self, kernel: str, report: WorkerReport) -> Iterator[str]:
         name = f"client {report.number} of {kernel}"
@@ -193,12 +233,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.workers", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="the longest that it takes")
     parser.add_argument("--requests", type=int, default=0, help="of all clients together; 0: as many as there is time")
-    parser.add_argument("--kernels", nargs="+", default=list(Attack.kernels))
+    text = "ask a kernel that is given again what it had in hand: then nothing may be lost"
+    parser.add_argument("--redeliver", action="store_true", help=text)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     try:
-        run(given.seed, Attack(given.requests, given.minutes * 60, tuple(given.kernels)))
+        kernels = REDELIVERS if given.redeliver else Attack.kernels
+        run(given.seed, Attack(given.requests, given.minutes * 60, kernels, may_lose=not given.redeliver))
     except AssertionError as error:
         sys.exit("\n".join([f"wrong: {error}", *getattr(error, "__notes__", [])]))
 

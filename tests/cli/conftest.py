@@ -16,7 +16,7 @@ from tests.cli.command import EXAMPLES
 KERNELS = Path(__file__).parent / "cli_kernels.py"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def target(start_daemon: Callable[..., Any]) -> str:
     """The address of a daemon with the calculator, which is launched, and the kernel types of `cli_kernels.py`."""
     address: str = start_daemon(str(EXAMPLES / "calculator.py"), str(KERNELS), "--launch", "calculator").target

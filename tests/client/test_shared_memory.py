@@ -315,9 +315,9 @@ async def said(client: subprocess.Popen[str]) -> str:
     return await asyncio.to_thread(client.stdout.readline)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lonely_daemon(start_daemon: Callable[..., Any]) -> Any:
-    """A daemon of the test's own, which nobody else has shared memory with."""
+    """A daemon which nobody else has shared memory with: each test leaves none of it."""
     options = ("--launch", "echo_cloud", "--shared-memory-bytes", str(SHARED), "--session-timeout", "0.2")
     return start_daemon(str(KERNELS), *options)
 

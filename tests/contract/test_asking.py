@@ -155,6 +155,7 @@ async def test_what_is_withdrawn_is_withdrawn_all_the_way(world: World, first: C
     await world.queued(last_id, 0)
     await world.runtime.reactivate(last_id)
     assert (await ask(world, first_id, 3, last_id)).number == 9
+    await eventually(lambda: bool(world.runtime.get_dead_letters(first_id)))
     (letter,) = world.runtime.get_dead_letters(first_id)
     assert letter.message.note.startswith(f"RequestWithdrawnError: the request to kernel '{last_id}' was withdrawn")
 

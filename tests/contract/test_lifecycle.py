@@ -576,3 +576,37 @@ async def test_a_config_names_the_kernel_that_is_launched_with_it(world: World) 
     )
     assert handle.kernel_id == kernel_id
     assert "another" not in world.runtime.kernel_ids
+
+
+# -- more actors, and new ones -----------------------------------------------------------------------------------------
+
+
+async def test_a_failed_kernel_is_restarted_with_its_dead_letters(world: World) -> None:
+    kernel_id = await world.launch(kernels.fragile, input_queue_size=7)
+    with pytest.raises(KernelFailedError):
+        await world.runtime.send_and_receive(kernel_id, Job(1, note="boom"), timeout=PATIENCE)
+    await world.failed(kernel_id)
+    await world.runtime.restart(kernel_id)
+    assert world.runtime.get_kernel_state(kernel_id) is KernelState.ACTIVE
+    reply = await world.runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)
+    assert reply.number == 9
+    (letter,) = world.runtime.get_dead_letters(kernel_id)
+    assert letter.message.number == 1
+
+
+async def test_workers_come_and_go_or_there_are_none(world: World) -> None:
+    kernel_id = await world.launch(kernels.square)
+    with pytest.raises(InvalidConfigurationError, match="at least 1" if world.isolation == "process" else "instances"):
+        await world.runtime.scale(kernel_id, 0)
+    moves = (world.runtime.scale(kernel_id, 2), world.runtime.restart(kernel_id), world.runtime.scale(kernel_id, 1))
+    for move in moves:
+        if world.isolation == "process":
+            await move
+        else:
+            with pytest.raises(InvalidConfigurationError, match=r"only (a )?worker process"):
+                await move
+        assert (await world.runtime.send_and_receive(kernel_id, Job(3), timeout=PATIENCE)).number == 9
+    await world.runtime.terminate(kernel_id)
+    for move in (world.runtime.scale(kernel_id, 2), world.runtime.restart(kernel_id)):
+        with pytest.raises(KernelStateError, match="is TERMINATED"):
+            await move

@@ -18,7 +18,7 @@ from tests.moments import Moments
 from tests.properties import examples
 
 CLIENTS = 64
-REQUESTS = 200
+REQUESTS = examples(200)
 
 # -- 4. replies find their caller --------------------------------------------------------------------------------------
 

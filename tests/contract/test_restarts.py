@@ -20,6 +20,7 @@ async def test_a_message_that_the_actor_had_in_hand_is_given_again_and_answered_
     assert (telemetry.restarts, telemetry.error_count, telemetry.messages_dropped) == (1, 1, 0)
     assert telemetry.redelivered >= 1
     assert telemetry.state == "ACTIVE"
+    assert len(telemetry.workers) == (world.isolation == "process")
 
 
 async def test_a_message_that_fails_each_time_becomes_a_dead_letter_and_the_others_go_on(world: World) -> None:

@@ -5,6 +5,7 @@ import gc
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from pydotcompute.exceptions import BackendUnavailableError, KernelFailedError, 
 from pydotcompute.ring_kernels.actor.blocking import BlockingContext
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.config import RingKernelConfig
-from pydotcompute.ring_kernels.declaration import KernelType
+from pydotcompute.ring_kernels.declaration import KernelType, kernel_type_of
 from pydotcompute.ring_kernels.kernel import RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
+from pydotcompute.ring_kernels.supervision import Supervision
 from tests.fake_cupy import ILLEGAL_ADDRESS, CUDARuntimeError, FakeCuda
 
 PATIENCE = 10.0
@@ -401,6 +403,23 @@ async def test_one_that_asks_for_too_much_fails_and_gives_all_back_while_others_
     assert (await ask(other, 1.0)).values.tolist() == [2.0]
     await kernel.terminate()
     assert kernel.state is KernelState.TERMINATED
+
+
+@HOARDERS
+async def test_one_that_is_started_again_has_its_memory_back(
+    runtime: RingKernelRuntime, cuda: FakeCuda, actor: Any
+) -> None:
+    kernel_type = kernel_type_of(actor)
+    assert kernel_type is not None
+    kernel = await launch(runtime, replace(kernel_type, supervision=Supervision("on_failure")))
+    for _ in range(2):  # The second time it would hold twice as much.
+        await ask(kernel, *[0.0] * 65_536)
+        with pytest.raises(KernelFailedError, match="holds 512 KiB of cuda:0") as failed:
+            await ask(kernel, *[0.0] * 131_072)
+        del failed
+        gc.collect()
+        await eventually(lambda: kernel.is_serving)
+    assert kernel.get_telemetry().restarts == 2
 
 
 async def test_an_actor_can_catch_it_and_go_on(runtime: RingKernelRuntime, cuda: FakeCuda) -> None:

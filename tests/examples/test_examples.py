@@ -107,6 +107,10 @@ CHECKS: dict[str, Callable[[str], None]] = {
 }
 
 
+ISOLATED = {"inference.py"}
+"""Those that have a switch for this."""
+
+
 def timeless(output: str) -> str:
     """The output without what differs from run to run."""
     return re.sub(r"(Throughput: |classify(?:_one)?: |batches of )[\d.,]+", r"\1…", output)
@@ -155,7 +159,15 @@ def test_an_example_says_at_its_top_how_it_is_run(name: str) -> None:
     commands = [line.strip() for line in documentation.splitlines() if line.strip().startswith("python")]
     here, there = f"python examples/{name}", f"python examples/{name} --target 127.0.0.1:50051"
     width = len(there)
-    assert commands == [f"{here:{width}}  in this process", f"{there:{width}}  at a daemon"]
+    isolated = f"python examples/{name} --isolated"
+    between = [f"{isolated:{width}}  each actor in a process of its own"] if name in ISOLATED else []
+    assert commands == [f"{here:{width}}  in this process", *between, f"{there:{width}}  at a daemon"]
+
+
+@pytest.mark.parametrize("name", sorted(ISOLATED))
+def test_an_example_prints_the_same_with_actors_in_processes_of_their_own(name: str) -> None:
+    output = run(EXAMPLES / name, "--isolated")
+    CHECKS[name](output)
 
 
 def test_in_process_the_actor_prints_beside_the_program() -> None:

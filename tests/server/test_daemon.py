@@ -506,7 +506,9 @@ NO_HURRY = ("--grace", "3600")
 """Of a daemon that has nothing to wait for: it ends long before, or the test fails."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", cases([signal.SIGTERM, signal.SIGINT], quick=[signal.SIGTERM]), ids=lambda each: each.name
+)
 def test_a_signal_drains_and_the_exit_code_is_zero(number: signal.Signals) -> None:
     with serving(CALCULATOR, "--launch", "calculator", *NO_HURRY) as (daemon, target):
         daemon.ask_to_end(number)
@@ -632,7 +634,9 @@ async def test_a_second_sigterm_changes_nothing() -> None:
         assert await asyncio.to_thread(daemon.ended) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", cases([signal.SIGTERM, signal.SIGINT], quick=[signal.SIGTERM]), ids=lambda each: each.name
+)
 def test_a_signal_while_a_file_is_loaded_ends_the_daemon_at_once(number: signal.Signals, tmp_path: Path) -> None:
     slow = f"import pathlib, threading\npathlib.Path({str(tmp_path / 'loading')!r}).touch()\nthreading.Event().wait()\n"
     with started(write(tmp_path / "slow.py", slow)) as daemon:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from pydotcompute import RingKernelRuntime
 from pydotcompute.exceptions import MessageDeserializationError, MessageTypeError
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.ring_kernels.declaration import KernelType
@@ -217,6 +218,7 @@ async def test_the_daemon_passes_bodies_on_and_the_worker_refuses_them(daemon: A
         request.message.body.value = b"\x08\xff"
         failure = await failure_of(messages.Ask(request, timeout=30.0))
         assert failure.reason == "MESSAGE_INVALID"
+        assert "$.message.body" in repr(failure)
         letters: Any = dead_letter_service_pb2_grpc.DeadLetterServiceStub(channel)
         page = await letters.ListDeadLetters(dead_letter_service_pb2.ListDeadLettersRequest(kernel_id="desk"))
         assert [each.message.body.value for each in page.dead_letters] == [b""]  # It cannot be shown.
@@ -261,6 +263,24 @@ def test_two_files_may_have_classes_of_one_name_if_they_are_alike(tmp_path: Path
     write(tmp_path / "b" / "k.py", other + ACTOR.format(name="b", settings=""))
     with pytest.raises(MessageTypeError, match="another one of the same name"):
         describe_kernel_types(files)
+
+
+async def test_each_folder_imports_the_helper_of_its_own_in_a_template_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = []
+    for each in "ab":
+        write(tmp_path / each / "helper.py", f"NAME = {each!r}")
+        reply = "ctx.send(Note(NAME, correlation_id=note.message_id))"
+        actor = ACTOR.format(name=each, settings="").replace("ctx.send(note)", reply)
+        files.append(write(tmp_path / each / "k.py", f"from helper import NAME\n{NOTE}{actor}"))
+    kernel_types: Any = describe_kernel_types(files)
+    async with RingKernelRuntime(kernel_types=kernel_types, isolation="process") as runtime:
+        for each in "ab":
+            async with runtime.kernel_scope(each):
+                note = kernel_types[each].input_type()
+                assert (await runtime.send_and_receive(each, note, timeout=60.0)).text == each
+    assert "imports it anew" not in caplog.text
 
 
 def test_a_kernel_type_that_wants_to_run_in_the_daemon_is_refused(tmp_path: Path) -> None:

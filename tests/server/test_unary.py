@@ -35,7 +35,7 @@ TERMINATED = kernel_pb.KERNEL_STATE_TERMINATED
 
 def timed_out(kernel_id: str, timeout: float, operation: str, cause: str) -> Failure:
     detail = {"kernel_id": kernel_id, "timeout": timeout, "operation": operation}
-    detail |= {"cause": cause, "before": 0, "seconds": 0.0}
+    detail |= {"cause": cause, "before": 0, "seconds": 0.0, "asking": ""}
     return Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "QUEUE_TIMEOUT", detail)
 
 

@@ -79,6 +79,9 @@ def harm(do: str) -> None:
                 for _ in range(256):
                     shared.write(b"x" * (1 << 20))
                 harm("compute forever")
+        case "log a flood":
+            for number in range(20_000):
+                logging.getLogger("shop").warning("number %d", number)
         case "thread":
             threading.Thread(target=threading.Event().wait).start()
 
@@ -201,10 +204,10 @@ async def again_in_batches(ctx: KernelContext[Ask, Told]) -> None:
     output_type=Told,
     isolation="process",
     restart="on_failure",
-    time_limit=1.0,
+    time_limit=1.5,
     memory_limit="192MiB",
     cpus=(0,),
-    nice=5,
+    nice=1,
 )
 async def limited(ctx: KernelContext[Ask, Told]) -> None:
     """May not take much."""
@@ -313,3 +316,14 @@ async def doubled(ctx: KernelContext[Picture, Picture]) -> None:
             await ctx.send(picture)
         else:
             await ctx.send(Picture(2 * picture.pixels, correlation_id=picture.message_id))  # type: ignore[call-arg, attr-defined]
+
+
+@ring_kernel(input_type=Picture, output_type=Picture, isolation="process")
+async def lets_double(ctx: KernelContext[Picture, Picture]) -> None:
+    """Asks "doubled" for the double of a picture; or forwards the picture, if that says so."""
+    async for picture in ctx:
+        if picture.do == "forward":
+            await ctx.forward("doubled", picture)
+        else:
+            reply = await ctx.ask("doubled", Picture(picture.pixels + 1))
+            await ctx.send(Picture(reply.pixels, correlation_id=picture.message_id))  # type: ignore[call-arg, attr-defined]

@@ -214,6 +214,17 @@ async def test_what_an_actor_logs_is_logged_here(runtime: RingKernelRuntime, cap
     assert getattr(record, "kernel_id", None) == "k"
 
 
+async def test_of_a_flood_of_log_records_the_rest_is_counted(
+    runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        await launched(runtime, kernels.fragile)
+        await ask(runtime, do="log a flood")
+        await eventually(lambda: "records are left out" in caplog.text)
+    assert "number 0" in caplog.text
+    assert caplog.text.count("number ") < 20_000
+
+
 async def test_a_function_that_another_process_cannot_import_is_refused(runtime: RingKernelRuntime) -> None:
     with pytest.raises(InvalidConfigurationError, match="another process cannot import"):
         await launched(runtime, kernels.not_at_the_top())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pydotcompute import KernelState, RingKernelRuntime
 from pydotcompute.exceptions import KernelFailedError
 from pydotcompute.ring_kernels import DeadLetterReason, RingKernelTelemetry
+from pydotcompute.ring_kernels.declaration import kernel_type_of
 from tests.contract.world import PATIENCE, eventually
 from tests.workers import kernels
 from tests.workers.kernels import Ask
@@ -83,3 +85,14 @@ async def test_a_batch_is_given_again_one_by_one(runtime: RingKernelRuntime) -> 
         assert (await ask(runtime, "k")).deliveries == 1  # Alone it was not given again.
         assert [letter.message.number for letter in runtime.get_dead_letters("k")] == [2]
         assert runtime.get_kernel_state("k") is KernelState.ACTIVE
+
+
+async def test_what_one_instance_had_in_hand_another_gets(runtime: RingKernelRuntime) -> None:
+    kernel_type = kernel_type_of(kernels.again)
+    assert kernel_type is not None
+    async with runtime.kernel_scope("k", replace(kernel_type, instances=2)):
+        asking = [ask(runtime, "k", number, "kill once" if number in (10, 20) else "") for number in range(40)]
+        told = await asyncio.gather(*asking)
+        assert [each.number for each in told] == [*range(40)]
+        assert [told[number].deliveries for number in (10, 20)] == [2, 2]
+        assert not runtime.get_dead_letters("k")

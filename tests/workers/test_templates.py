@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,41 @@ async def test_when_a_template_dies_workers_go_on_and_others_follow(
     assert await killed(runtime, next_worker) not in (worker, next_worker)
 
 
+async def test_a_template_that_was_stopped_is_replaced(
+    runtime: RingKernelRuntime, file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await launched(runtime, file.kernel())
+    stopped = [parent_of(worker), parent_of(parent_of(worker))]
+    monkeypatch.setattr("pydotcompute.workers.templates.PATIENCE", 0.3)
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        another_worker = await launched(runtime, sys.modules[file.name].kernel, "another")
+        assert parent_of(another_worker) not in stopped
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_the_first_template_is_replaced_too_if_it_was_stopped_before_a_file_was_ordered(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pydotcompute.workers.templates.PATIENCE", 0.3)
+    async with RingKernelRuntime() as runtime, runtime.kernel_scope("other", kernels.fragile):
+        told = await runtime.send_and_receive("other", Ask(), timeout=PATIENCE)
+        first = parent_of(parent_of(told.pid))
+    os.kill(first, signal.SIGSTOP)
+    try:
+        async with RingKernelRuntime(limits=RuntimeLimits(worker_start=0.5)) as runtime:
+            with pytest.raises(KernelFailedError, match="not ready"):
+                await runtime.launch("k", file.kernel())
+    finally:
+        os.kill(first, signal.SIGCONT)
+    async with RingKernelRuntime() as runtime:
+        pid = await launched(runtime, sys.modules[file.name].kernel)
+        assert parent_of(parent_of(pid)) != first
+
+
 async def test_how_a_worker_has_ended_is_not_known_if_its_template_has_died(
     runtime: RingKernelRuntime, file: File
 ) -> None:
@@ -294,48 +329,6 @@ assert asyncio.run(main()) != first
 
 def test_a_fork_of_the_program_has_templates_of_its_own() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", FORKING], check=True, timeout=PATIENCE)
-
-
-async def test_nothing_is_left_when_a_daemon_is_killed(start_daemon: Callable[..., Any], tmp_path: Path) -> None:
-    from pydotcompute_client import connect
-
-    daemon = start_daemon(str(Path(kernels.__file__)), "--launch", "restarted")
-    async with connect(daemon.target) as runtime:
-        computing = asyncio.create_task(runtime.send_and_receive("restarted", Ask(do="compute forever")))
-        family = await eventually_family(daemon.process.pid)
-        daemon.process.kill()
-        await asyncio.to_thread(daemon.process.wait)
-        await eventually(lambda: not any(map(is_running, family)))
-        computing.cancel()
-
-
-async def eventually_family(pid: int) -> list[int]:
-    """The first template, that of the file, and the worker, once there are three."""
-    family: list[int] = []
-
-    def is_complete() -> bool:
-        parents = {int(each.name): parent for each in Path("/proc").glob("[0-9]*") if (parent := parent_or_none(each))}
-        family[:] = [pid]
-        for member in family:
-            family.extend(child for child, parent in parents.items() if parent == member)
-        return len(family) >= 5  # The relay of the log is one of them.
-
-    await eventually(is_complete)
-    return family[1:]
-
-
-def parent_or_none(process: Path) -> int | None:
-    try:
-        return parent_of(int(process.name))
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 async def test_a_template_logs_nothing_of_its_own(runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture) -> None:

@@ -217,6 +217,22 @@ def restart(daemon: Connection, kernel: str, timeout: float) -> None:
 
 
 @click.command()
+@click.argument("file", default="", type=click.Path())
+@pass_daemon
+def reload(daemon: Connection, file: str) -> None:
+    """Load FILE of the daemon's kernels again, or all its files.
+
+    New workers take over message by message, and old ones finish what they have in hand. A change that breaks programs
+    is refused, and then nothing changes. The daemon must run with --isolation process.
+    """
+    response = daemon.call(daemon.kernels.Reload, kernel_pb.ReloadRequest(file=file), LAUNCH_SECONDS)
+    if daemon.as_json:
+        echo_json(as_document(response))
+        return
+    tables.show_reload(response)
+
+
+@click.command()
 @click.argument("kernels", nargs=-1, metavar="[KERNEL]...", shell_complete=complete_kernels)
 @click.option("--watch", is_flag=True, help="Go on until interrupted; with --json, each snapshot is one line.")
 @seconds_option("--interval", 1.0, "The time between snapshots, with --watch.")
@@ -308,5 +324,5 @@ def info(daemon: Connection) -> None:
         tables.show_server_info(response)
 
 
-_LIFECYCLE = (launch, activate, deactivate, reactivate, scale, restart, terminate)
+_LIFECYCLE = (launch, activate, deactivate, reactivate, scale, restart, reload, terminate)
 COMMANDS = (ps, types, describe, *_LIFECYCLE, telemetry, devices, memory, health, info)

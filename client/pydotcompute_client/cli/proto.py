@@ -13,11 +13,11 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import DecodeError
 
 from pydotcompute.exceptions import InvalidConfigurationError
+from pydotcompute.protobuf.breaking import Breaking, CannotCompareError, NoBufError, breaking_changes
 from pydotcompute.protobuf.export.files import BUF_YAML, Prefixes, compiled, lock_of, sources
 from pydotcompute.protobuf.packages import by_package, laid_over
 from pydotcompute.schema import lock
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
-from pydotcompute_client.cli.breaking import Breaking, breaking_changes
 from pydotcompute_client.cli.connection import CALL_SECONDS, PROGRAM, Connection
 from pydotcompute_client.cli.failures import BadInput, Failure
 from pydotcompute_client.cli.output import echo_json, echo_text
@@ -237,7 +237,14 @@ def _lock(directory: Path) -> lock.Lock:
 
 def _breaking(before: FileDescriptorSet, now: FileDescriptorSet) -> list[Breaking]:
     """Return the changes that break programs. If nothing has changed, buf is not asked."""
-    return breaking_changes(before, now) if before.file and any(_changed(before, now).values()) else []
+    if not before.file or not any(_changed(before, now).values()):
+        return []
+    try:
+        return breaking_changes(before, now)
+    except NoBufError as error:
+        raise BadInput(str(error)) from None
+    except CannotCompareError as error:
+        raise Failure(str(error)) from None
 
 
 def _changed(before: FileDescriptorSet, now: FileDescriptorSet) -> dict[str, list[str]]:

@@ -35,6 +35,7 @@ __all__ = [
     "show_devices",
     "show_kernels",
     "show_memory",
+    "show_reload",
     "show_server_info",
     "show_telemetry",
     "show_tokens",
@@ -116,6 +117,16 @@ def show_kernels(kernels: Iterable[kernel_pb.Kernel]) -> None:
         for kernel in listed
     ]
     _show(columns, rows)
+
+
+def show_reload(response: kernel_pb.ReloadResponse) -> None:
+    """Print what is new after a reload, on a line for each kernel, kernel type and message type."""
+    for kernel_id in response.kernel_ids:
+        echo_text(f"{kernel_id} has new workers")
+    for name in response.new_kernel_types:
+        echo_text(f"{name} is a new kernel type")
+    for name in response.changed_types:
+        echo_text(f"{name} has changed")
 
 
 def _outputs(kernel: kernel_pb.Kernel | telemetry_pb.KernelTelemetry) -> str:
@@ -262,7 +273,7 @@ def _telemetry_rows(kernels: Iterable[telemetry_pb.KernelTelemetry]) -> list[tup
             text_of_bytes(kernel.device_memory_bytes) if kernel.HasField("device_memory_bytes") else "",
             str(kernel.restarts or ""),
             *worker_columns(kernel.workers),
-            kernel.last_crash,
+            kernel.last_crash if kernel.last_crash != kernel.last_error else "",
             kernel.last_error,
         )
         for kernel in kernels

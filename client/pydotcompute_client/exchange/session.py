@@ -403,6 +403,11 @@ class Session:
         while self._departures.refusal is None and await self._departures.refusing.wait(timeout):
             pass
 
+    async def wait_over(self, timeout: float) -> None:
+        """Wait until the session has ended, which it does once the kernel has; at most for `timeout` seconds."""
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=timeout)
+
     # -- to the daemon -------------------------------------------------------------------------------------------------
 
     def _stir(self) -> None:

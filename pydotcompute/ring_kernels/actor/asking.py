@@ -65,7 +65,8 @@ async def ask(asker: Asker, to: Mail[Any, Any], message: Any, timeout: float | N
     asks = mail.delays.asks
     asks.add(waiting)
     try:
-        return await to.ask(message, timeout, principal=principal, sent=waiting.sent)
+        reply = await to.ask(message, timeout, principal=principal, sent=waiting.sent)
+        return reply if mail.takes_raw else opened(reply)
     except asyncio.CancelledError:
         if waiting.error is None or task.uncancel() > cancelled:
             raise

@@ -13,6 +13,7 @@ from pydotcompute.exceptions import InvalidConfigurationError
 from pydotcompute.ring_kernels.actor.blocking import run_in_thread
 from pydotcompute.ring_kernels.actor.context import KernelContext
 from pydotcompute.ring_kernels.actor.room import Room
+from pydotcompute.ring_kernels.actor.runner import Decide
 from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
@@ -119,6 +120,10 @@ class RunsHere:
         """See `Runner`."""
         problem = 'only worker processes can share a mailbox; declare the kernel with isolation="process"'
         raise InvalidConfigurationError("instances", instances, problem)
+
+    async def try_out(self, kernel_type: Any) -> Decide:
+        """See `Runner`."""
+        raise InvalidConfigurationError("isolation", "none", "only the actor of a worker process can be replaced")
 
     async def restart(self, timeout: float) -> None:
         """See `Runner`."""

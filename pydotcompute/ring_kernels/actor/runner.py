@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from pydotcompute.device.lease import DeviceLease
 from pydotcompute.ring_kernels.actor.room import Room
@@ -11,7 +11,11 @@ from pydotcompute.ring_kernels.mail.inbox import Item
 from pydotcompute.ring_kernels.mail.signals import Signal
 from pydotcompute.ring_kernels.mail.telemetry import WorkerTelemetry
 
-__all__ = ["ActorError", "Runner", "WorkerLostError"]
+__all__ = ["ActorError", "Decide", "Runner", "WorkerLostError"]
+
+
+Decide: TypeAlias = Callable[[bool], Awaitable[None]]
+"""Lets the workers that are tried out take over, or ends them. It must be called once."""
 
 
 class ActorError(Exception):
@@ -92,6 +96,9 @@ class Runner(Protocol):
 
     async def scale(self, instances: int) -> None:
         """See `RingKernel.scale`."""
+
+    async def try_out(self, kernel_type: Any) -> Decide:
+        """Start workers with another text of the kernel type, beside those that there are. See `RingKernel.try_out`."""
 
     async def restart(self, timeout: float) -> None:
         """See `RingKernel.restart`."""

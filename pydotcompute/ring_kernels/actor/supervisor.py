@@ -88,10 +88,10 @@ class Supervisor:
                     return
                 if self._may_restart(actor, error):
                     pause = restarts.next_pause(has_progressed=actor.completed > completed)
-                self.settle(actor, error, goes_on=pause is not None)
+                redelivered = self.settle(actor, error, goes_on=pause is not None)
                 if pause is None:
                     raise
-                self._log(error, pause)
+                self._log(error, pause, redelivered)
             else:
                 if supervision.restart != "always" or gate.should_terminate or actor.is_leaving:
                     return
@@ -110,14 +110,17 @@ class Supervisor:
             return False
         return actor.can_restart(error)
 
-    def settle(self, actor: Supervised, error: BaseException, *, goes_on: bool) -> None:
+    def settle(self, actor: Supervised, error: BaseException, *, goes_on: bool) -> int:
         """Decide what becomes of what the actor had in hand: it is given again, or buried, and the callers are told.
 
         If the kernel fails of an exception of its actor, the kernel does that itself.
+
+        Returns:
+            The number of messages that are given again.
         """
         was_lost = isinstance(error, WorkerLostError)
         if not (was_lost or goes_on):
-            return
+            return 0
         mail = self._mail
         # If the actor has failed for good, the kernel counts that.
         failure = count_failure(mail, error) if goes_on else failure_of(mail.kernel_id, error)
@@ -139,13 +142,18 @@ class Supervisor:
         mail.counters.redelivered += len(again)
         if goes_on and actor.is_only:
             mail.fail_held(failure)
+        return len(again)
 
-    def _log(self, error: BaseException, pause: float) -> None:
+    def _log(self, error: BaseException, pause: float, redelivered: int) -> None:
         failure = failure_of(self._mail.kernel_id, error)
         logger.error(
             "%s: %s; the actor is started again",
             failure.cause_type,
             failure.cause_message,
             exc_info=error,
-            extra={"kernel_id": self._mail.kernel_id, "pause_seconds": round(pause, 3)},
+            extra={
+                "kernel_id": self._mail.kernel_id,
+                "pause_seconds": round(pause, 3),
+                "redelivered": redelivered,
+            },
         )

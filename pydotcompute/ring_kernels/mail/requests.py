@@ -215,7 +215,9 @@ class Requests(Received[T]):
                 timer = loop.call_later(ahead, self._foresee, reply, message_id.int, timeout, deadline)
         try:
             return await reply
-        except (QueueTimeoutError, asyncio.CancelledError):
+        except (QueueTimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, QueueTimeoutError) and timeout is not None:
+                error.timeout = timeout  # A daemon that was first to give up names what was left of it.
             asked = self._asked.pop(message_id.int, None)
             if asked is not None:
                 self.expect(message_id, asked[1])

@@ -1,7 +1,8 @@
 """The frames between a kernel and its worker.
 
 A frame is its length in four bytes, its kind in one, and its content. Messages travel as columns: those of a `Batch` of
-Exchange, and beside it columns of numbers. Everything that is rare is a `Note`, which is JSON, with a body at most.
+Exchange, and beside it columns of numbers. Everything that is rare is a `Note`, which is JSON, or a `Letter`, which
+is a note with a message.
 
 Both sides run the same version of this package, so there are no versions here. But a worker may be broken by the code
 that it runs, so whatever comes from it is checked.
@@ -24,7 +25,7 @@ from pydotcompute.wire.exchange.batches import Columns, Packed, fill, read
 from pydotcompute.wire.exchange.bodies import Body, Opens
 from pydotcompute.wire.exchange.flow import ProtocolError
 
-__all__ = ["Frame", "Handed", "LinkError", "Note", "Reader", "Recall", "Report", "Returned", "packed"]
+__all__ = ["Frame", "Handed", "Letter", "LinkError", "Note", "Reader", "Recall", "Report", "Returned", "packed"]
 
 LONGEST = (1 << 32) - 1
 """The most bytes of a frame."""
@@ -100,9 +101,19 @@ class Note:
     body: bytes = b""
 
 
-Frame: TypeAlias = Handed | Recall | Returned | Report | Note
+@dataclass(frozen=True)
+class Letter:
+    """To either side: a note about a message, whose body may be long."""
 
-HANDED, RECALL, RETURNED, REPORT, NOTE = range(5)
+    what: str
+    values: dict[str, Any] = field(default_factory=dict)
+    messages: Sequence[Packed] | Columns = ()
+    """The message; nothing if there is none."""
+
+
+Frame: TypeAlias = Handed | Recall | Returned | Report | Note | Letter
+
+HANDED, RECALL, RETURNED, REPORT, NOTE, LETTER = range(6)
 
 
 def packed(body: bytes | Body, message_id: int, priority: int, correlation_id: int | None, type_index: int) -> Packed:
@@ -139,11 +150,18 @@ def to_bytes(frame: Frame) -> bytes:
             content = array("Q", frame.sequences).tobytes()
         case Note():
             kind = NOTE
-            head = json.dumps([frame.what, frame.values]).encode()
-            content = b"".join((struct.pack("<I", len(head)), head, frame.body))
+            content = b"".join((_head(frame), frame.body))
+        case Letter():
+            kind = LETTER
+            content = b"".join((_head(frame), _batch(frame.messages) if frame.messages else b""))
     if len(content) > LONGEST:
         raise LinkError(f"a frame has at most {LONGEST} bytes, and this one has {len(content)}")
     return _HEAD.pack(len(content), kind) + content
+
+
+def _head(frame: Note | Letter) -> bytes:
+    head = json.dumps([frame.what, frame.values]).encode()
+    return struct.pack("<I", len(head)) + head
 
 
 def _names(names: Sequence[str | None]) -> bytes:
@@ -200,7 +218,10 @@ def _frame(kind: int, content: bytes, bodies: Opens | None) -> Frame:
             case 3:
                 return _report(content, bodies)
             case 4:
-                return _note(content)
+                return Note(*_note(content))
+            case 5:
+                what, values, rest = _note(content)
+                return Letter(what, values, _columns(rest, 1, bodies) if rest else ())
     except (
         struct.error,
         ValueError,
@@ -239,13 +260,13 @@ def _report(content: bytes, bodies: Opens | None) -> Report:
     return Report(taken, expired, done, batches, answers, _columns(rest, sent, bodies) if sent else ())
 
 
-def _note(content: bytes) -> Note:
+def _note(content: bytes) -> tuple[str, dict[str, Any], bytes]:
     cut = _Cut(content)
     (length,) = cut.unpack("<I")
     what, values = json.loads(cut.take(length))
     if not isinstance(what, str) or not isinstance(values, dict):
         raise ValueError("a note is a text and its values")
-    return Note(what, values, cut.rest())
+    return what, values, cut.rest()
 
 
 def _columns(data: bytes, count: int, bodies: Opens | None) -> Columns:

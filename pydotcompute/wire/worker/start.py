@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -112,7 +113,7 @@ class Start:
             beat=None if own.hang_timeout is None else own.hang_timeout / BEATS,
             cpus=None if own.cpus is None else list(own.cpus),
             nice=own.nice,
-            path=() if elsewhere is None else elsewhere.path,
+            path=() if elsewhere is None else _own_first(elsewhere),
         )
 
     @classmethod
@@ -158,6 +159,12 @@ def place_of(value: Any) -> Place:
     assert isinstance(module, str)
     assert isinstance(name, str)
     return Place(module, str(file), name)
+
+
+def _own_first(elsewhere: Elsewhere) -> tuple[str, ...]:
+    """Return the path with the folder of the file first: another folder may have a file of the same name."""
+    own = "" if elsewhere.place is None else os.path.dirname(elsewhere.place.file)
+    return tuple(sorted(elsewhere.path, key=lambda folder: folder != own))
 
 
 def _modules(name: str | None) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -81,6 +81,10 @@ class Handlers(grpc.GenericRpcHandler):
                 return self._unimplemented(path)  # This handler is not kept: clients can invent endless names.
             handler = self._found[path] = self._made_ready(handler, Method(path))
         return handler
+
+    def forget(self, services: Collection[str]) -> None:
+        """Find the handlers of these services anew when their methods are called next."""
+        self._found = {path: each for path, each in self._found.items() if Method(path).service not in services}
 
     def _unimplemented(self, path: str) -> Handler:
         refuse_unknown = report(self._refuse, "", self._places, partial(self._full, path))

@@ -10,7 +10,13 @@ from weakref import WeakKeyDictionary
 
 import grpc
 
-from pydotcompute.exceptions import KernelNotFoundError, MessageDeserializationError, PyDotComputeError
+from pydotcompute.access.roles import Role
+from pydotcompute.exceptions import (
+    KernelNotFoundError,
+    MessageDeserializationError,
+    NotPermittedError,
+    PyDotComputeError,
+)
 from pydotcompute.protobuf.json.sample import sample_json
 from pydotcompute.ring_kernels.config import RingKernelConfig
 from pydotcompute.ring_kernels.declaration import KernelType
@@ -33,6 +39,7 @@ from pydotcompute_server.bounds.shares import owner_of
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.principals import crash_as_told, current, failure_as_told, own_most
+from pydotcompute_server.reloading import Reloader, cannot_reload
 from pydotcompute_server.services.launches import Launches
 from pydotcompute_server.services.pages import number_in, take_page
 from pydotcompute_server.visible import Visible
@@ -46,9 +53,16 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
     """Converts each request, calls the runtime, and converts its answer back."""
 
     def __init__(
-        self, runtime: RingKernelRuntime, catalog: Catalog, visible: Visible, limits: Limits, epoch: str
+        self,
+        runtime: RingKernelRuntime,
+        catalog: Catalog,
+        visible: Visible,
+        limits: Limits,
+        epoch: str,
+        reloader: Reloader | None = None,
     ) -> None:
         self._runtime = runtime
+        self._reloader = reloader
         self._visible = visible
         self._catalog = catalog
         self._limits = limits
@@ -160,7 +174,16 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
         finally:
             if principal is not None:
                 self._keep_place(request.kernel_id, principal)
-        return pb.RestartResponse(kernel=_kernel(self._runtime.kernel(request.kernel_id)))
+        now = self._runtime.kernel(request.kernel_id)
+        return pb.RestartResponse(kernel=_kernel(now), launched_again=now is not kernel)
+
+    async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
+        if self._reloader is None:
+            raise cannot_reload()
+        done = await self._reloader.reload(request.file, _require_operator)
+        return pb.ReloadResponse(
+            kernel_ids=done.kernel_ids, new_kernel_types=done.new_kernel_types, changed_types=done.changed_types
+        )
 
     def _keep_place(self, kernel_id: str, principal: str) -> None:
         """Let the kernel of this id have the place of a principal; nobody has it if the kernel is terminated."""
@@ -203,6 +226,12 @@ class KernelServicer(kernel_service_pb2_grpc.KernelServiceServicer):
             supervision=supervision_to_proto(kernel_type.supervision, self._limits),
             worker_limits=worker_limits_to_proto(kernel_type.worker_limits),
         )
+
+
+def _require_operator(kernel_id: str) -> None:
+    principal = current()
+    if not principal.rights.have(Role.OPERATOR, kernel_id):
+        raise NotPermittedError(principal.name, "KernelService/Reload", Role.OPERATOR.word, kernel_id)
 
 
 def _kernel(kernel: RingKernel[Any, Any]) -> pb.Kernel:

@@ -54,7 +54,7 @@ class _Reflection:
         self._own = own
         self._documented = documented_files()
         self._shown: dict[frozenset[str] | None, TypePool] = {}  # By the names of the files that are not hidden.
-        self._files_shown = 0
+        self._files_shown: tuple[object, int] = None, 0  # Of which pool they are, and how many.
 
     async def info(
         self, requests: AsyncIterable[pb.ServerReflectionRequest], _: object
@@ -92,8 +92,9 @@ class _Reflection:
         """
         files = self._types.files
         visible = self._visible.files(self._own)
-        if len(files) != self._files_shown or len(self._shown) > MOST_KEPT:
-            self._shown, self._files_shown = {}, len(files)
+        all_files = self._types.pool, len(files)
+        if all_files != self._files_shown or len(self._shown) > MOST_KEPT:
+            self._shown, self._files_shown = {}, all_files
         shown = self._shown.get(visible)
         if shown is None:
             shown = self._shown[visible] = TypePool()

@@ -25,7 +25,7 @@ from pydotcompute.ring_kernels.mail.sizes import estimated_size, estimated_sum
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.wire.durations import seconds
-from pydotcompute.wire.messages import MESSAGE, from_message, write_body
+from pydotcompute.wire.messages import BODY, MESSAGE, from_message, write_body
 from pydotcompute_server.bounds.apart import Apart
 from pydotcompute_server.bounds.memory import Memory
 from pydotcompute_server.calls.answers import Answers, answer, seconds_left
@@ -120,7 +120,8 @@ class UnaryLane:
                     message, timeout, large, checked=checked, principal=client.owner.principal
                 )
             except MessageError as error:
-                raise error.moved(*_ID_MOVED) from None
+                found_by_worker = isinstance(error, MessageDeserializationError)  # In the body.
+                raise error.moved(*(("$", BODY) if found_by_worker else _ID_MOVED)) from None
         response = pb.AskResponse(daemon_epoch=self._epoch)
         encoded = self._answers.encode_now(kernel, reply, wanted)
         size = estimated_size(reply) if encoded is None else len(encoded[1])

@@ -289,6 +289,7 @@ async def test_the_text_of_a_failure_is_for_operators(tmp_path: Path) -> None:
         await by.kernels.Launch(pb.LaunchRequest(kernel_id="secret"))
         await by.kernels.Activate(pb.ActivateRequest(kernel_id="secret"))
         ask: Any = daemon.channel.unary_unary("/vault.v1.Secret/Ask")
+        daemon.daemon._runtime.kernel("secret").mail.counters.last_crash = f"LinkError: {CARD}"
         told = [await outcome(ask(b"", metadata=daemon.by("caller").metadata))]
         told += [from_status(await closed(exchange(daemon.by("caller"), "secret")))]
         for error in told:
@@ -297,6 +298,10 @@ async def test_the_text_of_a_failure_is_for_operators(tmp_path: Path) -> None:
         [seen] = (await daemon.by("caller").kernels.ListKernels(pb.ListKernelsRequest())).kernels
         assert seen.failure.startswith("ValueError: ")
         assert CARD not in seen.failure
+        assert seen.last_crash == "LinkError"
+        for who, full in (("caller", False), ("operator", True)):
+            [told_of] = (await daemon.by(who).telemetry.GetTelemetry(telemetry_pb.GetTelemetryRequest())).kernels
+            assert ((CARD in told_of.last_crash), (CARD in told_of.last_error)) == (full, full)
         [seen] = (await by.kernels.ListKernels(pb.ListKernelsRequest())).kernels
         assert CARD in seen.failure
         error = await outcome(ask(b"", metadata=by.metadata))

@@ -190,7 +190,7 @@ async def test_messages_of_a_principal_that_wait_are_limited_and_others_are_serv
 
 
 async def test_bytes_that_a_principal_leaves_are_limited_until_it_receives_them() -> None:
-    async with embedded(believing, bytes_under_way_per_principal=600) as daemon, as_one(daemon, "bob") as bob:
+    async with embedded(believing, bytes_under_way_per_principal=120) as daemon, as_one(daemon, "bob") as bob:
         while True:
             try:
                 await bob.send("echo", amount=1, client_id="his")

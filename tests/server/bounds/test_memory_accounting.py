@@ -21,6 +21,7 @@ from pydotcompute.v1 import message_service_pb2 as pb
 from pydotcompute.v1 import message_service_pb2_grpc as pb_grpc
 from pydotcompute_server import Daemon, Limits, Settings
 from tests.contract.world import eventually
+from tests.properties import examples
 from tests.stubs import PATIENCE, duration
 
 KIB = 1 << 10
@@ -322,7 +323,7 @@ async def empty(daemon: Daemon, channel: grpc.aio.Channel) -> None:
     daemon._discard_dead_letters(1 << 60)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(examples(5)))
 async def test_when_all_is_done_nothing_is_counted(seed: int) -> None:
     limits = Limits(
         memory_bytes=BUDGET,
@@ -336,13 +337,14 @@ async def test_when_all_is_done_nothing_is_counted(seed: int) -> None:
     )
     async with asyncio.timeout(4 * PATIENCE), running(limits) as (daemon, channel):
         crowds = [Crowd(daemon, channel, TASKS * seed + number) for number in range(TASKS)]
-        seen: list[int] = []
+        seen = [0]
         watching = asyncio.ensure_future(watch(daemon, seen))
-        async with asyncio.TaskGroup() as group:
-            for crowd in crowds:
-                group.create_task(crowd.act())
+        while max(seen) <= BUDGET // 4:  # Until there were refusals, which on a busy machine takes more than one try.
+            async with asyncio.TaskGroup() as group:
+                for crowd in crowds:
+                    group.create_task(crowd.act())
         watching.cancel()
-        assert BUDGET // 4 < max(seen) < 2 * BUDGET, "so much that there were refusals, and not much more than that"
+        assert max(seen) < 2 * BUDGET, "not much more than the budget"
         async with asyncio.timeout(PATIENCE):
             while daemon.memory.used:
                 await empty(daemon, channel)

@@ -16,6 +16,7 @@ from pydotcompute_client import connect
 from pydotcompute_server.daemon import Daemon
 from pydotcompute_server.limits import Limits
 from pydotcompute_server.settings import Settings
+from tests.properties import cases
 from tests.stubs import PATIENCE, Letter, Talk, Wire
 
 MIB = 1 << 20
@@ -114,7 +115,7 @@ async def receive(talk: Talk) -> int:
     return sum(len(letter.body) for letter in talk.letters)
 
 
-@pytest.mark.parametrize("kernel_id", ["reply", "batch", "thread"])
+@pytest.mark.parametrize("kernel_id", cases(["reply", "batch", "thread"], quick=["reply"]))
 async def test_an_actor_waits_until_its_replies_are_received(kernel_id: str) -> None:
     async with started() as (daemon, wire):
         talks = [Talk(wire) for _ in range(CLIENTS)]

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from pydotcompute.v1 import kernel_service_pb2 as kernel_pb
+from tests.properties import cases
 from tests.server.process.processes import Process, run, serving, started, until_exists, wired, write
 from tests.stubs import PATIENCE, Wire
 
@@ -52,7 +53,7 @@ async def ended(daemon: Process, number: signal.Signals | None = signal.SIGTERM)
 # -- what kernels raise ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernel_id", ["rogue", "rogue_thread", "rogue_batch"])
+@pytest.mark.parametrize("kernel_id", cases(["rogue", "rogue_thread", "rogue_batch"], quick=["rogue"]))
 async def test_an_interrupt_that_a_kernel_raises_is_its_own_failure(kernel_id: str) -> None:
     async with rogues() as (daemon, wire):
         with pytest.raises(grpc.aio.AioRpcError, match="KeyboardInterrupt: a rogue's"):
@@ -69,8 +70,8 @@ async def test_an_interrupt_that_a_kernel_raises_is_its_own_failure(kernel_id: s
     ("what", "name"),
     [
         ("task interrupts", "KeyboardInterrupt"),
-        ("task exits", "SystemExit"),
-        ("callback interrupts", "SystemExit"),
+        pytest.param("task exits", "SystemExit", marks=pytest.mark.thorough),
+        pytest.param("callback interrupts", "SystemExit", marks=pytest.mark.thorough),
     ],
 )
 async def test_what_a_task_or_a_callback_of_a_kernel_raises_does_not_end_the_daemon(what: str, name: str) -> None:
@@ -119,17 +120,17 @@ async def test_a_kernel_that_holds_the_event_loop_up_is_named_with_file_and_line
 
 
 async def test_time_that_the_whole_process_did_not_run_is_nobodys() -> None:
-    async with rogues("--limit", "stall=0.1") as (daemon, wire):
-        assert await told(wire, "block with C", seconds=1.0) == "done"
+    async with rogues("--limit", "stall=1") as (daemon, wire):
+        assert await told(wire, "block with C", seconds=3.0) == "done"
         await asyncio.to_thread(daemon.until_logged, "the process did not run for")
         assert await ended(daemon) == 0
         assert not any("has held the event loop" in line for line in daemon.logged)
 
 
-@pytest.mark.parametrize(("what", "seconds"), [("block", 3600), ("spin", 0), ("recurse", 0)])
-async def test_a_kernel_that_never_gives_the_loop_up_does_not_delay_the_end(what: str, seconds: float) -> None:
+@pytest.mark.parametrize("what", cases(["block", "spin", "recurse"], quick=["spin"]))
+async def test_a_kernel_that_never_gives_the_loop_up_does_not_delay_the_end(what: str) -> None:
     async with rogues(*BRIEF) as (daemon, wire):
-        do(wire, what, seconds=seconds)
+        do(wire, what, seconds=3600)
         await asyncio.to_thread(daemon.until_logged, "kernel 'rogue' has held the event loop")
         assert await ended(daemon) == FORCED
         said = daemon.log_line("ended by force")
@@ -139,7 +140,7 @@ async def test_a_kernel_that_never_gives_the_loop_up_does_not_delay_the_end(what
 
 
 async def test_an_actor_that_resists_its_cancellation_is_left_behind() -> None:
-    async with rogues("--grace", "3") as (daemon, wire):
+    async with rogues("--grace", "1", "--limit", "overtime=30") as (daemon, wire):
         asking = do(wire, "resist")
         await asyncio.to_thread(daemon.until_logged, "does: resist")
         assert await ended(daemon) == 0
@@ -160,7 +161,9 @@ async def test_a_crash_in_c_prints_where_it_was() -> None:
         assert any(place in line for line in daemon.logged)
 
 
-@pytest.mark.parametrize("what", ["ignore SIGTERM", "take the wakeup", "add a handler"])
+@pytest.mark.parametrize(
+    "what", cases(["ignore SIGTERM", "take the wakeup", "add a handler"], quick=["ignore SIGTERM"])
+)
 async def test_a_kernel_cannot_take_a_signal_away(what: str) -> None:
     async with rogues() as (daemon, wire):
         assert "main thread" in await told(wire, what)

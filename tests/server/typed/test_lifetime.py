@@ -86,10 +86,12 @@ async def mortal(start_daemon: Callable[..., Any]) -> AsyncIterator[tuple[Any, W
 async def test_a_daemon_that_ends_answers_what_it_has_accepted(mortal: tuple[Any, Wire]) -> None:
     daemon, wire = mortal
     service = await service_of(wire, "slow_till")
+    await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id="slow_till"))
     call = service.stream({})
     for _ in range(10):
         await call.write(service.message(amount=50))
-    await wire.until("slow_till", queue_depth=9)
+    await wire.until("slow_till", queue_depth=10)
+    await wire.kernels.Reactivate(kernel_service_pb2.ReactivateRequest(kernel_id="slow_till"))
     daemon.process.terminate()
     answers, error = await read_to_error(call)
     assert len(answers) == 10
@@ -101,9 +103,11 @@ async def test_a_daemon_that_ends_answers_what_it_has_accepted(mortal: tuple[Any
 async def test_a_daemon_that_ends_lets_a_stream_end_well_that_was_about_to(mortal: tuple[Any, Wire]) -> None:
     daemon, wire = mortal
     service = await service_of(wire, "slow_till")
+    await wire.kernels.Deactivate(kernel_service_pb2.DeactivateRequest(kernel_id="slow_till"))
     call = service.stream({})
     await write_all(call, [service.message(amount=50)] * 10)
-    await wire.until("slow_till", queue_depth=9)
+    await wire.until("slow_till", queue_depth=10)
+    await wire.kernels.Reactivate(kernel_service_pb2.ReactivateRequest(kernel_id="slow_till"))
     daemon.process.terminate()
     assert len(await read_all(call)) == 10
     assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0

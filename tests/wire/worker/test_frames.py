@@ -12,6 +12,7 @@ from pydotcompute.wire.exchange.batches import Columns
 from pydotcompute.wire.worker.frames import (
     Frame,
     Handed,
+    Letter,
     LinkError,
     Note,
     Reader,
@@ -63,6 +64,7 @@ frames = st.one_of(
     st.builds(Recall, sequences),
     st.builds(Returned, sequences),
     st.builds(Note, st.text(max_size=8), json_values, st.binary(max_size=20)),
+    st.builds(Letter, st.text(max_size=8), json_values, messages.map(lambda some: some[:1]) | st.just(())),
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pydotcompute.ring_kernels.mail.priority_queue import PriorityQueue
 from pydotcompute.wire.worker.frames import LinkError
@@ -27,17 +27,20 @@ Item = tuple[int, int, float]
 
 
 @dataclass
-class Model:
-    """A worker process."""
+class Worker:
+    """A worker process, and what its kernel knows of it."""
 
     marks: bytearray
+    ledger: Ledger[Item]
     ahead: list[Entry[Item]] = field(default_factory=list)
     hand: list[Entry[Item]] = field(default_factory=list)
     paused: bool = False
+    to_worker: deque[tuple[str, Any]] = field(default_factory=deque)
+    to_kernel: deque[tuple[str, Any]] = field(default_factory=deque)
 
 
 class Link(RuleBasedStateMachine):
-    """A kernel's mailbox, a ledger, and a worker."""
+    """A kernel's mailbox, and workers that share it, each with its ledger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,22 +50,26 @@ class Link(RuleBasedStateMachine):
         self.inbox: PriorityQueue[Item] = PriorityQueue()
         self.fate: dict[int, str] = {}
         self.taken_in_order: dict[int, list[int]] = {}
-        self.withdrawn: set[int] = set()
+        self.given_again: set[int] = set()
         self.paused = False
+        self.workers: list[Worker] = []
 
-    @initialize(window=st.integers(1, 4))
-    def begin(self, window: int) -> None:
+    @initialize(window=st.integers(1, 4), count=st.integers(1, 2), redelivers=st.booleans())
+    def begin(self, window: int, count: int, redelivers: bool) -> None:
         self.window = Window(window, 100)
-        self.connect()
+        self.redelivers = redelivers
+        self.workers = [self.connected() for _ in range(count)]
 
-    def connect(self) -> None:
-        self.model = Model(bytearray(SLOTS))
-        self.ledger: Ledger[Item] = Ledger(memoryview(self.model.marks), self.window)
-        self.to_worker: deque[tuple[str, Any]] = deque()
-        self.to_kernel: deque[tuple[str, Any]] = deque()
+    def connected(self) -> Worker:
+        marks = bytearray(SLOTS)
+        worker = Worker(marks, Ledger(memoryview(marks), self.window))
         self.taken_in_order = {}
         if self.paused:
-            self.to_worker.append(("pause", None))
+            worker.to_worker.append(("pause", None))
+        return worker
+
+    def one(self, data: st.DataObject) -> Worker:
+        return self.workers[data.draw(st.integers(0, len(self.workers) - 1), "worker")]
 
     # -- the kernel
 
@@ -71,62 +78,72 @@ class Link(RuleBasedStateMachine):
         self.number += 1
         self.inbox.push((self.number, priority, self.clock + patience), priority)
 
-    @rule()
-    def hand_on(self) -> None:
-        while not self.paused and self.inbox.size and self.ledger.takes(self.inbox.top_priority):
+    @rule(data=st.data())
+    def hand_on(self, data: st.DataObject) -> None:
+        worker = self.one(data)
+        while not self.paused and self.inbox.size and worker.ledger.takes(self.inbox.top_priority):
             item = self.inbox.pop()
             self.sequence += 1
-            entry = self.ledger.hand(item, self.sequence, item[1], 10, item[2])
-            self.to_worker.append(("hand", entry))
+            entry = worker.ledger.hand(item, self.sequence, item[1], 10, item[2])
+            worker.to_worker.append(("hand", entry))
 
     @rule()
     def pause(self) -> None:
         if not self.paused:
             self.paused = True
-            self.to_worker.append(("pause", None))
+            for worker in self.workers:
+                worker.to_worker.append(("pause", None))
 
     @rule()
     def resume(self) -> None:
         # As in a kernel, only once the pause is done: what was ahead is back.
-        if self.paused and not self.ledger.ahead:
+        if self.paused and not any(worker.ledger.ahead for worker in self.workers):
             self.paused = False
-            self.to_worker.append(("resume", None))
+            for worker in self.workers:
+                worker.to_worker.append(("resume", None))
 
-    @rule(data=st.data())
-    def withdraw(self, data: st.DataObject) -> None:
-        entries = [entry for entry in self.ledger.untaken() if not entry.withdrawn]
+    @rule(data=st.data(), withdrawn=st.booleans())
+    def recall(self, data: st.DataObject, withdrawn: bool) -> None:
+        """Call one back, because nobody wants it any more, or because the other worker has nothing to do."""
+        worker = self.one(data)
+        withdrawn = withdrawn or len(self.workers) == 1
+        entries = [entry for entry in worker.ledger.untaken() if not (entry.withdrawn or entry.recalled)]
         if entries:
             entry = data.draw(st.sampled_from(entries))
-            entry.withdrawn = True
-            self.to_worker.append(("recall", entry.sequence))
+            entry.withdrawn, entry.recalled = withdrawn, not withdrawn
+            worker.to_worker.append(("recall", entry.sequence))
 
     @rule(seconds=st.sampled_from([0.5, 2.0]))
     def wait(self, seconds: float) -> None:
         self.clock += seconds
 
-    @rule()
-    def take_overdue(self) -> None:
-        for entry in [*self.ledger.untaken()]:
-            if self.ledger.take_overdue(entry, self.clock):
+    @rule(data=st.data())
+    def take_overdue(self, data: st.DataObject) -> None:
+        ledger = self.one(data).ledger
+        for entry in [*ledger.untaken()]:
+            if ledger.take_overdue(entry, self.clock):
                 self.settle(entry.item[0], "expired")
 
-    @rule()
-    def hear(self) -> None:
-        """The kernel reads the next frame of the worker."""
-        if not self.to_kernel:
+    @rule(data=st.data())
+    def hear(self, data: st.DataObject) -> None:
+        self.hear_of(self.one(data))
+
+    def hear_of(self, worker: Worker) -> None:
+        """The kernel reads the next frame of a worker."""
+        if not worker.to_kernel:
             return
-        what, values = self.to_kernel.popleft()
+        what, values = worker.to_kernel.popleft()
         if what == "report":
             taken, expired, done = values
-            self.ledger.took(taken)
-            for entry in self.ledger.done(expired):
+            worker.ledger.took(taken)
+            for entry in worker.ledger.done(expired):
                 if not entry.gone:
                     self.settle(entry.item[0], "expired")
-            for entry in self.ledger.done(done):
+            for entry in worker.ledger.done(done):
                 assert not entry.gone, "the actor got a message that was taken out as overdue"
                 self.settle(entry.item[0], "done")
         else:
-            self.put_back(self.ledger.returned(values))
+            self.put_back(worker.ledger.returned(values))
 
     def put_back(self, entries: list[Entry[Item]]) -> None:
         for entry in sorted(entries, key=lambda entry: -entry.sequence):
@@ -139,75 +156,85 @@ class Link(RuleBasedStateMachine):
         assert number not in self.fate, f"message {number} was {self.fate[number]}, and is {fate}"
         self.fate[number] = fate
 
-    # -- the worker
+    # -- the workers
 
-    @rule()
-    def worker_reads(self) -> None:
-        if not self.to_worker:
+    @rule(data=st.data())
+    def worker_reads(self, data: st.DataObject) -> None:
+        worker = self.one(data)
+        if not worker.to_worker:
             return
-        what, value = self.to_worker.popleft()
-        model = self.model
+        what, value = worker.to_worker.popleft()
         if what == "hand":
-            model.ahead.append(value)
+            worker.ahead.append(value)
         elif what == "recall":
-            found = [entry for entry in model.ahead if entry.sequence == value]
-            model.ahead = [entry for entry in model.ahead if entry not in found]
-            self.to_kernel.append(("returned", [entry.sequence for entry in found]))
+            found = [entry for entry in worker.ahead if entry.sequence == value]
+            worker.ahead = [entry for entry in worker.ahead if entry not in found]
+            worker.to_kernel.append(("returned", [entry.sequence for entry in found]))
         elif what == "pause":
-            model.paused = True
-            self.to_kernel.append(("returned", [entry.sequence for entry in model.ahead]))
-            model.ahead = []
+            worker.paused = True
+            worker.to_kernel.append(("returned", [entry.sequence for entry in worker.ahead]))
+            worker.ahead = []
         else:
-            model.paused = False
+            worker.paused = False
 
-    @precondition(lambda self: not self.model.paused)
-    @rule(dies=st.booleans(), then=st.sampled_from(["done", "kept"]))
-    def actor_takes(self, dies: bool, then: str) -> None:
-        model = self.model
-        if not model.ahead:
+    @rule(data=st.data(), dies=st.booleans(), then=st.sampled_from(["done", "kept"]))
+    def actor_takes(self, data: st.DataObject, dies: bool, then: str) -> None:
+        worker = self.one(data)
+        if worker.paused or not worker.ahead:
             return
-        entry = max(model.ahead, key=lambda entry: (entry.priority, -entry.sequence))
-        model.ahead.remove(entry)
-        model.marks[entry.slot] = 1
+        entry = max(worker.ahead, key=lambda entry: (entry.priority, -entry.sequence))
+        worker.ahead.remove(entry)
+        worker.marks[entry.slot] = 1
         if dies:  # Between the mark and the report.
-            self.worker_dies(lost=0)
+            self.dies(worker, lost=0)
             return
         if entry.deadline <= self.clock:
-            self.to_kernel.append(("report", ([entry.sequence], [entry.sequence], [])))
+            worker.to_kernel.append(("report", ([entry.sequence], [entry.sequence], [])))
             return
-        self.taken_in_order.setdefault(entry.priority, []).append(entry.item[0])
-        self.to_kernel.append(("report", ([entry.sequence], [], [])))
-        model.hand.append(entry)
+        if len(self.workers) == 1:
+            self.taken_in_order.setdefault(entry.priority, []).append(entry.item[0])
+        worker.to_kernel.append(("report", ([entry.sequence], [], [])))
+        worker.hand.append(entry)
         if then == "done":
-            self.actor_is_done()
+            self.is_done(worker)
 
-    @rule()
-    def actor_is_done(self) -> None:
-        if self.model.hand:
-            self.to_kernel.append(("report", ([], [], [self.model.hand.pop(0).sequence])))
+    @rule(data=st.data())
+    def actor_is_done(self, data: st.DataObject) -> None:
+        self.is_done(self.one(data))
 
-    @rule(lost=st.integers(0, 3))
-    def worker_dies(self, lost: int) -> None:
-        """The worker dies. The last frames that it wanted to send may not have come out."""
-        for _ in range(min(lost, len(self.to_kernel))):
-            self.to_kernel.pop()
-        while self.to_kernel:
-            self.hear()
-        ended = self.ledger.ended()
-        for entry in ended.in_hand:
-            self.settle(entry.item[0], "lost")
+    def is_done(self, worker: Worker) -> None:
+        if worker.hand:
+            worker.to_kernel.append(("report", ([], [], [worker.hand.pop(0).sequence])))
+
+    @rule(data=st.data(), lost=st.integers(0, 3))
+    def worker_dies(self, data: st.DataObject, lost: int) -> None:
+        self.dies(self.one(data), lost)
+
+    def dies(self, worker: Worker, lost: int) -> None:
+        """A worker dies. The last frames that it wanted to send may not have come out."""
+        for _ in range(min(lost, len(worker.to_kernel))):
+            worker.to_kernel.pop()
+        while worker.to_kernel:
+            self.hear_of(worker)
+        ended = worker.ledger.ended()
         self.put_back(ended.ahead)
-        self.connect()
+        for entry in reversed(ended.in_hand):
+            number = entry.item[0]
+            if self.redelivers and number not in self.given_again:  # The second time it is the poison.
+                self.given_again.add(number)
+                self.inbox.push_front(entry.item, entry.priority)
+            else:
+                self.settle(number, "lost")
+        self.workers[self.workers.index(worker)] = self.connected()
 
     # -- what holds
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        if not hasattr(self, "ledger"):
-            return
         somewhere = [item[0] for item in self.inbox]
-        somewhere += [entry.item[0] for entry in self.ledger.ahead.values() if not entry.gone]
-        somewhere += [entry.item[0] for entry in self.ledger.in_hand.values() if not entry.gone]
+        for worker in self.workers:
+            somewhere += [entry.item[0] for entry in worker.ledger.ahead.values() if not entry.gone]
+            somewhere += [entry.item[0] for entry in worker.ledger.in_hand.values() if not entry.gone]
         assert sorted([*somewhere, *self.fate]) == [*range(1, self.number + 1)]
 
     @invariant()
@@ -217,8 +244,8 @@ class Link(RuleBasedStateMachine):
 
     @invariant()
     def the_window_is_kept(self) -> None:
-        if hasattr(self, "ledger"):
-            assert len(self.ledger.ahead) <= SLOTS
+        for worker in self.workers:
+            assert len(worker.ledger.ahead) <= SLOTS
 
 
 TestLink = Link.TestCase

@@ -19,9 +19,8 @@ from typing import NamedTuple
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from pydotcompute.protobuf.conventions import required_fields
-from pydotcompute_client.cli.failures import BadInput, Failure
 
-__all__ = ["Breaking", "breaking_changes"]
+__all__ = ["Breaking", "CannotCompareError", "NoBufError", "breaking_changes"]
 
 WITHOUT_BUF = "changes are judged by buf, which is not installed here: pip install 'pydotcompute-grpc[proto]'"
 
@@ -40,6 +39,14 @@ KEEP_REQUIRED = "declare it again, or export anew once it has a default"
 
 _FOUND = 100
 """The exit code of buf when something breaks."""
+
+
+class CannotCompareError(Exception):
+    """The types cannot be compared. The text says why, in one line."""
+
+
+class NoBufError(CannotCompareError):
+    """The tool buf is not installed."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,8 @@ def breaking_changes(before: FileDescriptorSet, now: FileDescriptorSet) -> list[
     Both sets must be as a compiler makes them, JSON names included.
 
     Raises:
-        BadInput: buf is not installed.
-        Failure: buf cannot compare the types.
+        NoBufError: buf is not installed.
+        CannotCompareError: buf cannot compare the types.
     """
     files = {file.name: file for files in (before, now) for file in files.file}
     sent = _sent(before)
@@ -171,7 +178,7 @@ def _violations(before: FileDescriptorSet, now: FileDescriptorSet) -> list[_Viol
             [*command, "--error-format", "json"], cwd=folder, capture_output=True, text=True, check=False
         )
     if done.returncode not in (0, _FOUND):
-        raise Failure(f"buf cannot compare the types: {done.stderr.strip()}")
+        raise CannotCompareError(f"buf cannot compare the types: {done.stderr.strip()}")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return [_Violation(line["type"], line["message"], line.get("path", "")) for line in lines]
 
@@ -180,7 +187,7 @@ def _buf() -> str:
     # The buf beside this program comes first, because this program may run in an environment that is not activated.
     found = shutil.which("buf", path=sysconfig.get_path("scripts")) or shutil.which("buf")
     if found is None:
-        raise BadInput(WITHOUT_BUF)
+        raise NoBufError(WITHOUT_BUF)
     return found
 
 

@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from pydotcompute.protobuf.breaking import Breaking, CannotCompareError, breaking_changes
 from pydotcompute.protobuf.export.files import Prefixes, compiled, lock_of
 from pydotcompute.schema import lock
-from pydotcompute_client.cli.breaking import Breaking, breaking_changes
-from pydotcompute_client.cli.failures import Failure
+from tests.properties import examples
 from tests.versions import CASES, PACKAGE, Case, files, made
 
 
@@ -273,7 +273,7 @@ def test_comments_and_options_are_no_changes() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(examples(10)))
 def test_with_the_lock_nothing_breaks_but_what_comes_back(seed: int) -> None:
     rng = random.Random(seed)
     before = FileDescriptorSet()
@@ -305,7 +305,7 @@ def test_what_buf_says_in_another_way_is_told_in_its_own_words(rule: str, monkey
 
 def test_buf_that_fails_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, 1, "", "Failure: no space left\n")
-    with pytest.raises(Failure, match="buf cannot compare the types: Failure: no space left"):
+    with pytest.raises(CannotCompareError, match="buf cannot compare the types: Failure: no space left"):
         changes(files(Circle), files(Circle))
 
 
