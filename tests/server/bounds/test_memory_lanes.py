@@ -251,8 +251,7 @@ async def test_replies_that_a_session_gives_no_credit_for_hold_it_back(strict: W
     for count in range(1, 5):  # One after the other: what is in the mailbox already is answered.
         await one.send(Letter(asks_for_much))
         await strict.until(kernel_id, messages_processed=count)
-    for _ in range(100):
-        await one.send(Letter(asks_for_much))
+    await one.send(*(Letter(asks_for_much) for _ in range(100)))
     assert "acknowledged nothing" in await cut_off(one)
     assert (await strict.counters(kernel_id)).messages_processed == 4
     await one.resume()

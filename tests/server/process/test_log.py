@@ -123,7 +123,8 @@ def test_why_a_daemon_does_not_start_is_an_event_of_a_json_log() -> None:
     with a_process_group(KERNELS, "--listen", "nowhere", "--log-format", "json") as daemon:
         stdout, stderr = daemon.communicate(timeout=PATIENCE)
     assert (daemon.returncode, stdout) == (1, "")
-    loaded, failed = map(json.loads, stderr.splitlines())
+    # What goes past Python to standard output is read by a thread, which may be late.
+    failed, loaded = sorted(map(json.loads, stderr.splitlines()), key=lambda event: str(event["event"]))
     assert loaded["event"] == "written while the file is loaded"
     assert (failed["event"], failed["level"]) == ("cannot listen on nowhere: not HOST:PORT, nor unix:PATH", "error")
 
