@@ -17,6 +17,7 @@ from tests.tools import ROOT, tool
 
 OK = 0
 DEADLINE_EXCEEDED = 64 + 4
+INVALID_ARGUMENT = 64 + 3
 """What grpcurl ends with: 64, and the code of the status."""
 INVALID_ARGUMENT = 64 + 3
 FAILED_PRECONDITION = 64 + 9
@@ -97,6 +98,10 @@ def test_every_method_that_grpcurl_lists_it_can_call(grpcurl: Grpcurl) -> None:
         ("Reactivate", ARGUMENTS, "ACTIVE"),
     ):
         assert call(f"{lifecycle}/{method}", request)["kernel"]["state"] == f"KERNEL_STATE_{state}"
+    # There are no worker processes here.
+    assert call(f"{lifecycle}/Reload", {}, exits=INVALID_ARGUMENT)["code"] == 3
+    assert call(f"{lifecycle}/Scale", {**ARGUMENTS, "instances": 2}, exits=INVALID_ARGUMENT)["code"] == 3
+    assert call(f"{lifecycle}/Restart", ARGUMENTS, exits=INVALID_ARGUMENT)["code"] == 3
     assert [kernel["kernelId"] for kernel in call(f"{lifecycle}/ListKernels", {})["kernels"]] == ["adder"]
     described = call(f"{lifecycle}/DescribeKernel", ARGUMENTS)
     assert described["serviceFiles"]["file"][-1]["name"] == "calculator/v1/calculator_service.proto"

@@ -1,1 +1,1 @@
-"""Who is calling, what they may do, and how much: for the rest of the daemon, nothing but steps of its calls."""
+"""Who is calling, what they may do, and how much. The rest of the daemon knows it only as steps of its calls."""
