@@ -68,9 +68,10 @@ async def wire(sharing_daemon: Any) -> AsyncIterator[Wire]:
 
 def segments_of(process_id: int) -> int:
     """How many segments a process has in its memory, and as open files."""
-    maps = Path(f"/proc/{process_id}/maps").read_text().count("/memfd:pydotcompute")
+    name = "/memfd:pydotcompute "  # Workers and templates have others, whose names are longer.
+    maps = Path(f"/proc/{process_id}/maps").read_text().count(name)
     links = [Path(f"/proc/{process_id}/fd/{name}") for name in os.listdir(f"/proc/{process_id}/fd")]
-    return maps + sum(link.is_symlink() and str(os.readlink(link)).startswith("/memfd:pydotcompute") for link in links)
+    return maps + sum(link.is_symlink() and str(os.readlink(link)).startswith(name) for link in links)
 
 
 def peak_of(process_id: int) -> int:

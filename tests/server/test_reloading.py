@@ -33,13 +33,13 @@ import os
 from pathlib import Path
 from pydotcompute import message, ring_kernel
 
-@message(package="shop.v1")
+@message(package="reloaded.shop.v1")
 class Order:
     number: int = 0
     wait_for: str = ""
     {order}
 
-@message(package="shop.v1")
+@message(package="reloaded.shop.v1")
 class Receipt:
     number: int = 0
     text: str = ""
@@ -57,7 +57,7 @@ async def till(ctx):
 {more}
 '''
 MORE = """
-@message(package="shop.v1")
+@message(package="reloaded.shop.v1")
 class Parcel:
     weight: float = 0.0
 
@@ -137,7 +137,7 @@ async def test_new_workers_take_over_while_old_ones_finish_and_nothing_is_lost(s
         parcel: Any = (await runtime.describe("scales")).input_type
         assert (await runtime.send_and_receive("scales", parcel(2.5), timeout=PATIENCE)).weight == 2.5
         async with grpc.aio.insecure_channel(shop.target) as channel:
-            ask: Any = channel.unary_unary("/shop.v1.Scales/Ask")
+            ask: Any = channel.unary_unary("/reloaded.shop.v1.Scales/Ask")
             assert await ask(b"\x09\x00\x00\x00\x00\x00\x00\x04\x40") == b"\x09\x00\x00\x00\x00\x00\x00\x04\x40"
         await runtime.terminate("scales")
 
@@ -151,7 +151,7 @@ async def test_a_compatible_change_of_messages_is_taken_and_open_sessions_go_on(
         shop.fields = {"order": 'colour: str = "red"', "receipt": "paid: bool = True"}
         shop.write("order.colour", more=MORE)
         done = await old_client.reload()
-        assert done.changed_types == ["shop.v1.Order", "shop.v1.Receipt"]
+        assert done.changed_types == ["reloaded.shop.v1.Order", "reloaded.shop.v1.Receipt"]
         assert (await old_client.send_and_receive("till", order(2), timeout=PATIENCE)).text == "red"
         # A program that knows the new types, here without a class for them.
         described = await kernel_service_pb2_grpc.KernelServiceStub(channel).DescribeKernel(
@@ -161,9 +161,9 @@ async def test_a_compatible_change_of_messages_is_taken_and_open_sessions_go_on(
         pool = TypePool()
         for each in (described.input_type, described.output_type):
             pool.add_files(each.files.file)
-        request: Any = pool.message_class("shop.v1.Order")(number=3, colour="blue")
-        ask: Any = channel.unary_unary("/shop.v1.Till/Ask")
-        receipt: Any = pool.message_class("shop.v1.Receipt").FromString(await ask(request.SerializeToString()))
+        request: Any = pool.message_class("reloaded.shop.v1.Order")(number=3, colour="blue")
+        ask: Any = channel.unary_unary("/reloaded.shop.v1.Till/Ask")
+        receipt: Any = pool.message_class("reloaded.shop.v1.Receipt").FromString(await ask(request.SerializeToString()))
         assert (receipt.number, receipt.text, receipt.paid) == (3, "blue", True)
         as_json: Any = channel.unary_unary("/pydotcompute.v1.MessageService/Ask")
         body, message = struct_pb2.Struct(), message_pb.Message()
@@ -177,7 +177,7 @@ async def test_a_compatible_change_of_messages_is_taken_and_open_sessions_go_on(
 @pytest.mark.parametrize(
     ("parts", "problem"),
     [
-        ({"text": "'new'", "order": "number: str = ''"}, "shop.v1.Order.number: was int64, is string"),
+        ({"text": "'new'", "order": "number: str = ''"}, "reloaded.shop.v1.Order.number: was int64, is string"),
         ({"text": "'new'", "more": "raise RuntimeError('not today')"}, "RuntimeError: not today"),
         ({"text": "'new'", "more": "import os; os._exit(3)"}, "ended with exit code 3"),
         ({"text": "'new'", "more": ""}, "kernel type 'scales' is gone; declare it again"),
