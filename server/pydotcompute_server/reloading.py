@@ -25,6 +25,7 @@ from pydotcompute.ring_kernels.kernel import LIVING, RingKernel
 from pydotcompute.ring_kernels.mail.gate import KernelState
 from pydotcompute.ring_kernels.runtime import RingKernelRuntime
 from pydotcompute.wire.worker.start import Elsewhere
+from pydotcompute.workers.templates import TEMPLATES
 from pydotcompute_server.catalog import Catalog
 from pydotcompute_server.describing.process import describe_kernel_types
 from pydotcompute_server.loading import LoadError
@@ -115,6 +116,7 @@ class Reloader:
             try:
                 found = await asyncio.to_thread(describe_kernel_types, sources, self._patience)
                 change = await self._change(found, sources)
+                TEMPLATES.forget()  # They see if a file has changed, but not if a module has that it imports.
             except (LoadError, MessageTypeError, CannotCompareError) as error:
                 raise InvalidConfigurationError("file", label, str(error).removeprefix(f"{label}: ")) from error
             kernels = [each for each in self._runtime.all_kernels() if self._is_concerned(each, change)]

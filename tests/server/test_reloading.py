@@ -142,6 +142,20 @@ async def test_new_workers_take_over_while_old_ones_finish_and_nothing_is_lost(s
         await runtime.terminate("scales")
 
 
+async def test_a_module_that_the_file_imports_is_imported_again_too(
+    start_daemon: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "wording.py").write_text("TEXT = 'old'")
+    shop = Shop(tmp_path / "shop.py")
+    shop.write("TEXT", more="from wording import TEXT")
+    async with connect(start_daemon(str(shop.file), "--isolation", "process", "--launch", "till").target) as runtime:
+        order: Any = (await runtime.describe("till")).input_type
+        assert (await runtime.send_and_receive("till", order(1), timeout=PATIENCE)).text == "old"
+        (tmp_path / "wording.py").write_text("TEXT = 'renewed'")
+        await runtime.reload()
+        assert (await runtime.send_and_receive("till", order(2), timeout=PATIENCE)).text == "renewed"
+
+
 async def test_a_compatible_change_of_messages_is_taken_and_open_sessions_go_on(shop: Shop) -> None:
     shop.write(more=MORE)
     async with connect(shop.target) as old_client, grpc.aio.insecure_channel(shop.target) as channel:
