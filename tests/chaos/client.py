@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
-import signal
-import sys
 import time
-import traceback
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydotcompute_client import RemoteRuntime, connect
+from tests.chaos.client_process import tell, until_stopped
 from tests.chaos.kernels import Account, Entry
 
 __all__ = ["Report"]
@@ -135,19 +132,9 @@ async def _main(given: argparse.Namespace) -> Report:
     options: dict[str, Any] = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     async with connect(given.target, **options) as runtime:
         client = Client(runtime, given)
-
-        def stop() -> None:
-            client.stopping = True
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-        try:
-            await client.run()
-        except Exception:
-            client.report.wrong(traceback.format_exc())
+        await until_stopped(client)
     return client.report
 
 
 if __name__ == "__main__":
-    final = asyncio.run(_main(_arguments()))
-    print(json.dumps(asdict(final)), flush=True)
-    sys.exit(1 if final.problems else 0)
+    tell(asyncio.run(_main(_arguments())))

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import signal
-import sys
-import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from pydotcompute import KernelFailedError
 from pydotcompute_client import RemoteRuntime, connect
+from tests.chaos.client_process import tell, until_stopped
 from tests.chaos.kernels import Account, Entry
 
 __all__ = ["ASK", "SEND", "WorkerReport"]
@@ -144,19 +141,9 @@ def _arguments() -> argparse.Namespace:
 async def _main(given: argparse.Namespace) -> WorkerReport:
     async with connect(given.target, keepalive=given.keepalive) as runtime:
         client = WorkerClient(runtime, given)
-
-        def stop() -> None:
-            client.stopping = True
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-        try:
-            await client.run()
-        except Exception:
-            client.report.wrong(traceback.format_exc())
+        await until_stopped(client)
     return client.report
 
 
 if __name__ == "__main__":
-    final = asyncio.run(_main(_arguments()))
-    print(json.dumps(asdict(final)), flush=True)
-    sys.exit(1 if final.problems else 0)
+    tell(asyncio.run(_main(_arguments())))
